@@ -1,0 +1,161 @@
+"""Decodes a COCO file entry by entry: what one bad entry costs is that entry.
+
+The file is parsed once into its undecoded entries, which are decoded in chunks, so that peak memory
+stays below twice the file's size however much of it is boxes.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from processing.errors import AnnotationError
+
+Id = int | str
+Entry = TypeVar("Entry", bound=msgspec.Struct)
+
+
+class Image(msgspec.Struct, gc=False):
+    """One entry of ``images``."""
+
+    id: Id
+    file_name: str
+    height: Any = None
+    width: Any = None
+
+
+class Annotation(msgspec.Struct, gc=False):
+    """One entry of ``annotations``; ``segmentation`` and the rest are skipped."""
+
+    image_id: Id
+    category_id: Id
+    bbox: list[float] | None = None
+    keypoints: list[float] | None = None
+    iscrowd: int | bool | None = 0
+
+
+class Category(msgspec.Struct, gc=False):
+    """One entry of ``categories``."""
+
+    id: Id
+    name: str
+    keypoints: list[str] | None = None
+
+
+class CocoFile(msgspec.Struct):
+    """The three lists; entries are raw JSON, or plain objects where the file is not strict JSON."""
+
+    images: list[Any]
+    annotations: list[Any]
+    categories: list[Any]
+
+
+class _Strict(CocoFile):
+    images: list[msgspec.Raw]
+    annotations: list[msgspec.Raw]
+    categories: list[msgspec.Raw]
+
+
+_LISTS: Final = [
+    re.compile(rb'"%s"\s*:\s*\[' % name) for name in (b"images", b"annotations", b"categories")
+]
+_CHUNK: Final = 1 << 16
+"""Entries held as Python objects at a time; larger chunks are no faster."""
+
+_UTF8_MARK: Final = b"\xef\xbb\xbf"
+_MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def looks_like_coco(path: Path) -> bool:
+    """Whether the file has COCO's three lists, or has ``images`` and is not whole."""
+    if path.stat().st_size == 0:
+        return False
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        present = [bool(pattern.search(content)) for pattern in _LISTS]
+        if all(present) or not present[0]:
+            return all(present)
+        try:
+            msgspec.json.decode(content[:].removeprefix(_UTF8_MARK), type=_Nothing)
+        except _MALFORMED:
+            return True
+    return False
+
+
+class _Nothing(msgspec.Struct):
+    """Decoding it checks that the JSON is whole and keeps none of it."""
+
+
+def load(path: Path) -> CocoFile:
+    """Reads the file.
+
+    Raises:
+        AnnotationError: it is no JSON, or lacks a list; reason ``malformed``.
+    """
+    content = path.read_bytes().removeprefix(_UTF8_MARK)
+    try:
+        return msgspec.json.decode(content, type=_Strict)
+    except _MALFORMED as strict_error:
+        try:
+            # Python's json writes NaN and Infinity, which JSON does not have, and reads them back.
+            return msgspec.convert(json.loads(content), CocoFile)
+        except (ValueError, RecursionError):
+            raise AnnotationError(
+                f"{strict_error}; expected a COCO file with the lists images, annotations and "
+                f"categories, found {len(content):,} bytes: was the copy interrupted?",
+                reason="malformed",
+            ) from strict_error
+
+
+def chunks(
+    entries: list[Any], kind: type[Entry]
+) -> Iterator[tuple[list[int], list[Entry], list[tuple[int, Exception]]]]:
+    """Decodes the entries a chunk at a time.
+
+    Yields:
+        Positions in `entries` and the decoded entries at them; positions of malformed ones and what
+        is wrong.
+    """
+    for start in range(0, len(entries), _CHUNK):
+        chunk = entries[start : start + _CHUNK]
+        try:
+            joined = b"[" + b",".join(chunk) + b"]"
+            decoded = msgspec.json.decode(joined, type=list[kind])  # type: ignore[valid-type]  # a run-time type
+        except (TypeError, *_MALFORMED):
+            yield _one_by_one(chunk, kind, start)
+        else:
+            yield list(range(start, start + len(chunk))), decoded, []
+
+
+def _one_by_one(
+    chunk: list[Any], kind: type[Entry], start: int
+) -> tuple[list[int], list[Entry], list[tuple[int, Exception]]]:
+    positions: list[int] = []
+    decoded: list[Entry] = []
+    failures: list[tuple[int, Exception]] = []
+    for position, entry in enumerate(chunk, start):
+        try:
+            if isinstance(entry, msgspec.Raw):
+                decoded.append(msgspec.json.decode(entry, type=kind, strict=False))
+            else:
+                decoded.append(msgspec.convert(entry, kind, strict=False))
+            positions.append(position)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            failures.append((position, error))
+    return positions, decoded, failures
+
+
+def same_id(written: Id) -> Id:
+    """The id as a key: ``"1"`` is 1, other strings are themselves."""
+    # 18 digits: beyond any id, and far below the length that Python refuses to convert.
+    if isinstance(written, str) and written.isdecimal() and written == str(int(written[:18])):
+        return int(written)
+    return written

@@ -1,0 +1,226 @@
+"""CSV: one box or one set of landmarks a line, in three dialects told apart by their first line.
+
+- TensorFlow: a header with ``filename, class, xmin, ymin, xmax, ymax`` in any order, ``width,
+  height`` if known.
+- keras-retinanet: no header, ``path,x1,y1,x2,y2,class``. A file of ``name,id`` lines in the same
+  folder that names every class gives their order.
+- Landmarks: a header with ``image_name, part_0_x, part_0_y, part_1_x, …``; category ``object``, no
+  boxes, all points visible (2).
+
+Coordinates are taken as written, with exclusive far edges. A line that has a path and nothing else
+is a negative. Categories are sorted by name. Images are looked for beside the file, in its parent
+and the raw directory, there also in ``images/``; else by a basename that only one image has. The
+split is a word in the file's name (``train_labels.csv``), else its folder's name. Bad lines are
+rejected alone; tables of other kinds are not found.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from processing.annotations import AnnotationTable, Flag, Instance, TableRow, table_from_rows
+from processing.errors import AnnotationError, Rejection
+from processing.sources.listing import RawDirectory, folder_of, is_image_name, parent_of
+from processing.sources.reading import (
+    Reading,
+    SourceFormat,
+    combine,
+    numbers_of,
+    read_text,
+    rejection,
+    size_of,
+    split_of,
+)
+
+_BOX: Final = ("xmin", "ymin", "xmax", "ymax")
+_TENSORFLOW: Final = ("filename", "class", *_BOX)
+_RETINANET: Final = ("filename", *_BOX, "class")
+_LANDMARK: Final = re.compile(r"part_(\d+)_([xy])")
+_VISIBLE: Final = 2.0
+
+
+def find(raw: RawDirectory) -> list[str]:
+    """CSV files whose first line is one of a dialect, sorted."""
+    return [path for path in raw.with_suffix(".csv") if _columns(_first_line(raw, path))]
+
+
+def read(raw: RawDirectory, paths: list[str]) -> Reading:
+    """Reads CSV files."""
+    return combine([_read_file(raw, path) for path in paths])
+
+
+FORMAT: Final = SourceFormat(
+    name="csv_manifest",
+    looked_for=(
+        "CSV: *.csv with the columns filename,class,xmin,ymin,xmax,ymax, "
+        "or path,x1,y1,x2,y2,class without a header, or image_name,part_0_x,part_0_y,…"
+    ),
+    find=find,
+    read=read,
+)
+
+
+@dataclass
+class _Columns:
+    """Where a dialect keeps what."""
+
+    position: dict[str, int]
+    has_header: bool
+    landmarks: list[tuple[int, int]] = field(default_factory=list)
+
+    def cell(self, cells: Sequence[str], name: str) -> str:
+        """The text in the named column; empty if the file has no such column."""
+        return cells[self.position[name]].strip() if name in self.position else ""
+
+
+def _first_line(raw: RawDirectory, path: str) -> list[str]:
+    # Any bytes: a file in another encoding shall be found, and then rejected with a reason.
+    with raw.path(path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            return next(_parsed(file), (0, []))[1]
+        except AnnotationError:
+            return []
+
+
+def _parsed(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each line that has any.
+
+    Raises:
+        AnnotationError: a cell too large for a table, reason ``malformed``.
+    """
+    reader = csv.reader(lines)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as error:
+        raise AnnotationError(f"line {reader.line_num}: {error}", reason="malformed") from error
+
+
+def _columns(first_line: list[str]) -> _Columns | None:
+    """The dialect that the first line shows; None for a table of another kind."""
+    position = {name.lower(): i for i, name in enumerate(first_line)}
+    if position.keys() >= set(_TENSORFLOW):
+        return _Columns(position, has_header=True)
+    parts = {int(match[1]) for match in map(_LANDMARK.fullmatch, position) if match}
+    axes = [(f"part_{part}_x", f"part_{part}_y") for part in sorted(parts)]
+    if "image_name" in position and axes and position.keys() >= {n for pair in axes for n in pair}:
+        landmarks = [(position[x], position[y]) for x, y in axes]
+        return _Columns({"filename": position["image_name"]}, has_header=True, landmarks=landmarks)
+    if len(first_line) == len(_RETINANET) and is_image_name(first_line[0]):
+        numeric = sum(numbers_of([corner]) is not None for corner in first_line[1:5])
+        # Three of four, since the first line may be a bad one.
+        if numeric >= 3 or not any(first_line[1:]):
+            return _Columns({name: i for i, name in enumerate(_RETINANET)}, has_header=False)
+    return None
+
+
+@dataclass
+class _Image:
+    size: tuple[int, int] | None
+    objects: list[tuple[str, Instance]] = field(default_factory=list)
+
+
+def _read_file(raw: RawDirectory, path: str) -> Reading:
+    images: dict[str, _Image] = {}
+    rejections: list[Rejection] = []
+    folders = [
+        base + below
+        for base in dict.fromkeys([folder_of(path), parent_of(folder_of(path)), ""])
+        for below in ("", "images/")
+    ]
+    try:
+        lines = _parsed(io.StringIO(read_text(raw, path)))
+        columns = _columns(_first_line(raw, path))
+        assert columns is not None  # find() saw to it
+        for number, cells in itertools.islice(lines, int(columns.has_header), None):
+            try:
+                _read_line(cells, columns, raw, folders, images)
+            except AnnotationError as error:
+                where = AnnotationError(f"line {number}: {error}", reason=error.reason)
+                rejections.append(rejection(path, where))
+    except AnnotationError as error:
+        rejections.append(rejection(path, error))
+    return Reading(_table(images, _class_order(raw, path), split_of(path)), rejections)
+
+
+def _read_line(
+    cells: list[str],
+    columns: _Columns,
+    raw: RawDirectory,
+    folders: Sequence[str],
+    images: dict[str, _Image],
+) -> None:
+    """Adds what one line says to `images`."""
+    needed = 1 + max(*columns.position.values(), *itertools.chain(*columns.landmarks), 0)
+    if len(cells) < needed:
+        raise AnnotationError(f"expected {needed} cells, found {len(cells)}", reason="malformed")
+    found = _landmarks(cells, columns) if columns.landmarks else _box(cells, columns)
+    path = raw.resolve(columns.cell(cells, "filename"), folders)
+    size = size_of(columns.cell(cells, "height"), columns.cell(cells, "width"))
+    image = images.setdefault(path, _Image(size))
+    if found is not None:
+        image.objects.append(found)
+
+
+def _box(cells: list[str], columns: _Columns) -> tuple[str, Instance] | None:
+    corners = [columns.cell(cells, name) for name in _BOX]
+    name = columns.cell(cells, "class")
+    if not name and not any(corners):
+        return None
+    numbers = numbers_of(corners)
+    if not name or numbers is None:
+        raise AnnotationError(
+            f"expected a class and four numbers, found {name!r} and {corners}", reason="malformed"
+        )
+    left, top, right, bottom = numbers
+    return name, Instance(0, (left, top, right, bottom))
+
+
+def _landmarks(cells: list[str], columns: _Columns) -> tuple[str, Instance]:
+    written = [(cells[x], cells[y]) for x, y in columns.landmarks]
+    points = [numbers_of(pair) for pair in written]
+    whole = [(*point, _VISIBLE) for point in points if point is not None]
+    if len(whole) < len(points):
+        part = points.index(None)
+        raise AnnotationError(
+            f"part {part}: expected x and y, found {written[part]}", reason="malformed"
+        )
+    return "object", Instance(0, flags=Flag.NO_BOX, points=whole)
+
+
+def _class_order(raw: RawDirectory, path: str) -> list[dict[str, int]]:
+    """Tables of class and number in the file's folder."""
+    tables = []
+    for beside in raw.with_suffix(".csv"):
+        if folder_of(beside) == folder_of(path) and beside != path:
+            try:
+                lines = [cells for _, cells in _parsed(io.StringIO(read_text(raw, beside)))]
+            except AnnotationError:
+                continue
+            if lines and all(len(cells) == 2 and cells[1].isdecimal() for cells in lines):
+                tables.append({name: int(number) for name, number in lines})
+    return tables
+
+
+def _table(images: dict[str, _Image], orders: list[dict[str, int]], split: int) -> AnnotationTable:
+    used = {name for image in images.values() for name, _ in image.objects}
+    order = next((table for table in orders if table.keys() >= used), None)
+    names = sorted(used) if order is None else sorted(order, key=order.__getitem__)
+    label = {name: i for i, name in enumerate(names)}
+    rows = [
+        TableRow(
+            path,
+            [replace(instance, label=label[name]) for name, instance in image.objects],
+            image.size,
+            split,
+        )
+        for path, image in images.items()
+    ]
+    return table_from_rows(rows, category_names=names)

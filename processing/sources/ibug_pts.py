@@ -1,0 +1,90 @@
+"""300-W: one ``.pts`` file a face, beside the image of the same name.
+
+- ``version: 1``, ``n_points: 68``, then one ``x y`` a line between braces. Points are counted from
+  1 as in Matlab, so 1 is taken off; ``coordinate_base=0`` takes them as written. All are visible
+  (2).
+- A file whose rows are not as many as it says, or that has no image, is rejected.
+- The split is the nearest folder called after one (``trainset``). The category is ``face``; there
+  are no boxes.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Final
+
+from processing.annotations import Flag, Instance, TableRow, table_from_rows
+from processing.errors import AnnotationError
+from processing.sources.listing import RawDirectory, folder_of
+from processing.sources.reading import (
+    Reading,
+    SourceFormat,
+    numbers_of,
+    read_text,
+    rejection,
+    split_of_folders,
+)
+
+_VISIBLE: Final = 2.0
+_FILE: Final = re.compile(r"(?:.*\n)*?\s*n_points\s*:\s*(\d+)\s*\{([^}]*)\}\s*")
+
+
+def find(raw: RawDirectory) -> list[str]:
+    """Point files, sorted."""
+    return raw.with_suffix(".pts")
+
+
+def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Reading:
+    """Reads point files.
+
+    Args:
+        raw: the raw directory.
+        paths: the files.
+        coordinate_base: what the first pixel is counted as, 1 or 0.
+    """
+    rows, rejections = [], []
+    for path in paths:
+        try:
+            rows.append(_row(raw, path, coordinate_base))
+        except AnnotationError as error:
+            rejections.append(rejection(path, error))
+    return Reading(table_from_rows(rows, category_names=["face"]), rejections)
+
+
+FORMAT: Final = SourceFormat(
+    name="ibug_pts",
+    looked_for="300-W: *.pts beside their images",
+    find=find,
+    read=read,
+    options=("coordinate_base",),
+)
+
+
+def _row(raw: RawDirectory, path: str, base: int) -> TableRow:
+    points = [(x - base, y - base, _VISIBLE) for x, y in _points(read_text(raw, path))]
+    image_path = raw.image_of_stem(PurePosixPath(path).stem, [folder_of(path)])
+    if image_path is None:
+        raise AnnotationError(
+            "expected an image of the same name beside it", reason="missing_image"
+        )
+    face = Instance(0, flags=Flag.NO_BOX, points=points)
+    return TableRow(image_path, [face], split=split_of_folders(path))
+
+
+def _points(text: str) -> list[list[float]]:
+    match = _FILE.fullmatch(text)
+    if match is None:
+        raise AnnotationError(
+            "expected 'n_points: N' and N rows between braces; was the copy interrupted?",
+            reason="malformed",
+        )
+    lines = [line.split() for line in match[2].splitlines() if line.strip()]
+    rows = [numbers_of(words) for words in lines]
+    points = [row for row in rows if row is not None and len(row) == 2]
+    if len(points) != len(rows) or len(points) != int(match[1]):
+        raise AnnotationError(
+            f"expected {match[1]} rows of x and y, found {len(points)} among {len(rows)} rows",
+            reason="malformed",
+        )
+    return points

@@ -1,0 +1,223 @@
+"""RawDirectory: the names of all files below the raw directory, listed once for all formats.
+
+Nothing is opened here. Hidden files and folders are left out, and linked folders are not entered,
+so that no annotation can lead out of the directory. Paths are relative to it, ``/`` separated, and
+sorted.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Final
+
+from processing.errors import AnnotationError, SourceError, SourceNotFoundError
+
+IMAGE_SUFFIXES: Final = frozenset(
+    f".{name}"
+    for name in (
+        *("avif", "bmp", "gif", "jfif", "jp2", "jpe", "jpeg", "jpg"),
+        *("pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"),
+    )
+)
+"""Lower-case endings of what counts as an image."""
+
+
+class RawDirectory:
+    """All files below `root`, as they were when it was made.
+
+    Args:
+        root: the raw directory.
+
+    Raises:
+        SourceNotFoundError: `root` is not a directory.
+        SourceError: a folder in it cannot be listed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise SourceNotFoundError(
+                f"raw directory {root} ({root.absolute()}) "
+                f"{'is not a directory' if root.exists() else 'does not exist'}; "
+                "raw_data_dir must name the folder that holds the images and their annotations"
+            )
+        self.root: Final = root
+        listed = list(_walk(root))
+        self.undecodable: Final = sum(not _is_unicode(path) for path in listed)
+        """Files left out because their names are not Unicode and so cannot be stored."""
+        self._sorted: Final = sorted(filter(_is_unicode, listed))
+        self.files: Final = frozenset(self._sorted)
+
+    def with_suffix(self, *suffixes: str) -> list[str]:
+        """Files whose lower-cased ending is one of `suffixes` (``".xml"``), sorted."""
+        return [path for path in self._sorted if path.lower().endswith(suffixes)]
+
+    @cached_property
+    def images(self) -> list[str]:
+        """Files with an image's ending, sorted."""
+        return [path for path in self._sorted if is_image_name(path)]
+
+    @cached_property
+    def image_folders(self) -> frozenset[str]:
+        """Folders that hold an image themselves, as prefixes: ``""`` or ``"images/"``."""
+        return frozenset(map(folder_of, self.images))
+
+    @cached_property
+    def folders_above_images(self) -> frozenset[str]:
+        """`image_folders` and the folders above them."""
+        return frozenset(above for folder in self.image_folders for above in and_parents(folder))
+
+    @cached_property
+    def _images_by_basename(self) -> dict[str, list[str]]:
+        return _grouped((posixpath.basename(path), path) for path in self.images)
+
+    @cached_property
+    def _images_by_stem(self) -> dict[str, list[str]]:
+        return _grouped((PurePosixPath(path).stem, path) for path in self.images)
+
+    @cached_property
+    def _images_by_path_stem(self) -> dict[str, list[str]]:
+        return _grouped((posixpath.splitext(path)[0], path) for path in self.images)
+
+    def has_image_of_stem(self, stem: str) -> bool:
+        """Whether there is an image at the path `stem` plus an image's ending."""
+        return stem in self._images_by_path_stem
+
+    def images_below(self, folder: str) -> list[str]:
+        """Images in and below the folder with that prefix, sorted."""
+        return [path for path in self.images if path.startswith(folder)]
+
+    def path(self, name: str) -> Path:
+        """Where the file `name` really lies."""
+        return self.root / name
+
+    def inside(self, folder: str, name: str) -> str:
+        """`name` as written in a file of `folder`, as a path relative to the raw directory.
+
+        Args:
+            folder: prefix, ``""`` or ending in ``/``.
+            name: relative path in either system's notation, or an absolute one that lies in the raw
+                directory.
+
+        Raises:
+            AnnotationError: the path leaves the raw directory (reason ``outside_raw_dir``), or is
+                none (``malformed``).
+        """
+        if not name.strip() or "\0" in name or not _is_unicode(name):
+            raise AnnotationError(f"{name!r} is not a file's name", reason="malformed")
+        written = name.replace("\\", "/")
+        here = f"{self.root.absolute().as_posix()}/"
+        if written.startswith(here):
+            folder, written = "", written.removeprefix(here)
+        path = posixpath.normpath(folder + written)
+        leaves = path == ".." or path.startswith("../")
+        if leaves or written.startswith("/") or PureWindowsPath(name).drive:
+            raise AnnotationError(
+                f"{name!r} leaves the raw directory; only files below it are read: "
+                "make the path relative to the annotation file",
+                reason="outside_raw_dir",
+            )
+        return path
+
+    def resolve(self, name: str, folders: Sequence[str]) -> str:
+        """The image that an annotation file calls `name`, as a path relative to the raw directory.
+
+        Tried are `folders` in their order, then an image of that basename that is the only one
+        below the first folder that has any, where a folder's parents follow it. A name that is
+        nowhere gets the path it would have in the first of `folders` that holds images.
+
+        Args:
+            name: as the annotation file has it.
+            folders: prefixes, ``""`` or ending in ``/``; the first is the annotation file's own.
+
+        Raises:
+            AnnotationError: as `inside`.
+        """
+        for folder in folders:
+            if folder + name in self.files:
+                return folder + name
+        own = self.inside(folders[0], name)
+        if own in self.files:
+            return own
+        written = posixpath.normpath(name.replace("\\", "/"))
+        for folder in folders:
+            if folder + written in self.files:
+                return folder + written
+        namesakes = self._images_by_basename.get(posixpath.basename(written), [])
+        found = _only_one_near(namesakes, folders[0])
+        if found is not None:
+            return found
+        guesses = (folder for folder in folders if folder in self.image_folders)
+        guess = next(guesses, None)
+        return own if guess is None or written.startswith("../") else guess + written
+
+    def image_of_stem(self, stem: str, folders: Sequence[str]) -> str | None:
+        """The image called `stem` plus an ending: in `folders`, else the only one near the first.
+
+        Args:
+            stem: file name without ending.
+            folders: prefixes as in `resolve`.
+        """
+        for folder in folders:
+            if folder + stem in self._images_by_path_stem:
+                return self._images_by_path_stem[folder + stem][0]
+        return _only_one_near(self._images_by_stem.get(stem, []), folders[0])
+
+
+def is_image_name(path: str) -> bool:
+    """Whether the name ends as an image's does."""
+    return posixpath.splitext(path)[1].lower() in IMAGE_SUFFIXES
+
+
+def folder_of(path: str) -> str:
+    """The folder of a relative path as a prefix: ``""`` or ending in ``/``."""
+    return path[: path.rfind("/") + 1]
+
+
+def parent_of(folder: str) -> str:
+    """The folder above a prefix; the raw directory is its own."""
+    return folder_of(folder.removesuffix("/"))
+
+
+def and_parents(folder: str) -> Iterator[str]:
+    """The prefix, then those of the folders above it, up to the raw directory's ``""``."""
+    while folder:
+        yield folder
+        folder = parent_of(folder)
+    yield ""
+
+
+def _only_one_near(paths: list[str], folder: str) -> str | None:
+    """The only path below the nearest of `folder` and its parents that has any, if it is alone."""
+    for base in and_parents(folder):
+        near = [path for path in paths if path.startswith(base)]
+        if near:
+            return near[0] if len(near) == 1 else None
+    return None
+
+
+def _grouped(pairs: Iterator[tuple[str, str]]) -> dict[str, list[str]]:
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for key, path in pairs:
+        groups[key].append(path)
+    return dict(groups)
+
+
+def _is_unicode(path: str) -> bool:
+    """Whether the name is free of the surrogates that stand for undecodable bytes."""
+    return path.isascii() or not any("\ud800" <= character <= "\udfff" for character in path)
+
+
+def _walk(root: Path) -> Iterator[str]:
+    def fail(error: OSError) -> None:
+        raise SourceError(f"folder {error.filename} cannot be listed: {error.strerror}") from error
+
+    for folder, folders, names in os.walk(root, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = os.path.relpath(folder, root).replace(os.sep, "/")
+        prefix = "" if relative == "." else f"{relative}/"
+        yield from (prefix + name for name in names if not name.startswith("."))

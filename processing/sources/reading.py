@@ -1,0 +1,163 @@
+"""What a source format is and what reading one gives, and the rules that several formats share.
+
+Each format's module has one constant ``FORMAT``; a reader never raises for what a file contains:
+what it cannot use becomes a `Rejection`, what it settles by a rule is counted in `Reading.notes`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from processing.annotations import SPLITS, UNASSIGNED, AnnotationTable, concatenate, table_from_rows
+from processing.errors import AnnotationError, Rejection
+from processing.sources.listing import RawDirectory, folder_of
+
+Key = TypeVar("Key")
+
+EMPTY: Final = table_from_rows([], category_names=())
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What reading one or several annotation files gives.
+
+    Args:
+        table: one row an image; a path may occur several times until the rows are merged.
+        rejections: what was left out, and why.
+        notes: harmless rules applied, name to how often, e.g. ``duplicate_box``.
+    """
+
+    table: AnnotationTable = EMPTY
+    rejections: list[Rejection] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class SourceFormat:
+    """One annotation format.
+
+    Args:
+        name: what configurations call it.
+        looked_for: what `find` looks for, as part of a sentence.
+        find: the format's annotation files, or folders, relative to the raw directory; [] if none.
+        read: reads what `find` found; takes `options` as keywords.
+        options: names of the keywords of `read`.
+    """
+
+    name: str
+    looked_for: str
+    find: Callable[[RawDirectory], list[str]]
+    read: Callable[..., Reading]
+    options: tuple[str, ...] = ()
+
+
+def combine(readings: Sequence[Reading]) -> Reading:
+    """All readings as one, rows in their order."""
+    if not readings:
+        return Reading()
+    return Reading(
+        table=concatenate([reading.table for reading in readings]),
+        rejections=[rejection for reading in readings for rejection in reading.rejections],
+        notes=sum((reading.notes for reading in readings), Counter()),
+    )
+
+
+def rejection(path: str, error: AnnotationError) -> Rejection:
+    """The record of an annotation in the file `path` that could not be used."""
+    return Rejection(path, "annotation", error.reason, f"{path}: {error}")
+
+
+def labels_of(names: Mapping[Key, str]) -> tuple[tuple[str, ...], dict[Key, int]]:
+    """Category names without gaps and repetitions, and each id's position among them.
+
+    Args:
+        names: category id to name, in the order that the positions shall have.
+    """
+    unique = tuple(dict.fromkeys(names.values()))
+    position = {name: i for i, name in enumerate(unique)}
+    return unique, {key: position[name] for key, name in names.items()}
+
+
+def read_text(raw: RawDirectory, path: str) -> str:
+    """The text of an annotation file, with plain line ends and no byte order mark.
+
+    Raises:
+        AnnotationError: it is not UTF-8; reason ``malformed``.
+    """
+    try:
+        return raw.path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AnnotationError(
+            f"byte {error.start} of {path} is not UTF-8: was it saved in another encoding?",
+            reason="malformed",
+        ) from error
+
+
+def numbers_of(words: Sequence[str]) -> list[float] | None:
+    """The words as numbers; None unless all are."""
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        return None
+
+
+def size_of(height: object, width: object) -> tuple[int, int] | None:
+    """Declared height and width in pixels; None where either is no positive whole number.
+
+    Args:
+        height: a number, or its text.
+        width: likewise.
+    """
+    try:
+        numbers = [float(str(side)) for side in (height, width)]
+    except ValueError:
+        return None
+    if not all(0 < number < _MAX_SIDE and number.is_integer() for number in numbers):
+        return None
+    return int(numbers[0]), int(numbers[1])
+
+
+_MAX_SIDE: Final = 1 << 31
+"""`AnnotationTable.declared_sizes` is int32."""
+
+_SPLIT_WORDS: Final = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+_WORD: Final = "(train|validation|valid|val|test)(?:ing|set)?"
+_WITHIN: Final = re.compile(f"(?<![a-z]){_WORD}(?![a-z])")
+_WHOLE: Final = re.compile(f"{_WORD}[-_]?[0-9]*")
+
+
+def split_of_name(name: str) -> int:
+    """The split that a file's name has as a word (``instances_train2017``), or `UNASSIGNED`."""
+    stem = posixpath.splitext(posixpath.basename(name))[0].lower()
+    return _only(_WITHIN.findall(stem))
+
+
+def split_of_folders(path: str) -> int:
+    """The split that the nearest folder is called after (``train2017``), or `UNASSIGNED`."""
+    for folder in reversed(folder_of(path).lower().split("/")):
+        match = _WHOLE.fullmatch(folder)
+        if match:
+            return _only([match[1]])
+    return UNASSIGNED
+
+
+def split_of(path: str) -> int:
+    """The split that the annotation file's name has as a word, else that of its folders."""
+    by_name = split_of_name(path)
+    return split_of_folders(path) if by_name == UNASSIGNED else by_name
+
+
+def _only(words: Iterable[str]) -> int:
+    splits = {_SPLIT_WORDS[word] for word in words}
+    return SPLITS.index(splits.pop()) if len(splits) == 1 else UNASSIGNED

@@ -1,0 +1,131 @@
+"""WIDER FACE: ``wider_face_{train,val,test}_bbx_gt.txt``, images in ``WIDER_{split}/images``.
+
+- An entry is an image's name, a count, and that many rows ``x y w h blur expression illumination
+  invalid occlusion pose``. After a count of 0 one row of zeros may follow. An entry with more or
+  fewer rows than it counts is rejected, as faces may be missing from it; a row without four numbers
+  is rejected alone.
+- ``invalid`` becomes `Flag.INVALID`; boxes of no size are kept as written. The category is
+  ``face``.
+- The list of the test images, whose annotations were never published, is not read: they are not
+  negatives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from processing.annotations import SPLITS, Flag, Instance, TableRow, table_from_rows
+from processing.errors import AnnotationError, Rejection
+from processing.sources.listing import RawDirectory, folder_of, is_image_name, parent_of
+from processing.sources.reading import (
+    Reading,
+    SourceFormat,
+    combine,
+    numbers_of,
+    read_text,
+    rejection,
+)
+
+_FILE: Final = re.compile(r"(?:.*/)?wider_face_(train|val|test)_bbx_gt\.txt")
+_INVALID_COLUMN: Final = 7
+
+
+def find(raw: RawDirectory) -> list[str]:
+    """WIDER FACE's ground truth files, sorted."""
+    return [path for path in raw.with_suffix("_bbx_gt.txt") if _FILE.fullmatch(path)]
+
+
+def read(raw: RawDirectory, paths: list[str]) -> Reading:
+    """Reads WIDER FACE's ground truth files."""
+    return combine([_read_file(raw, path) for path in paths])
+
+
+FORMAT: Final = SourceFormat(
+    name="wider_face",
+    looked_for="WIDER FACE: wider_face_train_bbx_gt.txt, the same for val and test",
+    find=find,
+    read=read,
+)
+
+
+@dataclass
+class _Entry:
+    name: str
+    line: int
+    count: int | None = None
+    rows: list[list[float]] = field(default_factory=list)
+    malformed: list[tuple[int, str]] = field(default_factory=list)
+
+
+def _read_file(raw: RawDirectory, path: str) -> Reading:
+    try:
+        text = read_text(raw, path)
+    except AnnotationError as error:
+        return Reading(rejections=[rejection(path, error)])
+    match = _FILE.fullmatch(path)
+    assert match is not None  # find() saw to it
+    split = match[1]
+    folders = [
+        base + folder
+        for base in (parent_of(folder_of(path)), folder_of(path))
+        for folder in (f"WIDER_{split}/images/", f"WIDER_{split}/", "images/", "")
+    ]
+    rows, rejections = [], []
+    for entry in _entries(text):
+        rejections += [
+            Rejection(path, "annotation", "malformed", f"{path}: line {line}: {found}")
+            for line, found in entry.malformed
+        ]
+        try:
+            instances = _instances(entry)
+            image_path = raw.resolve(entry.name, folders)
+        except AnnotationError as error:
+            error = AnnotationError(f"line {entry.line}: {error}", reason=error.reason)
+            rejections.append(rejection(path, error))
+        else:
+            rows.append(TableRow(image_path, instances, split=SPLITS.index(split)))
+    return Reading(table_from_rows(rows, category_names=["face"]), rejections)
+
+
+def _entries(text: str) -> Iterator[_Entry]:
+    """Entries begin at an image's name, so that a wrong count spoils only its own."""
+    entry: _Entry | None = None
+    for line, content in enumerate(text.splitlines(), 1):
+        written = content.strip()
+        numbers = numbers_of(written.split())
+        if numbers is None and is_image_name(written):
+            if entry is not None:
+                yield entry
+            entry = _Entry(written, line)
+        elif entry is None or not written:
+            continue
+        elif entry.count is None and numbers is not None and len(numbers) == 1:
+            entry.count = int(numbers[0])
+        elif numbers is not None and len(numbers) >= 4:
+            entry.rows.append(numbers)
+        else:
+            entry.malformed.append((line, f"expected x y w h and attributes, found {written!r}"))
+    if entry is not None:
+        yield entry
+
+
+def _instances(entry: _Entry) -> list[Instance]:
+    if entry.count == 0 and len(entry.rows) <= 1 and not any(map(any, entry.rows)):
+        return []
+    found = len(entry.rows) + len(entry.malformed)
+    if entry.count != found:
+        raise AnnotationError(
+            f"{entry.name}: {'no count' if entry.count is None else f'a count of {entry.count}'}, "
+            f"but {found} rows of faces follow",
+            reason="malformed",
+        )
+    return [_instance(numbers) for numbers in entry.rows]
+
+
+def _instance(numbers: list[float]) -> Instance:
+    x, y, width, height = numbers[:4]
+    invalid = len(numbers) > _INVALID_COLUMN and numbers[_INVALID_COLUMN] != 0
+    return Instance(0, (x, y, x + width, y + height), Flag.INVALID if invalid else Flag.NONE)

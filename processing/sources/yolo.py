@@ -1,0 +1,125 @@
+"""YOLO: a ``data.yaml`` of Ultralytics or Roboflow, or bare ``images`` and ``labels`` folders.
+
+- Images are those of the yaml's ``train``, ``val`` and ``test``: folders, or lists of images in
+  ``.txt`` files, relative to its ``path`` where that is in the raw directory, else to the yaml's
+  own folder; Roboflow's ``../train/images`` too. Without a yaml they are all images of the
+  ``images`` folder, split by folders called ``train``, ``valid``, ….
+- An image's labels are at its path with the last ``images`` replaced by ``labels``, else beside it,
+  ending in ``.txt``; an image without, or with an empty file, is a negative. Coordinates are
+  fractions of the upright image.
+- A row is ``class cx cy width height``, with ``kpt_shape: [K, 2 or 3]`` followed by K points; of
+  two numbers, a point at (0, 0) is not labelled (0) and any other visible (2). Without
+  ``kpt_shape`` longer rows of odd count are polygons, whose bounding box is taken, and others K
+  points of three numbers.
+- Categories are the yaml's ``names``, or ``classes.txt`` beside the folders, else numbers up to the
+  greatest in use.
+- An image in several splits is in none (``ambiguous_split``). A bad row is rejected alone:
+  ``malformed``, or ``unknown_category``.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from processing.annotations import UNASSIGNED, TableRow, table_from_rows
+from processing.errors import AnnotationError, Rejection
+from processing.sources import yolo_layout
+from processing.sources.listing import RawDirectory
+from processing.sources.reading import (
+    Reading,
+    SourceFormat,
+    combine,
+    labels_of,
+    read_text,
+    rejection,
+)
+from processing.sources.yolo_labels import KeypointShape, LabelRow, parse_row
+from processing.sources.yolo_layout import Dataset
+
+
+def find(raw: RawDirectory) -> list[str]:
+    """Files like ``data.yaml``, and the ``labels`` folders that belong to none of them."""
+    return yolo_layout.find(raw)
+
+
+def read(raw: RawDirectory, paths: list[str]) -> Reading:
+    """Reads what `find` found."""
+    readings = []
+    for path in paths:
+        try:
+            dataset = yolo_layout.load(raw, path)
+        except AnnotationError as error:
+            readings.append(Reading(rejections=[rejection(path, error)]))
+        else:
+            readings.append(_read_dataset(raw, dataset))
+    return combine(readings)
+
+
+FORMAT: Final = SourceFormat(
+    name="yolo",
+    looked_for="YOLO: data.yaml with train or val and names, or the folders images and labels",
+    find=find,
+    read=read,
+)
+
+
+def _read_dataset(raw: RawDirectory, dataset: Dataset) -> Reading:
+    rejections = list(dataset.rejections)
+    parsed: list[tuple[str, int, str, list[LabelRow]]] = []
+    notes: Counter[str] = Counter()
+    for image, splits in dataset.splits.items():
+        notes["ambiguous_split"] += len(splits) > 1
+        split = min(splits) if len(splits) == 1 else UNASSIGNED
+        labels = _label_file(raw, image)
+        rows = _read_labels(raw, labels, dataset.keypoint_shape, rejections) if labels else []
+        parsed.append((image, split, labels, rows))
+    greatest = max((row.class_id for *_, rows in parsed for row in rows), default=-1)
+    names, positions = labels_of(dataset.names or {i: str(i) for i in range(greatest + 1)})
+    table_rows = []
+    for image, split, labels, rows in parsed:
+        known = [row for row in rows if row.class_id in positions]
+        rejections += [
+            _unknown(labels, row, positions) for row in rows if row.class_id not in positions
+        ]
+        instances = [replace(row.instance, label=positions[row.class_id]) for row in known]
+        table_rows.append(TableRow(image, instances, split=split, normalized=True))
+    return Reading(table_from_rows(table_rows, category_names=names), rejections, +notes)
+
+
+def _label_file(raw: RawDirectory, image: str) -> str:
+    """The image's label file; ``""`` if it has none."""
+    stem = posixpath.splitext(image)[0]
+    head, found, tail = f"/{stem}".rpartition("/images/")
+    mirrored = f"{head}/labels/{tail}.txt"[1:] if found else ""
+    return next((path for path in (mirrored, f"{stem}.txt") if path in raw.files), "")
+
+
+def _read_labels(
+    raw: RawDirectory, path: str, shape: KeypointShape | None, rejections: list[Rejection]
+) -> list[LabelRow]:
+    """The rows of one label file; those that are malformed go to `rejections`."""
+    rows = []
+    try:
+        for line, content in enumerate(read_text(raw, path).splitlines(), 1):
+            words = content.split()
+            if words:
+                try:
+                    rows.append(parse_row(line, words, shape))
+                except AnnotationError as error:
+                    where = AnnotationError(f"line {line}: {error}", reason=error.reason)
+                    rejections.append(rejection(path, where))
+    except AnnotationError as error:
+        rejections.append(rejection(path, error))
+    return rows
+
+
+def _unknown(path: str, row: LabelRow, positions: Mapping[int, int]) -> Rejection:
+    message = (
+        f"{path}: line {row.line}: class id {row.class_id}, expected one of the {len(positions)} "
+        "that the data set names"
+    )
+    return Rejection(path, "annotation", "unknown_category", message)

@@ -1,0 +1,84 @@
+"""Rows of YOLO's label files. Rules: see `yolo`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from processing.annotations import Instance
+from processing.errors import AnnotationError
+from processing.sources.reading import numbers_of
+
+KeypointShape = tuple[int, int]
+"""How many points, and how many numbers each: 2 for x, y or 3 for x, y, visibility."""
+
+MAX_CLASSES: Final = 1 << 16
+"""More than any data set has; a greater class id is damage, and would make as many names."""
+
+_BOX_NUMBERS: Final = 4
+_VISIBLE: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRow:
+    """One row: its line, its class id, and an instance that has no label yet."""
+
+    line: int
+    class_id: int
+    instance: Instance
+
+
+def parse_row(line: int, words: Sequence[str], shape: KeypointShape | None) -> LabelRow:
+    """Reads one row.
+
+    Args:
+        line: its number in the file, from 1.
+        words: its columns.
+        shape: the data set's keypoint shape, if it declares one.
+
+    Raises:
+        AnnotationError: it is no row of the data set; reason ``malformed``.
+    """
+    numbers = numbers_of(words)
+    if numbers is None or len(numbers) <= _BOX_NUMBERS:
+        raise AnnotationError(
+            f"expected a class and numbers for its box, found {' '.join(words)[:80]!r}",
+            reason="malformed",
+        )
+    class_id, values = numbers[0], numbers[1:]
+    if not 0 <= class_id < MAX_CLASSES or not class_id.is_integer():
+        raise AnnotationError(
+            f"class id {words[0]}: expected a whole number from 0", reason="malformed"
+        )
+    if len(values) == _BOX_NUMBERS:
+        instance = Instance(0, _corners(values))
+    elif shape is None and len(values) % 2 == 0:
+        x, y = values[0::2], values[1::2]
+        instance = Instance(0, (min(x), min(y), max(x), max(y)))
+    else:
+        points = _points(values[_BOX_NUMBERS:], shape)
+        instance = Instance(0, _corners(values[:_BOX_NUMBERS]), points=points)
+    return LabelRow(line, int(class_id), instance)
+
+
+def _corners(values: Sequence[float]) -> tuple[float, float, float, float]:
+    x, y, width, height = values
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _points(values: Sequence[float], shape: KeypointShape | None) -> list[list[float]]:
+    count, size = shape or (len(values) // 3, 3)
+    if len(values) != count * size:
+        expected = f"{count} points of {size} numbers" if shape else "points of 3 numbers"
+        raise AnnotationError(
+            f"expected {expected} after the box, found {len(values)} numbers", reason="malformed"
+        )
+    points = np.array(values).reshape(count, size)
+    if size == 2:
+        visibility = np.where(points.any(axis=1), _VISIBLE, 0.0)
+        points = np.column_stack([points, visibility])
+    rows: list[list[float]] = points.tolist()
+    return rows if any(row[2] for row in rows) else []

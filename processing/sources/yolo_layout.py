@@ -1,0 +1,228 @@
+"""Where a YOLO data set keeps its images, and what its data.yaml declares. Rules: see `yolo`."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import reprlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import yaml
+
+from processing.annotations import SPLITS
+from processing.errors import AnnotationError, Rejection
+from processing.sources.listing import RawDirectory, folder_of
+from processing.sources.reading import numbers_of, read_text, rejection, split_of_folders
+from processing.sources.yolo_labels import MAX_CLASSES, KeypointShape
+
+_YAML: Final = (".yaml", ".yml")
+_KEYS: Final = [
+    re.compile(pattern, re.MULTILINE) for pattern in (r"^(train|val)\s*:", r"^(names|nc)\s*:")
+]
+_MAX_YAML: Final = 1 << 20
+"""Bytes; a data.yaml names classes, it holds no data."""
+
+
+@dataclass
+class Dataset:
+    """The images of one data.yaml or labels folder.
+
+    Args:
+        names: category names by class id; None where nothing names them.
+        keypoint_shape: as declared.
+        splits: image to the splits that name it.
+        rejections: entries that lead to no images.
+    """
+
+    names: Mapping[int, str] | None = None
+    keypoint_shape: KeypointShape | None = None
+    splits: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    rejections: list[Rejection] = field(default_factory=list)
+
+
+def find(raw: RawDirectory) -> list[str]:
+    """Files like ``data.yaml``, and the ``labels`` folders that belong to none of them."""
+    yamls = [path for path in raw.with_suffix(*_YAML) if _looks_like_data_yaml(raw, path)]
+    covered = tuple(base for path in yamls for base in _bases_or_own(raw, path))
+    return yamls + [root for root in _label_folders(raw) if not root.startswith(covered)]
+
+
+def load(raw: RawDirectory, path: str) -> Dataset:
+    """Reads one data.yaml, or looks through the images of one labels folder.
+
+    Raises:
+        AnnotationError: the file cannot be understood; reason ``malformed``.
+    """
+    return _from_yaml(raw, path) if path.lower().endswith(_YAML) else _from_folders(raw, path)
+
+
+def _looks_like_data_yaml(raw: RawDirectory, path: str) -> bool:
+    file = raw.path(path)
+    if file.stat().st_size > _MAX_YAML:
+        return False
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    return all(pattern.search(text) for pattern in _KEYS)
+
+
+def _label_folders(raw: RawDirectory) -> list[str]:
+    """Folders called ``labels`` with rows of numbers for an image of their ``images`` folder."""
+    proven: dict[str, None] = {}
+    for path in raw.with_suffix(".txt"):
+        head, found, tail = f"/{path}".rpartition("/labels/")
+        root = f"{head}/labels"[1:]
+        if not found or root in proven:
+            continue
+        mirrored = posixpath.splitext(f"{head}/images/{tail}"[1:])[0]
+        if raw.has_image_of_stem(mirrored) and _begins_with_numbers(raw, path):
+            proven[root] = None
+    return list(proven)
+
+
+def _begins_with_numbers(raw: RawDirectory, path: str) -> bool:
+    with raw.path(path).open(encoding="utf-8-sig", errors="replace") as file:
+        words = file.readline(1000).split()
+    return len(words) > 4 and numbers_of(words[:5]) is not None
+
+
+def _from_folders(raw: RawDirectory, path: str) -> Dataset:
+    above = path.removesuffix("labels")
+    dataset = Dataset()
+    for image in raw.images_below(f"{above}images/"):
+        dataset.splits[image].add(split_of_folders(image))
+    classes = f"{above}classes.txt"
+    if classes in raw.files:
+        dataset.names = dict(enumerate(read_text(raw, classes).rstrip().splitlines()))
+    return dataset
+
+
+def _from_yaml(raw: RawDirectory, path: str) -> Dataset:
+    content = _load(raw, path)
+    dataset = Dataset(_names(content), _keypoint_shape(content))
+    bases = _bases(raw, path, content)
+    for split, name in enumerate(SPLITS):
+        entries = content.get(name) or []
+        for entry in entries if isinstance(entries, list) else [entries]:
+            try:
+                for image in _listed_images(raw, bases, entry, dataset.rejections):
+                    dataset.splits[image].add(split)
+            except AnnotationError as error:
+                where = AnnotationError(f"{name}: {error}", reason=error.reason)
+                dataset.rejections.append(rejection(path, where))
+    return dataset
+
+
+def _load(raw: RawDirectory, path: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(read_text(raw, path))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise AnnotationError(f"not a readable YAML: {error}", reason="malformed") from error
+    if not isinstance(content, dict):
+        raise AnnotationError(
+            f"expected keys and values, found a {type(content).__name__}", reason="malformed"
+        )
+    return content
+
+
+def _names(content: Mapping[str, Any]) -> dict[int, str] | None:
+    names = content.get("names")
+    try:
+        if isinstance(names, dict):
+            by_id = {int(key): _name(name) for key, name in names.items()}
+            return dict(sorted(by_id.items()))
+        if isinstance(names, list):
+            return {i: _name(name) for i, name in enumerate(names)}
+        count = content.get("nc")
+        return None if count is None else {i: str(i) for i in range(min(int(count), MAX_CLASSES))}
+    except (TypeError, ValueError) as error:
+        raise AnnotationError(f"names or nc: {error}", reason="malformed") from error
+
+
+def _name(name: object) -> str:
+    # Nested aliases make a short file into endless text; a name is one word or number.
+    if isinstance(name, list | dict):
+        raise TypeError(f"expected a name, found a {type(name).__name__}")
+    return str(name)
+
+
+def _keypoint_shape(content: Mapping[str, Any]) -> KeypointShape | None:
+    shape = content.get("kpt_shape")
+    if shape is None:
+        return None
+    match shape:
+        case [int(count), 2 | 3 as size] if count > 0:
+            return count, size
+    raise AnnotationError(
+        f"kpt_shape is {reprlib.repr(shape)}, expected [K, 2] or [K, 3]", reason="malformed"
+    )
+
+
+def _bases_or_own(raw: RawDirectory, path: str) -> list[str]:
+    try:
+        return _bases(raw, path, _load(raw, path))
+    except AnnotationError:
+        return [folder_of(path)]
+
+
+def _bases(raw: RawDirectory, path: str, content: Mapping[str, Any]) -> list[str]:
+    """Folders that the yaml's entries may be relative to, as prefixes."""
+    own = folder_of(path)
+    written = content.get("path")
+    try:
+        declared = _prefix(raw.inside(own, written if isinstance(written, str) else "."))
+    except AnnotationError:
+        # A path of the machine that the data set was made on.
+        return [own]
+    return list(dict.fromkeys([declared, own])) if declared in raw.folders_above_images else [own]
+
+
+def _prefix(path: str) -> str:
+    return "" if path == "." else f"{path}/"
+
+
+def _listed_images(
+    raw: RawDirectory, bases: list[str], entry: object, rejections: list[Rejection]
+) -> Iterator[str]:
+    """The images that one entry of the yaml names; bad lines of a list go to `rejections`.
+
+    Raises:
+        AnnotationError: there is neither such a folder nor such a list.
+    """
+    if not isinstance(entry, str):
+        raise AnnotationError(
+            f"expected a folder or a list of images, found {reprlib.repr(entry)}",
+            reason="malformed",
+        )
+    written = entry.replace("\\", "/")
+    inside = re.sub(r"^(\.\./)+", "", written)
+    for name in dict.fromkeys([written, inside]):
+        for base in bases:
+            try:
+                target = raw.inside(base, name)
+            except AnnotationError:
+                continue
+            if target in raw.files:
+                return _images_of_list(raw, target, bases, rejections)
+            if _prefix(target) in raw.folders_above_images:
+                return iter(raw.images_below(_prefix(target)))
+    raw.inside(bases[0], inside)  # raises where the entry cannot be followed at all
+    raise AnnotationError(
+        f"{entry!r} is neither a folder with images nor a list of images in "
+        f"{' or '.join(repr(base or '.') for base in bases)}",
+        reason="missing_folder",
+    )
+
+
+def _images_of_list(
+    raw: RawDirectory, path: str, bases: list[str], rejections: list[Rejection]
+) -> Iterator[str]:
+    folders = list(dict.fromkeys([folder_of(path), *bases]))
+    for line, content in enumerate(read_text(raw, path).splitlines(), 1):
+        if content.strip():
+            try:
+                yield raw.resolve(content.strip(), folders)
+            except AnnotationError as error:
+                where = AnnotationError(f"line {line}: {error}", reason=error.reason)
+                rejections.append(rejection(path, where))

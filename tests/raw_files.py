@@ -1,0 +1,61 @@
+"""Raw directories in a few lines: how the tests of the sources write and compare them."""
+
+import json
+import math
+
+from processing.annotations import SPLITS, UNASSIGNED
+
+
+def write_raw(root, files=None, images=()):
+    """Writes files (text, bytes, or what becomes JSON) and empty images; gives the directory."""
+    for image in images:
+        _write(root / image, b"")
+    for path, content in (files or {}).items():
+        if isinstance(content, dict | list):
+            content = json.dumps(content)
+        _write(root / path, content.encode() if isinstance(content, str) else content)
+    return root
+
+
+def _write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def boxes_of(reading):
+    """Image path to its (category, box) pairs; the box is None where there is none."""
+    table = reading.table
+    found = {}
+    for row, path in enumerate(table.image_paths.tolist()):
+        image = table.image(row)
+        found[path] = [
+            (
+                table.category_names[label],
+                None if math.isnan(box[0]) else [round(x, 3) for x in box],
+            )
+            for label, box in zip(image.labels.tolist(), image.boxes.tolist(), strict=True)
+        ]
+    return found
+
+
+def points_of(reading):
+    """Image path to the points of each of its instances."""
+    table = reading.table
+    return {
+        path: [points.tolist() for points in table.image(row).points]
+        for row, path in enumerate(table.image_paths.tolist())
+    }
+
+
+def splits_of(reading):
+    """Image path to the name of its split, or None."""
+    table = reading.table
+    return {
+        path: None if split == UNASSIGNED else SPLITS[split]
+        for path, split in zip(table.image_paths.tolist(), table.splits.tolist(), strict=True)
+    }
+
+
+def reasons_of(reading):
+    """(file, reason) of each rejection."""
+    return [(rejection.path, rejection.reason) for rejection in reading.rejections]

@@ -1,0 +1,286 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processing.annotations import Flag, Instance, TableRow, concatenate, table_from_rows
+from processing.errors import SourceError, SourceNotFoundError
+from processing.sources import FORMATS, detect, read_sources
+from processing.sources.listing import RawDirectory
+from processing.sources.merging import merge_images
+from tests.raw_files import boxes_of, points_of, reasons_of, splits_of, write_raw
+
+COCO = {
+    "images": [{"id": 1, "file_name": "a.jpg", "height": 10, "width": 20}],
+    "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+    "categories": [{"id": 1, "name": "face"}],
+}
+XML = (
+    "<annotation><size><width>{}</width><height>{}</height></size><object><name>face</name><bndbox>"
+    "<xmin>2</xmin><ymin>3</ymin><xmax>4</xmax><ymax>6</ymax></bndbox></object></annotation>"
+)
+VOC = XML.format(20, 10)
+PTS = "n_points: 1\n{\n3 4\n}\n"
+
+
+def test_each_format_is_found_by_its_own_files(tmp_path):
+    files = {
+        "c/coco.json": COCO,
+        "w/wider_face_split/wider_face_val_bbx_gt.txt": "x/a.jpg\n0\n",
+        "v/Annotations/a.xml": VOC,
+        "y/labels/a.txt": "0 .5 .5 .1 .1\n",
+        "p/a.pts": PTS,
+        "m/boxes.csv": "a.jpg,1,2,3,4,cat\n",
+    }
+    raw = RawDirectory(write_raw(tmp_path, files, ["y/images/a.jpg", "p/a.jpg", "v/a.jpg"]))
+    found = {source.name: paths for source, paths in detect(raw)}
+    paths = ["y/labels" if path == "y/labels/a.txt" else path for path in files]
+    assert found == {name: [path] for name, path in zip(found, paths, strict=True)}
+    assert list(found) == [source.name for source in FORMATS]
+    assert len(read_sources(tmp_path).table) == 6
+
+
+def test_formats_about_one_image_unite(tmp_path):
+    files = {"coco.json": COCO, "a.xml": VOC, "a.pts": PTS, "boxes.csv": "b.jpg,1,2,3,4,cat\n"}
+    reading = read_sources(write_raw(tmp_path, files, ["a.jpg", "b.jpg", "c.jpg"]))
+    assert boxes_of(reading) == {
+        "a.jpg": [("face", [1, 2, 4, 6]), ("face", None)],
+        "b.jpg": [("cat", [1, 2, 3, 4])],
+    }
+    assert points_of(reading)["a.jpg"] == [[], [[2, 3, 2]]]
+    assert reading.table.declared_sizes.tolist() == [[10, 20], [0, 0]]
+    assert reading.table.category_names == ("face", "cat")
+    assert reading.notes == {"duplicate_image": 2, "duplicate_box": 1, "unlisted_images": 1}
+
+
+def test_only_the_named_sources_are_read(tmp_path):
+    write_raw(tmp_path, {"x/coco.json": COCO, "y/coco.json": COCO, "z.csv": "b.jpg,,,,,\n"})
+    assert list(boxes_of(read_sources(tmp_path, ["csv_manifest"]))) == ["b.jpg"]
+    everything = read_sources(tmp_path, ["coco", "csv_manifest"])
+    assert list(boxes_of(everything)) == ["b.jpg", "x/a.jpg", "y/a.jpg"]
+    for path in ("y", "y/", "y/coco.json", "./y", "y\\coco.json"):
+        reading = read_sources(tmp_path, [{"format": "coco", "path": path}])
+        assert list(boxes_of(reading)) == ["y/a.jpg"]
+
+
+def test_a_folder_does_not_include_another_whose_name_it_begins(tmp_path):
+    write_raw(tmp_path, {"x/coco.json": COCO, "xy/coco.json": COCO})
+    reading = read_sources(tmp_path, [{"format": "coco", "path": "x"}])
+    assert list(boxes_of(reading)) == ["x/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (
+            ["coko"],
+            r"'coko': expected one of coco, wider_face, pascal_voc, yolo, ibug_pts, csv_man",
+        ),
+        ([{"path": "x"}], r"None: expected one of coco"),
+        ([{"format": "coco", "coordinate_base": 1}], "coco: unknown key 'coordinate_base'.*path"),
+        ([{"format": "pascal_voc", "base": 1}], r"'base', expected one of .*, coordinate_base"),
+        ([{"format": "pascal_voc", "coordinate_base": 2}], "coordinate_base is 2, expected 0 or 1"),
+        ([{"format": "coco", "path": "no"}], r"no: nothing found of the format coco.*json"),
+        (["pascal_voc"], r"nothing found of the format pascal_voc.*xml"),
+    ],
+)
+def test_a_request_that_cannot_be_met_says_what_can(tmp_path, sources, message):
+    write_raw(tmp_path, {"coco.json": COCO})
+    with pytest.raises(SourceError, match=message):
+        read_sources(tmp_path, sources)
+
+
+def test_a_wrong_request_is_noticed_before_the_directory_is_looked_at(tmp_path):
+    with pytest.raises(SourceError, match="expected one of coco"):
+        read_sources(tmp_path / "missing", ["coko"])
+
+
+def test_a_missing_raw_directory_is_named(tmp_path):
+    with pytest.raises(SourceNotFoundError, match=r"nowhere .*does not exist"):
+        read_sources(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError, match="is not a directory"):
+        read_sources(tmp_path / "file")
+
+
+def test_a_directory_without_annotations_lists_what_was_looked_for(tmp_path):
+    write_raw(tmp_path, {"x.txt": ""}, ["a.jpg", "b.PNG"])
+    with pytest.raises(SourceNotFoundError, match="3 files, 2 of them images") as caught:
+        read_sources(tmp_path)
+    for source in FORMATS:
+        assert source.looked_for in str(caught.value)
+
+
+def test_annotations_that_are_all_rejected_are_an_error_with_the_reasons(tmp_path):
+    write_raw(tmp_path, {"a.pts": "", "b.pts": PTS}, ["a.jpg"])
+    with pytest.raises(SourceError, match=r"2 rejected.*a\.pts: expected .*; b\.pts: expected an"):
+        read_sources(tmp_path)
+
+
+def test_annotations_without_images_are_an_error(tmp_path):
+    write_raw(tmp_path, {"coco.json": COCO | {"images": [], "annotations": []}})
+    with pytest.raises(SourceError, match="they list no image"):
+        read_sources(tmp_path)
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "coco.json").symlink_to(tmp_path / "gone.json")
+    with pytest.raises(SourceError, match=r"coco\.json cannot be read: No such file"):
+        read_sources(tmp_path)
+
+
+def test_rows_are_sorted_by_path(tmp_path):
+    names = ["b.jpg", "é.jpg", "B.jpg", "a/z.jpg", "a.jpg", "中.jpg"]
+    write_raw(tmp_path, {"boxes.csv": "".join(f"{name},,,,,\n" for name in names)}, names)
+    assert read_sources(tmp_path).table.image_paths.tolist() == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("named", "counted"),
+    [
+        (["train", "val", "test"], ["train", "val", "test"]),
+        (["train", "val"], ["train", "val"]),
+        (["train"], [None]),
+        (["val"], [None]),
+        (["val", "test"], [None, "test"]),
+        (["test"], ["test"]),
+    ],
+)
+def test_train_and_val_count_only_together(tmp_path, named, counted):
+    files = {f"{split}.csv": f"{i}.jpg,,,,,\n" for i, split in enumerate(named)}
+    assert list(splits_of(read_sources(write_raw(tmp_path, files))).values()) == counted
+
+
+def test_an_image_of_two_splits_is_in_none(tmp_path):
+    files = {"train.csv": "a.jpg,,,,,\nb.jpg,,,,,\n", "val.csv": "c.jpg,,,,,\nb.jpg,,,,,\n"}
+    reading = read_sources(write_raw(tmp_path, files))
+    assert splits_of(reading) == {"a.jpg": "train", "b.jpg": None, "c.jpg": "val"}
+    assert reading.notes == {"ambiguous_split": 1, "duplicate_image": 1}
+
+
+def test_a_split_that_only_one_source_knows_counts(tmp_path):
+    files = {"train.csv": "a.jpg,,,,,\n", "val.csv": "c.jpg,,,,,\n", "x.csv": "a.jpg,1,2,3,4,q\n"}
+    reading = read_sources(write_raw(tmp_path, files))
+    assert splits_of(reading) == {"a.jpg": "train", "c.jpg": "val"}
+
+
+def test_sources_that_declare_different_sizes_reject_the_image(tmp_path):
+    files = {"coco.json": COCO, "a.xml": XML.format(10, 20), "b.xml": VOC}
+    reading = read_sources(write_raw(tmp_path, files, ["a.jpg", "b.jpg"]))
+    assert list(boxes_of(reading)) == ["b.jpg"]
+    assert reasons_of(reading) == [("a.jpg", "conflicting_sizes")]
+
+
+def test_pixels_win_over_fractions_of_the_same_image(tmp_path):
+    files = {
+        "coco.json": COCO,
+        "labels/a.txt": "0 .125 .4 .15 .4\n",
+        "labels/b.txt": "0 .5 .5 1 1\n",
+    }
+    files["coco.json"] = json.loads(json.dumps(COCO).replace("a.jpg", "images/a.jpg"))
+    reading = read_sources(write_raw(tmp_path, files, ["images/a.jpg", "images/b.jpg"]))
+    assert boxes_of(reading) == {
+        "images/a.jpg": [("face", [1, 2, 4, 6])],
+        "images/b.jpg": [("0", [0, 0, 1, 1])],
+    }
+    assert reading.table.normalized.tolist() == [False, True]
+    assert reading.notes == {"duplicate_in_fractions": 1}
+
+
+def test_fractions_count_where_the_pixels_say_nothing(tmp_path):
+    files = {"x.csv": "images/a.jpg,,,,,\n", "labels/a.txt": "0 .5 .5 1 1\n"}
+    reading = read_sources(write_raw(tmp_path, files, ["images/a.jpg"]))
+    assert boxes_of(reading) == {"images/a.jpg": [("0", [0, 0, 1, 1])]}
+    assert reading.table.normalized.tolist() == [True]
+
+
+def test_hidden_files_are_not_read_and_linked_folders_not_entered(tmp_path):
+    write_raw(tmp_path / "outside", {"coco.json": COCO})
+    raw = write_raw(tmp_path / "raw", {".x.json": COCO, ".git/x.json": COCO, "a.json": COCO})
+    (raw / "link").symlink_to(tmp_path / "outside")
+    assert detect(RawDirectory(raw))[0][1] == ["a.json"]
+
+
+def test_files_whose_names_are_not_unicode_are_counted(tmp_path):
+    write_raw(tmp_path, {"coco.json": COCO}, ["a.jpg"])
+    try:
+        (tmp_path / "\udcff.jpg").touch()
+    except OSError:
+        pytest.skip("this file system has Unicode names only")
+    assert read_sources(tmp_path).notes == {"undecodable_name": 1}
+
+
+def test_an_instance_keeps_the_points_of_whoever_has_them_and_the_flags_of_all():
+    box = (0, 0, 1, 1)
+    row = TableRow(
+        "a",
+        [
+            Instance(0, box, Flag.CROWD),
+            Instance(0, (0, 0, 1, 2)),
+            Instance(0, box, points=[[1, 2, 3]]),
+            Instance(0, box, Flag.DIFFICULT, points=[[4, 5, 6]]),
+            Instance(1, box),
+        ],
+    )
+    merged = merge_images(table_from_rows([row], category_names=["a", "b"]))
+    assert merged.table.boxes.tolist() == [[0, 0, 1, 2], [*box], [*box]]
+    assert merged.table.labels.tolist() == [0, 0, 1]
+    assert merged.table.flags.tolist() == [0, Flag.CROWD | Flag.DIFFICULT, 0]
+    assert [points.tolist() for points in merged.table.points] == [[], [[1, 2, 3]], []]
+    assert merged.notes == {"duplicate_box": 2}
+
+
+def test_point_sets_without_a_box_are_one_if_they_are_equal():
+    faces = [
+        Instance(0, flags=Flag.NO_BOX, points=points)
+        for points in ([[1, 2, 2]], [[1, 3, 2]], [[1, 2, 2]], [[1, 2, 2], [1, 3, 2]])
+    ]
+    merged = merge_images(table_from_rows([TableRow("a", faces)], category_names=["face"]))
+    assert sorted(points.tolist() for points in merged.table.points) == [
+        [[1, 2, 2]],
+        [[1, 2, 2], [1, 3, 2]],
+        [[1, 3, 2]],
+    ]
+
+
+def test_the_same_box_in_two_images_is_two():
+    rows = [TableRow(path, [Instance(0, (0, 0, 1, 1))]) for path in "ab"]
+    merged = merge_images(table_from_rows(rows, category_names=["face"]))
+    assert len(merged.table.boxes) == 2
+
+
+instances = st.builds(
+    Instance,
+    st.integers(0, 1),
+    st.tuples(*[st.sampled_from([0.0, -0.0, 1.0, float("nan"), float("inf")])] * 4),
+)
+rows = st.builds(TableRow, st.sampled_from("abcd"), st.lists(instances, max_size=4))
+
+
+@given(st.lists(st.lists(rows, max_size=6), min_size=1, max_size=3))
+def test_merging_keeps_every_distinct_box_of_every_image_once(tables):
+    given_tables = [table_from_rows(rows, category_names=["x", "y"]) for rows in tables]
+    merged = merge_images(concatenate(given_tables))
+    expected = {}
+    for row in (row for rows in tables for row in rows):
+        boxes = expected.setdefault(row.image_path, set())
+        # As text NaN equals NaN; adding 0 makes -0 equal 0.
+        boxes.update((i.label, repr([x + 0.0 for x in i.box])) for i in row.instances)
+    table = merged.table
+    assert table.image_paths.tolist() == sorted(expected)
+    for number, path in enumerate(table.image_paths.tolist()):
+        image = table.image(number)
+        found = [
+            (label, repr([x + 0.0 for x in box]))
+            for label, box in zip(image.labels.tolist(), image.boxes.tolist(), strict=True)
+        ]
+        assert sorted(found) == sorted(expected[path])
+    before = sum(len(row.instances) for rows in tables for row in rows)
+    assert merged.notes["duplicate_box"] == before - len(table.boxes)
+
+
+def test_merging_needs_no_rows():
+    assert len(merge_images(table_from_rows([], category_names=[])).table) == 0
+    assert np.array_equal(merge_images(table_from_rows([], category_names=[])).table.offsets, [0])
