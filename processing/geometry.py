@@ -1,0 +1,235 @@
+"""Where a rectangle of a photograph lands in a stored image, and how coordinates follow it.
+
+One rule for letterbox and crop: a stored image shows a rectangle of the upright source image, so
+stored and source coordinates differ by one scale and one shift per axis. A rectangle is float64
+(4,) x1, y1, x2, y2 in pixels of the upright source image, y down, the corner of the first pixel at
+(0, 0); it may reach beyond the image. Sizes are height, width. Imports numpy alone; pure functions,
+safe from any thread.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Rect = NDArray[np.float64]
+Size = tuple[int, int]
+
+_SHRINK_FOR_REDUCTION: Final = {8: 32, 4: 12, 2: 4}
+"""How far a photograph must shrink before it may be decoded at an eighth, a quarter, half its size.
+
+A JPEG's reduced pixels are low-passed, not averaged as `cv2.INTER_AREA` does, so several of them
+must make a stored one. From here on both ways agree to 46 dB on average (measured on photographs of
+160 to 1024 pixels); at one reduced pixel to a stored one they agree to 35 to 40 dB.
+"""
+
+
+class Orientation(NamedTuple):
+    """How a stored image becomes upright: transposed, then reversed along the upright axes."""
+
+    transposed: bool
+    reversed_x: bool
+    reversed_y: bool
+
+
+ORIENTATIONS: Final = {
+    1: Orientation(transposed=False, reversed_x=False, reversed_y=False),
+    2: Orientation(transposed=False, reversed_x=True, reversed_y=False),
+    3: Orientation(transposed=False, reversed_x=True, reversed_y=True),
+    4: Orientation(transposed=False, reversed_x=False, reversed_y=True),
+    5: Orientation(transposed=True, reversed_x=False, reversed_y=False),
+    6: Orientation(transposed=True, reversed_x=True, reversed_y=False),
+    7: Orientation(transposed=True, reversed_x=True, reversed_y=True),
+    8: Orientation(transposed=True, reversed_x=False, reversed_y=True),
+}
+"""The values of the EXIF tag ``Orientation`` (CIPA DC-008, 4.6.5)."""
+
+
+class Span(NamedTuple):
+    """One axis: source pixels ``source_start:source_stop`` fill stored pixels ``start:stop``."""
+
+    source_start: int
+    source_stop: int
+    start: int
+    stop: int
+
+    @property
+    def shrink(self) -> float:
+        """Source pixels to one stored pixel."""
+        return (self.source_stop - self.source_start) / (self.stop - self.start)
+
+    def shown(self, length: int) -> tuple[float, float]:
+        """Where, in source pixels, an axis of `length` stored pixels begins and ends."""
+        low = self.source_start - self.start * self.shrink
+        return low, low + length * self.shrink
+
+
+def letterbox_rect(source_size: Size, size: Size) -> Rect:
+    """The rectangle that shows the whole image, centred, as large as `size` allows.
+
+    Args:
+        source_size: height, width of the upright image.
+        size: height, width of the stored image.
+    """
+    height, width = source_size
+    return crop_rect((0, 0, width, height), 0.0, size)
+
+
+def crop_rect(box: ArrayLike, margin: float, size: Size) -> Rect:
+    """The rectangle that shows a box and its surroundings, centred on it, in the aspect of `size`.
+
+    Args:
+        box: x1, y1, x2, y2 in source pixels, finite; taken as at least one pixel wide and high.
+        margin: what to add on each side, as a fraction of the box's own width and height.
+        size: height, width of the stored image; the side that is too short for it grows.
+    """
+    x1, y1, x2, y2 = np.asarray(box, dtype=np.float64).tolist()
+    height, width = size
+    grown = 1 + 2 * margin
+    scale = max(max(x2 - x1, 1.0) * grown / width, max(y2 - y1, 1.0) * grown / height)
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    dx, dy = width * scale / 2, height * scale / 2
+    return np.array([x - dx, y - dy, x + dx, y + dy])
+
+
+def largest_reduction(rect: Rect, size: Size) -> int:
+    """By how much a JPEG may be decoded smaller if `rect` is to be shown at `size`: 1, 2, 4 or 8.
+
+    Args:
+        rect: the rectangle to show.
+        size: height, width of the stored image.
+    """
+    x1, y1, x2, y2 = rect.tolist()
+    shrink = min((x2 - x1) / size[1], (y2 - y1) / size[0])
+    return next((k for k, least in _SHRINK_FOR_REDUCTION.items() if shrink >= least - 1e-6), 1)
+
+
+def place(
+    rect: Rect, source_size: Size, size: Size, reduction: int = 1
+) -> tuple[Span, Span] | None:
+    """Rounds a rectangle to whole pixels: which source pixels go where in the stored image.
+
+    A square rectangle stays square unless the image's edge cuts it, whatever the rounding.
+
+    Args:
+        rect: the rectangle asked for, finite.
+        source_size: height, width of the upright image.
+        size: height, width of the stored image.
+        reduction: source spans begin and end at multiples of it, or at the image's edge.
+
+    Returns:
+        The spans along x and y; None if the rectangle shows nothing of the image.
+    """
+    x1, y1, x2, y2 = rect.tolist()
+    x = _place_axis(x1, x2, source_size[1], size[1], reduction)
+    y = _place_axis(y1, y2, source_size[0], size[0], reduction)
+    return None if x is None or y is None else (x, y)
+
+
+def _place_axis(low: float, high: float, source: int, stored: int, step: int) -> Span | None:
+    shrink = (high - low) / stored
+    aligned = _round(low / step) * step
+    source_start = max(aligned, 0)
+    source_stop = source
+    if _round(high) < source:
+        source_stop = min(aligned + max(_round((high - low) / step), 1) * step, source)
+    if source_start >= source_stop:
+        return None
+    start = min(_round(max(-low, 0.0) / shrink), stored - 1)
+    stop = max(stored - _round(max(high - source, 0.0) / shrink), start + 1)
+    return Span(source_start, source_stop, start, stop)
+
+
+def _round(value: float) -> int:
+    return math.floor(value + 0.5)
+
+
+def source_to_stored(coordinates: ArrayLike, rect: ArrayLike, size: Size) -> NDArray[Any]:
+    """Maps pixels of the upright source image to pixels of the stored image.
+
+    Args:
+        coordinates: (..., 2) points x, y; (..., 3) points x, y, visibility, which is kept; or
+            (..., 4) boxes x1, y1, x2, y2.
+        rect: (4,) the rectangle that the stored image shows.
+        size: height, width of the stored image.
+
+    Returns:
+        A new array of the same shape; of the same dtype if that is a float, else float64.
+    """
+    x1, y1, x2, y2 = np.asarray(rect, dtype=np.float64).tolist()
+    scale = np.array([size[1] / (x2 - x1), size[0] / (y2 - y1)])
+    return _map(coordinates, scale, -scale * (x1, y1))
+
+
+def stored_to_source(coordinates: ArrayLike, rect: ArrayLike, size: Size) -> NDArray[Any]:
+    """Maps pixels of the stored image to pixels of the upright source image.
+
+    The inverse of `source_to_stored`.
+
+    Args:
+        coordinates: as in `source_to_stored`.
+        rect: (4,) the rectangle that the stored image shows.
+        size: height, width of the stored image.
+
+    Returns:
+        A new array of the same shape; of the same dtype if that is a float, else float64.
+    """
+    x1, y1, x2, y2 = np.asarray(rect, dtype=np.float64).tolist()
+    return _map(
+        coordinates, np.array([(x2 - x1) / size[1], (y2 - y1) / size[0]]), np.array([x1, y1])
+    )
+
+
+def stored_to_upright(coordinates: ArrayLike, orientation: int, stored_size: Size) -> NDArray[Any]:
+    """Maps pixels of an image as its file stores it to pixels of the same image held upright.
+
+    Args:
+        coordinates: as in `source_to_stored`. A box keeps its order: x1 < x2 stays x1 < x2.
+        orientation: the EXIF orientation, 1 to 8.
+        stored_size: height, width of the image as stored.
+
+    Returns:
+        A new array of the same shape; of the same dtype if that is a float, else float64.
+    """
+    transposed, *reverses = ORIENTATIONS[orientation]
+    height, width = stored_size
+    extents = (height, width) if transposed else (width, height)
+    result = _float_copy(coordinates)
+    pairs = _pairs(result)
+    if transposed:
+        pairs[...] = pairs[..., ::-1].copy()
+    for axis, (reverse, extent) in enumerate(zip(reverses, extents, strict=True)):
+        if reverse:
+            pairs[..., axis] = extent - pairs[..., ::-1, axis]
+    return result
+
+
+def _map(
+    coordinates: ArrayLike, scale: NDArray[np.float64], shift: NDArray[np.float64]
+) -> NDArray[Any]:
+    result = _float_copy(coordinates)
+    pairs = _pairs(result)
+    pairs[...] = pairs * scale + shift
+    return result
+
+
+def _float_copy(coordinates: ArrayLike) -> NDArray[Any]:
+    given = np.asarray(coordinates)
+    dtype = given.dtype if np.issubdtype(given.dtype, np.floating) else np.float64
+    return np.array(given, dtype=dtype, order="C")
+
+
+def _pairs(coordinates: NDArray[Any]) -> NDArray[Any]:
+    """The x, y pairs of points (..., 1, 2) or boxes (..., 2, 2), as a view."""
+    columns = coordinates.shape[-1] if coordinates.ndim else 0
+    if columns not in (2, 3, 4):
+        raise ValueError(
+            f"coordinates of shape {coordinates.shape}: expected (..., 2) or (..., 3) for points,"
+            " (..., 4) for boxes"
+        )
+    if columns == 4:
+        return coordinates.reshape(*coordinates.shape[:-1], 2, 2)
+    return coordinates[..., None, :2]

@@ -1,0 +1,279 @@
+"""Bytes of an image file to upright RGB pixels, and a rectangle of these to a stored image.
+
+Decoding is strict: a truncated or damaged file raises, it never becomes a half-grey picture. JPEG
+is decoded by simplejpeg (libjpeg-turbo), at a reduced scale where asked; all else, and the JPEGs it
+has no answer for, by Pillow. Every function is safe from several threads at once, and the libraries
+release the GIL for the length of their work.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from processing.errors import ImageError
+from processing.geometry import ORIENTATIONS, Rect, Size, place
+
+MAX_PIXELS: Final = 178_956_970
+"""Larger images are refused before memory is taken for them; Pillow's own limit, 0.5 GB of RGB."""
+
+PADDING: Final = 114
+"""Grey level of what lies outside the image; the detectors' customary one."""
+
+# A closed list: Pillow also opens formats that start other programs (EPS).
+_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+
+_ORIENTATION_TAG: Final = 0x0112
+
+# libjpeg's warnings (jerror.h) after which the pixels are wrong. Its other ones ("extraneous bytes
+# before marker", "Invalid SOS parameters", "unknown JFIF revision") come with files that every
+# viewer shows as they were meant.
+_DAMAGE: Final = re.compile(
+    "premature end of data segment|bad Huffman code|bad arithmetic code|instead of RST"
+    "|Inconsistent progression"
+)
+_TRUNCATED: Final = re.compile("Premature end of JPEG file|truncated", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What an image file says of itself.
+
+    Args:
+        format: Pillow's name of the format, such as ``JPEG``.
+        width: in pixels, as stored.
+        height: in pixels, as stored.
+        orientation: EXIF orientation, 1 to 8; 1 where there is none or it is not valid, and for
+            TIFF, which Pillow hands over upright.
+    """
+
+    format: str
+    width: int
+    height: int
+    orientation: int
+
+    @property
+    def stored_size(self) -> Size:
+        """Height, width as stored."""
+        return self.height, self.width
+
+    @property
+    def upright_size(self) -> Size:
+        """Height, width once the orientation is applied."""
+        if ORIENTATIONS[self.orientation].transposed:
+            return self.width, self.height
+        return self.height, self.width
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A decoded image.
+
+    Args:
+        pixels: uint8 (h, w, 3) RGB, upright, contiguous; owned by the photo.
+        source_size: height, width of the upright image in full.
+        reduction: 1, 2, 4 or 8; pixel j covers source pixels ``j * reduction`` up to
+            ``(j + 1) * reduction``, the last row and column possibly fewer.
+    """
+
+    pixels: NDArray[np.uint8]
+    source_size: Size
+    reduction: int = 1
+
+
+def read_header(data: bytes) -> ImageHeader:
+    """Reads format, size and orientation without decoding.
+
+    Args:
+        data: the whole file.
+
+    Raises:
+        ImageError: reason ``not_an_image``, or ``too_large`` for more than `MAX_PIXELS`.
+    """
+    image = _open(data)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{width}x{height} pixels: expected at most {MAX_PIXELS:,}", reason="too_large"
+        )
+    return ImageHeader(str(image.format), width, height, _orientation(image))
+
+
+def decode(data: bytes, header: ImageHeader, *, reduction: int = 1) -> Photo:
+    """Decodes an image file to upright RGB; without alpha, and of an animation the first frame.
+
+    Args:
+        data: the whole file.
+        header: what `read_header` said of it.
+        reduction: 1, 2, 4 or 8: how much smaller the image may be decoded. `Photo.reduction` says
+            what was done: less where the codec cannot, or the partial last pixel would come first.
+
+    Raises:
+        ImageError: reason ``truncated``, ``corrupt``, or ``unsupported`` (32-bit pixels).
+    """
+    pixels = None
+    if header.format in ("JPEG", "MPO"):
+        reduction = _possible_reduction(header, reduction)
+        pixels = _decode_jpeg(data, header, reduction)
+    if pixels is None:
+        reduction = 1
+        pixels = _decode_by_pillow(data, header)
+    expected = tuple(-(-length // reduction) for length in header.stored_size)
+    if pixels.shape[:2] != expected:
+        raise ImageError(
+            f"decoded to {pixels.shape[:2]} pixels, the header promises {expected}",
+            reason="corrupt",
+        )
+    return Photo(_upright(pixels, header.orientation), header.upright_size, reduction)
+
+
+def show(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect:
+    """Shows a rectangle of a photo as a stored image.
+
+    Args:
+        photo: the photo.
+        rect: float64 (4,) x1, y1, x2, y2 in upright source pixels; may reach beyond the image.
+        size: height, width of the stored image.
+        out: uint8 (*size, 3), overwritten; grey 114 where the rectangle leaves the image.
+
+    Returns:
+        The rectangle really shown: `rect` after rounding to pixels, exact for mapping coordinates.
+
+    Raises:
+        ImageError: reason ``outside`` if nothing of the image is in the rectangle.
+    """
+    spans = place(rect, photo.source_size, size, photo.reduction)
+    if spans is None:
+        height, width = photo.source_size
+        raise ImageError(
+            f"rectangle {np.round(rect, 2).tolist()} shows nothing of the {width}x{height} image",
+            reason="outside",
+        )
+    x, y = spans
+    reduction = photo.reduction
+    inner = photo.pixels[
+        y.source_start // reduction : -(-y.source_stop // reduction),
+        x.source_start // reduction : -(-x.source_stop // reduction),
+    ]
+    # Factors, not a target size: that would stretch a last row or column that is partial.
+    fx, fy = reduction / x.shrink, reduction / y.shrink
+    interpolation = cv2.INTER_AREA if max(fx, fy) <= 1 else cv2.INTER_LINEAR
+    resized = cv2.resize(inner, None, fx=fx, fy=fy, interpolation=interpolation)
+    height, width = y.stop - y.start, x.stop - x.start
+    if (height, width) != size:
+        out[...] = PADDING
+    out[y.start : y.stop, x.start : x.stop] = resized[:height, :width]
+    (x1, x2), (y1, y2) = x.shown(size[1]), y.shown(size[0])
+    return np.array([x1, y1, x2, y2])
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(str(error), reason="too_large") from error
+    except Exception as error:  # whatever Pillow's parsers meet in a hostile file
+        raise ImageError(
+            f"{len(data):,} bytes that begin with {data[:8]!r}:"
+            f" expected one of {', '.join(_FORMATS)}",
+            reason="not_an_image",
+        ) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    if image.format == "TIFF":  # Pillow turns these upright itself, and says their upright size
+        return 1
+    try:
+        # Not PngImageFile's own method: that decodes the pixels to look for EXIF behind them.
+        orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG)
+    except Exception:  # whatever a broken EXIF block leads to; the pixels may still be sound
+        return 1
+    return orientation if orientation in ORIENTATIONS else 1
+
+
+def _possible_reduction(header: ImageHeader, reduction: int) -> int:
+    """The coarsest reduction up to the given one that puts each pixel where `Photo` says it is."""
+    _, *reverses = ORIENTATIONS[header.orientation]
+    partial_would_be_first = any(reverses)
+    height, width = header.stored_size
+    while reduction > 1 and (
+        (partial_would_be_first and (height % reduction or width % reduction))
+        # The codec picks its scale, any n / 8, by the size asked for, ambiguous below a block.
+        or max(height, width) < 8 * reduction
+    ):
+        reduction //= 2
+    return reduction
+
+
+def _decode_jpeg(data: bytes, header: ImageHeader, reduction: int) -> NDArray[np.uint8] | None:
+    """Pixels as stored, or None if only Pillow can tell whether there are any."""
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data,
+            "RGB",
+            min_height=-(-header.height // reduction),
+            min_width=-(-header.width // reduction),
+            strict=True,
+        )
+    except ValueError as error:
+        message = str(error)
+        if _TRUNCATED.search(message):
+            raise _failure(header, error, "truncated") from error
+        if _DAMAGE.search(message):
+            raise _failure(header, error, "corrupt") from error
+        # A harmless warning stopped the strict decoder, or it does not convert this kind (CMYK).
+        return None
+    return pixels
+
+
+def _decode_by_pillow(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
+    image = _open(data)
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # each of Pillow's codecs has its own ones
+        reason = "truncated" if _TRUNCATED.search(str(error)) else "corrupt"
+        raise _failure(header, error, reason) from error
+    return _to_rgb(image)
+
+
+def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith("I;16"):
+        levels = np.asarray(image).astype(np.uint32)
+        grey = ((levels + 128) // 257).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ImageError(
+            f"{image.format} of 32-bit pixels (Pillow's mode {image.mode}) of unknown range:"
+            " expected 8 or 16 bits",
+            reason="unsupported",
+        )
+    # Pillow warns of a palette with transparency going straight to RGB; alpha is dropped anyway.
+    image.info.pop("transparency", None)
+    return np.asarray(image.convert("RGB"))
+
+
+def _failure(header: ImageHeader, error: Exception, reason: str) -> ImageError:
+    cause = "was the copy interrupted?" if reason == "truncated" else "the file is damaged"
+    return ImageError(
+        f"{header.format} of {header.width}x{header.height}: {error}: {cause}", reason
+    )
+
+
+def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    transposed, reversed_x, reversed_y = ORIENTATIONS[orientation]
+    upright: NDArray[Any] = pixels
+    if transposed:
+        upright = cv2.transpose(upright)
+    if reversed_x or reversed_y:
+        upright = cv2.flip(upright, 1 if not reversed_y else 0 if not reversed_x else -1)
+    return upright
