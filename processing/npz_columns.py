@@ -1,0 +1,210 @@
+"""Columns: what one NPZ file holds, a row a sample, checked and ready to be gathered from.
+
+Opening looks at headers and at the ends of offsets only; rows are checked when they are gathered.
+Read-only, safe from several threads; torch is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from isal.isal_zlib import crc32, crc32_combine
+from numpy.typing import NDArray
+
+from processing.errors import ChecksumError, NPZFormatError
+from processing.npz_members import (
+    Column,
+    read_annotations,
+    read_image_paths,
+    read_images,
+    read_metadata,
+    task_of,
+)
+from processing.npz_reader import MappedNPZ
+from processing.ragged import RaggedArray
+
+_GATHERED: Final[dict[str, type[np.generic]]] = {
+    "bboxes": np.float32,
+    "keypoints": np.float32,
+    "labels": np.int64,
+}
+"""What models take, whatever the file stores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The rows of one file.
+
+    Args:
+        npz: the file.
+        task: ``detector``, ``landmarker`` or ``teacher``.
+        metadata: the file's metadata; empty if it has none.
+        images: (N, H, W, C), a view of the file.
+        annotations: by name ``bboxes``, ``keypoints``, ``labels``: (N, ...) or N ragged rows; those
+            the file has.
+        image_paths: unicode (N,).
+    """
+
+    npz: MappedNPZ
+    task: str
+    metadata: Mapping[str, Any]
+    images: NDArray[Any]
+    annotations: Mapping[str, Column]
+    image_paths: NDArray[np.str_]
+
+    @classmethod
+    def read(cls, npz: MappedNPZ) -> Columns:
+        """Finds out what a file holds.
+
+        Raises:
+            NPZFormatError: members are missing, of a wrong kind, or do not agree in length.
+        """
+        metadata, annotations = read_metadata(npz), read_annotations(npz)
+        task = task_of(npz, metadata, annotations)
+        images, paths = read_images(npz), read_image_paths(npz)
+        columns = {"images": images, "image_paths": paths, **annotations}
+        lengths = {name: len(column) for name, column in columns.items()}
+        for name in ("image_crc32", "source_rects", "source_sizes"):
+            if name in npz:
+                lengths[name] = len(np.atleast_1d(npz[name]))
+        if len(set(lengths.values())) > 1:
+            raise NPZFormatError(f"{npz.path}: members differ in length: {lengths}")
+        return cls(npz, task, metadata, images, annotations, paths)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def gather(
+        self, indices: NDArray[np.intp], *, images_out: NDArray[Any] | None = None
+    ) -> dict[str, Column]:
+        """Copies rows out of the file; the only place that does.
+
+        Args:
+            indices: (B,) in ``[0, N)``; not checked.
+            images_out: C-contiguous (B, H, W, C), filled with the images; a new array if None.
+
+        Returns:
+            ``images``, the annotations (float32, labels int64; ragged ones as a `RaggedArray`) and
+            ``image_paths``, all owned by the caller.
+
+        Raises:
+            NPZFormatError: the file shrank, or a row's offsets leave the values.
+        """
+        self.npz.check_size()
+        if images_out is None:
+            images_out = np.empty((len(indices), *self.images.shape[1:]), self.image_dtype)
+        _gather_images(self.images, indices, images_out)
+        rows: dict[str, Column] = {"images": images_out}
+        for name, column in self.annotations.items():
+            rows[name] = self._gather_annotation(name, column, indices)
+        rows["image_paths"] = self.image_paths[indices]
+        return rows
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """What labels are positions in; empty if the file does not say."""
+        return tuple(self.metadata.get("category_names", ()))
+
+    @property
+    def image_dtype(self) -> np.dtype[Any]:
+        """Dtype of gathered images: that of the file in this machine's byte order."""
+        return self.images.dtype.newbyteorder("=")
+
+    def verify_rows(self, indices: NDArray[np.intp], images: NDArray[Any]) -> None:
+        """Compares gathered images with the checksums of their rows.
+
+        Raises:
+            ChecksumError: a row differs; names it.
+        """
+        for index, image, expected in zip(
+            indices.tolist(), images, self.npz["image_crc32"][indices].tolist(), strict=True
+        ):
+            found = crc32(image)
+            if found != expected:
+                raise self._damaged_row(index, found, expected)
+
+    def verify(self) -> None:
+        """Compares everything in the file with its checksums.
+
+        Raises:
+            ChecksumError: some bytes differ; names member and row.
+            NPZFormatError: offsets that decrease.
+        """
+        rows_checked = "image_crc32" in self.npz and self.images.flags.c_contiguous
+        for name in self.npz:
+            if name != "images" or not rows_checked:
+                self.npz.verify(name)
+        if rows_checked:
+            self._verify_images()
+        for name, column in self.annotations.items():
+            if isinstance(column, RaggedArray):
+                try:
+                    RaggedArray(column.values, column.offsets, check=True)
+                except ValueError as error:
+                    raise NPZFormatError(f"{self.npz.path}: member {name!r}: {error}") from error
+
+    def _verify_images(self) -> None:
+        """Reads the bulk once, for the rows' checksums and for the member's."""
+        row_bytes = self.images.nbytes // max(len(self), 1)
+        member = self.npz.member_bytes("images")
+        total = crc32(member[: len(member) - self.images.nbytes])
+        for index, expected in enumerate(self.npz["image_crc32"].tolist()):
+            self.npz.check_size()
+            found = crc32(self.images[index])
+            if found != expected:
+                raise self._damaged_row(index, found, expected)
+            total = crc32_combine(total, found, row_bytes)
+        if total != self.npz.member_crc32("images"):
+            raise ChecksumError(
+                f"{self.npz.path}: member 'images': CRC-32 is {total:08x}, the ZIP directory says "
+                f"{self.npz.member_crc32('images'):08x}, though each row is right: its header is "
+                "damaged; restore or rebuild the file"
+            )
+
+    def _damaged_row(self, index: int, found: int, expected: int) -> ChecksumError:
+        return ChecksumError(
+            f"{self.npz.path}: member 'images', row {index} ({self.image_paths[index]}): CRC-32 is "
+            f"{found:08x}, {expected:08x} was written: the file was damaged after it was written; "
+            "restore or rebuild it"
+        )
+
+    def _gather_annotation(self, name: str, column: Column, indices: NDArray[np.intp]) -> Column:
+        dtype = _GATHERED[name]
+        if not isinstance(column, RaggedArray):
+            return column[indices].astype(dtype, copy=False)
+        starts, ends = column.offsets[indices], column.offsets[indices + 1]
+        bad = (starts < 0) | (ends < starts) | (ends > len(column.values))
+        if bad.any():
+            raise NPZFormatError(
+                f"{self.npz.path}: member '{name}_offsets', row {indices[bad][0]}: "
+                f"{starts[bad][0]} to {ends[bad][0]} of {len(column.values)} values: the file is "
+                "damaged"
+            )
+        return _gather_ragged(column.values, starts, ends - starts, dtype)
+
+
+def _gather_images(images: NDArray[Any], indices: NDArray[np.intp], out: NDArray[Any]) -> None:
+    if images.flags.c_contiguous and images.flags.aligned:
+        # Without mode="clip" numpy fills a buffer first and copies it to `out`.
+        np.take(images, indices, axis=0, out=out, mode="clip")
+        return
+    # np.take would first copy all of an array of another layout.
+    for position, index in enumerate(indices.tolist()):
+        out[position] = images[index]
+
+
+def _gather_ragged(
+    values: NDArray[Any],
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    dtype: type[np.generic],
+) -> RaggedArray:
+    """`RaggedArray.take` with fewer calls into numpy, which batches of small images notice."""
+    offsets = np.zeros(len(starts) + 1, np.int64)
+    lengths.cumsum(out=offsets[1:])
+    positions = (starts - offsets[:-1]).repeat(lengths)
+    positions += np.arange(len(positions))
+    return RaggedArray(values[positions].astype(dtype, copy=False), offsets, check=False)

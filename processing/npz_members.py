@@ -1,0 +1,188 @@
+"""Finds images, annotations, paths and metadata among the members of an NPZ file, whatever its age.
+
+Knows the members of `npz_format` and those of older files: object arrays of lists, regular box
+arrays, no metadata. Looks at headers and at the ends of offsets only, except in object arrays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.errors import NPZFormatError
+from processing.npz_format import FORMAT_VERSION
+from processing.npz_reader import MappedNPZ
+from processing.ragged import RaggedArray
+
+Column = NDArray[Any] | RaggedArray
+
+_ROW_SHAPES: Final[dict[str, tuple[int, ...]]] = {"bboxes": (4,), "keypoints": (3,), "labels": ()}
+"""Shape of one box, point, label."""
+
+_DIMENSIONS: Final = {"bboxes": 2, "keypoints": 3, "labels": 1}
+"""Of a member that is not ragged."""
+
+
+def read_metadata(npz: MappedNPZ) -> dict[str, Any]:
+    """The metadata of a file of ours; empty if there is none, or one of another kind.
+
+    Raises:
+        NPZFormatError: not a JSON object, or of a later format version.
+    """
+    if "metadata" not in npz or npz["metadata"].dtype.kind != "U" or npz["metadata"].ndim:
+        return {}
+    try:
+        metadata = json.loads(npz["metadata"].item())
+    except ValueError as error:
+        raise NPZFormatError(f"{npz.path}: member 'metadata': not JSON ({error})") from error
+    if not isinstance(metadata, dict):
+        raise NPZFormatError(f"{npz.path}: member 'metadata': a JSON object is expected")
+    version = metadata.get("format_version", FORMAT_VERSION)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise NPZFormatError(
+            f"{npz.path}: has format version {version!r}, this program reads up to "
+            f"{FORMAT_VERSION}: update it"
+        )
+    return metadata
+
+
+def _member(npz: MappedNPZ, name: str) -> NDArray[Any]:
+    if name not in npz:
+        raise NPZFormatError(
+            f"{npz.path}: has no member {name!r}; expected images, image_paths, and bboxes or "
+            f"keypoints, found {sorted(npz)}"
+        )
+    return npz[name]
+
+
+def read_images(npz: MappedNPZ) -> NDArray[Any]:
+    """The images, (N, H, W, C), as a view of the file.
+
+    Raises:
+        NPZFormatError: there are none, or they have another shape.
+    """
+    images = _member(npz, "images")
+    if images.ndim != 4 or images.dtype.kind not in "buif":
+        raise NPZFormatError(
+            f"{npz.path}: member 'images': expected numbers (N, H, W, C), found {images.dtype} "
+            f"{images.shape}"
+        )
+    return images
+
+
+def read_image_paths(npz: MappedNPZ) -> NDArray[np.str_]:
+    """The paths, unicode (N,); a view of the file unless they were pickled.
+
+    Raises:
+        NPZFormatError: there are none, or they are not text.
+    """
+    paths = _member(npz, "image_paths")
+    if paths.dtype == object and all(isinstance(path, str) for path in paths.flat):
+        paths = paths.astype(np.str_)
+    if paths.ndim != 1 or paths.dtype.kind != "U":
+        raise NPZFormatError(
+            f"{npz.path}: member 'image_paths': expected text (N,), found {paths.dtype} "
+            f"{paths.shape}"
+        )
+    return paths
+
+
+def task_of(npz: MappedNPZ, metadata: Mapping[str, Any], annotations: Mapping[str, Column]) -> str:
+    """The task that metadata names and the members show.
+
+    Raises:
+        NPZFormatError: they differ, or there are neither boxes nor points.
+    """
+    if "keypoints" in annotations:
+        seen = "landmarker"
+    else:
+        _member(npz, "bboxes")
+        seen = "detector" if isinstance(annotations["bboxes"], RaggedArray) else "teacher"
+    if metadata.get("task", seen) != seen:
+        raise NPZFormatError(
+            f"{npz.path}: its metadata says task {metadata['task']!r}, its members {sorted(npz)} "
+            f"are those of a {seen}: the file is damaged"
+        )
+    return seen
+
+
+def read_annotations(npz: MappedNPZ) -> dict[str, Column]:
+    """``bboxes``, ``keypoints`` and ``labels``, those that the file has.
+
+    Returns:
+        Views of the file, (N, ...) or ragged; converted copies of object arrays.
+
+    Raises:
+        NPZFormatError: not numbers, or not of the shape that boxes, points or labels have.
+    """
+    return {name: _annotation(npz, name) for name in _ROW_SHAPES if name in npz}
+
+
+def _annotation(npz: MappedNPZ, name: str) -> Column:
+    """One annotation member in whichever of its forms the file has it."""
+    array, row_shape = npz[name], _ROW_SHAPES[name]
+    where = f"{npz.path}: member {name!r}"
+    if array.dtype == object:
+        return _from_objects(array, row_shape, where)
+    if array.dtype.kind not in "uif":
+        raise NPZFormatError(f"{where}: expected numbers, found {array.dtype}")
+    if f"{name}_offsets" in npz:
+        return _ragged(array, npz[f"{name}_offsets"], row_shape, where)
+    if name == "bboxes" and array.ndim == 3 and array.shape[2] == 4:
+        # As many boxes in each image: a detector's file that never needed to be ragged.
+        n, k, _ = array.shape
+        return RaggedArray(array.reshape(n * k, 4), np.arange(n + 1) * k, check=False)
+    if array.ndim != _DIMENSIONS[name] or array.shape[array.ndim - len(row_shape) :] != row_shape:
+        raise NPZFormatError(
+            f"{where}: expected {_DIMENSIONS[name]} dimensions, the last {row_shape}, found "
+            f"{array.dtype} {array.shape}"
+        )
+    return array
+
+
+def _ragged(
+    values: NDArray[Any], offsets: NDArray[Any], row_shape: tuple[int, ...], where: str
+) -> RaggedArray:
+    """Checks the ends of the offsets only; opening must not read them all."""
+    if values.ndim == 0 or values.shape[1:] != row_shape:
+        raise NPZFormatError(f"{where}: expected values of {row_shape}, found {values.shape}")
+    if (
+        offsets.ndim != 1
+        or offsets.dtype.kind not in "ui"
+        or len(offsets) == 0
+        or offsets[0] != 0
+        or offsets[-1] != len(values)
+    ):
+        raise NPZFormatError(
+            f"{where}: its offsets {offsets.dtype} {offsets.shape} do not run from 0 to the "
+            f"{len(values)} values: the file is damaged"
+        )
+    return RaggedArray(values, offsets, check=False)
+
+
+def _from_objects(array: NDArray[Any], row_shape: tuple[int, ...], where: str) -> Column:
+    """Converts an object array of lists, as files had it before there were offsets."""
+    dtype = np.int64 if row_shape == () else np.float32
+    rows = []
+    for index, value in enumerate(array):
+        try:
+            row = np.asarray(value, dtype=dtype)
+            rows.append(row.reshape(0, *row_shape) if row.size == 0 else row)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise NPZFormatError(f"{where}, row {index}: not numbers ({error})") from error
+    shapes = {row.shape for row in rows}
+    ndim = len(row_shape)
+    if shapes == {row_shape}:
+        return np.stack(rows)
+    for index, row in enumerate(rows):
+        if row.ndim != ndim + 1 or row.shape[1:] != row_shape:
+            raise NPZFormatError(
+                f"{where}, row {index}: expected (k, *{row_shape}) numbers, found {row.shape}"
+            )
+    if row_shape == (3,) and len(shapes) == 1:
+        return np.stack(rows)  # as many points in each image
+    return RaggedArray.from_rows(rows, dtype=dtype, row_shape=row_shape)

@@ -1,0 +1,120 @@
+"""Unpacks deflated NPZ members, once, into files that can be mapped.
+
+Memory is bounded by one chunk. The unpacked file appears under its name only when it is complete
+and its CRC-32 is right, so a file that is there is good; processes that want the same member wait
+for the one that unpacks it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Final
+from urllib.parse import quote
+
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from processing.errors import ChecksumError, NPZFormatError
+
+_CHUNK: Final = 1 << 20
+
+
+def unpack_member(path: Path, info: zipfile.ZipInfo, cache_dir: Path | None) -> Path:
+    """Writes one compressed member to a file of its own, unless that was done before.
+
+    The file is named after archive, member, CRC-32 and size, so a changed archive never meets an
+    old file.
+
+    Args:
+        path: the NPZ file.
+        info: the member.
+        cache_dir: where to write, created if missing; the NPZ file's directory if None.
+
+    Returns:
+        The unpacked file; it stays there for the next time, and may be deleted when nobody reads
+        it.
+
+    Raises:
+        ChecksumError: what comes out differs from the ZIP directory's checksum.
+        NPZFormatError: the compressed data is damaged or of an unknown method.
+        OSError: there is no room, or the directory cannot be written.
+    """
+    directory = path.parent if cache_dir is None else cache_dir
+    member = quote(info.filename.removesuffix(".npy"), safe="")
+    target = directory / f"{path.name}.{member}.{info.CRC:08x}.{info.file_size}.npy"
+    if _is_complete(target, info):
+        return target
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if not _is_complete(target, info):
+                _check_room(directory, info)
+                _unpack(path, info, target)
+    except OSError as error:
+        error.add_note(
+            f"{path}: member {info.filename!r} is compressed and must be unpacked once to be "
+            f"mapped ({info.file_size:,} bytes, into {directory}); pass cache_dir to unpack it "
+            "elsewhere"
+        )
+        raise
+    return target
+
+
+def _is_complete(target: Path, info: zipfile.ZipInfo) -> bool:
+    try:
+        return target.stat().st_size == info.file_size
+    except FileNotFoundError:
+        return False
+
+
+def _check_room(directory: Path, info: zipfile.ZipInfo) -> None:
+    free = shutil.disk_usage(directory).free
+    if info.file_size > free:
+        raise OSError(f"{directory}: {info.file_size:,} bytes are needed, {free:,} are free")
+
+
+def _unpack(path: Path, info: zipfile.ZipInfo, target: Path) -> None:
+    """Unpacks into a temporary sibling of `target`, makes it durable, and renames it."""
+    handle, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".partial", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            _copy_member(path, info, file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _copy_member(path: Path, info: zipfile.ZipInfo, file: IO[bytes]) -> None:
+    where = f"{path}: member {info.filename!r}"
+    progress = tqdm(
+        total=info.file_size,
+        unit="B",
+        unit_scale=True,
+        desc=f"unpacking {path.name}:{info.filename}",
+        leave=False,
+        disable=None,  # shown on a terminal only
+    )
+    try:
+        with progress, zipfile.ZipFile(path) as archive, archive.open(info) as member:
+            while chunk := member.read(_CHUNK):
+                file.write(chunk)
+                progress.update(len(chunk))
+    except zipfile.BadZipFile as error:
+        # zipfile has one exception for all; only here has it read to the end and compared.
+        kind = ChecksumError if "CRC-32" in str(error) else NPZFormatError
+        raise kind(f"{where}: damaged ({error}); restore or rebuild the file") from error
+    except (zlib.error, EOFError, RuntimeError) as error:
+        raise NPZFormatError(f"{where}: cannot be decompressed ({error})") from error
+    if file.tell() != info.file_size:
+        raise NPZFormatError(
+            f"{where}: {info.file_size:,} bytes expected, {file.tell():,} unpacked: "
+            "the file is damaged"
+        )

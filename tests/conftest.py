@@ -1,0 +1,104 @@
+"""Fixtures: a small raw directory, its processed files, and a watch on leaked threads."""
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from processing.data_processor import DataProcessor
+
+REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of small real data sets; tests that need it skip where it is absent."""
+    if not REAL.is_dir():
+        pytest.skip(f"the real data sets are not at {REAL}")
+    return REAL
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_threads():
+    """Fails a test that leaves a thread of ours running."""
+    before = set(threading.enumerate())
+    yield
+    left = [
+        thread.name
+        for thread in set(threading.enumerate()) - before
+        if thread.name.startswith(("npz-writer", "decode")) and thread.is_alive()
+    ]
+    assert not left, f"threads left running: {left}"
+
+
+def write_coco(directory, *, images=24, seed=0, quality=92, sizes=((120, 160), (161, 97))):
+    """A COCO data set of noise images with 0 to 4 boxes each; most boxes have five points.
+
+    Every box is filled with one flat colour, so that a test can find it in the pixels.
+    """
+    rng = np.random.default_rng(seed)
+    (directory / "images").mkdir(parents=True)
+    (directory / "annotations").mkdir()
+    entries, annotations = [], []
+    for i in range(images):
+        height, width = sizes[i % len(sizes)]
+        pixels = rng.integers(0, 90, (height, width, 3), dtype=np.uint8)
+        for _ in range(i % 5):
+            w, h = rng.integers(12, 40, 2).tolist()
+            x, y = int(rng.integers(0, width - w)), int(rng.integers(0, height - h))
+            pixels[y : y + h, x : x + w] = rng.integers(120, 255, 3)
+            points = [[x + w * a, y + h * b, 2] for a, b in FIVE_POINTS]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": i + 1,
+                    "category_id": 1,
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": 0,
+                    "keypoints": [value for point in points for value in point],
+                    "num_keypoints": 5,
+                }
+            )
+        name = f"{i:04d}.jpg"
+        Image.fromarray(pixels).save(directory / "images" / name, quality=quality)
+        entries.append({"id": i + 1, "file_name": name, "height": height, "width": width})
+    names = ["left_eye", "right_eye", "nose", "left_mouth", "right_mouth"]
+    (directory / "annotations" / "instances.json").write_text(
+        json.dumps(
+            {
+                "images": entries,
+                "annotations": annotations,
+                "categories": [{"id": 1, "name": "face", "keypoints": names}],
+            }
+        )
+    )
+    return directory
+
+
+FIVE_POINTS = ((0.3, 0.3), (0.7, 0.3), (0.5, 0.5), (0.3, 0.8), (0.7, 0.8))
+
+
+@pytest.fixture(scope="session")
+def shared_raw_dir(tmp_path_factory):
+    """A raw directory that no test changes."""
+    return write_coco(tmp_path_factory.mktemp("shared") / "raw")
+
+
+@pytest.fixture(scope="session")
+def processed_dir(shared_raw_dir, tmp_path_factory):
+    """Its NPZ files, for tests that do not change them."""
+    output_dir = tmp_path_factory.mktemp("shared") / "preprocessed"
+    small = {"detector": 64, "landmarker": 48, "teacher": 32}
+    DataProcessor(shared_raw_dir, output_dir, image_size=small, num_workers=2).process_all()
+    return output_dir
+
+
+@pytest.fixture
+def raw_dir(shared_raw_dir, tmp_path):
+    """A raw directory of the test's own."""
+    return Path(shutil.copytree(shared_raw_dir, tmp_path / "raw"))

@@ -1,0 +1,146 @@
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from isal.isal_zlib import crc32
+
+from processing.npz_format import ALIGNMENT
+from processing.npz_reader import MappedNPZ
+from processing.npz_writer import NPZWriter, combine_crc32
+
+
+def write_images(path, images, **columns):
+    with NPZWriter(path) as writer:
+        writer.begin("images", np.uint8, images.shape[1:])
+        writer.append(images)
+        writer.end(combine_crc32([crc32(image) for image in images], images[0].nbytes))
+        for name, column in columns.items():
+            writer.column(name, column.dtype, column.shape[1:], [column])
+        writer.scalar("metadata", '{"task": "detector", "ä": 1}')
+        writer.finish()
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (5, 7, 9, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def small_file(tmp_path, images):
+    path = tmp_path / "small.npz"
+    write_images(path, images, image_paths=np.array(["a.jpg", "b/ü.jpg", "c", "d", "e"]))
+    return path
+
+
+def test_plain_numpy_reads_what_was_written_without_pickle(small_file, images):
+    with np.load(small_file, allow_pickle=False) as stored:
+        assert stored.files == ["images", "image_paths", "metadata"]
+        np.testing.assert_array_equal(stored["images"], images)
+        assert stored["image_paths"].tolist() == ["a.jpg", "b/ü.jpg", "c", "d", "e"]
+        assert stored["metadata"].shape == ()
+        assert stored["metadata"].item() == '{"task": "detector", "ä": 1}'
+
+
+@pytest.mark.parametrize("command", [[sys.executable, "-m", "zipfile", "-t"], ["unzip", "-t"]])
+def test_zip_tools_find_no_fault(small_file, command):
+    try:
+        result = subprocess.run([*command, small_file], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip(f"{command[0]} is not installed")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_member_is_stored_and_its_data_is_page_aligned(small_file):
+    raw = small_file.read_bytes()
+    with zipfile.ZipFile(small_file) as archive:
+        for member in archive.infolist():
+            assert member.compress_type == zipfile.ZIP_STORED
+            assert member.date_time == (1980, 1, 1, 0, 0, 0)
+            local = raw[member.header_offset :]
+            start = (
+                30 + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+            )
+            header = 10 + int.from_bytes(local[start + 8 : start + 10], "little")
+            assert (member.header_offset + start + header) % ALIGNMENT == 0
+
+
+def test_equal_content_is_equal_bytes(tmp_path, images):
+    write_images(tmp_path / "a.npz", images)
+    write_images(tmp_path / "b.npz", images)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_a_file_cut_in_mid_member_is_continued_to_the_same_bytes(tmp_path, images):
+    write_images(tmp_path / "whole.npz", images)
+    path = tmp_path / "continued.npz"
+    with NPZWriter(path) as writer:
+        writer.begin("images", np.uint8, images.shape[1:])
+        writer.append(images[:4])  # rows 3 and 4 are not known to be durable
+    with NPZWriter(path) as writer:
+        writer.begin("images", np.uint8, images.shape[1:], rows=3)
+        writer.append(images[3:])
+        writer.end(crc32(images.tobytes()))
+        writer.scalar("metadata", '{"task": "detector", "ä": 1}')
+        writer.finish()
+    assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_continuing_a_file_that_is_too_short_says_so(tmp_path):
+    path = tmp_path / "short.npz"
+    path.write_bytes(b"x" * 100)
+    with NPZWriter(path) as writer, pytest.raises(ValueError, match=r"short.npz: 9 rows.*has 100"):
+        writer.begin("images", np.uint8, (8, 8, 3), rows=9)
+
+
+def test_a_row_of_another_shape_is_refused_with_both_shapes(tmp_path):
+    with NPZWriter(tmp_path / "x.npz") as writer:
+        writer.begin("images", np.uint8, (8, 8, 3))
+        with pytest.raises(ValueError, match=r"rows uint8 \(8, 8, 3\), got uint8 \(8, 9, 3\)"):
+            writer.append([np.zeros((8, 9, 3), np.uint8)])
+
+
+def test_a_file_beyond_4_gib_is_valid_for_numpy_zipfile_and_our_reader(tmp_path):
+    """Sparse: 5 GiB of zeros that take no room on disk; only the ends are written."""
+    row_bytes, rows = 1 << 20, 5 << 10
+    path = tmp_path / "big.npz"
+    zero_row = crc32(bytes(row_bytes))
+    with NPZWriter(path) as writer:
+        writer.begin("images", np.uint8, (row_bytes,))
+        writer._file.seek(rows * row_bytes, 1)
+        writer._rows = rows
+        writer.end(combine_crc32([zero_row] * rows, row_bytes))
+        writer.column("image_crc32", "<u4", (), [np.full(rows, zero_row, np.uint32)])
+        writer.finish()
+    assert path.stat().st_size > 1 << 32
+    with zipfile.ZipFile(path) as archive:
+        assert archive.getinfo("image_crc32.npy").header_offset > 1 << 32
+        assert archive.getinfo("images.npy").file_size > 1 << 32
+        archive.read("image_crc32.npy")  # checks its CRC
+    with np.load(path, allow_pickle=False) as stored:
+        assert (stored["image_crc32"] == zero_row).all()
+    assert MappedNPZ(path)["images"].shape == (rows, row_bytes)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    array=hnp.arrays(
+        st.sampled_from(["u1", "<i4", "<f4", "<i8", "<f8", "?", "<U3"]),
+        hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5),
+    ),
+    cut=st.integers(0, 5),
+)
+def test_any_column_reads_back_equal_in_numpy_and_in_the_map(tmp_path_factory, array, cut):
+    path = tmp_path_factory.mktemp("column") / "c.npz"
+    with NPZWriter(path) as writer:
+        writer.column("c", array.dtype, array.shape[1:], [array[:cut], array[cut:]])
+        writer.finish()
+    with np.load(path, allow_pickle=False) as stored:
+        np.testing.assert_array_equal(stored["c"], array)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+    np.testing.assert_array_equal(MappedNPZ(path)["c"], array)
