@@ -1,0 +1,137 @@
+"""The command line of `DataProcessor`: every constructor argument is a flag.
+
+Exit status: 0 clean, 3 finished with rejected inputs, 1 failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from processing.data_processor import DEFAULT_IMAGE_SIZES, DataProcessor
+from processing.errors import ProcessingError
+from processing.tasks import TASKS
+
+EXIT_CLEAN, EXIT_FAILED, EXIT_USAGE, EXIT_REJECTIONS = 0, 1, 2, 3
+
+
+def process_command(arguments: Sequence[str] | None = None) -> int:
+    """Runs ``python -m processing.data_processor``; returns its exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    names = [name for name in TASKS if getattr(options, name)]
+    if not names and not options.all:
+        parser.error("say what to make: --all, or one or more of --detector --landmarker --teacher")
+    try:
+        processor = DataProcessor(
+            raw_data_dir=options.raw_data_dir,
+            output_dir=options.output_dir,
+            batch_size=options.batch_size,
+            num_workers=options.workers,
+            flush_every=options.flush_every,
+            image_size=_image_size(options.image_size),
+            crop_margin=options.crop_margin,
+            min_box_size=options.min_box_size,
+            keep_flagged=options.keep_flagged,
+            sources=options.source,
+            group_by=options.group_by,
+            seed=options.seed,
+            on_error=options.on_error,
+            max_bad_fraction=options.max_bad_fraction,
+            progress=not options.no_progress,
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        report = (
+            processor.process_all(options.train_split, include_teacher=not options.no_teacher)
+            if options.all
+            else processor.process(names, options.train_split)
+        )
+    except (ProcessingError, OSError, ValueError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - a command line speaks
+        return EXIT_FAILED
+    print(report)  # noqa: T201 - the command's output
+    return EXIT_REJECTIONS if report.has_rejections else EXIT_CLEAN
+
+
+def _image_size(
+    values: Sequence[str] | None,
+) -> int | list[int] | dict[str, int | list[int]] | None:
+    """``256``, ``192x256``, or several of ``detector=256``."""
+    if not values:
+        return None
+    if len(values) == 1 and "=" not in values[0]:
+        return _sides(values[0])
+    pairs = (value.partition("=") for value in values)
+    return {task: _sides(side) for task, _, side in pairs}
+
+
+def _sides(text: str) -> int | list[int]:
+    try:
+        sides = [int(side) for side in text.split("x")]
+    except ValueError:
+        raise ValueError(
+            f"image size must be like 256 or 192x256 (height x width), got {text!r}"
+        ) from None
+    return sides[0] if len(sides) == 1 else sides
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m processing.data_processor",
+        description="Turns a directory of annotated photographs into memory-mapped NPZ files.",
+        epilog="Exit status: 0 clean, 3 finished with rejected inputs, 1 failed, 2 wrong usage.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    _add_choice(parser.add_argument_group("what to make"))
+    _add_content(parser.add_argument_group("what is stored"))
+    _add_conduct(parser.add_argument_group("how to work"))
+    return parser
+
+
+def _add_choice(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--all", action="store_true", help="every task that the data can feed")
+    for name, task in TASKS.items():
+        add(f"--{name}", action="store_true", help=f"the {name}'s files; needs {task.needs}")
+    add("--no-teacher", action="store_true", help="with --all: all but the teacher's files")
+    add("--raw-data-dir", default="data/raw", help="directory of images and annotations")
+    add("--output-dir", default="data/preprocessed", help="directory for the NPZ files")
+    add(
+        "--source",
+        action="append",
+        metavar="FORMAT",
+        help="read only this format; repeatable; None: all that are found",
+    )
+
+
+def _add_content(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    sizes = ", ".join(f"{task} {side}" for task, side in DEFAULT_IMAGE_SIZES.items())
+    splits = "share, 0 to 1, of the images without an official split that go to train"
+    groups = "regular expression; images in whose path it finds the same text share a split"
+    size = f"pixels: 256, 192x256 (height x width), or TASK=SIZE for some; None: {sizes}"
+    margin = "what crops show beyond the box, each side, as a fraction of its width and height"
+    add("--train-split", type=float, default=0.8, help=splits)
+    add("--group-by", metavar="REGEX", help=groups)
+    add("--seed", type=int, default=0, help="key of the hash that divides images into splits")
+    add("--image-size", nargs="+", metavar="SIZE", help=size)
+    add("--crop-margin", type=float, default=0.25, help=margin)
+    add("--min-box-size", type=float, default=1.0, help="shortest side to keep, source pixels")
+    add("--keep-flagged", action="store_true", help="keep crowd, invalid and difficult boxes")
+
+
+def _add_conduct(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    batch = "images handed to the background writer at once; two batches are in memory"
+    error = "leave bad inputs out and list them, or stop at the first"
+    add("--batch-size", type=int, default=500, help=batch)
+    add("--workers", type=int, help="decoding threads; None: as many as CPUs may be used")
+    add("--flush-every", type=int, default=5, help="batches between durable flushes")
+    add("--on-error", choices=["quarantine", "raise"], default="quarantine", help=error)
+    add("--max-bad-fraction", type=float, default=1.0, help="stop above this share, 0 to 1")
+    add("--no-progress", action="store_true", help="no progress bar, no progress lines")

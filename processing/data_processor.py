@@ -1,0 +1,270 @@
+"""DataProcessor: raw photographs and annotations in, NPZ files out.
+
+Also ``python -m processing.data_processor``. Wires sources, splits, plan and run together. One
+process works on an output directory at a time; a second one waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from filelock import FileLock
+
+from processing.cpus import available_cpus
+from processing.errors import AnnotationError, SourceError
+from processing.pipeline import RepairOptions
+from processing.plan import PlannedFile, plan_files
+from processing.processing_run import ProcessingRun, RunOptions
+from processing.run_report import ProcessingReport
+from processing.sources import read_sources
+from processing.sources.reading import Reading
+from processing.splits import assign_splits
+from processing.tasks import TASKS, Task
+
+LOCK_NAME: Final = "processing.lock"
+DEFAULT_IMAGE_SIZES: Final = {"detector": 256, "landmarker": 192, "teacher": 128}
+
+ImageSize = int | Sequence[int]
+
+
+class DataProcessor:
+    """Turns a directory of annotated photographs into NPZ files, one for each task and split.
+
+    The files depend on the content of the photographs, the annotations and the options, not on the
+    number of workers, the machine, the location, or how often a run was interrupted. A second call
+    finds them up to date and returns at once; an interrupted run continues at its last flush.
+
+    Args:
+        raw_data_dir: directory with images and annotations, in any of the formats of
+            `processing.sources`.
+        output_dir: where the files go; made if absent. Relative paths are relative to the working
+            directory.
+        batch_size: images handed to the background writer at once; two batches are in memory.
+        num_workers: decoding threads; None: as many as CPUs may be used.
+        flush_every: batches between flushes, after which an interrupted run continues.
+        image_size: side in pixels, or (height, width), of stored images; or one of these by task
+            name. None: detector 256, landmarker 192, teacher 128.
+        crop_margin: by how much landmarker and teacher crops extend beyond the box on each side, as
+            a fraction of its width and height.
+        min_box_size: boxes with a shorter side, in source pixels after clipping, are dropped.
+        keep_flagged: keep boxes that are marked as crowd (COCO), invalid (WIDER FACE) or difficult
+            (VOC).
+        sources: names of formats to read, or mappings with ``format`` and its options; None: what
+            is found.
+        group_by: regular expression; images in whose path it finds the same text stay in one split.
+        seed: key of the hash that divides images into splits.
+        on_error: ``quarantine`` leaves bad inputs out and lists them in ``NAME.rejected.jsonl``,
+            ``raise`` stops at the first.
+        max_bad_fraction: share of rejected images, in [0, 1], above which the run stops.
+        progress: show a progress bar on a terminal, log a line a minute elsewhere.
+
+    Raises:
+        ValueError: an argument is out of its range; the message names it.
+
+    Example:
+        >>> processor = DataProcessor("data/raw", "data/preprocessed")  # doctest: +SKIP
+        >>> print(processor.process_all(train_split=0.8))  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        raw_data_dir: str | os.PathLike[str] = "data/raw",
+        output_dir: str | os.PathLike[str] = "data/preprocessed",
+        batch_size: int = 500,
+        num_workers: int | None = None,
+        flush_every: int = 5,
+        *,
+        image_size: ImageSize | Mapping[str, ImageSize] | None = None,
+        crop_margin: float = 0.25,
+        min_box_size: float = 1.0,
+        keep_flagged: bool = False,
+        sources: str | Sequence[str | Mapping[str, Any]] | None = None,
+        group_by: str | None = None,
+        seed: int = 0,
+        on_error: Literal["quarantine", "raise"] = "quarantine",
+        max_bad_fraction: float = 1.0,
+        progress: bool = True,
+    ) -> None:
+        _check_at_least("batch_size", batch_size, 1)
+        _check_at_least("num_workers", 1 if num_workers is None else num_workers, 1)
+        _check_at_least("flush_every", flush_every, 1)
+        _check_at_least("crop_margin", crop_margin, 0)
+        _check_at_least("min_box_size", min_box_size, 0)
+        if not 0 <= max_bad_fraction <= 1:
+            raise ValueError(f"max_bad_fraction must be in [0, 1], got {max_bad_fraction}")
+        if on_error not in ("quarantine", "raise"):
+            raise ValueError(f"on_error must be 'quarantine' or 'raise', got {on_error!r}")
+        self.raw_data_dir = Path(raw_data_dir)
+        self.output_dir = Path(output_dir)
+        self.image_size = image_sizes(image_size)
+        self.crop_margin = float(crop_margin)
+        self.group_by, self.seed = group_by, seed
+        self.sources = [sources] if isinstance(sources, str) else sources
+        self._repair = RepairOptions(float(min_box_size), keep_flagged)
+        self._run_options = RunOptions(
+            batch_size=batch_size,
+            num_workers=num_workers or available_cpus(),
+            flush_every=flush_every,
+            on_error=on_error,
+            max_bad_fraction=max_bad_fraction,
+            progress=progress,
+        )
+
+    def process_all(
+        self, train_split: float = 0.8, include_teacher: bool = True
+    ) -> ProcessingReport:
+        """Makes the files of every task that the data can feed; each image is decoded once.
+
+        Args:
+            train_split: share, in [0, 1], of the images without an official split that go to train.
+            include_teacher: whether to make the teacher's files.
+
+        Raises:
+            SourceError: the raw directory holds nothing that can be read.
+            ImageError: a bad image, with ``on_error="raise"``.
+            AnnotationError: a bad annotation, with ``on_error="raise"``.
+            TooManyRejectedError: more bad images than `max_bad_fraction`.
+            OSError: the output cannot be written.
+        """
+        names = [name for name in TASKS if include_teacher or name != "teacher"]
+        return self.process(names, train_split, skip_missing=True)
+
+    def process_detector(self, train_split: float = 0.8) -> ProcessingReport:
+        """Makes the detector's files; arguments and errors as for `process_all`."""
+        return self.process(["detector"], train_split)
+
+    def process_landmarker(self, train_split: float = 0.8) -> ProcessingReport:
+        """Makes the landmarker's files; arguments and errors as for `process_all`."""
+        return self.process(["landmarker"], train_split)
+
+    def process_teacher(self, train_split: float = 0.8) -> ProcessingReport:
+        """Makes the teacher's files; arguments and errors as for `process_all`."""
+        return self.process(["teacher"], train_split)
+
+    def process(
+        self, task_names: Sequence[str], train_split: float = 0.8, *, skip_missing: bool = False
+    ) -> ProcessingReport:
+        """Makes the files of the named tasks.
+
+        Args:
+            task_names: of ``detector``, ``landmarker``, ``teacher``.
+            train_split: as for `process_all`.
+            skip_missing: whether to leave out, instead of refusing, a task for which the data has
+                nothing.
+
+        Raises:
+            SourceError: a task has no annotations, unless they are skipped; else as for
+                `process_all`.
+        """
+        began = time.perf_counter()
+        if not 0 <= train_split <= 1:
+            raise ValueError(f"train_split must be in [0, 1], got {train_split}")
+        reading = read_sources(self.raw_data_dir, self.sources)
+        if self._run_options.on_error == "raise" and reading.rejections:
+            first = reading.rejections[0]
+            raise AnnotationError(f"{first.path}: {first.message}", first.reason)
+        tasks, skipped = self._tasks(task_names, reading, skip_missing=skip_missing)
+        files = self._plan(tasks, reading, train_split)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.output_dir / LOCK_NAME):
+            run = ProcessingRun(
+                self.raw_data_dir,
+                self.output_dir,
+                reading.table,
+                files,
+                reading.rejections,
+                self._repair,
+                self._run_options,
+            )
+            up_to_date = run.is_up_to_date()
+            if not up_to_date:
+                run.execute()
+            return ProcessingReport(
+                files=run.reports(),
+                up_to_date=up_to_date,
+                images_decoded=run.images_decoded,
+                images_resumed=run.images_resumed,
+                seconds=time.perf_counter() - began,
+                rejected_annotations=Counter(r.reason for r in reading.rejections),
+                notes=reading.notes,
+                skipped_tasks=skipped,
+            )
+
+    def _tasks(
+        self, names: Sequence[str], reading: Reading, *, skip_missing: bool
+    ) -> tuple[list[Task], dict[str, str]]:
+        tasks, skipped = [], {}
+        for name in names:
+            if name not in TASKS:
+                raise ValueError(f"unknown task {name!r}: the tasks are {', '.join(TASKS)}")
+            task = TASKS[name](self.image_size[name], self.crop_margin)
+            if task.instances(reading.table).any():
+                tasks.append(task)
+            else:
+                skipped[name] = f"no {task.needs} in {self.raw_data_dir}"
+        if skipped and not (skip_missing and tasks):
+            raise SourceError("; ".join(f"{name}: {why}" for name, why in skipped.items()))
+        return tasks, skipped
+
+    def _plan(self, tasks: list[Task], reading: Reading, train_split: float) -> list[PlannedFile]:
+        splits = assign_splits(
+            reading.table.image_paths,
+            reading.table.splits,
+            train_split=train_split,
+            seed=self.seed,
+            group_by=self.group_by,
+        )
+        options = {
+            "min_box_size": self._repair.min_box_size,
+            "keep_flagged": self._repair.keep_flagged,
+            "train_split": float(train_split),
+            "group_by": self.group_by,
+            "seed": self.seed,
+        }
+        return plan_files(reading.table, splits, tasks, options)
+
+
+def image_sizes(
+    image_size: ImageSize | Mapping[str, ImageSize] | None,
+) -> dict[str, tuple[int, int]]:
+    """Height, width by task name.
+
+    Raises:
+        ValueError: not a positive int, a pair of them, or a mapping from task names to these.
+    """
+    if image_size is None:
+        image_size = DEFAULT_IMAGE_SIZES
+    if not isinstance(image_size, Mapping):
+        return {name: _size("image_size", image_size) for name in TASKS}
+    unknown = set(image_size) - set(TASKS)
+    if unknown:
+        raise ValueError(f"image_size names {sorted(unknown)}: the tasks are {', '.join(TASKS)}")
+    sizes = {**DEFAULT_IMAGE_SIZES, **image_size}
+    return {name: _size(f"image_size.{name}", sizes[name]) for name in TASKS}
+
+
+def _size(name: str, value: ImageSize) -> tuple[int, int]:
+    pair = [value, value] if isinstance(value, int) else list(value)
+    if len(pair) != 2 or not all(isinstance(side, int) and 0 < side <= 65_535 for side in pair):
+        raise ValueError(
+            f"{name} must be a side in pixels, 1 to 65535, or (height, width), got {value!r}"
+        )
+    return pair[0], pair[1]
+
+
+def _check_at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+if __name__ == "__main__":
+    import sys
+
+    from processing.command_line import process_command
+
+    sys.exit(process_command())

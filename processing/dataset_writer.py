@@ -1,0 +1,265 @@
+"""DatasetWriter: the files of one processing run, written in step, published at the end.
+
+Image rows go straight to their place in ``NAME.npz.partial``; the small columns go to the journal
+with every flush and become members when the run is published. A run that was killed continues at
+its last flush. Used by the background writer's thread; its sibling sees only `images_done` before
+that thread starts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.durable import publish, sync_directory
+from processing.errors import Rejection
+from processing.journal import Block, FlushRecord, Journal, JournalHeader, header_of
+from processing.npz_format import Column
+from processing.npz_writer import NPZWriter, combine_crc32
+
+JOURNAL_NAME: Final = "processing.journal"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One file to write.
+
+    Args:
+        name: file name without suffix, ``train_detector``.
+        image_size: height, width of its images.
+        columns: its other per-row members, in order.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of an output.
+
+    Args:
+        image: uint8 (H, W, 3).
+        columns: by column name, the row's value; for a ragged one its k values.
+    """
+
+    image: NDArray[np.uint8]
+    columns: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What came of consecutive images of the plan; the unit handed to the writer.
+
+    Args:
+        images_done: images of the plan that are finished after this batch, from its start.
+        rows: by output name.
+        counts: by output name, instances read and stored and how often each repair was made.
+        input_crc32: CRC-32 of each image's bytes, in order; 0 where it could not be read.
+        rejections: inputs left out.
+    """
+
+    images_done: int
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    input_crc32: list[int] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a run has made durable: everything that its journal says, added up."""
+
+    images_done: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    input_crc32: list[int] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+
+    def add(self, record: FlushRecord) -> None:
+        """Adds one flush."""
+        self.images_done = record.images_done
+        self.rows.update({name: block.rows for name, block in record.blocks.items()})
+        for name, counts in record.counts.items():
+            self.counts.setdefault(name, Counter()).update(counts)
+        self.input_crc32 += record.input_crc32
+        self.rejections += record.rejections
+
+
+class DatasetWriter:
+    """Writes the outputs of one run into a directory; a `Sink` of the background writer.
+
+    Args:
+        directory: where the files go; exists.
+        outputs: the files.
+        key: hash of everything that decides their bytes; leftovers of a run of another key are
+            removed.
+        flush_every: batches between flushes.
+        conclude: called once before publishing with what the whole run did; gives each output's
+            metadata by name.
+
+    Raises:
+        OSError: a file cannot be opened.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        outputs: Sequence[Output],
+        key: str,
+        *,
+        flush_every: int,
+        conclude: Callable[[Progress], Mapping[str, Mapping[str, Any]]],
+    ) -> None:
+        self._directory, self._outputs, self._conclude = directory, outputs, conclude
+        self._flush_every = flush_every
+        self._journal = self._open_journal(JournalHeader(key, [output.name for output in outputs]))
+        self.progress = Progress()
+        for record in self._journal.records():
+            self.progress.add(record)
+        # A run killed while publishing lacks the partials that it had already renamed; it needs
+        # them no more.
+        self._writers = {
+            output.name: self._open(output)
+            for output in outputs
+            if _partial(directory, output.name).exists()
+        }
+        self._unflushed: list[FlushRecord] = []
+
+    @property
+    def images_done(self) -> int:
+        """Images of the plan that an earlier, interrupted run has finished."""
+        return self.progress.images_done
+
+    def write(self, batch: Batch) -> None:
+        """Writes a batch; every `flush_every`-th makes all so far durable."""
+        for name, rows in batch.rows.items():
+            self._writers[name].append(row.image for row in rows)
+        self._unflushed.append(
+            FlushRecord(
+                images_done=batch.images_done,
+                blocks={o.name: _block(o, batch.rows.get(o.name, [])) for o in self._outputs},
+                counts={name: dict(counts) for name, counts in batch.counts.items()},
+                input_crc32=batch.input_crc32,
+                rejections=batch.rejections,
+            )
+        )
+        if len(self._unflushed) >= self._flush_every:
+            self.flush()
+
+    def flush(self) -> None:
+        """Makes the image rows durable, then says so in the journal."""
+        for writer in self._writers.values():
+            writer.sync()
+        self._journal.append(self._unflushed)
+        for record in self._unflushed:
+            self.progress.add(record)
+        self._unflushed.clear()
+
+    def publish(self) -> None:
+        """Completes every file, publishes it under its final name, and forgets the journal."""
+        self.flush()
+        self._journal.complete()
+        metadata = self._conclude(self.progress)
+        for output in self._outputs:
+            if output.name not in self._writers:
+                continue
+            writer = self._writers[output.name]
+            self._write_columns(writer, output)
+            writer.scalar("metadata", msgspec.json.encode(metadata[output.name]).decode())
+            writer.finish()
+            writer.close()
+            publish(writer.path, self._directory / f"{output.name}.npz")
+        self._journal.remove()
+
+    def close(self) -> None:
+        """Closes all files as they are."""
+        for writer in self._writers.values():
+            writer.close()
+        self._journal.close()
+
+    def _open_journal(self, header: JournalHeader) -> Journal:
+        """The journal of this run, continued if it and the files that it speaks of are there."""
+        path = self._directory / JOURNAL_NAME
+        partials = [_partial(self._directory, name) for name in header.outputs]
+        if header_of(path) == header:
+            journal = Journal(path, header)
+            if journal.is_complete or all(partial.exists() for partial in partials):
+                return journal
+            journal.close()
+        _remove_leftovers(self._directory)
+        for partial in partials:
+            partial.write_bytes(b"")
+        sync_directory(self._directory)  # the journal must never be there without them
+        return Journal(path, header)
+
+    def _open(self, output: Output) -> NPZWriter:
+        writer = NPZWriter(_partial(self._directory, output.name))
+        rows = self.progress.rows[output.name]
+        writer.begin("images", np.uint8, (*output.image_size, 3), rows=rows)
+        return writer
+
+    def _write_columns(self, writer: NPZWriter, output: Output) -> None:
+        row_bytes = 3 * output.image_size[0] * output.image_size[1]
+        checksums = self._chunks(output.name, "image_crc32", "<u4", ())
+        writer.end(combine_crc32((int(c) for chunk in checksums for c in chunk), row_bytes))
+        for column in output.columns:
+            chunks = self._chunks(output.name, column.name, column.dtype, column.row_shape)
+            writer.column(column.name, column.dtype, column.row_shape, chunks)
+            if column.ragged:
+                lengths = self._chunks(output.name, f"{column.name}_lengths", "<i8", ())
+                writer.column(f"{column.name}_offsets", "<i8", (), _running_offsets(lengths))
+
+    def _chunks(
+        self, output: str, column: str, dtype: str, row_shape: tuple[int, ...]
+    ) -> Iterator[NDArray[Any]]:
+        for record in self._journal.records():
+            content = record.blocks[output].columns[column]
+            yield np.frombuffer(content, dtype).reshape(-1, *row_shape)
+
+
+def _block(output: Output, rows: Sequence[Row]) -> Block:
+    """The columns of new rows, packed; of ragged ones the values and the lengths."""
+    columns = {}
+    for column in output.columns:
+        values = [row.columns[column.name] for row in rows]
+        if column.ragged:
+            columns[f"{column.name}_lengths"] = _pack([len(v) for v in values], "<i8", ())
+            values = [value for several in values for value in several]
+        columns[column.name] = _pack(values, column.dtype, column.row_shape)
+    return Block(len(rows), columns)
+
+
+def _pack(values: Sequence[Any], dtype: str, row_shape: tuple[int, ...]) -> bytes:
+    return np.array(values, dtype=dtype).reshape(-1, *row_shape).tobytes()
+
+
+def _running_offsets(lengths: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+    """The offsets of rows whose lengths come in chunks."""
+    total = 0
+    yield np.zeros(1, dtype=np.int64)
+    for chunk in lengths:
+        if len(chunk):
+            offsets = total + np.cumsum(chunk)
+            total = int(offsets[-1])
+            yield offsets
+
+
+def _partial(directory: Path, name: str) -> Path:
+    return directory / f"{name}.npz.partial"
+
+
+def _remove_leftovers(directory: Path) -> None:
+    """Removes what an abandoned run of ours left: the files its journal names, and the journal."""
+    header = header_of(directory / JOURNAL_NAME)
+    for name in header.outputs if header else []:
+        _partial(directory, name).unlink(missing_ok=True)
+    (directory / JOURNAL_NAME).unlink(missing_ok=True)

@@ -1,0 +1,141 @@
+"""Journal: what a processing run has made durable so far, so that a killed one can continue.
+
+One append-only file. It begins with a header that says which run it belongs to; each record is
+appended after the data that it speaks of is durable, and is framed by length and CRC-32, so that a
+torn tail is recognised and ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from isal.isal_zlib import crc32
+
+from processing.errors import Rejection
+
+_FRAME = struct.Struct("<II")  # payload bytes, CRC-32 of the payload
+_COMPLETE = b"complete"
+
+
+class JournalHeader(msgspec.Struct, frozen=True):
+    """Which run the journal belongs to.
+
+    Args:
+        key: hash of everything that decides the run's output.
+        outputs: names of the files that it writes.
+    """
+
+    key: str
+    outputs: list[str]
+
+
+class Block(msgspec.Struct):
+    """Rows appended to one output, and their columns' bytes; ragged ones with ``NAME_lengths``."""
+
+    rows: int
+    columns: dict[str, bytes]
+
+
+class FlushRecord(msgspec.Struct):
+    """What one flush made durable.
+
+    Args:
+        images_done: images of the plan that are finished, from its start.
+        blocks: per output, its new rows.
+        counts: per output, instances read and stored and how often each repair was made.
+        input_crc32: CRC-32 of the bytes of each new image, in order; 0 where it could not be read.
+        rejections: inputs that were left out.
+    """
+
+    images_done: int
+    blocks: dict[str, Block]
+    counts: dict[str, dict[str, int]]
+    input_crc32: list[int]
+    rejections: list[Rejection]
+
+
+class Journal:
+    """The journal file of one run. Used by one thread at a time.
+
+    Args:
+        path: the file; created if absent.
+        header: the run. A journal of another run is emptied.
+    """
+
+    def __init__(self, path: Path, header: JournalHeader) -> None:
+        self.path = path
+        self.is_complete = False
+        continued = header_of(path) == header
+        self._file = path.open("r+b" if continued else "w+b")
+        if continued:
+            for _ in self.records():
+                pass  # leaves the file's position behind the last whole record
+            self._file.truncate()
+        else:
+            self._write([msgspec.msgpack.encode(header)])
+
+    def records(self) -> Iterator[FlushRecord]:
+        """All whole records, from the first."""
+        self._file.seek(0)
+        _read_frame(self._file)
+        end = self._file.tell()
+        while payload := _read_frame(self._file):
+            if payload == _COMPLETE:
+                self.is_complete = True
+            else:
+                yield msgspec.msgpack.decode(payload, type=FlushRecord)
+            end = self._file.tell()
+        self._file.seek(end)
+
+    def append(self, records: Iterable[FlushRecord]) -> None:
+        """Appends records and makes them durable."""
+        self._write(msgspec.msgpack.encode(record) for record in records)
+
+    def complete(self) -> None:
+        """Notes that all records are there: from here the run only publishes."""
+        if not self.is_complete:
+            self._write([_COMPLETE])
+            self.is_complete = True
+
+    def _write(self, payloads: Iterable[bytes]) -> None:
+        self._file.seek(0, os.SEEK_END)
+        for payload in payloads:
+            self._file.write(_FRAME.pack(len(payload), crc32(payload)) + payload)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file; it stays, to continue from."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """Closes and deletes the file: the run is published."""
+        self._file.close()
+        self.path.unlink()
+
+
+def header_of(path: Path) -> JournalHeader | None:
+    """The header of the journal at `path`; None where there is none that can be read."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        payload = _read_frame(file)
+    try:
+        return None if payload is None else msgspec.msgpack.decode(payload, type=JournalHeader)
+    except msgspec.DecodeError:
+        return None
+
+
+def _read_frame(file: IO[bytes]) -> bytes | None:
+    """The next payload; None at the end of the file or where it is torn."""
+    frame = file.read(_FRAME.size)
+    if len(frame) < _FRAME.size:
+        return None
+    length, checksum = _FRAME.unpack(frame)
+    payload = file.read(length)
+    return payload if len(payload) == length and crc32(payload) == checksum else None

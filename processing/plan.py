@@ -1,0 +1,142 @@
+"""Plan: what a processing run will write, decided before any image is read.
+
+A pure function of annotations and options. The recipe of a file is the hash of all that decides its
+bytes except the images; its fingerprint adds their content. Neither depends on where the raw
+directory is, on dates or on worker counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.annotations import SPLITS, AnnotationTable
+from processing.dataset_writer import Output
+from processing.npz_format import FORMAT_VERSION, Column
+from processing.tasks import Task
+
+PIXELS_VERSION: Final = 1
+"""Counts up when a change of this package changes stored pixels or coordinates."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """One file to write: the rows of one task in one split.
+
+    Args:
+        output: its name, image size and columns.
+        task: what makes its rows.
+        split: name of the split.
+        images: int64 (M,), positions in the table, ascending.
+        recipe: hash of options and annotations.
+        metadata: what is known beforehand of the file's metadata.
+    """
+
+    output: Output
+    task: Task
+    split: str
+    images: NDArray[np.int64]
+    recipe: str
+    metadata: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """File name without suffix."""
+        return self.output.name
+
+    def fingerprint(self, input_crc32: NDArray[np.uint32]) -> str:
+        """Hash of the recipe and of the content of the file's images.
+
+        Args:
+            input_crc32: uint32 (N,), of each image of the table; 0 for one that cannot be read.
+        """
+        content = np.ascontiguousarray(input_crc32[self.images], dtype="<u4")
+        return _hash(self.recipe.encode(), content)
+
+
+def plan_files(
+    table: AnnotationTable,
+    splits: NDArray[np.int8],
+    tasks: list[Task],
+    options: Mapping[str, Any],
+) -> list[PlannedFile]:
+    """The files of the given tasks: train and val always, test where the data has one.
+
+    Args:
+        table: the annotations, in the order in which rows are to be stored.
+        splits: int8 (N,), positions in `SPLITS`.
+        tasks: each must find images in the table.
+        options: everything else that decides the output, as plain JSON values.
+    """
+    files = []
+    for task in tasks:
+        wanted = task.images(table)
+        for position, split in enumerate(SPLITS):
+            images = np.flatnonzero(wanted & (splits == position))
+            if len(images) or split != "test":
+                files.append(_plan_file(table, images, task, split, options))
+    return files
+
+
+def _plan_file(
+    table: AnnotationTable,
+    images: NDArray[np.int64],
+    task: Task,
+    split: str,
+    options: Mapping[str, Any],
+) -> PlannedFile:
+    columns = (*task.columns(table), *_common_columns(table))
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "task": task.name,
+        "split": split,
+        "image_size": list(task.image_size),
+        "category_names": task.category_names(table),
+        "keypoint_names": list(table.keypoint_names) if task.name == "landmarker" else [],
+        "shard": [0, 1],
+        "options": {**options, "crop_margin": task.crop_margin},
+    }
+    description = [metadata, PIXELS_VERSION, columns]
+    recipe = _hash(msgspec.json.encode(description, order="sorted"), *_arrays(table.take(images)))
+    output = Output(f"{split}_{task.name}", task.image_size, columns)
+    return PlannedFile(output, task, split, images, recipe, metadata)
+
+
+def _common_columns(table: AnnotationTable) -> tuple[Column, ...]:
+    longest = max(map(len, table.image_paths), default=1)
+    return (
+        Column("image_paths", f"<U{longest}"),
+        Column("image_crc32", "<u4"),
+        Column("source_rects", "<f4", (4,)),
+        Column("source_sizes", "<i4", (2,)),
+    )
+
+
+def _arrays(table: AnnotationTable) -> list[NDArray[Any]]:
+    """The columns of a table that decide what is stored of its images."""
+    paths = "\0".join(table.image_paths.tolist()).encode(errors="surrogateescape")
+    return [
+        np.frombuffer(paths, dtype=np.uint8),
+        table.declared_sizes,
+        table.normalized,
+        table.offsets,
+        table.boxes,
+        table.labels,
+        table.flags,
+        table.points.offsets,
+        table.points.values,
+    ]
+
+
+def _hash(text: bytes, *arrays: NDArray[Any]) -> str:
+    digest = hashlib.blake2b(text, digest_size=16)
+    for array in arrays:
+        digest.update(len(array).to_bytes(8, "little"))
+        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    return digest.hexdigest()

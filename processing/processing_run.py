@@ -1,0 +1,329 @@
+"""One processing run: from a plan to published files, or the finding that they are up to date.
+
+The caller's thread feeds decoding threads and hands batches to the background writer; results keep
+the plan's order, so the output does not depend on the number of threads. Runs under the output
+directory's lock, which the caller holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import logging
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from isal.isal_zlib import crc32
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from processing.annotations import AnnotationTable
+from processing.background_writer import BackgroundWriter
+from processing.dataset_writer import Batch, DatasetWriter, Progress
+from processing.durable import write_durably
+from processing.errors import ImageError, NPZFormatError, Rejection, TooManyRejectedError
+from processing.input_cache import InputCache, input_keys
+from processing.npz_reader import MappedNPZ
+from processing.pipeline import (
+    ImageJob,
+    ImageResult,
+    RepairOptions,
+    map_in_order,
+    process_image,
+    read_inside,
+)
+from processing.plan import PlannedFile
+from processing.run_report import FileReport
+from processing.tasks import Task
+
+_LOG = logging.getLogger(__name__)
+_SECONDS_BETWEEN_LINES = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is carried out; nothing here changes a file that is written.
+
+    Args:
+        batch_size: images handed to the writer at once.
+        num_workers: decoding threads.
+        flush_every: batches between flushes.
+        on_error: ``quarantine`` lists a bad image and goes on, ``raise`` stops at it.
+        max_bad_fraction: share of bad images above which the run stops, in [0, 1].
+        progress: whether to show a progress bar on a terminal, and elsewhere log a line a minute.
+    """
+
+    batch_size: int
+    num_workers: int
+    flush_every: int
+    on_error: str
+    max_bad_fraction: float
+    progress: bool
+
+
+class ProcessingRun:
+    """Carries out one plan.
+
+    Args:
+        raw_dir: where the images are.
+        output_dir: where the files go; exists.
+        table: the annotations, ordered by path.
+        files: the plan.
+        rejections: annotations that were left out; listed with the train files.
+        repair: what is done to imperfect boxes.
+        options: how to work.
+    """
+
+    def __init__(
+        self,
+        raw_dir: Path,
+        output_dir: Path,
+        table: AnnotationTable,
+        files: Sequence[PlannedFile],
+        rejections: Sequence[Rejection],
+        repair: RepairOptions,
+        options: RunOptions,
+    ) -> None:
+        self._raw_dir, self._output_dir = raw_dir, output_dir
+        self._table, self._files, self._rejections = table, files, rejections
+        self._repair, self._options = repair, options
+        self._images = np.unique(np.concatenate([file.images for file in files]))
+        self._keys = input_keys(raw_dir, self._table.image_paths[self._images])
+        self._cache = InputCache(output_dir)
+        self.images_decoded = 0
+        self.images_resumed = 0
+
+    def is_up_to_date(self) -> bool:
+        """Whether every file of the plan is there, made by the same recipe from the same images."""
+        stored = [stored_metadata(self._path(file)) for file in self._files]
+        recipes = [metadata.get("recipe") for metadata in stored]
+        if recipes != [file.recipe for file in self._files]:
+            return False
+        checksums = self._by_table(self._current_crc32())
+        return all(
+            metadata["fingerprint"] == file.fingerprint(checksums)
+            for metadata, file in zip(stored, self._files, strict=True)
+        )
+
+    def execute(self) -> None:
+        """Makes and publishes every file of the plan.
+
+        Raises:
+            ImageError: a bad image, with ``on_error="raise"``.
+            TooManyRejectedError: more bad images than `max_bad_fraction` allows.
+            OSError: the output cannot be written, or would not fit.
+        """
+        self._check_space()
+        sink = DatasetWriter(
+            self._output_dir,
+            [file.output for file in self._files],
+            self._key(),
+            flush_every=self._options.flush_every,
+            conclude=self._conclude,
+        )
+        self.images_resumed = sink.images_done
+        rejected = len(sink.progress.rejections)
+        with BackgroundWriter[Batch](sink) as writer, self._results(sink.images_done) as results:
+            done = sink.images_done
+            while several := list(islice(results, self._options.batch_size)):
+                done += len(several)
+                batch = self._batch(done, several)
+                rejected += len(batch.rejections)
+                self._check_rejections(several, rejected)
+                self.images_decoded += len(several)
+                writer.put(batch)
+
+    def reports(self) -> tuple[FileReport, ...]:
+        """What the published files say of themselves."""
+        reports = []
+        for file in self._files:
+            path = self._path(file)
+            counts = stored_metadata(path)["counts"]
+            reports.append(FileReport(path=path, **counts))
+        return tuple(reports)
+
+    def _key(self) -> str:
+        """Hash of all that decides the run's output, with images told apart by size and time."""
+        digest = hashlib.blake2b(self._keys.tobytes(), digest_size=16)
+        for file in self._files:
+            digest.update(file.recipe.encode())
+        return digest.hexdigest()
+
+    def _path(self, file: PlannedFile) -> Path:
+        return self._output_dir / f"{file.name}.npz"
+
+    def _by_table(self, checksums: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """uint32 (N,) for the whole table, from those of this run's images."""
+        spread = np.zeros(len(self._table), dtype=np.uint32)
+        spread[self._images] = checksums
+        return spread
+
+    def _current_crc32(self) -> NDArray[np.uint32]:
+        """CRC-32 of this run's images now; reads only those whose size or time changed."""
+        checksums, known = self._cache.lookup(self._keys)
+        unknown = np.flatnonzero(~known)
+        if len(unknown):
+            paths = self._table.image_paths[self._images[unknown]].tolist()
+            read = functools.partial(_content_crc32, self._raw_dir)
+            threads = self._options.num_workers
+            checksums[unknown] = list(
+                map_in_order(read, paths, threads=threads, in_flight=4 * threads)
+            )
+            self._cache.update(self._keys, checksums)
+        return checksums
+
+    def _check_space(self) -> None:
+        needed = 0
+        for file in self._files:
+            table = self._table.take(file.images)
+            rows = max(len(file.images), int(file.task.instances(table).sum()))
+            height, width = file.output.image_size
+            needed += rows * height * width * 3
+        there = sum(
+            partial.stat().st_size
+            for file in self._files
+            if (partial := self._path(file).with_suffix(".npz.partial")).exists()
+        )
+        free = shutil.disk_usage(self._output_dir).free
+        if needed > free + there:
+            raise OSError(
+                errno.ENOSPC,
+                f"the output may need {needed:,} bytes, {free:,} are free: "
+                f"free some, choose another output_dir, or a smaller image_size",
+                str(self._output_dir),
+            )
+
+    def _jobs(self, start: int) -> Iterator[ImageJob]:
+        for i in self._images[start:].tolist():
+            tasks = [task for task, file in self._file_of.items() if file[i] >= 0]
+            yield ImageJob(str(self._table.image_paths[i]), self._table.image(i), tasks)
+
+    @functools.cached_property
+    def _file_of(self) -> dict[Task, NDArray[np.int8]]:
+        """By task, int8 (N,): which of the plan's files an image's rows go to; -1 for none."""
+        file_of: dict[Task, NDArray[np.int8]] = {}
+        for position, file in enumerate(self._files):
+            nowhere = np.full(len(self._table), -1, dtype=np.int8)
+            file_of.setdefault(file.task, nowhere)[file.images] = position
+        return file_of
+
+    @contextlib.contextmanager
+    def _results(self, start: int) -> Iterator[Iterator[ImageResult]]:
+        """The results from image `start` of the plan on, in order, with progress."""
+        threads = self._options.num_workers
+        work = functools.partial(process_image, self._raw_dir, options=self._repair)
+        results = map_in_order(work, self._jobs(start), threads=threads, in_flight=4 * threads)
+        bar = tqdm(
+            total=len(self._images),
+            initial=start,
+            unit="image",
+            desc="processing",
+            disable=None if self._options.progress else True,  # None: where there is no terminal
+        )
+        with contextlib.closing(results), bar:
+            yield self._with_progress(results, bar, start)
+
+    def _with_progress(
+        self, results: Iterator[ImageResult], bar: tqdm[Any], start: int
+    ) -> Iterator[ImageResult]:
+        began = spoken = time.monotonic()
+        for done, result in enumerate(results, start + 1):
+            yield result
+            bar.update()
+            now = time.monotonic()
+            if self._options.progress and bar.disable and now - spoken > _SECONDS_BETWEEN_LINES:
+                spoken = now
+                left = (now - began) / (done - start) * (len(self._images) - done)
+                _LOG.info("%d of %d images, %.0f s left", done, len(self._images), left)
+
+    def _batch(self, done: int, results: Sequence[ImageResult]) -> Batch:
+        """The results of the images before `done`, sorted by file."""
+        batch = Batch(done)
+        for image, result in zip(self._images[done - len(results) : done], results, strict=True):
+            batch.input_crc32.append(result.crc32)
+            if result.rejection is not None:
+                batch.rejections.append(result.rejection)
+            for task, rows in result.rows.items():
+                name = self._files[self._file_of[task][image]].name
+                batch.rows.setdefault(name, []).extend(rows)
+                batch.counts.setdefault(name, Counter()).update(result.counts[task])
+        return batch
+
+    def _check_rejections(self, results: Sequence[ImageResult], rejected: int) -> None:
+        for result in results:
+            if result.error is not None:
+                _LOG.warning("left out: %s", result.error)
+                if self._options.on_error == "raise":
+                    raise result.error
+        if rejected > self._options.max_bad_fraction * len(self._images):
+            raise TooManyRejectedError(
+                f"{rejected} of {len(self._images)} images were rejected, more than "
+                f"max_bad_fraction={self._options.max_bad_fraction} allows; the log names each"
+            )
+
+    def _conclude(self, progress: Progress) -> Mapping[str, Mapping[str, Any]]:
+        """Before publishing: writes what goes beside the files, returns their metadata."""
+        checksums = np.array(progress.input_crc32, dtype=np.uint32)
+        self._cache.update(self._keys, checksums)
+        spread = self._by_table(checksums)
+        shared = sorted({file.task.name for file in self._files})
+        metadata = {}
+        for file in self._files:
+            paths = set(self._table.image_paths[file.images].tolist())
+            rejected = [r for r in progress.rejections if r.path in paths]
+            listed = [*self._rejections, *rejected] if file.split == "train" else rejected
+            self._list_rejections(file, listed)
+            metadata[file.name] = {
+                **file.metadata,
+                "tasks": shared,
+                "recipe": file.recipe,
+                "fingerprint": file.fingerprint(spread),
+                "counts": _counts(file, progress, rejected),
+            }
+        return metadata
+
+    def _list_rejections(self, file: PlannedFile, rejections: Sequence[Rejection]) -> None:
+        path = self._output_dir / f"{file.name}.rejected.jsonl"
+        if rejections:
+            lines = [msgspec.json.encode(rejection) + b"\n" for rejection in rejections]
+            write_durably(path, b"".join(lines))
+        else:
+            path.unlink(missing_ok=True)
+
+
+def stored_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a file of ours; empty where there is none, or it cannot be read."""
+    try:
+        metadata: dict[str, Any] = msgspec.json.decode(str(MappedNPZ(path)["metadata"]))
+    except (OSError, NPZFormatError, KeyError, msgspec.DecodeError):
+        return {}
+    return metadata
+
+
+def _content_crc32(raw_dir: Path, path: str) -> int:
+    try:
+        return crc32(read_inside(raw_dir, path))
+    except ImageError:
+        return 0
+
+
+def _counts(file: PlannedFile, progress: Progress, rejected: Sequence[Rejection]) -> dict[str, Any]:
+    repairs = Counter(progress.counts.get(file.name, {}))
+    return {
+        "rows": progress.rows[file.name],
+        "images": len(file.images),
+        "instances_read": repairs.pop("instances_read", 0),
+        "instances_stored": repairs.pop("instances_stored", 0),
+        "repairs": dict(repairs),
+        "rejected": dict(Counter(r.reason for r in rejected)),
+    }

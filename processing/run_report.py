@@ -1,0 +1,96 @@
+"""ProcessingReport: what a processing run did, file by file, in numbers and as a table to print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """One output file.
+
+    Args:
+        path: where it is.
+        rows: its samples.
+        images: source images that it was made from, rejected ones included.
+        instances_read: boxes (landmarker: point sets) that the annotations hold for these images.
+        instances_stored: those that are in the file.
+        repairs: by reason, boxes clipped, boxes or point sets dropped, crops that show nothing.
+        rejected: by reason, images left out.
+    """
+
+    path: Path
+    rows: int
+    images: int
+    instances_read: int
+    instances_stored: int
+    repairs: Mapping[str, int]
+    rejected: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessingReport:
+    """One run of a `DataProcessor`.
+
+    Args:
+        files: one entry an output file, in the order train, val, test for each task.
+        up_to_date: whether nothing had to be done.
+        images_decoded: images that were read and decoded in this run.
+        images_resumed: images that an earlier, interrupted run had finished.
+        seconds: wall time.
+        rejected_annotations: by reason, annotations that could not be used.
+        notes: by name, harmless irregularities of the annotations and how they were resolved.
+        skipped_tasks: tasks asked for by `process_all` for which the data has nothing, and why.
+    """
+
+    files: tuple[FileReport, ...]
+    up_to_date: bool
+    images_decoded: int
+    images_resumed: int
+    seconds: float
+    rejected_annotations: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, int] = field(default_factory=dict)
+    skipped_tasks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def images_per_second(self) -> float:
+        """Images decoded in a second of this run."""
+        return self.images_decoded / self.seconds if self.seconds else 0.0
+
+    @property
+    def has_rejections(self) -> bool:
+        """Whether any input was left out."""
+        return bool(self.rejected_annotations) or any(file.rejected for file in self.files)
+
+    def __str__(self) -> str:
+        lines = [f"{'file':<28}{'rows':>9}{'images':>9}{'read':>9}{'stored':>9}"]
+        for file in self.files:
+            lines.append(
+                f"{file.path.name:<28}{file.rows:>9}{file.images:>9}"
+                f"{file.instances_read:>9}{file.instances_stored:>9}"
+            )
+            for title, counts in (("repairs", file.repairs), ("rejected images", file.rejected)):
+                if counts:
+                    lines.append(f"    {title}: {_listed(counts)}")
+        if self.rejected_annotations:
+            lines.append(f"rejected annotations: {_listed(self.rejected_annotations)}")
+        if self.notes:
+            lines.append(f"notes: {_listed(self.notes)}")
+        lines += [f"{task}: skipped, {why}" for task, why in self.skipped_tasks.items()]
+        lines.append(self._pace())
+        return "\n".join(lines)
+
+    def _pace(self) -> str:
+        if self.up_to_date:
+            return f"up to date: nothing to do ({self.seconds:.2f} s)"
+        resumed = f", {self.images_resumed} from an interrupted run" if self.images_resumed else ""
+        return (
+            f"{self.images_decoded} images in {self.seconds:.1f} s "
+            f"({self.images_per_second:.0f} images/s){resumed}"
+        )
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))

@@ -1,0 +1,109 @@
+import threading
+
+import pytest
+
+from processing.background_writer import BackgroundWriter
+
+
+class RecordingSink:
+    """Notes what happens to it; `fail_at` names the call that raises."""
+
+    def __init__(self, fail_at=None, gate=None):
+        self.calls, self.fail_at, self.gate = [], fail_at, gate
+        self.writing = threading.Event()
+
+    def _note(self, call):
+        self.calls.append(call)
+        if call == self.fail_at:
+            raise OSError(28, f"no space left at {call}")
+
+    def write(self, batch):
+        self.writing.set()
+        if self.gate is not None:
+            assert self.gate.wait(30)
+        self._note(f"write {batch}")
+
+    def publish(self):
+        self._note("publish")
+
+    def close(self):
+        self._note("close")
+
+
+def put_then_raise(sink, error):
+    with BackgroundWriter(sink) as writer:
+        writer.put(0)
+        raise error
+
+
+def test_leaving_normally_writes_in_order_then_publishes_then_closes():
+    sink = RecordingSink()
+    with BackgroundWriter(sink) as writer:
+        for batch in range(3):
+            writer.put(batch)
+    assert sink.calls == ["write 0", "write 1", "write 2", "publish", "close"]
+
+
+def test_leaving_with_an_exception_publishes_nothing():
+    sink = RecordingSink()
+    with pytest.raises(KeyboardInterrupt):
+        put_then_raise(sink, KeyboardInterrupt())
+    assert "publish" not in sink.calls
+    assert sink.calls[-1] == "close"
+
+
+def test_put_waits_while_a_batch_is_being_written_so_that_two_exist_at_most():
+    gate = threading.Event()
+    sink = RecordingSink(gate=gate)
+    handed_over = threading.Event()
+
+    def put_two(writer):
+        writer.put(0)
+        writer.put(1)
+        handed_over.set()
+
+    with BackgroundWriter(sink) as writer:
+        producer = threading.Thread(target=put_two, args=(writer,))
+        producer.start()
+        assert sink.writing.wait(30)
+        assert not handed_over.wait(0.05), "the second batch was accepted while the first was held"
+        gate.set()
+        producer.join()
+    assert sink.calls[:2] == ["write 0", "write 1"]
+
+
+@pytest.mark.parametrize("fail_at", ["write 0", "publish", "close"])
+def test_the_threads_own_error_reaches_the_caller_and_nothing_is_published_after_it(fail_at):
+    sink = RecordingSink(fail_at=fail_at)
+    with (
+        pytest.raises(OSError, match=f"no space left at {fail_at}"),
+        BackgroundWriter(sink) as writer,
+    ):
+        writer.put(0)
+    after = sink.calls[sink.calls.index(fail_at) + 1 :]
+    assert after == ([] if fail_at == "close" else ["close"])
+
+
+def test_every_put_after_a_failure_raises_it_and_none_waits():
+    sink = RecordingSink(fail_at="write 0")
+    writer = BackgroundWriter(sink)
+    writer.__enter__()
+    writer.put(0)
+    for _ in range(3):
+        with pytest.raises(OSError, match="write 0"):
+            writer.put(1)
+    with pytest.raises(OSError, match="write 0"):
+        writer.close()
+    writer.abort()  # idempotent
+
+
+def test_an_error_while_closing_does_not_hide_the_first():
+    class Broken(RecordingSink):
+        def write(self, batch):
+            raise ValueError("first")
+
+        def close(self):
+            raise OSError("second")
+
+    with pytest.raises(ValueError, match="first"), BackgroundWriter(Broken()) as writer:
+        writer.put(0)

@@ -1,0 +1,103 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from processing.command_line import process_command
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "processing.data_processor", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_guides_command_makes_all_files_and_prints_a_report(raw_dir, tmp_path):
+    where = ("--raw-data-dir", raw_dir, "--output-dir", tmp_path / "out")
+    result = run("--all", "--batch-size", 10, "--workers", 2, "--flush-every", 1, *where)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "train_detector.npz" in result.stdout
+    assert "24 images in" in result.stdout
+    assert run("--all", *where).stdout.strip().splitlines()[-1].startswith("up to date")
+
+
+def test_named_tasks_alone_are_made(raw_dir, tmp_path):
+    status = process_command(
+        [
+            "--detector",
+            "--landmarker",
+            "--raw-data-dir",
+            str(raw_dir),
+            "--output-dir",
+            str(tmp_path),
+        ]
+    )
+    assert status == 0
+    assert {p.stem for p in tmp_path.glob("*_*.npz")} == {
+        f"{split}_{task}" for split in ("train", "val") for task in ("detector", "landmarker")
+    }
+
+
+def test_rejected_inputs_give_status_3_also_when_nothing_is_left_to_do(raw_dir, tmp_path, capsys):
+    (raw_dir / "images" / "0000.jpg").write_bytes(b"")
+    arguments = ["--detector", "--raw-data-dir", str(raw_dir), "--output-dir", str(tmp_path)]
+    assert process_command(arguments) == 3
+    assert "rejected images: not_an_image 1" in capsys.readouterr().out
+    assert process_command(arguments) == 3
+
+
+def test_failure_gives_status_1_and_one_line_that_says_what_was_looked_for(tmp_path, capsys):
+    (tmp_path / "raw").mkdir()
+    arguments = ["--all", "--raw-data-dir", str(tmp_path / "raw"), "--output-dir", str(tmp_path)]
+    assert process_command(arguments) == 1
+    error = capsys.readouterr().err
+    assert "COCO" in error
+    assert "Pascal VOC" in error
+    assert str(tmp_path / "raw") in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--all", "--batch-size", "x"],
+        ["--all", "--image-size", "banana"],
+        ["--all", "--image-size", "detektor=3"],
+        ["--all", "--on-error", "ignore"],
+        ["--all", "--workers", "0"],
+        ["--everything"],
+    ],
+)
+def test_wrong_usage_gives_status_2(arguments):
+    with pytest.raises(SystemExit) as stop:
+        process_command(arguments)
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [(["32"], (32, 32)), (["24x32"], (24, 32)), (["teacher=16"], (16, 16))],
+)
+def test_image_sizes_are_read_as_height_by_width(raw_dir, tmp_path, sizes, expected, capsys):
+    import numpy as np
+
+    arguments = ["--teacher", "--raw-data-dir", str(raw_dir), "--output-dir", str(tmp_path)]
+    assert process_command([*arguments, "--image-size", *sizes]) == 0
+    assert np.load(tmp_path / "train_teacher.npz")["images"].shape[1:3] == expected
+    capsys.readouterr()
+
+
+def test_help_names_a_unit_and_a_default_for_every_flag():
+    import inspect
+
+    from processing.data_processor import DataProcessor
+
+    text = " ".join(run("--help").stdout.split())
+    renamed = {"num_workers": "workers", "sources": "source", "progress": "no-progress"}
+    for name in inspect.signature(DataProcessor).parameters:
+        assert f"--{renamed.get(name, name).replace('_', '-')}" in text, name
+    assert "(default: 500)" in text
+    assert "detector 256, landmarker 192, teacher 128" in text

@@ -1,0 +1,495 @@
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from processing import pipeline, processing_run
+from processing.data_processor import DataProcessor, image_sizes
+from processing.errors import AnnotationError, ImageError, SourceError, TooManyRejectedError
+from processing.geometry import stored_to_source
+
+SMALL = {"detector": 64, "landmarker": 48, "teacher": 32}
+
+
+def processor(raw_dir, output_dir, **options):
+    return DataProcessor(raw_dir, output_dir, **{"image_size": SMALL, "num_workers": 2, **options})
+
+
+def stored_files(directory):
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(Path(directory).glob("*.npz"))
+        if "inputs" not in path.name
+    }
+
+
+def rejected(output_dir, name):
+    path = Path(output_dir) / f"{name}.rejected.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def annotations_of(raw_dir):
+    return json.loads((raw_dir / "annotations" / "instances.json").read_text())
+
+
+@pytest.fixture
+def edit_annotations(raw_dir):
+    """Applies a function to the raw directory's COCO JSON."""
+
+    def edit(change):
+        content = annotations_of(raw_dir)
+        change(content)
+        (raw_dir / "annotations" / "instances.json").write_text(json.dumps(content))
+
+    return edit
+
+
+def test_every_file_of_every_task_has_exactly_its_members(processed_dir):
+    common = ["image_paths", "image_crc32", "source_rects", "source_sizes", "metadata"]
+    members = {
+        "detector": ["images", "bboxes", "bboxes_offsets", *common],
+        "landmarker": ["images", "keypoints", *common],
+        "teacher": ["images", "bboxes", *common],
+    }
+    for task, expected in members.items():
+        for split in ("train", "val"):
+            with np.load(processed_dir / f"{split}_{task}.npz", allow_pickle=False) as stored:
+                assert stored.files == expected
+                height = width = SMALL[task]
+                assert stored["images"].shape[1:] == (height, width, 3)
+                metadata = json.loads(stored["metadata"].item())
+                assert (metadata["task"], metadata["split"]) == (task, split)
+                assert metadata["counts"]["rows"] == len(stored["images"])
+
+
+def test_stored_boxes_undo_to_the_annotated_ones(processed_dir, shared_raw_dir):
+    content = annotations_of(shared_raw_dir)
+    names = {image["id"]: f"images/{image['file_name']}" for image in content["images"]}
+    truth = {name: [] for name in names.values()}
+    for annotation in content["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        truth[names[annotation["image_id"]]].append([x, y, x + w, y + h])
+    seen = 0
+    for split in ("train", "val"):
+        with np.load(processed_dir / f"{split}_detector.npz") as stored:
+            offsets, rects = stored["bboxes_offsets"], stored["source_rects"]
+            for i, path in enumerate(stored["image_paths"].tolist()):
+                boxes = stored["bboxes"][offsets[i] : offsets[i + 1]]
+                undone = stored_to_source(boxes, rects[i], (64, 64))
+                np.testing.assert_allclose(undone, np.reshape(truth[path], (-1, 4)), atol=0.01)
+                seen += 1
+    assert seen == len(names), "an image is missing, perhaps one without boxes"
+
+
+def test_teacher_boxes_are_in_source_pixels_and_points_undo_to_theirs(
+    processed_dir, shared_raw_dir
+):
+    content = annotations_of(shared_raw_dir)
+    boxes = sorted(a["bbox"] for a in content["annotations"])
+    points = sorted(a["keypoints"] for a in content["annotations"])
+    found_boxes, found_points = [], []
+    for split in ("train", "val"):
+        with np.load(processed_dir / f"{split}_teacher.npz") as stored:
+            for x1, y1, x2, y2 in stored["bboxes"].tolist():
+                found_boxes.append([x1, y1, x2 - x1, y2 - y1])
+        with np.load(processed_dir / f"{split}_landmarker.npz") as stored:
+            for keypoints, rect in zip(stored["keypoints"], stored["source_rects"], strict=True):
+                found_points.append(stored_to_source(keypoints, rect, (48, 48)).ravel().tolist())
+    assert sorted(found_boxes) == boxes
+    np.testing.assert_allclose(sorted(found_points), points, atol=0.01)
+
+
+def test_no_image_is_in_train_of_one_task_and_val_of_another(processed_dir):
+    paths = {}
+    for path in processed_dir.glob("*_*.npz"):
+        with np.load(path) as stored:
+            paths.setdefault(path.name.split("_")[0], set()).update(stored["image_paths"].tolist())
+    assert not paths["train"] & paths["val"]
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers_or_the_batches(raw_dir, tmp_path):
+    processor(raw_dir, tmp_path / "a", num_workers=1, batch_size=3).process_all()
+    processor(raw_dir, tmp_path / "b", num_workers=8, batch_size=500).process_all()
+    assert stored_files(tmp_path / "a") == stored_files(tmp_path / "b")
+    assert len(stored_files(tmp_path / "a")) == 6
+
+
+def test_the_bytes_do_not_depend_on_where_and_how_old_the_raw_directory_is(raw_dir, tmp_path):
+    moved = tmp_path / "elsewhere" / "raw"
+    shutil.copytree(raw_dir, moved)
+    for path in moved.rglob("*.jpg"):
+        os.utime(path, (1, 1))
+    processor(raw_dir, tmp_path / "a").process_all()
+    processor(moved, tmp_path / "b").process_all()
+    assert stored_files(tmp_path / "a") == stored_files(tmp_path / "b")
+
+
+def test_an_image_that_feeds_three_tasks_is_decoded_once(raw_dir, tmp_path, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(
+        pipeline, "decode", lambda data, *a, **k: decoded.append(data) or real_decode(data, *a, **k)
+    )
+    report = processor(raw_dir, tmp_path / "out").process_all()
+    assert len(decoded) == report.images_decoded == 24
+
+
+real_decode = pipeline.decode
+
+
+def test_a_second_run_finds_the_files_up_to_date_and_decodes_nothing(raw_dir, tmp_path):
+    first = processor(raw_dir, tmp_path / "out").process_all()
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*_*.npz")}
+    second = processor(raw_dir, tmp_path / "out", num_workers=1).process_all()
+    assert second.up_to_date
+    assert second.images_decoded == 0
+    assert second.files == first.files
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+
+
+def test_touched_but_equal_images_are_read_and_not_decoded(raw_dir, tmp_path):
+    processor(raw_dir, tmp_path / "out").process_detector()
+    for path in raw_dir.rglob("*.jpg"):
+        os.utime(path, (1, 1))
+    assert processor(raw_dir, tmp_path / "out").process_detector().up_to_date
+
+
+def test_files_are_up_to_date_without_the_input_cache(raw_dir, tmp_path):
+    processor(raw_dir, tmp_path / "out").process_detector()
+    (tmp_path / "out" / "processing.inputs.npz").unlink()
+    assert processor(raw_dir, tmp_path / "out").process_detector().up_to_date
+
+
+def test_a_changed_image_makes_its_files_stale(raw_dir, tmp_path):
+    processor(raw_dir, tmp_path / "out").process_detector()
+    Image.new("RGB", (160, 120), "white").save(raw_dir / "images" / "0000.jpg")
+    report = processor(raw_dir, tmp_path / "out").process_detector()
+    assert not report.up_to_date
+    rows = [np.load(file.path) for file in report.files]
+    (white,) = [
+        stored["images"][i]
+        for stored in rows
+        for i in np.flatnonzero(stored["image_paths"] == "images/0000.jpg")
+    ]
+    assert (white[32, 32] == 255).all()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"image_size": 60},
+        {"crop_margin": 0.5},
+        {"min_box_size": 13},
+        {"seed": 1},
+        {"keep_flagged": True},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_a_changed_option_makes_files_stale(raw_dir, tmp_path, option):
+    processor(raw_dir, tmp_path / "out").process_teacher()
+    assert not processor(raw_dir, tmp_path / "out", **option).process_teacher().up_to_date
+
+
+def test_a_changed_annotation_makes_files_stale(raw_dir, tmp_path, edit_annotations):
+    processor(raw_dir, tmp_path / "out").process_teacher()
+    edit_annotations(lambda content: content["annotations"].pop())
+    assert not processor(raw_dir, tmp_path / "out").process_teacher().up_to_date
+
+
+def test_a_damaged_output_is_made_again(raw_dir, tmp_path):
+    report = processor(raw_dir, tmp_path / "out").process_detector()
+    good = stored_files(tmp_path / "out")
+    damaged = report.files[0].path
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    assert not processor(raw_dir, tmp_path / "out").process_detector().up_to_date
+    assert stored_files(tmp_path / "out") == good
+
+
+KILLED_RUN = """
+import os, signal, sys
+from processing.data_processor import DataProcessor
+from processing.dataset_writer import DatasetWriter
+
+calls = 0
+def counted(name):
+    original = getattr(DatasetWriter, name)
+    def call(self, *arguments):
+        global calls
+        result = original(self, *arguments)
+        calls += 1
+        if calls == int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    setattr(DatasetWriter, name, call)
+for name in ("_open_journal", "_open", "write", "flush", "_write_columns"):
+    counted(name)
+small = {"detector": 64, "landmarker": 48, "teacher": 32}
+DataProcessor(sys.argv[1], sys.argv[2], batch_size=5, flush_every=2, image_size=small).process_all()
+"""
+
+
+@pytest.mark.parametrize("kill_at", [1, 4, 8, 9, 10, 12, 16, 18, 20])
+def test_a_killed_run_continues_at_its_last_flush_and_ends_with_equal_bytes(
+    raw_dir, processed_dir, tmp_path, kill_at
+):
+    output_dir = tmp_path / "out"
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_RUN, raw_dir, output_dir, str(kill_at)],
+        cwd=Path(__file__).parents[1],
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    report = processor(raw_dir, output_dir, batch_size=5, flush_every=2).process_all()
+    assert report.images_resumed + report.images_decoded == 24
+    assert stored_files(output_dir) == stored_files(processed_dir)
+    left = {path.name for path in output_dir.iterdir()} - set(stored_files(output_dir))
+    assert left <= {"processing.lock", "processing.inputs.npz"}
+
+
+def test_a_run_stopped_by_an_exception_publishes_nothing_and_resumes(
+    raw_dir, tmp_path, monkeypatch
+):
+    original = processing_run.process_image
+
+    def interrupted(raw, job, options):
+        if job.path.endswith("0017.jpg"):
+            raise KeyboardInterrupt
+        return original(raw, job, options)
+
+    monkeypatch.setattr(processing_run, "process_image", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        processor(raw_dir, tmp_path / "out", batch_size=4, flush_every=2).process_all()
+    assert not stored_files(tmp_path / "out")
+    monkeypatch.undo()
+    report = processor(raw_dir, tmp_path / "out", batch_size=4, flush_every=2).process_all()
+    assert report.images_resumed == 16
+
+
+def test_leftovers_of_an_abandoned_run_are_replaced(raw_dir, tmp_path, processed_dir):
+    output_dir = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED_RUN, raw_dir, output_dir, "12"]
+    subprocess.run(command, cwd=Path(__file__).parents[1], check=False)
+    assert list(output_dir.glob("*.partial"))
+    processor(raw_dir, output_dir).process_detector()
+    assert not list(output_dir.glob("*.partial"))
+
+
+def spoil(raw_dir):
+    """Six bad inputs of four kinds; returns their reasons by path."""
+    images = raw_dir / "images"
+    whole = (images / "0001.jpg").read_bytes()
+    (images / "0001.jpg").write_bytes(whole[: len(whole) // 2])
+    (images / "0002.jpg").write_bytes(b"")
+    (images / "0003.jpg").write_text("<html>404</html>")
+    (images / "0004.jpg").unlink()
+    (images / "0006.jpg").unlink()
+    (images / "0006.jpg").symlink_to("/etc/hostname")
+    return {
+        "images/0001.jpg": "truncated",
+        "images/0002.jpg": "not_an_image",
+        "images/0003.jpg": "not_an_image",
+        "images/0004.jpg": "missing_image",
+        "images/0006.jpg": "outside_raw_dir",
+    }
+
+
+def test_bad_images_are_listed_once_with_their_reason_and_good_ones_kept(raw_dir, tmp_path):
+    expected = spoil(raw_dir)
+    report = processor(raw_dir, tmp_path / "out").process_detector()
+    assert report.has_rejections
+    listed = rejected(tmp_path / "out", "train_detector") + rejected(
+        tmp_path / "out", "val_detector"
+    )
+    assert {entry["path"]: entry["reason"] for entry in listed} == expected
+    assert len(listed) == len(expected)
+    assert all(entry["path"] in entry["message"] or entry["message"] for entry in listed)
+    assert sum(file.rows for file in report.files) == 24 - len(expected)
+    assert processor(raw_dir, tmp_path / "out").process_detector().up_to_date
+
+
+def test_rejection_lists_go_when_the_inputs_are_mended(raw_dir, tmp_path, shared_raw_dir):
+    spoil(raw_dir)
+    processor(raw_dir, tmp_path / "out").process_detector()
+    (raw_dir / "images" / "0006.jpg").unlink()
+    shutil.copytree(shared_raw_dir, raw_dir, dirs_exist_ok=True)
+    report = processor(raw_dir, tmp_path / "out").process_detector()
+    assert not report.has_rejections
+    assert not list((tmp_path / "out").glob("*.rejected.jsonl"))
+
+
+def test_on_error_raise_stops_at_the_first_bad_image_and_names_it(raw_dir, tmp_path):
+    (raw_dir / "images" / "0003.jpg").write_text("no image")
+    with pytest.raises(ImageError, match=r"0003\.jpg"):
+        processor(raw_dir, tmp_path / "out", on_error="raise").process_detector()
+    assert not stored_files(tmp_path / "out")
+
+
+def test_on_error_raise_stops_at_a_bad_annotation(raw_dir, tmp_path, edit_annotations):
+    def unknown_image(content):
+        content["annotations"][0]["image_id"] = 999
+
+    edit_annotations(unknown_image)
+    with pytest.raises(AnnotationError, match="999"):
+        processor(raw_dir, tmp_path / "out", on_error="raise").process_detector()
+
+
+def test_more_bad_images_than_allowed_stop_the_run(raw_dir, tmp_path):
+    spoil(raw_dir)
+    with pytest.raises(TooManyRejectedError, match=r"of 24 images.*max_bad_fraction=0\.1"):
+        processor(raw_dir, tmp_path / "out", max_bad_fraction=0.1).process_detector()
+    assert not stored_files(tmp_path / "out")
+
+
+def test_repairs_are_counted_and_reads_equal_stored_plus_dropped(
+    raw_dir, tmp_path, edit_annotations
+):
+    def damage(content):
+        boxes = [annotation["bbox"] for annotation in content["annotations"]]
+        boxes[0][2] = -5
+        boxes[1][0] = -3
+        boxes[2][:] = [5000, 5000, 10, 10]
+        boxes[3][2:] = [0.2, 0.2]
+        content["annotations"][4]["iscrowd"] = 1
+
+    edit_annotations(damage)
+    report = processor(raw_dir, tmp_path / "out").process_teacher()
+    repairs = {}
+    for file in report.files:
+        for reason, count in file.repairs.items():
+            repairs[reason] = repairs.get(reason, 0) + count
+    assert repairs == {"inverted": 1, "clipped": 1, "outside": 1, "too_small": 1, "crowd": 1}
+    read = sum(file.instances_read for file in report.files)
+    assert sum(file.rows for file in report.files) == read - 4
+
+
+def test_images_with_points_alone_are_no_negatives_of_the_detector(raw_dir, tmp_path):
+    Image.new("RGB", (50, 40)).save(raw_dir / "face.png")
+    (raw_dir / "face.pts").write_text("version: 1\nn_points: 2\n{\n10 10\n20 20\n}\n")
+    report = processor(raw_dir, tmp_path / "out").process_all()
+    rows = {file.path.stem: file.rows for file in report.files}
+    assert rows["train_detector"] + rows["val_detector"] == 24
+    paths = [
+        p
+        for n in ("train", "val")
+        for p in np.load(tmp_path / "out" / f"{n}_landmarker.npz")["image_paths"]
+    ]
+    assert "face.png" in paths
+
+
+def test_points_of_different_number_are_stored_ragged(raw_dir, tmp_path):
+    Image.new("RGB", (50, 40)).save(raw_dir / "face.png")
+    (raw_dir / "face.pts").write_text("version: 1\nn_points: 2\n{\n10 10\n20 20\n}\n")
+    report = processor(raw_dir, tmp_path / "out").process_landmarker()
+    lengths = []
+    for file in report.files:
+        with np.load(file.path) as stored:
+            assert stored["keypoints"].shape[1:] == (3,)
+            lengths += np.diff(stored["keypoints_offsets"]).tolist()
+    assert sorted(set(lengths)) == [2, 5]
+
+
+def test_labels_are_stored_only_where_there_are_several_categories(
+    raw_dir, tmp_path, edit_annotations
+):
+    def second_category(content):
+        content["categories"].append({"id": 7, "name": "dog"})
+        content["annotations"][0]["category_id"] = 7
+
+    edit_annotations(second_category)
+    processor(raw_dir, tmp_path / "out").process_detector()
+    labels = []
+    for split in ("train", "val"):
+        with np.load(tmp_path / "out" / f"{split}_detector.npz") as stored:
+            np.testing.assert_array_equal(stored["labels_offsets"], stored["bboxes_offsets"])
+            assert json.loads(stored["metadata"].item())["category_names"] == ["face", "dog"]
+            labels += stored["labels"].tolist()
+    assert sorted(set(labels)) == [0, 1]
+    assert labels.count(1) == 1
+
+
+def test_a_task_without_data_is_skipped_by_all_and_refused_alone(
+    raw_dir, tmp_path, edit_annotations
+):
+    def forget_points(content):
+        for annotation in content["annotations"]:
+            del annotation["keypoints"]
+
+    edit_annotations(forget_points)
+    report = processor(raw_dir, tmp_path / "out").process_all()
+    assert list(report.skipped_tasks) == ["landmarker"]
+    assert "landmarker: skipped, no keypoints" in str(report)
+    with pytest.raises(SourceError, match="landmarker: no keypoints in"):
+        processor(raw_dir, tmp_path / "out").process_landmarker()
+
+
+def test_without_teacher_no_teacher_file_is_made(raw_dir, tmp_path):
+    processor(raw_dir, tmp_path / "out").process_all(include_teacher=False)
+    assert not list((tmp_path / "out").glob("*teacher*"))
+
+
+def test_an_output_that_would_not_fit_is_refused_before_anything_is_written(
+    raw_dir, tmp_path, monkeypatch
+):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(processing_run.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=r"need [\d,]+ bytes, 1,000 are free"):
+        processor(raw_dir, tmp_path / "out").process_detector()
+    assert not list((tmp_path / "out").glob("*.partial"))
+
+
+def _process_and_report(raw_dir, output_dir, barrier, results):
+    barrier.wait(60)
+    results.put(processor(raw_dir, output_dir).process_detector().up_to_date)
+
+
+def test_of_two_processes_at_one_output_one_works_and_the_other_finds_it_done(raw_dir, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(2), context.Queue()
+    arguments = (raw_dir, tmp_path / "out", barrier, results)
+    workers = [context.Process(target=_process_and_report, args=arguments) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    assert sorted(results.get(timeout=120) for _ in workers) == [False, True]
+    for worker in workers:
+        worker.join(60)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"num_workers": 0}, "num_workers must be at least 1, got 0"),
+        ({"flush_every": 0}, "flush_every must be at least 1"),
+        ({"crop_margin": -1}, "crop_margin must be at least 0"),
+        ({"min_box_size": float("nan")}, "min_box_size must be at least 0, got nan"),
+        ({"max_bad_fraction": 2}, r"max_bad_fraction must be in \[0, 1\], got 2"),
+        ({"on_error": "ignore"}, "on_error must be 'quarantine' or 'raise', got 'ignore'"),
+        ({"image_size": 0}, "image_size must be a side in pixels"),
+        ({"image_size": {"detektor": 5}}, r"image_size names \['detektor'\]"),
+        ({"image_size": [1, 2, 3]}, "image_size must be a side"),
+    ],
+)
+def test_an_impossible_option_is_refused_by_name(options, message):
+    with pytest.raises(ValueError, match=message):
+        DataProcessor(**options)
+
+
+def test_image_sizes_are_a_side_a_pair_or_some_of_the_tasks():
+    assert image_sizes(None) == {
+        "detector": (256, 256),
+        "landmarker": (192, 192),
+        "teacher": (128, 128),
+    }
+    assert image_sizes((100, 200))["teacher"] == (100, 200)
+    assert image_sizes({"teacher": 64}) == {
+        "detector": (256, 256),
+        "landmarker": (192, 192),
+        "teacher": (64, 64),
+    }

@@ -1,0 +1,75 @@
+from collections import Counter
+
+import pytest
+
+from processing.errors import Rejection
+from processing.journal import Block, FlushRecord, Journal, JournalHeader, header_of
+
+HEADER = JournalHeader("key", ["train_detector"])
+
+
+def record(n):
+    return FlushRecord(
+        images_done=n,
+        blocks={"train_detector": Block(n, {"bboxes": bytes(n)})},
+        counts={"train_detector": dict(Counter(clipped=n))},
+        input_crc32=[n],
+        rejections=[Rejection("a.jpg", "decode", "truncated", "cut")],
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    journal = Journal(tmp_path / "j", HEADER)
+    journal.append([record(1), record(2)])
+    journal.close()
+    return tmp_path / "j"
+
+
+def reopened(path, header=HEADER):
+    journal = Journal(path, header)
+    records = list(journal.records())
+    journal.close()
+    return records, journal.is_complete
+
+
+def test_records_read_back_equal_after_reopening(path):
+    assert reopened(path) == ([record(1), record(2)], False)
+
+
+def test_a_journal_cut_anywhere_gives_its_whole_records_and_can_be_continued(path):
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        journal = Journal(path, HEADER)
+        survivors = list(journal.records())
+        assert survivors == [record(1), record(2)][: len(survivors)]
+        journal.append([record(3)])
+        assert list(journal.records()) == [*survivors, record(3)]
+        journal.close()
+
+
+def test_a_flipped_byte_ends_the_journal_before_its_record(path):
+    whole = bytearray(path.read_bytes())
+    whole[-1] ^= 1
+    path.write_bytes(whole)
+    assert reopened(path)[0] == [record(1)]
+
+
+def test_a_journal_of_another_run_is_emptied(path):
+    other = JournalHeader("other", ["train_detector"])
+    assert reopened(path, other) == ([], False)
+    assert header_of(path) == other
+
+
+def test_completeness_survives_reopening(path):
+    journal = Journal(path, HEADER)
+    journal.complete()
+    journal.close()
+    assert reopened(path) == ([record(1), record(2)], True)
+
+
+def test_a_file_that_is_no_journal_has_no_header(tmp_path):
+    (tmp_path / "x").write_bytes(b"\x04\0\0\0not a journal at all")
+    assert header_of(tmp_path / "x") is None
+    assert header_of(tmp_path / "absent") is None

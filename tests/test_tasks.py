@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from processing.annotations import Instance, TableRow, table_from_rows
+from processing.cpus import available_cpus
+from processing.input_cache import InputCache, input_keys
+from processing.ragged import RaggedArray
+from processing.repairs import Instances
+from processing.tasks import Detector, Landmarker, Teacher
+
+POINTS = [[10.0, 10, 2], [20, 30, 2], [99, 99, 0]]
+
+
+def instances(boxes, points=None):
+    boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+    rows = points if points is not None else [[] for _ in boxes]
+    return Instances(
+        boxes=boxes,
+        has_box=~np.isnan(boxes[:, 0]),
+        labels=np.zeros(len(boxes), dtype=np.int32),
+        points=RaggedArray.from_rows(rows, dtype=np.float32, row_shape=(3,)),
+    )
+
+
+def test_a_crop_is_the_box_grown_by_the_margin_and_made_square():
+    (view,) = Teacher((32, 32), crop_margin=0.5).views(instances([[10, 20, 30, 30]]), (100, 100))
+    assert view.rect.tolist() == [0, 5, 40, 45]
+
+
+def test_a_crop_without_a_box_is_around_the_labelled_points_alone():
+    nowhere = [float("nan")] * 4
+    (view,) = Landmarker((32, 32)).views(instances([nowhere], [POINTS]), (100, 100))
+    assert view.rect.tolist() == [5, 10, 25, 30]
+
+
+def test_points_without_any_label_or_extent_give_no_row():
+    nowhere = [float("nan")] * 4
+    several = [[[5, 5, 0]], [[7, 7, 2]]]
+    assert not Landmarker((32, 32)).views(instances([nowhere] * 2, several), (100, 100))
+
+
+def test_the_detector_takes_images_with_nothing_and_not_those_with_points_alone():
+    from processing.annotations import Flag
+
+    table = table_from_rows(
+        [
+            TableRow("box", [Instance(0, (1, 2, 3, 4))]),
+            TableRow("nothing"),
+            TableRow("points", [Instance(0, flags=Flag.NO_BOX, points=POINTS)]),
+        ],
+        category_names=["face"],
+    )
+    assert Detector((8, 8)).images(table).tolist() == [True, True, False]
+    assert Teacher((8, 8)).images(table).tolist() == [True, False, False]
+    assert Landmarker((8, 8)).images(table).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [("100000 100000", 1), ("150000 100000", 2), ("1 100000", 1)]
+)
+def test_the_cpu_count_follows_the_containers_quota(tmp_path, monkeypatch, content, expected):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    (tmp_path / "cpu.max").write_text(content)
+    assert available_cpus(tmp_path / "cpu.max") == expected
+
+
+def test_without_a_quota_the_affinity_mask_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    (tmp_path / "cpu.max").write_text("max 100000")
+    assert available_cpus(tmp_path / "cpu.max") == available_cpus(tmp_path / "absent") == 3
+
+
+def test_the_input_cache_knows_what_it_was_told_until_an_image_changes(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    keys = input_keys(tmp_path, ["a", "b", "absent"])
+    InputCache(tmp_path).update(keys, np.array([7, 8, 0], dtype=np.uint32))
+    checksums, known = InputCache(tmp_path).lookup(keys)
+    assert checksums.tolist() == [7, 8, 0]
+    assert known.all()
+    (tmp_path / "a").write_text("longer")
+    _, known = InputCache(tmp_path).lookup(input_keys(tmp_path, ["a", "b", "absent"]))
+    assert known.tolist() == [False, True, True]
+
+
+def test_an_input_cache_that_cannot_be_read_is_empty(tmp_path):
+    (tmp_path / "processing.inputs.npz").write_bytes(b"PK broken")
+    (tmp_path / "a").write_text("a")
+    _, known = InputCache(tmp_path).lookup(input_keys(tmp_path, ["a"]))
+    assert not known.any()
