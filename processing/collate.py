@@ -1,0 +1,211 @@
+"""How a batch travels: what a plain DataLoader collates, ragged boxes included, without copying.
+
+`Sample` is registered in torch's `default_collate_fn_map` when this module is imported, which is
+why no `collate_fn` is needed. A batch fetched in one gather stays gathered: collating it wraps its
+arrays. Keeps no state, so any thread may call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch.utils.data import default_collate, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map
+
+from processing.npz_members import Column
+from processing.ragged import RaggedArray
+
+_SAMPLE_KEYS = {"images": "image", "image_paths": "image_path"}
+
+
+class Sample(dict[str, Any]):
+    """One image with its annotations.
+
+    Args:
+        values: the guide's keys; ``image``, ``bboxes`` or ``keypoints``, ``image_path``, ….
+        ragged: keys whose first extent differs between samples; they are collated to a
+            `TensorList`.
+    """
+
+    __slots__ = ("ragged",)
+
+    def __init__(
+        self, values: Mapping[str, Any] | None = None, ragged: frozenset[str] = frozenset()
+    ) -> None:
+        super().__init__(values or {})
+        self.ragged = ragged
+
+
+class TensorList(list[torch.Tensor]):
+    """A list of tensors that differ in their first extent; travels as one tensor.
+
+    Between processes, to pinned memory and to a device one flat tensor moves instead of one a
+    sample; afterwards the items are views of it. It is an ordinary list otherwise, and may be
+    changed like one.
+
+    Example:
+        >>> boxes = TensorList([torch.zeros(2, 4), torch.zeros(0, 4)])
+        >>> [tuple(b.shape) for b in boxes.to("cpu")]
+        [(2, 4), (0, 4)]
+    """
+
+    @classmethod
+    def split(cls, flat: torch.Tensor, lengths: Sequence[int]) -> TensorList:
+        """Views of `flat` (V, ...), `lengths` rows each, which add up to V."""
+        return cls(flat.split_with_sizes(lengths))
+
+    def pin_memory(self, device: object = None) -> TensorList:
+        """A copy in pinned memory; DataLoader calls this."""
+        return self._moved(lambda tensor: tensor.pin_memory())
+
+    def to(self, *args: Any, **kwargs: Any) -> TensorList:
+        """A copy on another device or of another dtype; arguments as for `torch.Tensor.to`."""
+        return self._moved(lambda tensor: tensor.to(*args, **kwargs))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._is_uniform():
+            return TensorList.split, (torch.cat(self), [len(tensor) for tensor in self])
+        return TensorList, (list(self),)
+
+    def _moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> TensorList:
+        if self._is_uniform():
+            return TensorList.split(move(torch.cat(self)), [len(tensor) for tensor in self])
+        return TensorList(move(tensor) for tensor in self)
+
+    def _is_uniform(self) -> bool:
+        """Whether the items can be rows of one tensor; the user may have put in others."""
+        return (
+            len(self) > 0
+            and all(isinstance(t, torch.Tensor) and t.ndim > 0 for t in self)
+            and len({(t.dtype, t.device, t.shape[1:]) for t in self}) == 1
+        )
+
+
+class SampleBatch(Sequence[Sample]):
+    """A gathered batch that is a sequence of samples to whoever looks at it.
+
+    Samples are made when they are asked for, and hold views of the batch's arrays; each is made
+    once, so what a `collate_fn` puts into one is kept. Collating a batch whose samples were not
+    given other values only wraps its arrays.
+
+    Args:
+        columns: what `Columns.gather` gives, kept; plus ``index``, int64 (B,), if wanted.
+        images: the tensor whose memory ``columns["images"]`` is, if there is one.
+    """
+
+    def __init__(self, columns: Mapping[str, Column], images: torch.Tensor | None = None) -> None:
+        self.columns = columns
+        self._images = images
+        self._ragged = frozenset(k for k, v in columns.items() if isinstance(v, RaggedArray))
+        self._handed: dict[int, tuple[Sample, dict[str, Any]]] = {}
+
+    def __len__(self) -> int:
+        return len(self.columns["images"])
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """Sample i of the batch, the same object each time.
+
+        Raises:
+            IndexError: an index outside ``[-B, B)``.
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of a batch of {len(self)}")
+        row = index % len(self)
+        if row not in self._handed:
+            values = {
+                _SAMPLE_KEYS.get(name, name): _row(column, row)
+                for name, column in self.columns.items()
+            }
+            self._handed[row] = Sample(values, self._ragged), values
+        return self._handed[row][0]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy's samples would no longer be views of its arrays.
+        return list, (list(self),)
+
+    def collate(self) -> dict[str, Any]:
+        """The batch as tensors, without copying; see `collate_samples`."""
+        batch: dict[str, Any] = {}
+        for name, column in self.columns.items():
+            key = _SAMPLE_KEYS.get(name, name)
+            if name == "images" and self._images is not None:
+                batch[key] = self._images
+            elif isinstance(column, RaggedArray):
+                lengths = [end - start for start, end in pairwise(column.offsets.tolist())]
+                batch[key] = TensorList.split(torch.from_numpy(column.values), lengths)
+            elif column.dtype.kind == "U":
+                batch[key] = column.tolist()
+            else:
+                batch[key] = torch.from_numpy(column)
+        return batch
+
+    def is_unchanged(self) -> bool:
+        """Whether every sample handed out still holds the objects it was made with."""
+        return all(
+            sample.keys() == values.keys() and all(sample[k] is v for k, v in values.items())
+            for sample, values in self._handed.values()
+        )
+
+
+def collate_samples(
+    batch: Sequence[Sample],
+    *,
+    collate_fn_map: dict[Any, Callable[..., Any]] | None = None,
+) -> dict[str, Any]:
+    """Collates samples as `torch.utils.data.default_collate` does, ragged keys to a `TensorList`.
+
+    Args:
+        batch: B samples with the same keys; a `SampleBatch` is not copied.
+        collate_fn_map: torch passes it; not needed, since the registered functions are used for
+            every value.
+
+    Returns:
+        ``image`` (B, H, W, C), ragged keys as a `TensorList` of B, strings as a list, numbers and
+        arrays as tensors.
+    """
+    if isinstance(batch, SampleBatch) and batch.is_unchanged():
+        return batch.collate()
+    first = batch[0]
+    return {
+        key: TensorList(torch.as_tensor(sample[key]) for sample in batch)
+        if key in first.ragged
+        else default_collate([sample[key] for sample in batch])
+        for key in first
+    }
+
+
+def empty_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
+    """An uninitialised tensor for images; in a DataLoader worker it lies in shared memory.
+
+    That saves the copy into shared memory when the batch is sent, as torch's own collate function
+    does.
+    """
+    if get_worker_info() is None:
+        # torch asks the C library for aligned memory, which is mapped anew, page by page.
+        return torch.from_numpy(np.empty(shape, dtype))
+    torch_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
+    nbytes = int(np.prod(shape)) * dtype.itemsize
+    # There is no public way to allocate in shared memory; torch's own collate function does this.
+    storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=torch_dtype).set_(storage).view(shape)
+
+
+def _row(column: Column, row: int) -> Any:
+    value = column[row]
+    return str(value) if isinstance(value, np.str_) else value
+
+
+default_collate_fn_map[Sample] = collate_samples

@@ -1,0 +1,120 @@
+"""CombinedLazyDataset: several datasets of one kind, read as one.
+
+Holds no files of its own; thread and process safety are those of its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.ragged import offsets_of
+from processing.sample_dataset import (
+    CacheInfo,
+    Layout,
+    Rows,
+    SampleDataset,
+    Transform,
+    merge_rows,
+)
+
+
+class CombinedLazyDataset(SampleDataset):
+    """The samples of several datasets, one dataset after the other.
+
+    Each part keeps its own cache and transform; ``index`` counts through all parts.
+
+    Args:
+        datasets: at least one, alike in task, image size, categories and annotations; closed by
+            `close`.
+
+    Attributes:
+        datasets: the parts.
+        offsets: int64 (D + 1,): part d holds samples ``offsets[d]:offsets[d + 1]``.
+
+    Raises:
+        ValueError: no dataset, or two that differ.
+
+    Example:
+        >>> combined = CombinedLazyDataset([train, val])  # doctest: +SKIP
+        >>> combined[len(train)]["image_path"] == val[0]["image_path"]  # doctest: +SKIP
+        True
+    """
+
+    def __init__(self, datasets: Iterable[SampleDataset]) -> None:
+        self.datasets = tuple(datasets)
+        if not self.datasets:
+            raise ValueError("at least one dataset is needed to combine")
+        self.offsets = offsets_of([len(dataset) for dataset in self.datasets])
+        self._layout = self.datasets[0].layout
+        for position, dataset in enumerate(self.datasets):
+            _check_alike(position, dataset.layout, self._layout)
+
+    @property
+    def task(self) -> str:
+        """``detector``, ``landmarker`` or ``teacher``."""
+        return self._layout.task
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """What `labels` are positions in."""
+        return self._layout.category_names
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images, pixels."""
+        height, width = self._layout.image_shape[:2]
+        return height, width
+
+    def __len__(self) -> int:
+        return int(self.offsets[-1])
+
+    def close(self) -> None:
+        """Closes all parts."""
+        for dataset in self.datasets:
+            dataset.close()
+
+    def cache_info(self) -> CacheInfo:
+        """Sums over the parts."""
+        infos = [dataset.cache_info() for dataset in self.datasets]
+        return CacheInfo(*(sum(column) for column in zip(*infos, strict=True)))
+
+    def cache_clear(self) -> None:
+        """Empties the caches of all parts."""
+        for dataset in self.datasets:
+            dataset.cache_clear()
+
+    def _locate(self, indices: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Intp (B,): the part that each index lies in; parts without samples hold none."""
+        return np.searchsorted(self.offsets, indices, side="right") - 1
+
+    def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
+        transforms: list[Transform | None] = []
+        for part, index in zip(self._locate(indices).tolist(), indices, strict=True):
+            found = self.datasets[part]._transforms_of(index[None] - self.offsets[part])
+            transforms += found or [None]
+        return transforms if any(transforms) else None
+
+    def _gather(self, indices: NDArray[np.intp], images_out: NDArray[np.generic]) -> Rows:
+        part_of = self._locate(indices)
+        used: list[int] = np.unique(part_of).tolist() or [0]
+        if len(used) == 1:
+            return self.datasets[used[0]]._gather(indices - self.offsets[used[0]], images_out)
+        parts = []
+        for part in used:
+            positions = np.flatnonzero(part_of == part)
+            rows = indices[positions] - self.offsets[part]
+            buffer = np.empty((len(rows), *images_out.shape[1:]), images_out.dtype)
+            parts.append((positions, self.datasets[part]._gather(rows, buffer)))
+        return merge_rows(parts, images_out)
+
+
+def _check_alike(position: int, layout: Layout, first: Layout) -> None:
+    for field, found, expected in zip(Layout._fields, layout, first, strict=True):
+        if found != expected:
+            raise ValueError(
+                f"dataset {position} cannot be combined with dataset 0: its {field} is {found!r}, "
+                f"that of dataset 0 is {expected!r}"
+            )
