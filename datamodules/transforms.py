@@ -1,0 +1,206 @@
+"""What happens to a batch on the device, after transfer: conversion to float, and augmentation.
+
+Pure functions of the batch: nothing here reads or advances a global random generator. The random
+numbers of a sample are a hash of (seed, epoch, sample index), so they do not depend on workers,
+ranks, batch size or device. Nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from processing.collate import TensorList
+
+_DRAWS: Final = 3
+"""Random numbers a sample: flip, brightness, contrast."""
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Turns stored images into a model's input.
+
+    Args:
+        images: uint8 (B, H, W, C), 0 to 255.
+
+    Returns:
+        float32 (B, C, H, W), 0 to 1, in channels_last memory: the one pass over the pixels is the
+        conversion.
+    """
+    return images.permute(0, 3, 1, 2).div(255)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of training batches; boxes and points follow the picture.
+
+    Args:
+        horizontal_flip: probability that a sample is mirrored left to right.
+        brightness: largest shift of all values, as a fraction of white.
+        contrast: largest relative change of the distance from mid-grey.
+        keypoint_names: names of the points in their order, needed to mirror them: the point named
+            left and the one named right change places. None: the names in the data file.
+
+    Raises:
+        ValueError: a probability outside ``[0, 1]``, a negative strength, names that do not tell
+            left from right.
+
+    Example:
+        >>> augment = Augmentation(horizontal_flip=1.0)
+        >>> image = torch.tensor([[[[0.0, 1.0]]]])
+        >>> batch = augment({"image": image, "index": torch.tensor([0])}, seed=0, epoch=0)
+        >>> batch["image"].flatten().tolist()
+        [1.0, 0.0]
+    """
+
+    horizontal_flip: float = 0.5
+    brightness: float = 0.0
+    contrast: float = 0.0
+    keypoint_names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.horizontal_flip <= 1:
+            raise ValueError(f"horizontal_flip must be in [0, 1], found {self.horizontal_flip}")
+        for name in ("brightness", "contrast"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")
+
+    @cached_property
+    def mirrored_order(self) -> list[int]:
+        """Where each point of a mirrored sample is taken from; see `mirrored_order`."""
+        return mirrored_order(self.keypoint_names or ())
+
+    def __call__(self, batch: Mapping[str, Any], *, seed: int, epoch: int) -> dict[str, Any]:
+        """Changes a batch.
+
+        Args:
+            batch: `image` float (B, C, H, W), 0 to 1; `index` int64 (B,); perhaps `keypoints` float
+                (B, K, 3) and `bboxes`: a `TensorList` is in pixels of these images and follows, a
+                tensor (a teacher's) is in pixels of the source image and stays. Everything else is
+                passed on.
+            seed: of the run; not negative.
+            epoch: of the training; not negative.
+
+        Returns:
+            A new dict; the tensors given are unchanged.
+        """
+        flip, brightness, contrast = _uniform(batch["index"], seed=seed, epoch=epoch)
+        changed = dict(batch)
+        if self.horizontal_flip:
+            changed |= self._mirror(batch, flip < self.horizontal_flip)
+        if self.brightness or self.contrast:
+            scale = 1 + self.contrast * (2 * contrast - 1)
+            # Contrast is around 0.5, not the image's mean: a reduction would round differently by
+            # batch and device.
+            shift = self.brightness * (2 * brightness - 1) + (0.5 - 0.5 * scale)
+            image = changed["image"]
+            scale, shift = (x.to(image.dtype)[:, None, None, None] for x in (scale, shift))
+            changed["image"] = image.mul(scale).add_(shift).clamp_(0, 1)
+        return changed
+
+    def _mirror(self, batch: Mapping[str, Any], mirrored: Tensor) -> dict[str, Any]:
+        image = batch["image"]
+        width = image.shape[-1]
+        changed: dict[str, Any] = {
+            "image": torch.where(mirrored[:, None, None, None], image.flip(-1), image)
+        }
+        if isinstance(boxes := batch.get("bboxes"), TensorList):
+            changed["bboxes"] = _mirror_boxes(boxes, mirrored, width)
+        if (points := batch.get("keypoints")) is not None:
+            changed["keypoints"] = _mirror_points(points, mirrored, width, self.mirrored_order)
+        return changed
+
+
+def mirrored_order(names: Sequence[str]) -> list[int]:
+    """Which point takes each point's place when the picture is mirrored.
+
+    ``left_eye`` and ``right_eye``, ``LeftEye`` and ``RightEye``, ``eye.l`` and ``eye.r`` change
+    places; a name without a side keeps its own.
+
+    Args:
+        names: of the K points.
+
+    Returns:
+        K positions in `names`, a permutation.
+
+    Raises:
+        ValueError: no names, a side without its opposite, or several points of which none has a
+            side.
+    """
+    advice = "give Augmentation keypoint_names that say left and right, or horizontal_flip=0"
+    if not names:
+        raise ValueError(f"mirroring keypoints needs their names, and the data has none: {advice}")
+    position = {name: i for i, name in enumerate(names)}
+    opposites = [_SIDE.sub(_opposite, name) for name in names]
+    alone = [name for name, other in zip(names, opposites, strict=True) if other not in position]
+    if alone:
+        raise ValueError(
+            f"keypoint names {alone} have a side, but no opposite in {list(names)}: {advice}"
+        )
+    order = [position[name] for name in opposites]
+    if len(names) > 1 and order == list(range(len(names))):
+        raise ValueError(f"keypoint names {list(names)} do not tell left from right: {advice}")
+    return order
+
+
+_SIDE: Final = re.compile(r"left|right|(?<![a-z])[lr](?![a-z])", re.IGNORECASE)
+_OPPOSITE: Final = {"left": "right", "right": "left", "l": "r", "r": "l"}
+
+
+def _opposite(side: re.Match[str]) -> str:
+    word = side.group()
+    opposite = _OPPOSITE[word.lower()]
+    if word.isupper():
+        return opposite.upper()
+    return opposite.capitalize() if word[0].isupper() else opposite
+
+
+def _mirror_boxes(boxes: TensorList, mirrored: Tensor, width: int) -> TensorList:
+    """Mirrors the boxes (k_i, 4) of each sample i where `mirrored[i]`."""
+    lengths = [len(one) for one in boxes]
+    flat = torch.cat(list(boxes))
+    x1, y1, x2, y2 = flat.unbind(1)
+    flipped = torch.stack((width - x2, y1, width - x1, y2), dim=1)
+    # Lengths live on the host: told the total, the device need not be asked for it.
+    repeats = torch.tensor(lengths).to(flat.device, non_blocking=True)
+    chosen = mirrored.repeat_interleave(repeats, output_size=len(flat))
+    return TensorList.split(torch.where(chosen[:, None], flipped, flat), lengths)
+
+
+def _mirror_points(points: Tensor, mirrored: Tensor, width: int, order: list[int]) -> Tensor:
+    """Mirrors points (B, K, 3) where `mirrored`; those not labelled (visibility 0) do not move."""
+    x, y, visibility = points.unbind(-1)
+    flipped = torch.stack((torch.where(visibility > 0, width - x, x), y, visibility), dim=-1)
+    return torch.where(mirrored[:, None, None], flipped[:, order], points)
+
+
+def _uniform(index: Tensor, *, seed: int, epoch: int) -> Tensor:
+    """float32 (_DRAWS, B) in [0, 1): each sample's numbers, the same bits on every device.
+
+    SplitMix64 (Steele, Lea, Flood 2014) of a counter made of sample and draw, from a state made of
+    seed and epoch.
+    """
+    (key,) = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
+    draws = torch.arange(_DRAWS, device=index.device)
+    counter = index * _DRAWS + draws[:, None]
+    state = counter * _signed(0x9E3779B97F4A7C15) + _signed(int(key))
+    state = (state ^ _shift_right(state, 30)) * _signed(0xBF58476D1CE4E5B9)
+    state = (state ^ _shift_right(state, 27)) * _signed(0x94D049BB133111EB)
+    state = state ^ _shift_right(state, 31)
+    return _shift_right(state, 64 - 24).float() * 2.0**-24  # 24 bits: what a float32 holds exactly
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Shifts int64 as if unsigned; torch has no uint64 arithmetic on every device."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(word: int) -> int:
+    """The int64 with the bits of an unsigned 64-bit number."""
+    return word - (1 << 64) if word >> 63 else word

@@ -1,0 +1,178 @@
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning as L
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.errors import ConfigCompositionException, InstantiationException
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from datamodules import Augmentation, LazyNPZDataModule
+from processing import DataProcessor
+
+REPOSITORY = Path(__file__).parents[1]
+CONF = REPOSITORY / "conf"
+CHOICES = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
+REQUIRED = {("datamodule", "combined"): ["datamodule.data_dir=[one,two]"]}
+MOUNTED = {"processor": "processor@datamodule.processor"}
+NEEDS_EXTRA = {("logger", "tensorboard"): "tensorboard"}
+
+
+@pytest.fixture
+def configured(tmp_path):
+    """Composes the settings as the command does, the run's folder apart, which Hydra makes."""
+    with initialize_config_module("conf", version_base="1.3"):
+        yield lambda *overrides: compose("train", [f"run_dir={tmp_path}", *overrides])
+
+
+def nodes_with_target(config):
+    if isinstance(config, DictConfig):
+        if "_target_" in config:
+            yield config
+        for key in config:
+            yield from nodes_with_target(config._get_node(key))
+
+
+def assert_plain(value):
+    assert "omegaconf" not in type(value).__module__, value
+    if isinstance(value, dict):
+        for item in value.values():
+            assert_plain(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            assert_plain(item)
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_composes_with_names_its_targets_know(configured, group, choice):
+    extra = NEEDS_EXTRA.get((group, choice))
+    if extra:
+        pytest.importorskip(extra, reason=f"optional extra {extra}")
+    config = configured(f"{MOUNTED.get(group, group)}={choice}", *REQUIRED.get((group, choice), []))
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    targets = list(nodes_with_target(config))
+    assert {"datamodule", "model", "trainer", "logger"} <= set(config)
+    for node in targets:
+        parameters = inspect.signature(get_class(node["_target_"])).parameters
+        unknown = {str(key) for key in node if not str(key).startswith("_")} - set(parameters)
+        assert not unknown, f"{node['_target_']} has no {unknown}"
+
+
+@pytest.mark.parametrize("target", [LazyNPZDataModule, Augmentation, DataProcessor])
+def test_every_argument_can_be_set(configured, target):
+    keys = [
+        {str(key) for key in node if not str(key).startswith("_")}
+        for node in nodes_with_target(configured())
+        if get_class(node["_target_"]) is target
+    ]
+    assert keys == [set(inspect.signature(target).parameters)]
+
+
+def test_defaults_are_those_of_the_constructors(configured):
+    config = configured()
+    for node, chosen in (
+        # The batch size suits the few hundred photographs of the demo.
+        (config.datamodule, {"processor", "augment", "cache_size", "batch_size"}),
+        (config.datamodule.processor, set()),
+        (config.model, set()),
+    ):
+        for name, parameter in inspect.signature(get_class(node["_target_"])).parameters.items():
+            if name not in chosen:
+                assert node[name] == parameter.default, name
+
+
+@pytest.mark.parametrize("task", ["detector", "landmarker", "teacher"])
+def test_a_datamodule_brings_its_model(configured, task):
+    config = configured(f"datamodule={task}")
+    assert config.datamodule.task == task
+    assert config.model["_target_"] == f"models.{task.capitalize()}"
+
+
+def test_a_model_that_is_named_wins(configured):
+    assert (
+        configured("datamodule=landmarker", "model=teacher").model["_target_"] == "models.Teacher"
+    )
+
+
+@pytest.mark.parametrize("choice", ["detector", "landmarker", "teacher", "combined"])
+def test_what_is_configured_is_built_of_plain_objects(configured, choice, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lists = ["datamodule.augment.keypoint_names=[left,right]"]
+    if choice != "combined":
+        lists.append("datamodule.processor.sources=[coco]")
+    config = configured(f"datamodule={choice}", *REQUIRED.get(("datamodule", choice), []), *lists)
+    datamodule = instantiate(config.datamodule)
+    assert isinstance(datamodule, LazyNPZDataModule)
+    assert isinstance(datamodule.augment, Augmentation)
+    assert_plain(datamodule.augment.keypoint_names)
+    built = [datamodule, datamodule.augment, *datamodule.processors]
+    assert len(built) == (2 if choice == "combined" else 3)
+    for part in built:
+        for value in vars(part).values():
+            assert_plain(value)
+    if choice != "combined":
+        assert_plain(instantiate(config.datamodule.processor).sources)
+    assert isinstance(instantiate(config.model), L.LightningModule)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("datamodule.batch_size=64", "datamodule.batch_size", 64),
+        ("datamodule.num_workers=4", "datamodule.num_workers", 4),
+        ("datamodule.cache_size.train=100", "datamodule.cache_size.train", 100),
+        ("datamodule.cache_size=50", "datamodule.cache_size", 50),
+        ("datamodule.train_split=0.9", "datamodule.train_split", 0.9),
+        ("datamodule.processor.flush_every=10", "datamodule.processor.flush_every", 10),
+        ("datamodule.processor.num_workers=8", "datamodule.processor.num_workers", 8),
+        ("datamodule.processor.image_size=[96,128]", "datamodule.processor.image_size", [96, 128]),
+        ("raw_data_dir=/data/wider", "datamodule.processor.raw_data_dir", "/data/wider"),
+        ("output_dir=made", "datamodule.processor.output_dir", "made"),
+        ("seed=3", "datamodule.seed", 3),
+        ("trainer=cpu", "trainer.accelerator", "cpu"),
+        ("trainer=ddp", "trainer.strategy", "ddp"),
+        ("trainer.max_epochs=2", "trainer.max_epochs", 2),
+        ("datamodule.augment=null", "datamodule.augment", None),
+    ],
+)
+def test_settings_are_overridden_on_the_command_line(configured, override, key, value):
+    assert OmegaConf.select(configured(override), key) == value
+
+
+def test_the_training_seed_does_not_move_the_split(configured):
+    assert configured("seed=3").datamodule.processor.seed == configured().datamodule.processor.seed
+
+
+def test_a_mistyped_key_is_named(configured):
+    with pytest.raises(ConfigCompositionException, match=r"datamodule\.batchsize"):
+        configured("datamodule.batchsize=3")
+
+
+def test_combined_says_what_it_needs(configured):
+    with pytest.raises(InstantiationException, match="give data_dir"):
+        instantiate(configured("datamodule=combined").datamodule)
+
+
+def show_config(directory, *arguments):
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "train_example.py", *arguments, "--cfg", "job", "--resolve"],
+        cwd=directory,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_command_finds_its_settings_from_any_directory(tmp_path):
+    code, output = show_config(tmp_path, "experiment=smoke")
+    assert code == 0, output
+    assert "raw_data_dir: data/raw" in output
+    assert "max_epochs: 1" in output
