@@ -99,8 +99,8 @@ class DataProcessor:
             raise ValueError(f"max_bad_fraction must be in [0, 1], got {max_bad_fraction}")
         if on_error not in ("quarantine", "raise"):
             raise ValueError(f"on_error must be 'quarantine' or 'raise', got {on_error!r}")
-        self.raw_data_dir = Path(raw_data_dir)
-        self.output_dir = Path(output_dir)
+        self.raw_data_dir = Path(raw_data_dir).expanduser()
+        self.output_dir = Path(output_dir).expanduser()
         self.image_size = image_sizes(image_size)
         self.crop_margin = float(crop_margin)
         self.group_by, self.seed = group_by, seed
