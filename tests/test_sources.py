@@ -245,6 +245,12 @@ def test_point_sets_without_a_box_are_one_if_they_are_equal():
     ]
 
 
+def test_negative_zero_is_zero_among_repeated_boxes():
+    boxes = [Instance(0, (0.0, 0.0, 1, 1)), Instance(0, (-0.0, 0.0, 1, 1))]
+    merged = merge_images(table_from_rows([TableRow("a", boxes)], category_names=["face"]))
+    assert len(merged.table.boxes) == 1
+
+
 def test_the_same_box_in_two_images_is_two():
     rows = [TableRow(path, [Instance(0, (0, 0, 1, 1))]) for path in "ab"]
     merged = merge_images(table_from_rows(rows, category_names=["face"]))

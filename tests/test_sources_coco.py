@@ -237,6 +237,12 @@ def test_images_of_one_name_are_told_apart_by_the_split_in_the_file_name(tmp_pat
     assert splits_of(reading) == {"images/train/a.jpg": "train", "images/val/a.jpg": "val"}
 
 
+def test_images_beside_the_folder_of_annotations_come_before_others_of_their_name(tmp_path):
+    images = ["set/images/a.jpg", "set/other/a.jpg"]
+    reading = read(tmp_path, coco(), "set/annotations/c.json", images)
+    assert list(boxes_of(reading)) == images[:1]
+
+
 def test_a_name_that_two_images_have_is_not_guessed(tmp_path):
     reading = read(tmp_path, coco(), "c.json", ["x/a.jpg", "y/a.jpg"])
     assert list(boxes_of(reading)) == ["a.jpg"]

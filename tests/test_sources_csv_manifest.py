@@ -40,7 +40,7 @@ def test_retinanet_rows_need_no_header_and_have_negatives(tmp_path, first):
 
 
 def test_a_class_mapping_gives_the_order_of_the_categories(tmp_path):
-    files = {"classes.csv": "dog,1\nzebra,0\ncat,2\n", "x/other.csv": "cat,0\n", "y.csv": "cat,0\n"}
+    files = {"classes.csv": "dog,1\nzebra,0\ncat,2\n", "x/other.csv": "cat,0\n", "b.csv": "cat,0\n"}
     reading = read(tmp_path, "a.jpg,1,2,3,4,cat\na.jpg,1,2,3,4,dog\n", files=files)
     assert reading.table.category_names == ("zebra", "dog", "cat")
     assert reading.table.labels.tolist() == [2, 1]

@@ -24,6 +24,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -75,6 +76,9 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
         instances, rejections = read_instances(file, path, images.positions, categories.labels)
     except AnnotationError as error:
         return Reading(rejections=[rejection(path, error)])
+    # The file and the ids are as large as everything that is still to be made.
+    del file
+    images.positions.clear()
     table = _table(images, instances, categories, split_of(path))
     return Reading(
         # Images of an ambiguous id go with whatever was annotated on them.
@@ -115,7 +119,7 @@ class _Images:
     """Rows of the table to be, and the row of each image id."""
 
     paths: list[str] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
+    sizes: array[int] = field(default_factory=lambda: array("i"))
     positions: dict[Id, int] = field(default_factory=dict)
     ambiguous: set[int] = field(default_factory=set)
     rejections: list[Rejection] = field(default_factory=list)
@@ -142,7 +146,7 @@ class _Images:
         row = self.positions.setdefault(key, len(self.paths))
         if row == len(self.paths):
             self.paths.append(image_path)
-            self.sizes.append(size)
+            self.sizes.extend(size)
         elif row == REJECTED:
             self._reject(image_path, f"{path}: image id {key!r} names two images")
         elif self.paths[row] != image_path:

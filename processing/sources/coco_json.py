@@ -6,6 +6,7 @@ stays below twice the file's size however much of it is boxes.
 
 from __future__ import annotations
 
+import itertools
 import json
 import mmap
 import re
@@ -118,7 +119,7 @@ def load(path: Path) -> CocoFile:
 def chunks(
     entries: list[Any], kind: type[Entry]
 ) -> Iterator[tuple[list[int], list[Entry], list[tuple[int, Exception]]]]:
-    """Decodes the entries a chunk at a time.
+    """Decodes the entries a chunk at a time, and takes them from the list.
 
     Yields:
         Positions in `entries` and the decoded entries at them; positions of malformed ones and what
@@ -126,6 +127,8 @@ def chunks(
     """
     for start in range(0, len(entries), _CHUNK):
         chunk = entries[start : start + _CHUNK]
+        # What was decoded is not needed again; undecoded entries are half of the peak.
+        entries[start : start + _CHUNK] = itertools.repeat(None, len(chunk))
         try:
             joined = b"[" + b",".join(chunk) + b"]"
             decoded = msgspec.json.decode(joined, type=list[kind])  # type: ignore[valid-type]  # a run-time type

@@ -7,12 +7,13 @@ sorted.
 
 from __future__ import annotations
 
+import ntpath
 import os
 import posixpath
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from processing.errors import AnnotationError, SourceError, SourceNotFoundError
@@ -46,6 +47,7 @@ class RawDirectory:
                 "raw_data_dir must name the folder that holds the images and their annotations"
             )
         self.root: Final = root
+        self._here: Final = f"{root.absolute().as_posix()}/"
         listed = list(_walk(root))
         self.undecodable: Final = sum(not _is_unicode(path) for path in listed)
         """Files left out because their names are not Unicode and so cannot be stored."""
@@ -110,12 +112,11 @@ class RawDirectory:
         if not name.strip() or "\0" in name or not _is_unicode(name):
             raise AnnotationError(f"{name!r} is not a file's name", reason="malformed")
         written = name.replace("\\", "/")
-        here = f"{self.root.absolute().as_posix()}/"
-        if written.startswith(here):
-            folder, written = "", written.removeprefix(here)
+        if written.startswith(self._here):
+            folder, written = "", written.removeprefix(self._here)
         path = posixpath.normpath(folder + written)
         leaves = path == ".." or path.startswith("../")
-        if leaves or written.startswith("/") or PureWindowsPath(name).drive:
+        if leaves or written.startswith("/") or ntpath.splitdrive(name)[0]:
             raise AnnotationError(
                 f"{name!r} leaves the raw directory; only files below it are read: "
                 "make the path relative to the annotation file",
