@@ -1,0 +1,71 @@
+"""Teacher: an autoencoder, whose code other models can learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise, zip_longest
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.drawing import Image, enlarge
+from models.layers import Residual, convolution, downward
+from models.metrics import peak_signal_to_noise
+from models.model import TILE_HEIGHT, TILES, WHITE, Batch, Model, to_numpy, to_uint8
+
+
+class Teacher(Model):
+    """Describes an image by some numbers for every 16x16 pixels, and redraws it from them.
+
+    Args:
+        width: channels at half the image's resolution.
+        learning_rate: the highest of the schedule.
+        code_channels: numbers for every 16x16 pixels.
+    """
+
+    metric = "PSNR"
+    unit = " dB"
+    legend = (("above: image, below: reconstruction", WHITE),)
+
+    def __init__(
+        self, width: int = 16, learning_rate: float = 4e-3, code_channels: int = 32
+    ) -> None:
+        super().__init__(learning_rate)
+        self.save_hyperparameters()
+        widths = (width, 2 * width, 4 * width, 4 * width)
+        self.encoder = nn.Sequential(downward(3, *widths), nn.Conv2d(widths[-1], code_channels, 1))
+        self.decoder = nn.Sequential(
+            *(
+                nn.Sequential(convolution(a, 4 * b), nn.PixelShuffle(2), Residual(b))
+                for a, b in pairwise((code_channels, *widths[2::-1]))
+            ),
+            nn.Conv2d(width, 4 * 3, 3, padding=1),
+            nn.PixelShuffle(2),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images to their reconstructions, float (B, 3, H, W) in [0, 1]."""
+        drawn: Tensor = self.decoder(self.encoder(images))
+        # Where a side is no multiple of 16 the code covers a little more than the image.
+        return drawn.float().sigmoid()[..., : images.shape[2], : images.shape[3]]
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean squared error."""
+        return F.mse_loss(self(batch["image"]), batch["image"].float())
+
+    def predict(self, batch: Batch) -> list[Any]:
+        """Each sample's PSNR, and the reconstruction where it will be drawn."""
+        drawn = self(batch["image"])
+        errors = peak_signal_to_noise(to_numpy(drawn), to_numpy(batch["image"]))
+        shown = [to_uint8(image) for image in drawn[: TILES - len(self.tiles)]]
+        return list(zip_longest(errors, shown))
+
+    def score(self, records: Sequence[Any]) -> float:
+        """PSNR in dB, the mean over the samples."""
+        return float(np.mean([error for error, _ in records]))
+
+    def draw(self, image: Image, record: tuple[float, Image]) -> Image:
+        """The reconstruction below the image."""
+        return np.vstack([enlarge(part, TILE_HEIGHT)[0] for part in (image, record[1])])

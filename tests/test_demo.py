@@ -1,0 +1,125 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from processing import demo
+from processing.demo import render_demo, render_scene
+from processing.demo_people import KEYPOINT_NAMES
+
+
+@pytest.fixture(scope="module")
+def demo_dir(tmp_path_factory):
+    raw_dir = tmp_path_factory.mktemp("demo") / "raw"
+    render_demo(raw_dir, images=12, seed=3)
+    return raw_dir
+
+
+@pytest.fixture(scope="module")
+def coco(demo_dir):
+    return json.loads((demo_dir / "annotations" / "instances.json").read_text())
+
+
+def test_every_image_listed_is_there_with_its_size(demo_dir, coco):
+    files = sorted(path.name for path in (demo_dir / "images").iterdir())
+    assert files == [image["file_name"] for image in coco["images"]]
+    assert len(files) == 12
+    for image in coco["images"]:
+        pixels = cv2.imread(str(demo_dir / "images" / image["file_name"]))
+        assert pixels.shape == (image["height"], image["width"], 3)
+        assert pixels.std() > 15
+
+
+def test_boxes_lie_in_their_images_and_hold_their_five_points(coco):
+    sizes = {image["id"]: (image["width"], image["height"]) for image in coco["images"]}
+    assert coco["categories"] == [{"id": 1, "name": "face", "keypoints": list(KEYPOINT_NAMES)}]
+    assert len(coco["annotations"]) > 12
+    assert len({a["id"] for a in coco["annotations"]}) == len(coco["annotations"])
+    for annotation in coco["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        image_width, image_height = sizes[annotation["image_id"]]
+        assert x >= 0
+        assert y >= 0
+        assert x + width <= image_width
+        assert y + height <= image_height
+        assert min(width, height) > 15
+        points = np.reshape(annotation["keypoints"], (5, 3))
+        assert ((points[:, :2] > [x, y]) & (points[:, :2] < [x + width, y + height])).all()
+        assert (points[:, 2] == 2).all()
+
+
+def test_left_is_the_persons_own(coco):
+    for annotation in coco["annotations"]:
+        left_eye, right_eye, nose, left_mouth, right_mouth = np.reshape(
+            annotation["keypoints"], (5, 3)
+        )
+        assert left_eye[0] > right_eye[0]
+        assert left_mouth[0] > right_mouth[0]
+        assert left_eye[1] < left_mouth[1]
+        assert right_eye[0] - 30 < nose[0] < left_eye[0] + 30
+
+
+def test_points_are_where_the_features_are_drawn():
+    # The pupil is the darkest thing around an eye: its centroid must be the annotated point.
+    offsets = []
+    for index in range(30):
+        pixels, boxes, points = render_scene(0, index)
+        for box, face in zip(boxes, points, strict=True):
+            radius = int((box[3] - box[1]) * 0.04)
+            if radius < 3:
+                continue
+            for x, y, _ in face[:2]:
+                left, top = int(x) - radius, int(y) - radius
+                patch = pixels[top : top + 2 * radius + 1, left : left + 2 * radius + 1].mean(
+                    axis=2
+                )
+                weights = np.clip(np.percentile(patch, 40) - patch, 0, None)
+                rows, columns = np.indices(patch.shape) + 0.5
+                centroid = np.array([(columns * weights).sum(), (rows * weights).sum()])
+                centroid = centroid / weights.sum() + (left, top)
+                offsets.append((centroid - (x, y)) / radius)
+    assert len(offsets) > 20
+    assert np.abs(np.median(offsets, axis=0)).max() < 0.2
+
+
+def test_scenes_are_a_function_of_seed_and_index(demo_dir, tmp_path):
+    render_demo(tmp_path / "again", images=3, seed=3)
+    render_demo(tmp_path / "other", images=3, seed=4)
+    for name in ("000000.jpg", "000001.jpg", "000002.jpg"):
+        same = (tmp_path / "again" / "images" / name).read_bytes()
+        assert same == (demo_dir / "images" / name).read_bytes()
+        assert same != (tmp_path / "other" / "images" / name).read_bytes()
+
+
+def test_interrupted_rendering_leaves_nothing(tmp_path, monkeypatch):
+    calls = []
+
+    def fail_on_third(seed, index):
+        calls.append(index)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return render_scene(seed, index)
+
+    monkeypatch.setattr(demo, "render_scene", fail_on_third)
+    with pytest.raises(KeyboardInterrupt):
+        render_demo(tmp_path / "raw", images=5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_directory_is_filled(tmp_path):
+    render_demo(tmp_path, images=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["annotations", "images"]
+
+
+def test_a_directory_with_files_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(FileExistsError, match="not empty"):
+        render_demo(tmp_path, images=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_no_images_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least 1, found 0"):
+        render_demo(tmp_path / "raw", images=0)
+    assert list(tmp_path.iterdir()) == []

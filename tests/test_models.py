@@ -1,0 +1,274 @@
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from models import Detector, Landmarker, Teacher
+from models.detector import STRIDE, focal_loss, giou_loss
+from models.drawing import draw_box, draw_lines, draw_points, enlarge, sheet
+from models.metrics import Detections, Truth
+
+pytestmark = [
+    # The ready-made batch needs no worker processes.
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers:UserWarning"),
+    # Lightning's own use of torch, not ours.
+    pytest.mark.filterwarnings("ignore:.*isinstance\\(treespec, LeafSpec\\).*:FutureWarning"),
+]
+
+RED = (255, 0, 0)
+
+
+def images(count, height=64, width=96):
+    return torch.rand(count, 3, height, width).to(memory_format=torch.channels_last)
+
+
+def detector_batch():
+    torch.manual_seed(0)
+    return {
+        "image": images(3),
+        "bboxes": [
+            torch.tensor([[8.0, 8, 40, 40], [50, 10, 90, 60]]),
+            torch.zeros(0, 4),
+            torch.tensor([[60.0, 16, 84, 60]]),
+        ],
+        "labels": [torch.tensor([1, 0], dtype=torch.int32), torch.zeros(0), torch.tensor([1])],
+        "image_path": ["a.jpg", "b.jpg", "c.jpg"],
+    }
+
+
+def landmarker_batch():
+    torch.manual_seed(0)
+    points = torch.rand(3, 4, 3) * torch.tensor([96.0, 64, 0]) + torch.tensor([0, 0, 2.0])
+    points[1, 2, 2] = 0
+    return {"image": images(3), "keypoints": points, "image_path": ["a.jpg", "b.jpg", "c.jpg"]}
+
+
+def teacher_batch():
+    torch.manual_seed(0)
+    return {"image": images(3), "image_path": ["a.jpg", "b.jpg", "c.jpg"]}
+
+
+class OneBatch(Dataset):
+    """A batch, ready-made, that says what the datamodule's samples say of themselves."""
+
+    category_names = ("cat", "dog")
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return {name: field[index] for name, field in self.batch.items()}
+
+    def __getitems__(self, indices):
+        return self.batch
+
+
+class OneBatchModule(L.LightningDataModule):
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+
+    def train_dataloader(self):
+        return DataLoader(OneBatch(self.batch), collate_fn=lambda batch: batch)
+
+    val_dataloader = train_dataloader
+
+
+def trainer(tmp_path, **options):
+    return L.Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        **options,
+    )
+
+
+CASES = {
+    "detector": (lambda: Detector(8, 1e-2), detector_batch),
+    "landmarker": (lambda: Landmarker(8, 1e-2), landmarker_batch),
+    "teacher": (lambda: Teacher(8, 1e-2, code_channels=16), teacher_batch),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    torch.manual_seed(0)
+    model, batch = CASES[request.param]
+    return model(), batch()
+
+
+def test_each_model_learns_one_batch_and_shows_it(case, tmp_path):
+    model, batch = case
+    datamodule = OneBatchModule(batch)
+    before = trainer(tmp_path).validate(model, datamodule=datamodule, verbose=False)
+    trainer(tmp_path, max_epochs=50).fit(model, datamodule=datamodule)
+    after = trainer(tmp_path).validate(model, datamodule=datamodule, verbose=False)
+    gain = after[0][model.metric] - before[0][model.metric]
+    assert (
+        gain * (1 if model.mode == "max" else -1)
+        > {"AP@0.5": 0.6, "NME": 0.1, "PSNR": 1}[model.metric]
+    )
+    assert len(model.records) == len(model.tiles) == 3
+    assert all(tile.dtype == np.uint8 and tile.shape[1] == 480 for tile in model.tiles)
+
+
+def test_checkpoint_remembers_what_the_data_said(case, tmp_path):
+    model, batch = case
+    datamodule = OneBatchModule(batch)
+    fitted = trainer(tmp_path, max_epochs=1)
+    fitted.fit(model, datamodule=datamodule)
+    fitted.save_checkpoint(tmp_path / "last.ckpt")
+    again = type(model).load_from_checkpoint(tmp_path / "last.ckpt", map_location="cpu")
+    for found, expected in zip(*(output(m.eval(), batch) for m in (again, model)), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def output(model, batch):
+    out = model(batch["image"])
+    return out if isinstance(out, tuple) else (out,)
+
+
+@pytest.mark.parametrize("size", [(33, 47), (64, 64), (100, 36)])
+def test_any_image_size_is_taken(size):
+    x = images(2, *size)
+    cells = tuple(-(-side // STRIDE) for side in size)
+    logits, boxes = Detector(8, num_classes=5)(x)
+    assert logits.shape == (2, 5, *cells)
+    assert boxes.shape == (2, 4, *cells)
+    points = Landmarker(8, num_keypoints=7)(x)
+    assert points.shape == (2, 7, 2)
+    assert ((points >= 0) & (points <= torch.tensor(size[::-1]) + STRIDE)).all()
+    assert Teacher(8)(x).shape == x.shape
+
+
+def test_models_without_data_say_what_is_missing():
+    with pytest.raises(RuntimeError, match="num_classes is not known"):
+        Detector(8)(images(1))
+    with pytest.raises(RuntimeError, match="num_keypoints is not known"):
+        Landmarker(8)(images(1))
+
+
+def test_detector_decodes_the_peaks_of_its_heat_maps():
+    model = Detector(8, num_classes=2)
+    logits = torch.full((1, 2, 16, 24), -9.0)
+    logits[0, 1, 3, 5], logits[0, 1, 3, 6], logits[0, 0, 8, 20] = 3.0, 2.0, 1.0
+    boxes = torch.arange(4 * 16 * 24, dtype=torch.float32).view(1, 4, 16, 24)
+    model.forward = lambda _: (logits, boxes)
+    batch = {"image": images(1), "bboxes": [torch.zeros(0, 4)], "labels": [torch.zeros(0)]}
+    ((found, truth),) = model.predict(batch)
+    assert found.labels.tolist() == [1, 0]
+    np.testing.assert_allclose(found.scores, torch.tensor([3.0, 1.0]).sigmoid())
+    np.testing.assert_allclose(found.boxes[0], boxes[0, :, 3, 5])
+    np.testing.assert_allclose(found.boxes[1], boxes[0, :, 8, 20])
+    assert truth.boxes.shape == (0, 4)
+
+
+def test_bumps_are_one_in_the_cell_of_the_centre_only():
+    boxes = torch.tensor([[8.0, 16, 24, 40], [90, 60, 99, 70], [3, 3, 4, 4]])
+    bumps = Detector(8, num_classes=1).bumps(boxes, (16, 24))
+    assert [(bump == 1).nonzero().tolist() for bump in bumps] == [[[7, 4]], [[15, 23]], [[0, 0]]]
+    assert bumps.max() == 1
+
+
+def test_focal_loss_is_least_for_the_heat_map_itself():
+    heat = torch.tensor([[0.0, 0.5, 1.0, 0.5, 0.0]])
+    right, flat = focal_loss(heat * 16 - 8, heat), focal_loss(torch.zeros_like(heat), heat)
+    wrong = focal_loss(8 - heat * 16, heat)
+    assert 0 <= right < 0.1 < flat < wrong
+    assert torch.isfinite(focal_loss(torch.tensor([[-99.0, 99.0]]), torch.tensor([[1.0, 0.0]])))
+
+
+def test_giou_loss_of_equal_touching_and_distant_boxes():
+    box = torch.tensor([[0.0, 0, 10, 10]])
+    others = torch.tensor([[0.0, 0, 10, 10], [10, 0, 20, 10], [30, 0, 40, 10]])
+    torch.testing.assert_close(giou_loss(others, box.expand(3, -1)), torch.tensor([0.0, 1.0, 1.5]))
+
+
+def test_detector_loss_of_images_without_boxes_is_finite():
+    batch = {"image": images(2), "bboxes": [torch.zeros(0, 4)] * 2, "image_path": ["a", "b"]}
+    loss = Detector(8, num_classes=1).loss(batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+def test_landmarks_not_labelled_teach_nothing():
+    batch, model = landmarker_batch(), Landmarker(8, num_keypoints=4)
+    before = model.loss(batch)
+    batch["keypoints"][1, 2, :2] = 1000
+    torch.testing.assert_close(model.loss(batch), before)
+    batch["keypoints"][..., 2] = 0
+    assert model.loss(batch) == 0
+
+
+def test_different_numbers_of_landmarks_are_refused():
+    batch = {
+        "image": images(2),
+        "keypoints": [torch.zeros(5, 3), torch.zeros(68, 3)],
+        "image_path": ["a.jpg", "b.jpg"],
+    }
+    with pytest.raises(ValueError, match=r"with 5, 68 in the batch of a\.jpg"):
+        Landmarker(8, num_keypoints=5).loss(batch)
+
+
+def test_boxes_are_drawn_at_their_edges():
+    image = np.zeros((60, 80, 3), np.uint8)
+    draw_box(image, np.array([10.0, 20, 50, 40]), RED)
+    rows, columns = image[..., 0].nonzero()
+    assert abs(rows.min() - 19) <= 2
+    assert abs(rows.max() - 40) <= 2
+    assert abs(columns.min() - 9) <= 2
+    assert abs(columns.max() - 50) <= 2
+    assert image[30, 30].tolist() == [0, 0, 0]
+    assert image[..., 1:].max() == 0
+
+
+def test_points_are_drawn_around_themselves_and_lines_between_them():
+    image = np.full((60, 80, 3), 255, np.uint8)
+    draw_points(image, np.array([[30.5, 20.5]]), (0, 0, 255))
+    rows, columns = (image[..., 0] < 200).nonzero()
+    assert (rows.mean(), columns.mean()) == pytest.approx((20, 30), abs=0.1)
+    image[:] = 0
+    draw_lines(image, np.array([[10.5, 20.5]]), np.array([[40.5, 20.5]]), RED)
+    assert image[20, 11:40, 0].min() > 200
+
+
+@pytest.mark.parametrize("value", [1e9, -1e9, np.nan, np.inf])
+def test_wild_coordinates_are_drawn_without_error(value):
+    image = np.zeros((20, 20, 3), np.uint8)
+    draw_box(image, np.full(4, value), RED, "0.9")
+    draw_points(image, np.full((1, 2), value), RED)
+
+
+def test_enlarging_keeps_the_aspect_and_tells_the_factor():
+    image, scale = enlarge(np.zeros((40, 20, 3), np.uint8), 100)
+    assert image.shape == (100, 50, 3)
+    assert scale == 2.5
+
+
+def test_sheet_holds_every_tile_below_the_caption():
+    tiles = [np.full((20, 30, 3), 60 + 20 * i, np.uint8) for i in range(6)]
+    page = sheet(tiles, 4, [("score", RED)])
+    assert page.shape[1] > 4 * 30
+    assert all((page == 60 + 20 * i).all(axis=2).sum() >= 600 for i in range(6))
+    assert (page[:34] == RED).all(axis=2).any()
+    assert sheet(tiles[:1], 4, []).shape[1] < 2 * 30
+
+
+def test_detector_draws_truth_and_sure_predictions():
+    truth = Truth(np.array([[5.0, 5, 20, 20]]), np.array([0]))
+    unsure = Detections(np.array([[40.0, 5, 60, 20]]), np.array([0.2]), np.array([0]))
+    sure = unsure._replace(scores=np.array([0.8]))
+    image, model = np.zeros((32, 64, 3), np.uint8), Detector(8, num_classes=1)
+    without, shown = model.draw(image, (unsure, truth)), model.draw(image, (sure, truth))
+    assert without.any()
+    assert not without[:, 320:].any()
+    assert shown[:, 320:].any()
