@@ -24,7 +24,7 @@ from processing.npz_members import (
     task_of,
 )
 from processing.npz_reader import MappedNPZ
-from processing.ragged import RaggedArray
+from processing.ragged import RaggedArray, gather_rows
 
 _GATHERED: Final[dict[str, type[np.generic]]] = {
     "bboxes": np.float32,
@@ -183,7 +183,8 @@ class Columns:
                 f"{starts[bad][0]} to {ends[bad][0]} of {len(column.values)} values: the file is "
                 "damaged"
             )
-        return _gather_ragged(column.values, starts, ends - starts, dtype)
+        rows = gather_rows(column.values, starts, ends - starts)
+        return RaggedArray(rows.values.astype(dtype, copy=False), rows.offsets, check=False)
 
 
 def _gather_images(images: NDArray[Any], indices: NDArray[np.intp], out: NDArray[Any]) -> None:
@@ -194,17 +195,3 @@ def _gather_images(images: NDArray[Any], indices: NDArray[np.intp], out: NDArray
     # np.take would first copy all of an array of another layout.
     for position, index in enumerate(indices.tolist()):
         out[position] = images[index]
-
-
-def _gather_ragged(
-    values: NDArray[Any],
-    starts: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    dtype: type[np.generic],
-) -> RaggedArray:
-    """`RaggedArray.take` with fewer calls into numpy, which batches of small images notice."""
-    offsets = np.zeros(len(starts) + 1, np.int64)
-    lengths.cumsum(out=offsets[1:])
-    positions = (starts - offsets[:-1]).repeat(lengths)
-    positions += np.arange(len(positions))
-    return RaggedArray(values[positions].astype(dtype, copy=False), offsets, check=False)

@@ -119,11 +119,7 @@ class RaggedArray:
             indices: (M,) integers in ``[0, N)``.
         """
         starts = self.offsets[indices]
-        lengths = self.offsets[np.asarray(indices) + 1] - starts
-        offsets = offsets_of(lengths)
-        # Position p of the result, inside row r, reads values[starts[r] + p - offsets[r]].
-        positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return RaggedArray(self.values[positions], offsets, check=False)
+        return gather_rows(self.values, starts, self.offsets[np.asarray(indices) + 1] - starts)
 
     def rows(self) -> list[NDArray[Any]]:
         """All rows as a list of views."""
@@ -139,3 +135,20 @@ def offsets_of(lengths: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
+
+
+def gather_rows(
+    values: NDArray[Any], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> RaggedArray:
+    """Copies rows, named by where they begin and how long they are, into one new ragged array.
+
+    Args:
+        values: (V, ...) what the rows are parts of.
+        starts: int64 (M,), positions in `values`.
+        lengths: int64 (M,); every row lies within `values`.
+    """
+    offsets = offsets_of(lengths)
+    # Position p of the result, inside row r, reads values[starts[r] + p - offsets[r]].
+    positions = (starts - offsets[:-1]).repeat(lengths)
+    positions += np.arange(len(positions))
+    return RaggedArray(values[positions], offsets, check=False)
