@@ -17,12 +17,14 @@ from pathlib import Path
 import cv2
 import hydra
 import lightning as L
+from hydra.errors import InstantiationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
 from models.drawing import sheet
-from models.model import WHITE
+from models.model import WHITE, Model
 from processing.demo import render_demo
+from processing.errors import ProcessingError
 
 DEMO_DIR = Path("data/raw")
 """The demo is rendered here only: another raw directory that is not there is a mistake."""
@@ -30,7 +32,18 @@ DEMO_DIR = Path("data/raw")
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="train")
 def main(cfg: DictConfig) -> None:
-    """Trains the configured model, then shows its best checkpoint at work."""
+    """Trains the configured model; what is wrong with data or settings ends it with one line."""
+    try:
+        train(cfg)
+    except (ProcessingError, InstantiationException) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        raise SystemExit(f"{type(cause).__name__}: {cause}") from error
+
+
+def train(cfg: DictConfig) -> None:
+    """Trains, then shows the best checkpoint at work."""
     raw_dir, run_dir = Path(cfg.raw_data_dir), Path(cfg.run_dir)
     if raw_dir == DEMO_DIR and not raw_dir.exists():
         print(f"{raw_dir}: not there, so rendering {cfg.demo_images} demo photographs")  # noqa: T201 - a script
@@ -45,13 +58,21 @@ def main(cfg: DictConfig) -> None:
     weights = best.best_model_path or None
     trainer.validate(model, datamodule=datamodule, ckpt_path=weights, verbose=False)
     if trainer.is_global_zero:
-        score = f"{model.metric} = {model.score(model.records):.4g}{model.unit}"
-        caption = [(f"{datamodule.task}: {score}", WHITE), *model.legend]
-        picture = run_dir / "predictions.png"
-        cv2.imwrite(str(picture), sheet(model.tiles, 4, caption)[..., ::-1])
-        seen = f"on {len(model.records)} validation images"
-        where = os.path.relpath(picture)
-        print(f"{datamodule.task}: {score} {seen}; predictions: {where}")  # noqa: T201 - as above
+        report(model, datamodule.task, run_dir)
+
+
+def report(model: Model, task: str, run_dir: Path) -> None:
+    """Draws the validated samples and prints their score."""
+    if not model.records:
+        print(f"{task}: trained, but there are no validation images to score")  # noqa: T201 - as above
+        return
+    score = f"{model.metric} = {model.score(model.records):.4g}{model.unit}"
+    caption = [(f"{task}: {score}", WHITE), *model.legend]
+    picture = run_dir / "predictions.png"
+    cv2.imwrite(str(picture), sheet(model.tiles, 4, caption)[..., ::-1])
+    where = os.path.relpath(picture)
+    seen = f"on {len(model.records)} validation images"
+    print(f"{task}: {score} {seen}; predictions: {where}")  # noqa: T201 - as above
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from datamodules.sampler import EpochLoader, EpochSampler
 from datamodules.transforms import Augmentation, to_float
+from processing.arguments import check_integer, check_number
 from processing.collate import TensorList
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
 
@@ -77,7 +78,8 @@ class LazyNPZDataModule(L.LightningDataModule):
         datasets: those open, by split; closed by `teardown`.
 
     Raises:
-        ValueError: an argument out of range, or neither `data_dir` nor `processor`.
+        TypeError, ValueError: an argument of another type or out of range; or neither
+            `data_dir` nor `processor`.
 
     Example:
         >>> datamodule = LazyNPZDataModule(data_dir="data/preprocessed", batch_size=64)
@@ -103,19 +105,20 @@ class LazyNPZDataModule(L.LightningDataModule):
         verify: bool = False,
     ) -> None:
         super().__init__()
-        _check(task=task, batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if task not in get_args(Task):
+            raise ValueError(f"task must be one of {', '.join(get_args(Task))}, got {task!r}")
         self.task = task
         self.processors = _as_tuple(processor)
         self.data_dirs = _data_dirs(data_dir, self.processors)
-        self.train_split = train_split
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.train_split = check_number("train_split", train_split, least=0, most=1)
+        self.batch_size = check_integer("batch_size", batch_size, least=1)
+        self.num_workers = check_integer("num_workers", num_workers, least=0)
         self.cache_sizes = _cache_sizes(cache_size)
         self.pin_memory = pin_memory
         self.persistent_workers = persistent_workers
-        self.prefetch_factor = prefetch_factor
+        self.prefetch_factor = check_integer("prefetch_factor", prefetch_factor, least=1)
         self.drop_last = drop_last
-        self.seed = seed
+        self.seed = check_integer("seed", seed, least=0)
         self.augment = augment
         self._augment = augment
         self.verify = verify
@@ -254,18 +257,6 @@ class LazyNPZDataModule(L.LightningDataModule):
         return torch.cuda.is_available()
 
 
-def _check(*, task: str, batch_size: int, num_workers: int, seed: int) -> None:
-    if task not in get_args(Task):
-        raise ValueError(f"task must be one of {', '.join(get_args(Task))}, found {task!r}")
-    for name, value, least in (
-        ("batch_size", batch_size, 1),
-        ("num_workers", num_workers, 0),
-        ("seed", seed, 0),
-    ):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, found {value}")
-
-
 def _as_tuple(
     processor: DataProcessor | Sequence[DataProcessor] | None,
 ) -> tuple[DataProcessor, ...]:
@@ -289,11 +280,14 @@ def _data_dirs(
 def _cache_sizes(cache_size: int | Mapping[str, int]) -> dict[str, int]:
     splits = get_args(Split)
     if not isinstance(cache_size, Mapping):
-        return dict.fromkeys(splits, cache_size)
+        return dict.fromkeys(splits, check_integer("cache_size", cache_size, least=0))
     unknown = sorted(set(cache_size) - set(splits))
     if unknown:
         raise ValueError(f"cache_size names {unknown}; the splits are {', '.join(splits)}")
-    return dict(cache_size)
+    return {
+        split: check_integer(f"cache_size.{split}", size, least=0)
+        for split, size in cache_size.items()
+    }
 
 
 def _with_names(augment: Augmentation, dataset: AnyDataset) -> Augmentation:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from processing.arguments import check_number
 from processing.collate import TensorList
 
 _DRAWS: Final = 3
@@ -65,11 +66,9 @@ class Augmentation:
     keypoint_names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.horizontal_flip <= 1:
-            raise ValueError(f"horizontal_flip must be in [0, 1], found {self.horizontal_flip}")
-        for name in ("brightness", "contrast"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")
+        check_number("horizontal_flip", self.horizontal_flip, least=0, most=1)
+        check_number("brightness", self.brightness, least=0)
+        check_number("contrast", self.contrast, least=0)
 
     @cached_property
     def mirrored_order(self) -> list[int]:

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from filelock import FileLock
 
+from processing.arguments import check_integer, check_number
 from processing.cpus import available_cpus
 from processing.errors import AnnotationError, SourceError
 from processing.pipeline import RepairOptions
@@ -64,7 +65,7 @@ class DataProcessor:
         progress: show a progress bar on a terminal, log a line a minute elsewhere.
 
     Raises:
-        ValueError: an argument is out of its range; the message names it.
+        TypeError, ValueError: an argument is of another type or out of range; the message names it.
 
     Example:
         >>> processor = DataProcessor("data/raw", "data/preprocessed")  # doctest: +SKIP
@@ -90,28 +91,24 @@ class DataProcessor:
         max_bad_fraction: float = 1.0,
         progress: bool = True,
     ) -> None:
-        _check_at_least("batch_size", batch_size, 1)
-        _check_at_least("num_workers", 1 if num_workers is None else num_workers, 1)
-        _check_at_least("flush_every", flush_every, 1)
-        _check_at_least("crop_margin", crop_margin, 0)
-        _check_at_least("min_box_size", min_box_size, 0)
-        if not 0 <= max_bad_fraction <= 1:
-            raise ValueError(f"max_bad_fraction must be in [0, 1], got {max_bad_fraction}")
+        workers = available_cpus() if num_workers is None else num_workers
         if on_error not in ("quarantine", "raise"):
             raise ValueError(f"on_error must be 'quarantine' or 'raise', got {on_error!r}")
         self.raw_data_dir = Path(raw_data_dir).expanduser()
         self.output_dir = Path(output_dir).expanduser()
         self.image_size = image_sizes(image_size)
-        self.crop_margin = float(crop_margin)
-        self.group_by, self.seed = group_by, seed
+        self.crop_margin = check_number("crop_margin", crop_margin, least=0)
+        self.group_by, self.seed = group_by, check_integer("seed", seed, least=0)
         self.sources = [sources] if isinstance(sources, str) else sources
-        self._repair = RepairOptions(float(min_box_size), keep_flagged)
+        self._repair = RepairOptions(
+            check_number("min_box_size", min_box_size, least=0), keep_flagged
+        )
         self._run_options = RunOptions(
-            batch_size=batch_size,
-            num_workers=num_workers or available_cpus(),
-            flush_every=flush_every,
+            batch_size=check_integer("batch_size", batch_size, least=1),
+            num_workers=check_integer("num_workers", workers, least=1),
+            flush_every=check_integer("flush_every", flush_every, least=1),
             on_error=on_error,
-            max_bad_fraction=max_bad_fraction,
+            max_bad_fraction=check_number("max_bad_fraction", max_bad_fraction, least=0, most=1),
             progress=progress,
         )
 
@@ -162,8 +159,7 @@ class DataProcessor:
                 `process_all`.
         """
         began = time.perf_counter()
-        if not 0 <= train_split <= 1:
-            raise ValueError(f"train_split must be in [0, 1], got {train_split}")
+        check_number("train_split", train_split, least=0, most=1)
         reading = read_sources(self.raw_data_dir, self.sources)
         if self._run_options.on_error == "raise" and reading.rejections:
             first = reading.rejections[0]
@@ -206,7 +202,8 @@ class DataProcessor:
             if task.instances(reading.table).any():
                 tasks.append(task)
             else:
-                skipped[name] = f"no {task.needs} in {self.raw_data_dir}"
+                images = len(reading.table)
+                skipped[name] = f"no {task.needs} in {self.raw_data_dir} ({images} images listed)"
         if skipped and not (skip_missing and tasks):
             raise SourceError("; ".join(f"{name}: {why}" for name, why in skipped.items()))
         return tasks, skipped
@@ -255,11 +252,6 @@ def _size(name: str, value: ImageSize) -> tuple[int, int]:
             f"{name} must be a side in pixels, 1 to 65535, or (height, width), got {value!r}"
         )
     return pair[0], pair[1]
-
-
-def _check_at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from processing.arguments import check_integer
 from processing.combined_dataset import CombinedLazyDataset
 from processing.errors import DatasetClosedError, NPZFormatError
 from processing.geometry import stored_to_source
@@ -73,9 +74,7 @@ class LazyNPZDataset(SampleDataset):
         return_index: bool = False,
         cache_dir: StrPath | None = None,
     ) -> None:
-        if cache_size < 0:
-            raise ValueError(f"cache_size must be 0 or more samples, got {cache_size}")
-        self.cache_size = cache_size
+        self.cache_size = check_integer("cache_size", cache_size, least=0)
         self.transform = transform
         self.return_index = return_index
         self._verify_reads = verify

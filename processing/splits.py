@@ -1,7 +1,7 @@
 """Which split an image belongs to: the official one, else by a keyed hash of its group.
 
 A pure function of paths, official splits, seed and grouping: the order of the input, the machine
-and the number of calls do not matter. Imports numpy and `annotations` alone.
+and the number of calls do not matter. Imports no decoder.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.annotations import SPLITS, UNASSIGNED
+from processing.arguments import check_number
 
 _TRAIN, _VAL = SPLITS.index("train"), SPLITS.index("val")
 
@@ -50,8 +51,7 @@ def assign_splits(
     Raises:
         ValueError: `train_split` outside [0, 1], or `group_by` is no regular expression.
     """
-    if not 0 <= train_split <= 1:
-        raise ValueError(f"train_split must be in [0, 1], got {train_split}")
+    check_number("train_split", train_split, least=0, most=1)
     groups, members, sizes = np.unique(
         np.array(_groups(image_paths, group_by), dtype=np.dtypes.StringDType()),
         return_inverse=True,

@@ -471,13 +471,17 @@ def test_of_two_processes_at_one_output_one_works_and_the_other_finds_it_done(ra
         ({"min_box_size": float("nan")}, "min_box_size must be at least 0, got nan"),
         ({"max_bad_fraction": 2}, r"max_bad_fraction must be in \[0, 1\], got 2"),
         ({"on_error": "ignore"}, "on_error must be 'quarantine' or 'raise', got 'ignore'"),
+        ({"batch_size": "many"}, "batch_size must be an integer, got 'many'"),
+        ({"batch_size": 2.5}, r"batch_size must be an integer, got 2\.5"),
+        ({"crop_margin": "wide"}, "crop_margin must be a number, got 'wide'"),
+        ({"num_workers": True}, "num_workers must be an integer, got True"),
         ({"image_size": 0}, "image_size must be a side in pixels"),
         ({"image_size": {"detektor": 5}}, r"image_size names \['detektor'\]"),
         ({"image_size": [1, 2, 3]}, "image_size must be a side"),
     ],
 )
 def test_an_impossible_option_is_refused_by_name(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         DataProcessor(**options)
 
 

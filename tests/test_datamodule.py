@@ -356,11 +356,11 @@ def test_names_given_stand_in_for_names_the_file_lacks(data_dir, tmp_path):
     [
         (
             {"task": "segmenter"},
-            "task must be one of detector, landmarker, teacher, found 'segmenter'",
+            "task must be one of detector, landmarker, teacher, got 'segmenter'",
         ),
-        ({"batch_size": 0}, "batch_size must be at least 1, found 0"),
-        ({"num_workers": -1}, "num_workers must be at least 0, found -1"),
-        ({"seed": -1}, "seed must be at least 0, found -1"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"cache_size": {"training": 3}}, r"cache_size names \['training'\].*train, val, test"),
         ({"data_dir": None}, "give data_dir, a processor, or both"),
         ({"data_dir": []}, "give data_dir, a processor, or both"),

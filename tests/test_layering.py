@@ -12,7 +12,8 @@ PACKAGES = ("processing", "datamodules", "models", "conf")
 
 # A module imports from the lines above its own only.
 LAYERS = """
-errors ragged durable cpus npz_format sampling run_report background_writer demo_people
+errors arguments ragged durable cpus npz_format sampling run_report
+background_writer demo_people
 annotations geometry npz_writer npz_pickle npz_unpack journal input_cache demo
 sources.listing
 sources.reading
@@ -34,8 +35,8 @@ command_line lazy_dataset
 LATE = {("data_processor", "command_line")}
 
 READING = {
-    "errors", "ragged", "geometry", "npz_format", "npz_pickle", "npz_unpack", "npz_reader",
-    "npz_members", "npz_columns", "collate", "sample_dataset", "combined_dataset", "lazy_dataset",
+    "errors", "arguments", "ragged", "geometry", "npz_format", "npz_pickle", "npz_unpack",
+    "npz_reader", "npz_members", "npz_columns", "collate", "sample_dataset", "combined_dataset", "lazy_dataset",
 }  # fmt: skip
 TORCH = {"collate", "sample_dataset", "combined_dataset", "lazy_dataset"}
 

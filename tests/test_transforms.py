@@ -219,10 +219,10 @@ def test_names_that_cannot_be_mirrored_are_refused(names, message):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"horizontal_flip": 1.5}, r"horizontal_flip must be in \[0, 1\], found 1.5"),
+        ({"horizontal_flip": 1.5}, r"horizontal_flip must be in \[0, 1\], got 1.5"),
         ({"horizontal_flip": float("nan")}, "horizontal_flip"),
-        ({"brightness": -0.1}, "brightness must not be negative, found -0.1"),
-        ({"contrast": float("nan")}, "contrast must not be negative, found nan"),
+        ({"brightness": -0.1}, "brightness must be at least 0, got -0.1"),
+        ({"contrast": float("nan")}, "contrast must be at least 0, got nan"),
     ],
 )
 def test_settings_out_of_range_are_refused(setting, message):

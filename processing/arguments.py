@@ -1,0 +1,37 @@
+"""Checks of arguments: the right type, within range, else an error that names the argument."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+
+def check_integer(name: str, value: object, *, least: int) -> int:
+    """`value` as an int that is at least `least`.
+
+    Raises:
+        TypeError: it is not an integer.
+        ValueError: it is less.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    number = operator.index(value)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def check_number(name: str, value: object, *, least: float, most: float = math.inf) -> float:
+    """`value` as a float within `least` and `most`.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is outside, or NaN.
+    """
+    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    number = float(value)
+    if not least <= number <= most:
+        wanted = f"at least {least:g}" if most == math.inf else f"in [{least:g}, {most:g}]"
+        raise ValueError(f"{name} must be {wanted}, got {number:g}")
+    return number
