@@ -36,7 +36,8 @@ LATE = {("data_processor", "command_line")}
 
 READING = {
     "errors", "arguments", "ragged", "geometry", "npz_format", "npz_pickle", "npz_unpack",
-    "npz_reader", "npz_members", "npz_columns", "collate", "sample_dataset", "combined_dataset", "lazy_dataset",
+    "npz_reader", "npz_members", "npz_columns", "collate", "sample_dataset",
+    "combined_dataset", "lazy_dataset",
 }  # fmt: skip
 TORCH = {"collate", "sample_dataset", "combined_dataset", "lazy_dataset"}
 
