@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from processing.data_processor import DEFAULT_IMAGE_SIZES, DataProcessor
 from processing.errors import ProcessingError
+from processing.sources import FORMATS
 from processing.tasks import TASKS
 
 EXIT_CLEAN, EXIT_FAILED, EXIT_USAGE, EXIT_REJECTIONS = 0, 1, 2, 3
@@ -43,7 +44,7 @@ def process_command(arguments: Sequence[str] | None = None) -> int:
             max_bad_fraction=options.max_bad_fraction,
             progress=not options.no_progress,
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         parser.error(str(error))
     try:
         report = (
@@ -80,6 +81,14 @@ def _sides(text: str) -> int | list[int]:
     return sides[0] if len(sides) == 1 else sides
 
 
+def _fraction(text: str) -> float:
+    """A number from 0 to 1; argparse names the flag."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be in [0, 1], got {text}")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m processing.data_processor",
@@ -104,7 +113,7 @@ def _add_choice(group: argparse._ArgumentGroup) -> None:
     add(
         "--source",
         action="append",
-        metavar="FORMAT",
+        choices=[source.name for source in FORMATS],
         help="read only this format; repeatable; None: all that are found",
     )
 
@@ -116,7 +125,7 @@ def _add_content(group: argparse._ArgumentGroup) -> None:
     groups = "regular expression; images in whose path it finds the same text share a split"
     size = f"pixels: 256, 192x256 (height x width), or TASK=SIZE for some; None: {sizes}"
     margin = "what crops show beyond the box, each side, as a fraction of its width and height"
-    add("--train-split", type=float, default=0.8, help=splits)
+    add("--train-split", type=_fraction, default=0.8, help=splits)
     add("--group-by", metavar="REGEX", help=groups)
     add("--seed", type=int, default=0, help="key of the hash that divides images into splits")
     add("--image-size", nargs="+", metavar="SIZE", help=size)
@@ -133,5 +142,5 @@ def _add_conduct(group: argparse._ArgumentGroup) -> None:
     add("--workers", type=int, help="decoding threads; None: as many as CPUs may be used")
     add("--flush-every", type=int, default=5, help="batches between durable flushes")
     add("--on-error", choices=["quarantine", "raise"], default="quarantine", help=error)
-    add("--max-bad-fraction", type=float, default=1.0, help="stop above this share, 0 to 1")
+    add("--max-bad-fraction", type=_fraction, default=1.0, help="stop above this share, 0 to 1")
     add("--no-progress", action="store_true", help="no progress bar, no progress lines")

@@ -21,10 +21,11 @@ from processing.errors import AnnotationError, SourceError
 from processing.pipeline import RepairOptions
 from processing.plan import PlannedFile, plan_files
 from processing.processing_run import ProcessingRun, RunOptions
+from processing.published import remove_obsolete
 from processing.run_report import ProcessingReport
 from processing.sources import read_sources
 from processing.sources.reading import Reading
-from processing.splits import assign_splits
+from processing.splits import assign_splits, group_pattern
 from processing.tasks import TASKS, Task
 
 LOCK_NAME: Final = "processing.lock"
@@ -97,11 +98,13 @@ class DataProcessor:
         self.raw_data_dir = Path(raw_data_dir).expanduser()
         self.output_dir = Path(output_dir).expanduser()
         self.image_size = image_sizes(image_size)
-        self.crop_margin = check_number("crop_margin", crop_margin, least=0)
+        self.crop_margin = check_number("crop_margin", crop_margin, least=0, most=100)
+        if group_by is not None:
+            group_pattern(group_by)  # an error in it is told here, not after reading the data
         self.group_by, self.seed = group_by, check_integer("seed", seed, least=0)
         self.sources = [sources] if isinstance(sources, str) else sources
         self._repair = RepairOptions(
-            check_number("min_box_size", min_box_size, least=0), keep_flagged
+            check_number("min_box_size", min_box_size, least=0, most=65_535), keep_flagged
         )
         self._run_options = RunOptions(
             batch_size=check_integer("batch_size", batch_size, least=1),
@@ -178,8 +181,12 @@ class DataProcessor:
                 self._run_options,
             )
             up_to_date = run.is_up_to_date()
-            if not up_to_date:
+            if up_to_date:
+                run.check_published()
+            else:
                 run.execute()
+            names = [file.name for file in files]
+            removed = remove_obsolete(self.output_dir, [task.name for task in tasks], names)
             return ProcessingReport(
                 files=run.reports(),
                 up_to_date=up_to_date,
@@ -188,6 +195,7 @@ class DataProcessor:
                 seconds=time.perf_counter() - began,
                 rejected_annotations=Counter(r.reason for r in reading.rejections),
                 notes=reading.notes,
+                removed=tuple(removed),
                 skipped_tasks=skipped,
             )
 
@@ -223,7 +231,7 @@ class DataProcessor:
             "group_by": self.group_by,
             "seed": self.seed,
         }
-        return plan_files(reading.table, splits, tasks, options)
+        return plan_files(reading.table, splits, tasks, options, reading.rejections)
 
 
 def image_sizes(

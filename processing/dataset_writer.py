@@ -192,7 +192,7 @@ class DatasetWriter:
         partials = [_partial(self._directory, name) for name in header.outputs]
         if header_of(path) == header:
             journal = Journal(path, header)
-            if journal.is_complete or all(partial.exists() for partial in partials):
+            if all(self._is_there(name, journal) for name in header.outputs):
                 return journal
             journal.close()
         _remove_leftovers(self._directory)
@@ -200,6 +200,11 @@ class DatasetWriter:
             partial.write_bytes(b"")
         sync_directory(self._directory)  # the journal must never be there without them
         return Journal(path, header)
+
+    def _is_there(self, name: str, journal: Journal) -> bool:
+        """Whether an output has its partial, or was published by a run killed right afterwards."""
+        published = journal.is_complete and (self._directory / f"{name}.npz").exists()
+        return _partial(self._directory, name).exists() or published
 
     def _open(self, output: Output) -> NPZWriter:
         writer = NPZWriter(_partial(self._directory, output.name))
@@ -255,6 +260,14 @@ def _running_offsets(lengths: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[n
 
 def _partial(directory: Path, name: str) -> Path:
     return directory / f"{name}.npz.partial"
+
+
+def forget_published_run(directory: Path) -> None:
+    """Removes the journal of a run that was killed when all that was left to do was removing it."""
+    header = header_of(directory / JOURNAL_NAME)
+    if header is None or any(_partial(directory, name).exists() for name in header.outputs):
+        return
+    (directory / JOURNAL_NAME).unlink()
 
 
 def _remove_leftovers(directory: Path) -> None:

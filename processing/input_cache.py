@@ -11,6 +11,8 @@ import hashlib
 import io
 import os
 import stat
+import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -54,10 +56,13 @@ class InputCache:
         self._crc32 = np.empty(0, dtype=np.uint32)
         if self._path.exists():
             try:
-                with np.load(self._path, allow_pickle=False) as stored:
+                # Opened here, since np.load leaves a file open that is no archive.
+                with self._path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                     self._keys, self._crc32 = stored["keys"], stored["crc32"]
-            except (OSError, ValueError, KeyError, EOFError):
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
                 self._path.unlink()  # a cache: what cannot be read is made anew
+            if len(self._keys) != len(self._crc32):
+                self._keys, self._crc32 = self._keys[:0], self._crc32[:0]
 
     def lookup(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
         """CRC-32 uint32 (N,) and whether it is known, bool (N,); a missing image is known, as 0."""

@@ -98,8 +98,11 @@ def process_image(raw_dir: Path, job: ImageJob, options: RepairOptions) -> Image
         counts = Counter(repairs)
         del counts["kept"], counts["no_box"]  # neither is a repair
         counts["instances_read"] = int(task.instances(job.annotations).sum())
+        counts["no_extent"] = int(task.usable(instances).sum()) - sum(
+            len(view.instances) for view in task_views
+        )
         result.rows[task] = list(_rows(job.path, photo, instances, task, task_views, counts))
-        result.counts[task] = counts
+        result.counts[task] = +counts  # without those that are zero
     return result
 
 

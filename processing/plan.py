@@ -8,7 +8,7 @@ directory is, on dates or on worker counts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from processing.annotations import SPLITS, AnnotationTable
 from processing.dataset_writer import Output
+from processing.errors import Rejection
 from processing.npz_format import FORMAT_VERSION, Column
 from processing.tasks import Task
 
@@ -65,6 +66,7 @@ def plan_files(
     splits: NDArray[np.int8],
     tasks: list[Task],
     options: Mapping[str, Any],
+    rejections: Sequence[Rejection] = (),
 ) -> list[PlannedFile]:
     """The files of the given tasks: train and val always, test where the data has one.
 
@@ -73,14 +75,17 @@ def plan_files(
         splits: int8 (N,), positions in `SPLITS`.
         tasks: each must find images in the table.
         options: everything else that decides the output, as plain JSON values.
+        rejections: annotations left out; those of the train files list them, and depend on them.
     """
+    rejected = sorted((r.path, r.stage, r.reason) for r in rejections)
     files = []
     for task in tasks:
         wanted = task.images(table)
         for position, split in enumerate(SPLITS):
             images = np.flatnonzero(wanted & (splits == position))
             if len(images) or split != "test":
-                files.append(_plan_file(table, images, task, split, options))
+                listed = rejected if split == "train" else []
+                files.append(_plan_file(table, images, task, split, options, listed))
     return files
 
 
@@ -90,6 +95,7 @@ def _plan_file(
     task: Task,
     split: str,
     options: Mapping[str, Any],
+    rejected: Sequence[tuple[str, str, str]],
 ) -> PlannedFile:
     columns = (*task.columns(table), *_common_columns(table))
     metadata = {
@@ -102,7 +108,7 @@ def _plan_file(
         "shard": [0, 1],
         "options": {**options, "crop_margin": task.crop_margin},
     }
-    description = [metadata, PIXELS_VERSION, columns]
+    description = [metadata, PIXELS_VERSION, columns, rejected]
     recipe = _hash(msgspec.json.encode(description, order="sorted"), *_arrays(table.take(images)))
     output = Output(f"{split}_{task.name}", task.image_size, columns)
     return PlannedFile(output, task, split, images, recipe, metadata)

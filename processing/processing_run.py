@@ -21,7 +21,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
@@ -29,11 +28,9 @@ from tqdm.auto import tqdm
 
 from processing.annotations import AnnotationTable
 from processing.background_writer import BackgroundWriter
-from processing.dataset_writer import Batch, DatasetWriter, Progress
-from processing.durable import write_durably
-from processing.errors import ImageError, NPZFormatError, Rejection, TooManyRejectedError
+from processing.dataset_writer import Batch, DatasetWriter, Progress, forget_published_run
+from processing.errors import ImageError, Rejection, TooManyRejectedError
 from processing.input_cache import InputCache, input_keys
-from processing.npz_reader import MappedNPZ
 from processing.pipeline import (
     ImageJob,
     ImageResult,
@@ -43,11 +40,13 @@ from processing.pipeline import (
     read_inside,
 )
 from processing.plan import PlannedFile
+from processing.published import read_rejections, stored_metadata, write_rejections
 from processing.run_report import FileReport
 from processing.tasks import Task
 
 _LOG = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 60.0
+_BATCH_BYTES = 256 << 20  # photographs with hundreds of boxes give hundreds of crops each
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +111,22 @@ class ProcessingRun:
         checksums = self._by_table(self._current_crc32())
         return all(
             metadata["fingerprint"] == file.fingerprint(checksums)
+            and metadata["counts"]["listed"] == len(read_rejections(self._path(file)))
             for metadata, file in zip(stored, self._files, strict=True)
         )
+
+    def check_published(self) -> None:
+        """Holds files that are up to date to the limits of this run, and tidies up beside them.
+
+        Raises:
+            ImageError: a bad image was left out of them, with ``on_error="raise"``.
+            TooManyRejectedError: more were than `max_bad_fraction` allows.
+        """
+        forget_published_run(self._output_dir)
+        listed = [r for file in self._files for r in read_rejections(self._path(file))]
+        bad = {r.path: r for r in listed if r not in self._rejections}
+        errors = [ImageError(f"{r.path}: {r.message}", r.reason) for r in bad.values()]
+        self._check_rejections(errors, len(errors))
 
     def execute(self) -> None:
         """Makes and publishes every file of the plan.
@@ -135,11 +148,12 @@ class ProcessingRun:
         rejected = len(sink.progress.rejections)
         with BackgroundWriter[Batch](sink) as writer, self._results(sink.images_done) as results:
             done = sink.images_done
-            while several := list(islice(results, self._options.batch_size)):
+            while several := self._next_batch(results):
                 done += len(several)
                 batch = self._batch(done, several)
                 rejected += len(batch.rejections)
-                self._check_rejections(several, rejected)
+                errors = [result.error for result in several if result.error is not None]
+                self._check_rejections(errors, rejected)
                 self.images_decoded += len(several)
                 writer.put(batch)
 
@@ -246,6 +260,17 @@ class ProcessingRun:
                 left = (now - began) / (done - start) * (len(self._images) - done)
                 _LOG.info("%d of %d images, %.0f s left", done, len(self._images), left)
 
+    def _next_batch(self, results: Iterator[ImageResult]) -> list[ImageResult]:
+        """The next `batch_size` results; fewer if their rows would take too much memory."""
+        several: list[ImageResult] = []
+        size = 0
+        for result in islice(results, self._options.batch_size):
+            several.append(result)
+            size += sum(row.image.nbytes for rows in result.rows.values() for row in rows)
+            if size > _BATCH_BYTES:
+                break
+        return several
+
     def _batch(self, done: int, results: Sequence[ImageResult]) -> Batch:
         """The results of the images before `done`, sorted by file."""
         batch = Batch(done)
@@ -259,15 +284,14 @@ class ProcessingRun:
                 batch.counts.setdefault(name, Counter()).update(result.counts[task])
         return batch
 
-    def _check_rejections(self, results: Sequence[ImageResult], rejected: int) -> None:
-        for result in results:
-            if result.error is not None:
-                _LOG.warning("left out: %s", result.error)
-                if self._options.on_error == "raise":
-                    raise result.error
-        if rejected > self._options.max_bad_fraction * len(self._images):
+    def _check_rejections(self, new: Sequence[ImageError], total: int) -> None:
+        for error in new:
+            _LOG.warning("left out: %s", error)
+        if new and self._options.on_error == "raise":
+            raise new[0]
+        if total > self._options.max_bad_fraction * len(self._images):
             raise TooManyRejectedError(
-                f"{rejected} of {len(self._images)} images were rejected, more than "
+                f"{total} of {len(self._images)} images were rejected, more than "
                 f"max_bad_fraction={self._options.max_bad_fraction} allows; the log names each"
             )
 
@@ -282,32 +306,15 @@ class ProcessingRun:
             paths = set(self._table.image_paths[file.images].tolist())
             rejected = [r for r in progress.rejections if r.path in paths]
             listed = [*self._rejections, *rejected] if file.split == "train" else rejected
-            self._list_rejections(file, listed)
+            write_rejections(self._path(file), listed)
             metadata[file.name] = {
                 **file.metadata,
                 "tasks": shared,
                 "recipe": file.recipe,
                 "fingerprint": file.fingerprint(spread),
-                "counts": _counts(file, progress, rejected),
+                "counts": {**_counts(file, progress, rejected), "listed": len(listed)},
             }
         return metadata
-
-    def _list_rejections(self, file: PlannedFile, rejections: Sequence[Rejection]) -> None:
-        path = self._output_dir / f"{file.name}.rejected.jsonl"
-        if rejections:
-            lines = [msgspec.json.encode(rejection) + b"\n" for rejection in rejections]
-            write_durably(path, b"".join(lines))
-        else:
-            path.unlink(missing_ok=True)
-
-
-def stored_metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a file of ours; empty where there is none, or it cannot be read."""
-    try:
-        metadata: dict[str, Any] = msgspec.json.decode(str(MappedNPZ(path)["metadata"]))
-    except (OSError, NPZFormatError, KeyError, msgspec.DecodeError):
-        return {}
-    return metadata
 
 
 def _content_crc32(raw_dir: Path, path: str) -> int:

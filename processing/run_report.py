@@ -19,6 +19,8 @@ class FileReport:
         instances_stored: those that are in the file.
         repairs: by reason, boxes clipped, boxes or point sets dropped, crops that show nothing.
         rejected: by reason, images left out.
+        listed: inputs named in ``NAME.rejected.jsonl``: these images, and with the train file the
+            annotations that could not be used.
     """
 
     path: Path
@@ -28,6 +30,7 @@ class FileReport:
     instances_stored: int
     repairs: Mapping[str, int]
     rejected: Mapping[str, int]
+    listed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class ProcessingReport:
         seconds: wall time.
         rejected_annotations: by reason, annotations that could not be used.
         notes: by name, harmless irregularities of the annotations and how they were resolved.
+        removed: files of splits that the data has no longer.
         skipped_tasks: tasks asked for by `process_all` for which the data has nothing, and why.
     """
 
@@ -52,6 +56,7 @@ class ProcessingReport:
     seconds: float
     rejected_annotations: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
     skipped_tasks: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -78,6 +83,7 @@ class ProcessingReport:
             lines.append(f"rejected annotations: {_listed(self.rejected_annotations)}")
         if self.notes:
             lines.append(f"notes: {_listed(self.notes)}")
+        lines += [f"removed: {name}, the data has this split no longer" for name in self.removed]
         lines += [f"{task}: skipped, {why}" for task, why in self.skipped_tasks.items()]
         lines.append(self._pace())
         return "\n".join(lines)

@@ -63,13 +63,22 @@ def assign_splits(
     return np.where(official == UNASSIGNED, group_split[members], official).astype(np.int8)
 
 
+def group_pattern(group_by: str) -> re.Pattern[str]:
+    """`group_by` compiled.
+
+    Raises:
+        ValueError: it is no regular expression.
+    """
+    try:
+        return re.compile(group_by)
+    except re.error as error:
+        raise ValueError(f"group_by={group_by!r} is no regular expression: {error}") from error
+
+
 def _groups(image_paths: NDArray[Any] | Sequence[str], group_by: str | None) -> list[str]:
     if group_by is None:
         return [str(path) for path in image_paths]
-    try:
-        pattern = re.compile(group_by)
-    except re.error as error:
-        raise ValueError(f"group_by={group_by!r} is no regular expression: {error}") from error
+    pattern = group_pattern(group_by)
     groups = []
     for path in map(str, image_paths):
         match = pattern.search(path)

@@ -61,8 +61,12 @@ class Task(ABC):
         """The members for this task's annotations; `labels` only with several categories."""
 
     @abstractmethod
+    def usable(self, instances: Instances) -> NDArray[np.bool_]:
+        """bool (k,): the repaired instances of one image that this task can learn from."""
+
+    @abstractmethod
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
-        """The rows that an image gives, in order."""
+        """The rows that an image gives, in order; an instance without extent gives none."""
 
     @abstractmethod
     def annotate(self, instances: Instances, view: View, shown: Rect) -> dict[str, Any]:
@@ -102,10 +106,14 @@ class Detector(Task):
         labels = (Column("labels", "<i4", ragged=True),)
         return boxes + labels if self.has_labels(table) else boxes
 
+    def usable(self, instances: Instances) -> NDArray[np.bool_]:
+        """Instances with a box."""
+        return instances.has_box
+
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
         """One: the whole image."""
         rect = letterbox_rect(source_size, self.image_size)
-        return [View(rect, np.flatnonzero(instances.has_box))]
+        return [View(rect, np.flatnonzero(self.usable(instances)))]
 
     def annotate(self, instances: Instances, view: View, shown: Rect) -> dict[str, Any]:
         """Boxes in the stored image."""
@@ -134,10 +142,15 @@ class Landmarker(Task):
         )
         return (points, Column("labels", "<i4")) if self.has_labels(table) else (points,)
 
+    def usable(self, instances: Instances) -> NDArray[np.bool_]:
+        """Instances with points."""
+        pointed: NDArray[np.bool_] = instances.points.lengths > 0
+        return pointed
+
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
-        """One for each instance with a labelled point."""
+        """One for each instance with a box, or labelled points that have an extent."""
         views = []
-        for i in np.flatnonzero(instances.points.lengths):
+        for i in np.flatnonzero(self.usable(instances)):
             box = instances.boxes[i] if instances.has_box[i] else _bounds(instances.points[int(i)])
             if box is not None:
                 rect = crop_rect(box, self.crop_margin, self.image_size)
@@ -166,11 +179,15 @@ class Teacher(Task):
         boxes = (Column("bboxes", "<f4", (4,)),)
         return (*boxes, Column("labels", "<i4")) if self.has_labels(table) else boxes
 
+    def usable(self, instances: Instances) -> NDArray[np.bool_]:
+        """Instances with a box."""
+        return instances.has_box
+
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
         """One a box."""
         return [
             View(crop_rect(instances.boxes[i], self.crop_margin, self.image_size), np.array([i]))
-            for i in np.flatnonzero(instances.has_box)
+            for i in np.flatnonzero(self.usable(instances))
         ]
 
     def annotate(self, instances: Instances, view: View, shown: Rect) -> dict[str, Any]:

@@ -68,6 +68,9 @@ def test_failure_gives_status_1_and_one_line_that_says_what_was_looked_for(tmp_p
         ["--all", "--image-size", "detektor=3"],
         ["--all", "--on-error", "ignore"],
         ["--all", "--workers", "0"],
+        ["--all", "--train-split", "1.5"],
+        ["--all", "--group-by", "("],
+        ["--all", "--source", "imagenet"],
         ["--everything"],
     ],
 )

@@ -444,6 +444,131 @@ def test_an_output_that_would_not_fit_is_refused_before_anything_is_written(
     assert not list((tmp_path / "out").glob("*.partial"))
 
 
+def test_a_strict_run_does_not_pass_because_a_lenient_one_was_there_before(raw_dir, tmp_path):
+    (raw_dir / "images" / "0003.jpg").write_text("no image")
+    processor(raw_dir, tmp_path / "out").process_detector()
+    with pytest.raises(ImageError, match=r"0003\.jpg"):
+        processor(raw_dir, tmp_path / "out", on_error="raise").process_detector()
+    with pytest.raises(TooManyRejectedError, match="1 of 24 images"):
+        processor(raw_dir, tmp_path / "out", max_bad_fraction=0.01).process_detector()
+
+
+def test_the_list_of_rejections_follows_the_annotations(raw_dir, tmp_path, edit_annotations):
+    output_dir = tmp_path / "out"
+    processor(raw_dir, output_dir).process_detector()
+    edit_annotations(
+        lambda content: content["annotations"].append(
+            {"id": 99, "image_id": 999, "category_id": 1, "bbox": [1, 1, 9, 9]}
+        )
+    )
+    assert processor(raw_dir, output_dir).process_detector().has_rejections
+    (entry,) = rejected(output_dir, "train_detector")
+    assert entry["reason"] == "unknown_image_id"
+    edit_annotations(lambda content: content["annotations"].pop())
+    assert not processor(raw_dir, output_dir).process_detector().has_rejections
+    assert not rejected(output_dir, "train_detector")
+
+
+def test_a_lost_list_of_rejections_is_written_again(raw_dir, tmp_path):
+    (raw_dir / "images" / "0003.jpg").write_text("no image")
+    processor(raw_dir, tmp_path / "out").process_detector()
+    (path,) = (tmp_path / "out").glob("*.rejected.jsonl")
+    content = path.read_bytes()
+    path.unlink()
+    processor(raw_dir, tmp_path / "out").process_detector()
+    assert path.read_bytes() == content
+
+
+def official_splits(raw_dir, names):
+    """Divides the COCO JSON into one file a split; `names` gives each image its split in turn."""
+    content = annotations_of(raw_dir)
+    (raw_dir / "annotations" / "instances.json").unlink()
+    for name in ("train", "val", "test"):
+        path = raw_dir / "annotations" / f"instances_{name}.json"
+        path.unlink(missing_ok=True)
+        images = [
+            image for i, image in enumerate(content["images"]) if names[i % len(names)] == name
+        ]
+        ids = {image["id"] for image in images}
+        annotations = [a for a in content["annotations"] if a["image_id"] in ids]
+        if images:
+            path.write_text(json.dumps({**content, "images": images, "annotations": annotations}))
+    (raw_dir / "annotations" / "instances.json.all").write_text(json.dumps(content))
+
+
+def test_official_splits_are_respected_and_a_test_file_goes_when_its_split_does(raw_dir, tmp_path):
+    official_splits(raw_dir, ["train", "train", "val", "test"])
+    report = processor(raw_dir, tmp_path / "out").process_detector()
+    assert {file.path.name: file.rows for file in report.files} == {
+        "train_detector.npz": 12,
+        "val_detector.npz": 6,
+        "test_detector.npz": 6,
+    }
+    (raw_dir / "annotations" / "instances.json.all").rename(
+        raw_dir / "annotations" / "instances.json"
+    )
+    official_splits(raw_dir, ["train", "train", "val", "val"])
+    report = processor(raw_dir, tmp_path / "out").process_detector()
+    assert report.removed == ("test_detector.npz",)
+    assert "removed: test_detector.npz" in str(report)
+    assert not (tmp_path / "out" / "test_detector.npz").exists()
+
+
+def test_a_test_file_that_is_not_ours_is_left_alone(raw_dir, tmp_path):
+    (tmp_path / "out").mkdir()
+    np.savez(tmp_path / "out" / "test_detector.npz", images=np.zeros((1, 2, 2, 3), np.uint8))
+    np.savez(tmp_path / "out" / "train_detector.npz", metadata=np.array("[1, 2]"))
+    assert processor(raw_dir, tmp_path / "out").process_detector().removed == ()
+    assert (tmp_path / "out" / "test_detector.npz").exists()
+
+
+def test_a_journal_left_by_a_kill_after_publishing_goes(raw_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("processing.journal.Journal.remove", lambda self: self.close())
+    processor(raw_dir, tmp_path / "out").process_detector()
+    monkeypatch.undo()
+    journal = tmp_path / "out" / "processing.journal"
+    assert journal.exists()
+    assert processor(raw_dir, tmp_path / "out").process_detector().up_to_date
+    assert not journal.exists()
+
+
+def test_an_output_deleted_after_such_a_kill_is_made_again(raw_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("processing.journal.Journal.remove", lambda self: self.close())
+    processor(raw_dir, tmp_path / "out").process_detector()
+    monkeypatch.undo()
+    good = stored_files(tmp_path / "out")
+    (tmp_path / "out" / "train_detector.npz").unlink()
+    processor(raw_dir, tmp_path / "out").process_detector()
+    assert stored_files(tmp_path / "out") == good
+
+
+def test_point_sets_without_extent_are_counted(raw_dir, tmp_path, edit_annotations):
+    def collapse(content):
+        annotation = content["annotations"][0]
+        del annotation["bbox"]
+        annotation["keypoints"] = [50, 50, 2] * 5
+
+    edit_annotations(collapse)
+    report = processor(raw_dir, tmp_path / "out").process_landmarker()
+    assert sum(file.repairs.get("no_extent", 0) for file in report.files) == 1
+    read = sum(file.instances_read for file in report.files)
+    assert sum(file.rows for file in report.files) == read - 1
+
+
+def test_many_crops_an_image_end_a_batch_early(raw_dir, tmp_path, monkeypatch, processed_dir):
+    sizes = []
+    write = processing_run.DatasetWriter.write
+    monkeypatch.setattr(processing_run, "_BATCH_BYTES", 40_000)
+    monkeypatch.setattr(
+        processing_run.DatasetWriter,
+        "write",
+        lambda self, batch: sizes.append(len(batch.input_crc32)) or write(self, batch),
+    )
+    processor(raw_dir, tmp_path / "out").process_all()
+    assert max(sizes) < 5
+    assert stored_files(tmp_path / "out") == stored_files(processed_dir)
+
+
 def _process_and_report(raw_dir, output_dir, barrier, results):
     barrier.wait(60)
     results.put(processor(raw_dir, output_dir).process_detector().up_to_date)
@@ -467,8 +592,10 @@ def test_of_two_processes_at_one_output_one_works_and_the_other_finds_it_done(ra
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"num_workers": 0}, "num_workers must be at least 1, got 0"),
         ({"flush_every": 0}, "flush_every must be at least 1"),
-        ({"crop_margin": -1}, "crop_margin must be at least 0"),
-        ({"min_box_size": float("nan")}, "min_box_size must be at least 0, got nan"),
+        ({"group_by": "("}, r"group_by='\('"),
+        ({"crop_margin": float("inf")}, r"crop_margin must be in \[0, 100\], got inf"),
+        ({"crop_margin": -1}, r"crop_margin must be in \[0, 100\]"),
+        ({"min_box_size": float("nan")}, r"min_box_size must be in \[0, 65535\], got nan"),
         ({"max_bad_fraction": 2}, r"max_bad_fraction must be in \[0, 1\], got 2"),
         ({"on_error": "ignore"}, "on_error must be 'quarantine' or 'raise', got 'ignore'"),
         ({"batch_size": "many"}, "batch_size must be an integer, got 'many'"),

@@ -23,7 +23,7 @@ sources.coco sources.wider_face sources.pascal_voc sources.yolo
 sources.ibug_pts sources.csv_manifest
 sources
 imaging splits npz_reader
-repairs npz_members dataset_writer
+repairs npz_members dataset_writer published
 tasks npz_columns
 pipeline plan collate
 processing_run sample_dataset

@@ -1,0 +1,67 @@
+"""What lies in an output directory: metadata, rejection lists, obsolete files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from processing.annotations import SPLITS
+from processing.durable import write_durably
+from processing.errors import NPZFormatError, Rejection
+from processing.npz_reader import MappedNPZ
+
+
+def stored_metadata(npz: Path) -> dict[str, Any]:
+    """The metadata of a file of ours; empty where there is none, or it cannot be read."""
+    try:
+        return msgspec.json.decode(str(MappedNPZ(npz)["metadata"]), type=dict[str, Any])
+    except (OSError, NPZFormatError, KeyError, msgspec.DecodeError):
+        return {}
+
+
+def rejection_list(npz: Path) -> Path:
+    """Where the inputs are listed that `npz` lacks: ``NAME.rejected.jsonl``."""
+    return npz.with_suffix(".rejected.jsonl")
+
+
+def write_rejections(npz: Path, rejections: Sequence[Rejection]) -> None:
+    """Lists what was left out, one JSON object a line; no list where that is nothing."""
+    if rejections:
+        lines = [msgspec.json.encode(rejection) + b"\n" for rejection in rejections]
+        write_durably(rejection_list(npz), b"".join(lines))
+    else:
+        rejection_list(npz).unlink(missing_ok=True)
+
+
+def read_rejections(npz: Path) -> list[Rejection]:
+    """What is listed; nothing where there is no list, or it cannot be read."""
+    try:
+        lines = rejection_list(npz).read_bytes().splitlines()
+        return [msgspec.json.decode(line, type=Rejection) for line in lines]
+    except (OSError, msgspec.DecodeError):
+        return []
+
+
+def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str]) -> list[str]:
+    """Removes files of splits that the data has no longer, whose images are elsewhere now.
+
+    Args:
+        directory: the output directory.
+        tasks: names of the tasks that were made; files of others stay.
+        planned: names of the files that belong there.
+
+    Returns:
+        Names of the files removed. Only files of ours are, never one without our metadata.
+    """
+    ours = {f"{split}_{task}" for split in SPLITS for task in tasks}
+    removed = []
+    for name in sorted(ours - set(planned)):
+        npz = directory / f"{name}.npz"
+        if "recipe" in stored_metadata(npz):
+            npz.unlink()
+            rejection_list(npz).unlink(missing_ok=True)
+            removed.append(npz.name)
+    return removed
