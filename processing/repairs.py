@@ -30,6 +30,13 @@ _FLAGS: Final = {
 _OUTCOMES: Final = (*_FLAGS, "not_finite", "inverted", "zero_size", "outside", "too_small", "kept")
 """What can become of an instance's box; the first that applies counts."""
 
+_SIZE_TOLERANCE: Final = 1e-6
+"""By what fraction of the image's side a box may fall short of the minimum.
+
+Fractions written with six decimals, as YOLO's are, put an edge up to 0.75e-6 of the side off (half
+a unit for the centre, a quarter for half the size), and float32 rounds by 0.15e-6.
+"""
+
 _NO_BOX: Final = _OUTCOMES.index("no_box")
 _KEPT: Final = _OUTCOMES.index("kept")
 
@@ -69,7 +76,8 @@ def repair(
     Args:
         annotations: what the source says.
         header: the image's size and orientation.
-        min_box_size: pixels; boxes that are narrower or lower once clipped are dropped.
+        min_box_size: pixels; boxes that are narrower or lower once clipped are dropped, with a
+            tolerance of a millionth of the image's side for what writing them rounded.
         keep_flagged: whether instances flagged crowd, invalid or difficult are treated like others.
 
     Returns:
@@ -145,6 +153,7 @@ def _outcomes(
 ) -> NDArray[np.intp]:
     """For each instance a position in `_OUTCOMES`."""
     low, high = boxes[:, :2], boxes[:, 2:]
+    least = min_box_size - _SIZE_TOLERANCE * edges[:2]
     applies = np.stack(
         [
             *(flags & np.uint8(flag) != 0 for flag in _FLAGS.values()),
@@ -152,7 +161,7 @@ def _outcomes(
             (high < low).any(axis=1),
             (high == low).any(axis=1),
             ((high <= 0) | (low >= edges[:2])).any(axis=1),
-            (clipped[:, 2:] - clipped[:, :2] < min_box_size).any(axis=1),
+            (clipped[:, 2:] - clipped[:, :2] < least).any(axis=1),
             np.ones(len(boxes), dtype=bool),
         ]
     )

@@ -62,7 +62,8 @@ def test_header_tells_format_and_size(image_format):
 def test_orientation_turns_pixels_and_size_upright(image_format, orientation):
     data = encoded(scene(37, 53), image_format, exif=orientation_tag(orientation))
     header = read_header(data)
-    assert header.orientation == (1 if image_format == "TIFF" else orientation)
+    assert header.orientation == orientation
+    assert header.stored_size == (37, 53)
     photo = decode(data, header)
     reference = Image.open(io.BytesIO(data))
     reference.load()
@@ -95,9 +96,21 @@ def test_a_broken_exif_block_is_upright(exif, image_format):
     assert read_header(encoded(scene(9, 9), image_format, exif=block)).orientation == 1
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", b"<html></html>", b"\xff\xd8\xff", b"\x89PNG\r\n"])
+@pytest.mark.parametrize("data", [b"", b"hello", b"<html></html>", b"RIFF\x24\0\0\0WAVE"])
 def test_other_files_are_not_images(data):
     assert reason_of(read_header, data) == "not_an_image"
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read")  # Pillow's, of TIFF
+@pytest.mark.parametrize(
+    ("image_format", "options"),
+    [("WEBP", {}), ("TIFF", {"compression": "tiff_lzw"}), ("JPEG", {}), ("PNG", {}), ("GIF", {})],
+)
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
+def test_the_beginning_of_an_image_is_not_called_something_else(image_format, options, kept):
+    data = encoded(scene(60, 90), image_format, **options)
+    cut = data[: max(int(kept * len(data)), 16)]
+    assert reason_of(decoded, cut) in ("truncated", "corrupt")
 
 
 def test_postscript_which_pillow_would_run_is_not_an_image():
@@ -241,6 +254,79 @@ def test_harmless_extraneous_bytes_are_kept(at_end, progressive):
     for reduction in (1, 2):
         photo = decoded(odd, reduction)
         np.testing.assert_array_equal(photo.pixels, decoded(data, photo.reduction).pixels)
+
+
+def after_start(*segment):
+    return lambda data: data[:2] + b"".join(segment) + data[2:]
+
+
+def with_unknown_jfif_revision(data):
+    return data.replace(b"JFIF\0\1", b"JFIF\0\2")
+
+
+def with_odd_scan_parameters(data):
+    where = data.index(b"\xff\xda")
+    where += 2 + int.from_bytes(data[where + 2 : where + 4], "big")
+    return data[: where - 2] + b"\0" + data[where - 1 :]
+
+
+def with_bytes_before_the_scan(data):
+    return data.replace(b"\xff\xda", b"\0\x11\x22\xff\xda")
+
+
+HARMLESS = [
+    with_bytes_before_the_scan,
+    with_unknown_jfif_revision,
+    with_odd_scan_parameters,
+    after_start(b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\x07"),
+    after_start(b"\xff\xe5\0\x04ab" + b"junk" * 99),
+    after_start(b"\xff\xe5\0\0"),
+]
+
+
+@pytest.mark.parametrize("oddity", HARMLESS)
+def test_what_every_viewer_gets_over_is_kept(oddity):
+    data = encoded(scene(67, 91))
+    assert oddity(data) != data
+    np.testing.assert_array_equal(decoded(oddity(data)).pixels, decoded(data).pixels)
+    both_ends = with_extraneous_bytes(oddity(data), at_end=True)
+    np.testing.assert_array_equal(decoded(both_ends).pixels, decoded(data).pixels)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("reduction", [1, 2])
+@pytest.mark.parametrize("oddity", HARMLESS)
+def test_a_harmless_warning_does_not_hide_damage(oddity, reduction, kept):
+    data = encoded(scene(200, 300))
+    cut = oddity(data[: int(len(data) * kept)])
+    assert reason_of(decoded, cut + b"\xff\xd9", reduction) == "corrupt"
+    assert reason_of(decoded, cut, reduction) == "truncated"
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_extraneous_bytes_do_not_hide_damage_of_a_progressive_jpeg(kept):
+    data = encoded(scene(200, 300), progressive=True)
+    start = data.index(b"\xff\xc4")
+    cut = data[:start] + b"\0\x11\x22" + data[start : int(len(data) * kept)]
+    assert reason_of(decoded, cut) == "truncated"
+    holed = cut[: len(cut) // 2] + cut[len(cut) // 2 + 150 :] + data[int(len(data) * kept) :]
+    assert reason_of(decoded, holed) == "corrupt"
+
+
+def test_the_last_scan_may_be_padded_to_a_block_and_no_further():
+    data = encoded(scene(200, 300))
+    for count in (1, 500):
+        padded = data[:-2] + bytes(count) + data[-2:]
+        np.testing.assert_array_equal(decoded(padded).pixels, decoded(data).pixels)
+    assert reason_of(decoded, data[:-2] + bytes(600) + data[-2:]) == "corrupt"
+
+
+def test_bytes_left_over_within_the_scans_are_damage():
+    restarts = encoded(scene(200, 300), restart_marker_blocks=20)
+    where = restarts.index(b"\xff\xd3", restarts.index(b"\xff\xda"))
+    progressive = encoded(scene(200, 300), progressive=True)
+    for data, place in ((restarts, where), (progressive, progressive.rindex(b"\xff\xc4"))):
+        assert reason_of(decoded, data[:place] + b"\x11" * 40 + data[place:]) == "corrupt"
 
 
 def test_trailing_bytes_after_a_jpeg_are_kept():

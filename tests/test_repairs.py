@@ -85,6 +85,26 @@ def test_the_smallest_box_kept_has_exactly_the_minimum():
     assert counts == {"kept": 1, "too_small": 1}
 
 
+@pytest.mark.parametrize("width", [333, 640, 1023, 9999])
+@pytest.mark.parametrize("decimals", [6, 7])
+def test_boxes_of_the_minimum_survive_being_written_as_fractions(width, decimals):
+    left = np.arange(width)
+    fractions = np.round([(left + 0.5) / width, np.full(width, 1 / width)], decimals)
+    x1, x2 = fractions[0] - fractions[1] / 2, fractions[0] + fractions[1] / 2
+    boxes = np.stack([x1, np.zeros(width), x2, np.ones(width)], axis=1)
+    header = ImageHeader("JPEG", width=width, height=50, orientation=1)
+    _, counts = repaired(annotated(boxes, normalized=True), header)
+    assert counts["kept"] == width
+
+
+def test_the_tolerance_is_a_millionth_of_the_side():
+    header = ImageHeader("JPEG", width=1000, height=10_000, orientation=1)
+    boxes = [(0, 0, 0.9995, 9), (0, 0, 0.998, 9), (0, 0, 9, 0.995), (0, 0, 9, 0.985)]
+    instances, counts = repaired(annotated(boxes), header)
+    assert instances.labels.tolist() == [0, 2]
+    assert counts == {"kept": 2, "too_small": 2}
+
+
 FLAGS = [Flag.CROWD, Flag.INVALID, Flag.DIFFICULT, Flag.NONE]
 
 
@@ -210,10 +230,11 @@ def test_a_declared_size_turned_by_hand_is_refused_where_the_image_is_not():
 MARK = (5, 8, 13, 12)  # in the pixels it is drawn on
 
 
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("annotator_saw", ["upright", "stored", "nothing"])
 def test_the_box_is_on_the_mark_whichever_way_the_annotator_held_the_image(
-    orientation, annotator_saw
+    orientation, annotator_saw, image_format
 ):
     stored = np.zeros((24, 40), np.uint8)
     x1, y1, x2, y2 = MARK
@@ -221,7 +242,7 @@ def test_the_box_is_on_the_mark_whichever_way_the_annotator_held_the_image(
     exif = Image.Exif()
     exif[0x0112] = orientation
     stream = io.BytesIO()
-    Image.fromarray(stored).save(stream, "PNG", exif=exif)
+    Image.fromarray(stored).save(stream, image_format, exif=exif)
     header = read_header(stream.getvalue())
     pixels = decode(stream.getvalue(), header).pixels[..., 0]
     rows, columns = np.nonzero(pixels)
@@ -290,7 +311,7 @@ def test_hostile_annotations_become_valid_and_every_one_is_counted(
     assert (boxes >= 0).all()
     assert (boxes[:, 2:] <= [width, height]).all()
     assert (boxes[:, :2] < boxes[:, 2:]).all()
-    assert (boxes[:, 2:] - boxes[:, :2] >= min_box_size).all()
+    assert (boxes[:, 2:] - boxes[:, :2] >= min_box_size - 1e-4).all()
     assert np.isnan(instances.boxes[~instances.has_box]).all()
     assert (instances.points.lengths[~instances.has_box] > 0).all()
     assert np.isfinite(instances.points.values).all()
