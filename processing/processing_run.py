@@ -46,6 +46,7 @@ from processing.tasks import Task
 
 _LOG = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 60.0
+_LOGGED_REJECTIONS = 20
 _BATCH_BYTES = 256 << 20  # photographs with hundreds of boxes give hundreds of crops each
 
 
@@ -285,14 +286,17 @@ class ProcessingRun:
         return batch
 
     def _check_rejections(self, new: Sequence[ImageError], total: int) -> None:
-        for error in new:
-            _LOG.warning("left out: %s", error)
+        for count, error in enumerate(new, total - len(new) + 1):
+            if count <= _LOGGED_REJECTIONS:
+                _LOG.warning("left out: %s", error)
+            if count == _LOGGED_REJECTIONS:
+                _LOG.warning("further ones are listed in NAME.rejected.jsonl alone")
         if new and self._options.on_error == "raise":
             raise new[0]
         if total > self._options.max_bad_fraction * len(self._images):
             raise TooManyRejectedError(
                 f"{total} of {len(self._images)} images were rejected, more than "
-                f"max_bad_fraction={self._options.max_bad_fraction} allows; the log names each"
+                f"max_bad_fraction={self._options.max_bad_fraction} allows; the log names the first"
             )
 
     def _conclude(self, progress: Progress) -> Mapping[str, Mapping[str, Any]]:

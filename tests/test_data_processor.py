@@ -324,6 +324,17 @@ def test_rejection_lists_go_when_the_inputs_are_mended(raw_dir, tmp_path, shared
     assert not list((tmp_path / "out").glob("*.rejected.jsonl"))
 
 
+def test_a_flood_of_bad_images_does_not_flood_the_log(raw_dir, tmp_path, caplog):
+    for path in (raw_dir / "images").iterdir():
+        path.write_bytes(b"")
+    report = processor(raw_dir, tmp_path / "out").process_detector()
+    assert sum(file.listed for file in report.files) == 24
+    assert sum(file.rows for file in report.files) == 0
+    lines = [record.getMessage() for record in caplog.records]
+    assert sum(line.startswith("left out: images/") for line in lines) == 20
+    assert sum("listed in NAME.rejected.jsonl" in line for line in lines) == 1
+
+
 def test_on_error_raise_stops_at_the_first_bad_image_and_names_it(raw_dir, tmp_path):
     (raw_dir / "images" / "0003.jpg").write_text("no image")
     with pytest.raises(ImageError, match=r"0003\.jpg"):
