@@ -59,3 +59,22 @@ def splits_of(reading):
 def reasons_of(reading):
     """(file, reason) of each rejection."""
     return [(rejection.path, rejection.reason) for rejection in reading.rejections]
+
+
+def coco_image(key=1, name="a.jpg", **more):
+    """An entry of COCO's images."""
+    return {"id": key, "file_name": name, "height": 480, "width": 640} | more
+
+
+def coco_box(image_id=1, category_id=1, bbox=(10, 20, 30, 40), **more):
+    """An entry of COCO's annotations."""
+    return {"image_id": image_id, "category_id": category_id, "bbox": list(bbox)} | more
+
+
+def coco_file(images=None, annotations=(), categories=({"id": 1, "name": "face"},)):
+    """A COCO file, of one image unless others are given."""
+    return {
+        "images": [coco_image()] if images is None else list(images),
+        "annotations": list(annotations),
+        "categories": list(categories),
+    }

@@ -17,8 +17,8 @@ background_writer demo_people
 annotations geometry npz_writer npz_pickle npz_unpack journal input_cache demo
 sources.listing
 sources.reading
-sources.merging sources.coco_json sources.yolo_labels
-sources.coco_instances sources.yolo_layout
+sources.merging sources.coco_json sources.yolo_labels sources.image_search
+sources.coco_instances sources.yolo_layout sources.voc_images
 sources.coco sources.wider_face sources.pascal_voc sources.yolo
 sources.ibug_pts sources.csv_manifest
 sources

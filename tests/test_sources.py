@@ -201,6 +201,61 @@ def test_hidden_files_are_not_read_and_linked_folders_not_entered(tmp_path):
     raw = write_raw(tmp_path / "raw", {".x.json": COCO, ".git/x.json": COCO, "a.json": COCO})
     (raw / "link").symlink_to(tmp_path / "outside")
     assert detect(RawDirectory(raw))[0][1] == ["a.json"]
+    assert read_sources(raw).notes == {"linked_folders": 1}
+
+
+def test_linked_folders_are_mentioned_where_nothing_is_found(tmp_path):
+    write_raw(tmp_path / "outside", {"coco.json": COCO})
+    raw = write_raw(tmp_path / "raw", {"x.txt": ""})
+    (raw / "link").symlink_to(tmp_path / "outside")
+    with pytest.raises(SourceNotFoundError, match="linked folders, here 1, are not entered"):
+        read_sources(raw)
+    with pytest.raises(SourceNotFoundError, match="linked folders, here 1, are not entered"):
+        read_sources(raw, ["coco"])
+
+
+def test_an_image_that_one_source_cannot_use_and_another_can_is_kept(tmp_path):
+    files = {"coco.json": COCO, "boxes.csv": "a.jpg,1,2,3,x,cat\n"}
+    reading = read_sources(write_raw(tmp_path, files, ["a.jpg"]))
+    assert boxes_of(reading) == {"a.jpg": [("face", [1, 2, 4, 6])]}
+    assert reasons_of(reading) == [("boxes.csv", "malformed")]
+
+
+def test_an_image_that_one_source_cannot_use_is_no_negative_of_another(tmp_path):
+    files = {
+        "coco.json": COCO | {"annotations": []},
+        "boxes.csv": "a.jpg,1,2,3,x,cat\nb.jpg,,,,,\n",
+    }
+    reading = read_sources(write_raw(tmp_path, files, ["a.jpg", "b.jpg"]))
+    assert boxes_of(reading) == {"b.jpg": []}
+    assert reasons_of(reading) == [("boxes.csv", "malformed"), ("a.jpg", "no_usable_annotation")]
+
+
+def test_an_image_that_is_rejected_already_is_not_listed_again(tmp_path):
+    sizes = "".join(f"a.jpg,,,,,,{side},9\n" for side in (8, 9))
+    files = {
+        "a.xml": VOC.replace("<xmin>2", "<xmin>x"),
+        "boxes.csv": f"filename,class,xmin,ymin,xmax,ymax,width,height\n{sizes}b.jpg,,,,,,9,9\n",
+    }
+    reading = read_sources(write_raw(tmp_path, files, ["a.jpg", "b.jpg"]))
+    assert reasons_of(reading) == [("a.xml", "malformed"), ("a.jpg", "conflicting_sizes")]
+    assert "unlisted_images" not in reading.notes
+
+
+def test_unrelated_data_sets_do_not_lend_each_other_images(tmp_path):
+    files = {
+        "x/coco.json": COCO,
+        "y/boxes.csv": "a.jpg,1,2,3,4,cat\n",
+        "z/annotations/coco.json": COCO,
+    }
+    reading = read_sources(write_raw(tmp_path, files, ["y/a.jpg"]))
+    assert list(boxes_of(reading)) == ["x/a.jpg", "y/a.jpg", "z/annotations/a.jpg"]
+
+
+def test_an_image_that_two_sources_search_for_belongs_to_neither(tmp_path):
+    files = {"x/coco.json": COCO, "y/boxes.csv": "a.jpg,1,2,3,4,cat\n"}
+    reading = read_sources(write_raw(tmp_path, files, ["photos/of/a.jpg"]))
+    assert list(boxes_of(reading)) == ["x/a.jpg", "y/a.jpg"]
 
 
 def test_files_whose_names_are_not_unicode_are_counted(tmp_path):

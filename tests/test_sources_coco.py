@@ -9,23 +9,15 @@ from hypothesis import strategies as st
 from processing.annotations import Flag
 from processing.errors import SourceError, SourceNotFoundError
 from processing.sources import read_sources
-from tests.raw_files import boxes_of, points_of, reasons_of, splits_of, write_raw
-
-
-def image(key=1, name="a.jpg", **more):
-    return {"id": key, "file_name": name, "height": 480, "width": 640} | more
-
-
-def box(image_id=1, category_id=1, bbox=(10, 20, 30, 40), **more):
-    return {"image_id": image_id, "category_id": category_id, "bbox": list(bbox)} | more
-
-
-def coco(images=None, annotations=(), categories=({"id": 1, "name": "face"},)):
-    return {
-        "images": [image()] if images is None else list(images),
-        "annotations": list(annotations),
-        "categories": list(categories),
-    }
+from tests.raw_files import (
+    boxes_of,
+    coco_box,
+    coco_file,
+    coco_image,
+    points_of,
+    reasons_of,
+    write_raw,
+)
 
 
 def read(tmp_path, content, path="coco.json", images=("a.jpg",)):
@@ -33,7 +25,9 @@ def read(tmp_path, content, path="coco.json", images=("a.jpg",)):
 
 
 def test_boxes_become_corners_and_listed_images_without_boxes_stay(tmp_path):
-    content = coco([image(1, "a.jpg"), image(2, "b.jpg", height=5, width=6)], [box(1)])
+    content = coco_file(
+        [coco_image(1, "a.jpg"), coco_image(2, "b.jpg", height=5, width=6)], [coco_box(1)]
+    )
     reading = read(tmp_path, content, images=["a.jpg", "b.jpg"])
     assert boxes_of(reading) == {"a.jpg": [("face", [10, 20, 40, 60])], "b.jpg": []}
     assert reading.table.declared_sizes.tolist() == [[480, 640], [5, 6]]
@@ -42,8 +36,12 @@ def test_boxes_become_corners_and_listed_images_without_boxes_stay(tmp_path):
 
 
 def test_annotations_of_several_images_may_be_in_any_order(tmp_path):
-    annotations = [box(2, bbox=(2, 0, 1, 1)), box(1, bbox=(1, 0, 1, 1)), box(2, bbox=(3, 0, 1, 1))]
-    content = coco([image(2, "b.jpg"), image(1, "a.jpg")], annotations)
+    annotations = [
+        coco_box(2, bbox=(2, 0, 1, 1)),
+        coco_box(1, bbox=(1, 0, 1, 1)),
+        coco_box(2, bbox=(3, 0, 1, 1)),
+    ]
+    content = coco_file([coco_image(2, "b.jpg"), coco_image(1, "a.jpg")], annotations)
     assert boxes_of(read(tmp_path, content)) == {
         "a.jpg": [("face", [1, 0, 2, 1])],
         "b.jpg": [("face", [2, 0, 3, 1]), ("face", [3, 0, 4, 1])],
@@ -52,71 +50,84 @@ def test_annotations_of_several_images_may_be_in_any_order(tmp_path):
 
 def test_category_ids_with_gaps_are_numbered_in_their_order_and_unused_ones_kept(tmp_path):
     names = [{"id": 90, "name": "z"}, {"id": 3, "name": "b"}, {"id": 7, "name": "unused"}]
-    reading = read(tmp_path, coco(annotations=[box(category_id=90), box(1, 3)], categories=names))
+    reading = read(
+        tmp_path,
+        coco_file(annotations=[coco_box(category_id=90), coco_box(1, 3)], categories=names),
+    )
     assert reading.table.category_names == ("b", "unused", "z")
     assert reading.table.labels.tolist() == [2, 0]
 
 
 def test_categories_of_one_name_are_one(tmp_path):
     names = [{"id": 1, "name": "face"}, {"id": 2, "name": "face"}]
-    reading = read(tmp_path, coco(annotations=[box(), box(1, 2, (0, 0, 1, 1))], categories=names))
+    reading = read(
+        tmp_path,
+        coco_file(annotations=[coco_box(), coco_box(1, 2, (0, 0, 1, 1))], categories=names),
+    )
     assert reading.table.category_names == ("face",)
     assert reading.table.labels.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("key", [7, -3, 2**70, "7", "x-1", "007"])
 def test_ids_are_any_integer_or_string(tmp_path, key):
-    content = coco([image(key)], [box(key, key)], [{"id": key, "name": "face"}])
+    content = coco_file([coco_image(key)], [coco_box(key, key)], [{"id": key, "name": "face"}])
     assert boxes_of(read(tmp_path, content)) == {"a.jpg": [("face", [10, 20, 40, 60])]}
 
 
 def test_an_id_written_as_string_and_as_number_is_the_same(tmp_path):
-    content = coco([image("1")], [box(1, "1")])
+    content = coco_file([coco_image("1")], [coco_box(1, "1")])
     assert boxes_of(read(tmp_path, content)) == {"a.jpg": [("face", [10, 20, 40, 60])]}
 
 
 def test_strings_that_only_look_like_the_same_number_are_different_ids(tmp_path):
-    content = coco([image("1", "a.jpg"), image("01", "b.jpg")], [box("01")])
+    content = coco_file([coco_image("1", "a.jpg"), coco_image("01", "b.jpg")], [coco_box("01")])
     assert boxes_of(read(tmp_path, content)) == {"a.jpg": [], "b.jpg": [("face", [10, 20, 40, 60])]}
 
 
 def test_crowd_is_flagged_and_kept(tmp_path):
-    annotations = [box(iscrowd=1), box(bbox=(0, 0, 1, 1), iscrowd=0)]
-    reading = read(tmp_path, coco(annotations=annotations))
+    annotations = [coco_box(iscrowd=1), coco_box(bbox=(0, 0, 1, 1), iscrowd=0)]
+    reading = read(tmp_path, coco_file(annotations=annotations))
     assert reading.table.flags.tolist() == [Flag.CROWD, Flag.NONE]
 
 
 def test_segmentations_are_not_looked_at(tmp_path):
-    annotations = [box(segmentation={"counts": "x", "size": [1]}), box(1, 1, (0, 0, 1, 1))]
-    assert len(read(tmp_path, coco(annotations=annotations)).table.boxes) == 2
+    annotations = [
+        coco_box(segmentation={"counts": "x", "size": [1]}),
+        coco_box(1, 1, (0, 0, 1, 1)),
+    ]
+    assert len(read(tmp_path, coco_file(annotations=annotations)).table.boxes) == 2
 
 
 def test_keypoints_are_taken_as_written_with_their_names(tmp_path):
     names = [{"id": 1, "name": "face", "keypoints": ["eye", "nose"]}]
-    annotations = [box(keypoints=[1.5, 2, 2, 0, 0, 0])]
-    reading = read(tmp_path, coco(annotations=annotations, categories=names))
+    annotations = [coco_box(keypoints=[1.5, 2, 2, 0, 0, 0])]
+    reading = read(tmp_path, coco_file(annotations=annotations, categories=names))
     assert points_of(reading) == {"a.jpg": [[[1.5, 2, 2], [0, 0, 0]]]}
     assert reading.table.keypoint_names == ("eye", "nose")
 
 
 def test_keypoint_names_that_are_not_as_many_as_the_points_are_dropped(tmp_path):
     names = [{"id": 1, "name": "face", "keypoints": ["eye"]}]
-    annotations = [box(keypoints=[1.5, 2, 2, 0, 0, 0])]
+    annotations = [coco_box(keypoints=[1.5, 2, 2, 0, 0, 0])]
     assert (
-        read(tmp_path, coco(annotations=annotations, categories=names)).table.keypoint_names == ()
+        read(tmp_path, coco_file(annotations=annotations, categories=names)).table.keypoint_names
+        == ()
     )
 
 
 def test_keypoints_of_which_none_is_labelled_are_no_points(tmp_path):
-    annotations = [box(keypoints=[0, 0, 0, 0, 0, 0]), box(bbox=(0, 0, 1, 1), keypoints=[3, 4, 1])]
-    reading = read(tmp_path, coco(annotations=annotations))
+    annotations = [
+        coco_box(keypoints=[0, 0, 0, 0, 0, 0]),
+        coco_box(bbox=(0, 0, 1, 1), keypoints=[3, 4, 1]),
+    ]
+    reading = read(tmp_path, coco_file(annotations=annotations))
     assert points_of(reading) == {"a.jpg": [[], [[3, 4, 1]]]}
     assert reading.table.flags.tolist() == [0, 0]
 
 
 def test_points_without_a_box_are_an_instance_without_box(tmp_path):
     annotation = {"image_id": 1, "category_id": 1, "keypoints": [3, 4, 2]}
-    reading = read(tmp_path, coco(annotations=[annotation]))
+    reading = read(tmp_path, coco_file(annotations=[annotation]))
     assert boxes_of(reading) == {"a.jpg": [("face", None)]}
     assert points_of(reading) == {"a.jpg": [[[3, 4, 2]]]}
     assert reading.table.flags.tolist() == [Flag.NO_BOX]
@@ -125,20 +136,20 @@ def test_points_without_a_box_are_an_instance_without_box(tmp_path):
 @pytest.mark.parametrize(
     ("bad", "reason", "found"),
     [
-        (box(5), "unknown_image_id", "image_id 5"),
-        (box(1, 9), "unknown_category", "category_id 9"),
-        (box(bbox=(1, 2, 3)), "malformed", "found 3 and 0 numbers"),
-        (box(bbox=()), "malformed", "found 0 and 0 numbers"),
-        (box(keypoints=[1, 2]), "malformed", "found 4 and 2 numbers"),
-        (box(bbox=(1, 2, "x", 4)), "malformed", r"bbox\[2\]"),
-        (box(bbox=(1, 2, None, 4)), "malformed", r"bbox\[2\]"),
+        (coco_box(5), "unknown_image_id", "image_id 5"),
+        (coco_box(1, 9), "unknown_category", "category_id 9"),
+        (coco_box(bbox=(1, 2, 3)), "malformed", "found 3 and 0 numbers"),
+        (coco_box(bbox=()), "malformed", "found 0 and 0 numbers"),
+        (coco_box(keypoints=[1, 2]), "malformed", "found 4 and 2 numbers"),
+        (coco_box(bbox=(1, 2, "x", 4)), "malformed", r"bbox\[2\]"),
+        (coco_box(bbox=(1, 2, None, 4)), "malformed", r"bbox\[2\]"),
         ({"image_id": 1, "bbox": [1, 2, 3, 4]}, "malformed", "category_id"),
         ("nonsense", "malformed", "expected"),
         (None, "malformed", "expected"),
     ],
 )
 def test_a_bad_annotation_is_rejected_alone(tmp_path, bad, reason, found):
-    reading = read(tmp_path, coco(annotations=[box(), bad, box(bbox=(0, 0, 1, 1))]))
+    reading = read(tmp_path, coco_file(annotations=[coco_box(), bad, coco_box(bbox=(0, 0, 1, 1))]))
     assert len(reading.table.boxes) == 2
     (rejection,) = reading.rejections
     assert (rejection.path, rejection.stage, rejection.reason) == (
@@ -150,16 +161,16 @@ def test_a_bad_annotation_is_rejected_alone(tmp_path, bad, reason, found):
 
 
 def test_numbers_written_as_text_are_numbers(tmp_path):
-    reading = read(tmp_path, coco(annotations=[box(bbox=("10", "20.5", 1, 1))]))
+    reading = read(tmp_path, coco_file(annotations=[coco_box(bbox=("10", "20.5", 1, 1))]))
     assert boxes_of(reading) == {"a.jpg": [("face", [10, 20.5, 11, 21.5])]}
 
 
 def test_a_bad_annotation_far_into_the_file_is_named_by_its_position(tmp_path):
-    annotations = [box(bbox=(i, 0, 1, 1)) for i in range(70_000)]
+    annotations = [coco_box(bbox=(i, 0, 1, 1)) for i in range(70_000)]
     annotations[67_000]["bbox"] = "x"
     annotations[68_000]["bbox"] = [1]
     annotations[69_000]["image_id"] = 5
-    reading = read(tmp_path, coco(annotations=annotations))
+    reading = read(tmp_path, coco_file(annotations=annotations))
     positions = [r.message.split(": ")[1] for r in reading.rejections]
     assert sorted(positions) == [f"annotations[{i}]" for i in (67_000, 68_000, 69_000)]
     kept = np.delete(np.arange(70_000), [67_000, 68_000, 69_000])
@@ -167,8 +178,11 @@ def test_a_bad_annotation_far_into_the_file_is_named_by_its_position(tmp_path):
 
 
 def test_values_that_no_box_has_are_passed_on_for_the_repairs_to_judge(tmp_path):
-    annotations = [box(bbox=(5, 5, -2, float("nan"))), box(bbox=(1e300, 0, float("inf"), 1))]
-    reading = read(tmp_path, coco(annotations=annotations))
+    annotations = [
+        coco_box(bbox=(5, 5, -2, float("nan"))),
+        coco_box(bbox=(1e300, 0, float("inf"), 1)),
+    ]
+    reading = read(tmp_path, coco_file(annotations=annotations))
     assert np.array_equal(
         reading.table.boxes,
         np.array([[5, 5, 3, np.nan], [np.inf, 0, np.inf, 1]], np.float32),
@@ -179,14 +193,20 @@ def test_values_that_no_box_has_are_passed_on_for_the_repairs_to_judge(tmp_path)
 
 
 def test_an_image_id_that_names_two_files_rejects_both_and_what_is_annotated_on_them(tmp_path):
-    content = coco([image(1, "a.jpg"), image(1, "b.jpg"), image(2, "c.jpg")], [box(1), box(2)])
+    content = coco_file(
+        [coco_image(1, "a.jpg"), coco_image(1, "b.jpg"), coco_image(2, "c.jpg")],
+        [coco_box(1), coco_box(2)],
+    )
     reading = read(tmp_path, content, images=["a.jpg", "b.jpg", "c.jpg"])
     assert boxes_of(reading) == {"c.jpg": [("face", [10, 20, 40, 60])]}
     assert reasons_of(reading) == [("a.jpg", "duplicate_image_id"), ("b.jpg", "duplicate_image_id")]
 
 
 def test_an_image_whose_id_also_names_a_file_outside_is_not_lost_in_silence(tmp_path):
-    content = coco([image(1, "/x.jpg"), image(1, "b.jpg"), image(2, "c.jpg")], [box(1), box(2)])
+    content = coco_file(
+        [coco_image(1, "/x.jpg"), coco_image(1, "b.jpg"), coco_image(2, "c.jpg")],
+        [coco_box(1), coco_box(2)],
+    )
     reading = read(tmp_path, content, images=["b.jpg", "c.jpg"])
     assert list(boxes_of(reading)) == ["c.jpg"]
     assert reasons_of(reading) == [
@@ -196,109 +216,27 @@ def test_an_image_whose_id_also_names_a_file_outside_is_not_lost_in_silence(tmp_
 
 
 def test_the_same_file_under_two_ids_is_one_row(tmp_path):
-    content = coco([image(1), image(2)], [box(1), box(2, bbox=(0, 0, 1, 1)), box(2)])
+    content = coco_file(
+        [coco_image(1), coco_image(2)], [coco_box(1), coco_box(2, bbox=(0, 0, 1, 1)), coco_box(2)]
+    )
     reading = read(tmp_path, content)
     assert boxes_of(reading) == {"a.jpg": [("face", [10, 20, 40, 60]), ("face", [0, 0, 1, 1])]}
     assert reading.notes == {"duplicate_image": 1, "duplicate_box": 1}
 
 
-@pytest.mark.parametrize(
-    ("annotations", "image_path"),
-    [
-        ("coco.json", "a.jpg"),
-        ("annotations/coco.json", "annotations/a.jpg"),
-        ("annotations/coco.json", "a.jpg"),
-        ("deep/er/coco.json", "a.jpg"),
-        ("annotations/coco.json", "images/a.jpg"),
-        ("set/annotations/coco.json", "set/images/a.jpg"),
-        ("annotations/instances_train2017.json", "images/train2017/a.jpg"),
-        ("annotations/instances_train2017.json", "train2017/a.jpg"),
-        ("annotations/instances_val2017.json", "val/a.jpg"),
-        ("annotations/train.json", "images/train/a.jpg"),
-        ("coco.json", "some/where/else/a.jpg"),
-    ],
-)
-def test_images_are_found_in_the_usual_places(tmp_path, annotations, image_path):
-    reading = read(tmp_path, coco(annotations=[box()]), annotations, [image_path])
-    assert list(boxes_of(reading)) == [image_path]
-
-
-@pytest.mark.parametrize("name", ["x/a.jpg", "./x/a.jpg", "x\\a.jpg", "y/../x/a.jpg"])
-def test_file_names_with_folders_are_found(tmp_path, name):
-    content = coco([image(name=name)])
-    reading = read(tmp_path, content, "annotations/c.json", ["images/x/a.jpg", "other/a.jpg"])
-    assert list(boxes_of(reading)) == ["images/x/a.jpg"]
-
-
-def test_images_of_one_name_are_told_apart_by_the_split_in_the_file_name(tmp_path):
-    names = {"annotations/instances_train.json": coco(), "annotations/instances_val.json": coco()}
-    images = ["images/train/a.jpg", "images/val/a.jpg"]
-    reading = read_sources(write_raw(tmp_path, names, images))
-    assert splits_of(reading) == {"images/train/a.jpg": "train", "images/val/a.jpg": "val"}
-
-
-def test_images_beside_the_folder_of_annotations_come_before_others_of_their_name(tmp_path):
-    images = ["set/images/a.jpg", "set/other/a.jpg"]
-    reading = read(tmp_path, coco(), "set/annotations/c.json", images)
-    assert list(boxes_of(reading)) == images[:1]
-
-
-def test_a_name_that_two_images_have_is_not_guessed(tmp_path):
-    reading = read(tmp_path, coco(), "c.json", ["x/a.jpg", "y/a.jpg"])
-    assert list(boxes_of(reading)) == ["a.jpg"]
-
-
-def test_an_image_that_is_nowhere_stays_where_the_others_are(tmp_path):
-    content = coco([image(1, "a.jpg"), image(2, "gone.jpg")])
-    reading = read(tmp_path, content, "annotations/train.json", ["images/train/a.jpg"])
-    assert list(boxes_of(reading)) == ["images/train/a.jpg", "images/train/gone.jpg"]
-
-
-@pytest.mark.parametrize(
-    "name", ["../a.jpg", "/etc/a.jpg", "C:\\a.jpg", "x/../../a.jpg", "..\\a.jpg", "//host/a.jpg"]
-)
-def test_a_path_that_leaves_the_raw_directory_is_rejected_once(tmp_path, name):
-    write_raw(tmp_path, images=["a.jpg"])
-    content = coco([image(1, name), image(2, "b.jpg")], [box(1), box(2)])
-    reading = read(tmp_path / "raw", content, images=["b.jpg"])
-    assert list(boxes_of(reading)) == ["b.jpg"]
-    assert reasons_of(reading) == [("coco.json", "outside_raw_dir")]
-    assert "images[0]" in reading.rejections[0].message
-
-
-def test_an_absolute_path_into_the_raw_directory_is_read(tmp_path):
-    reading = read(tmp_path, coco([image(name=str(tmp_path / "x/a.jpg"))]), images=["x/a.jpg"])
-    assert list(boxes_of(reading)) == ["x/a.jpg"]
-
-
-@pytest.mark.parametrize("name", ["", " ", "a\0.jpg", "\ud800.jpg"])
-def test_a_name_that_no_file_can_have_is_rejected(tmp_path, name):
-    reading = read(tmp_path, coco([image(1, name), image(2, "b.jpg")]))
-    assert list(boxes_of(reading)) == ["b.jpg"]
-    assert reasons_of(reading) == [("coco.json", "malformed")]
-
-
 @pytest.mark.parametrize("size", [(0, 640), (-1, 5), (None, None), ("x", 3), (1.5, 2), (2**40, 2)])
 def test_a_size_that_no_image_has_is_no_declared_size(tmp_path, size):
-    reading = read(tmp_path, coco([image(height=size[0], width=size[1])]))
+    reading = read(tmp_path, coco_file([coco_image(height=size[0], width=size[1])]))
     assert reading.table.declared_sizes.tolist() == [[0, 0]]
     assert reading.rejections == []
 
 
-def test_roboflow_splits_are_its_folders(tmp_path):
-    name = "_annotations.coco.json"
-    files = {f"{folder}/{name}": coco() for folder in ("train", "valid", "test")}
-    images = ["train/a.jpg", "valid/a.jpg", "test/a.jpg"]
-    assert splits_of(read_sources(write_raw(tmp_path, files, images))) == {
-        "test/a.jpg": "test",
-        "train/a.jpg": "train",
-        "valid/a.jpg": "val",
-    }
-
-
 def test_two_files_about_one_image_unite_boxes_and_points(tmp_path):
-    with_points = coco(annotations=[box(keypoints=[1, 2, 2])])
-    files = {"instances.json": coco(annotations=[box()]), "person_keypoints.json": with_points}
+    with_points = coco_file(annotations=[coco_box(keypoints=[1, 2, 2])])
+    files = {
+        "instances.json": coco_file(annotations=[coco_box()]),
+        "person_keypoints.json": with_points,
+    }
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg"]))
     assert boxes_of(reading) == {"a.jpg": [("face", [10, 20, 40, 60])]}
     assert points_of(reading) == {"a.jpg": [[[1, 2, 2]]]}
@@ -308,8 +246,8 @@ def test_two_files_about_one_image_unite_boxes_and_points(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
-        {"images": [image()], "annotations": [{"image_id": 1, "caption": "x"}]},
-        {"images": [image()], "categories": []},
+        {"images": [coco_image()], "annotations": [{"image_id": 1, "caption": "x"}]},
+        {"images": [coco_image()], "categories": []},
         {"name": "package", "version": "1"},
         [1, 2],
         "",
@@ -322,8 +260,8 @@ def test_other_json_files_are_not_found(tmp_path, content):
 
 
 def test_a_file_without_boxes_or_points_does_not_make_its_images_negatives(tmp_path):
-    panoptic = coco(annotations=[{"image_id": 1, "category_id": 1, "segments_info": []}])
-    files = {"a.json": coco(annotations=[box()]), "panoptic.json": panoptic}
+    panoptic = coco_file(annotations=[{"image_id": 1, "category_id": 1, "segments_info": []}])
+    files = {"a.json": coco_file(annotations=[coco_box()]), "panoptic.json": panoptic}
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg"]))
     assert reasons_of(reading) == [("panoptic.json", "no_boxes")]
     assert len(reading.table.boxes) == 1
@@ -332,19 +270,49 @@ def test_a_file_without_boxes_or_points_does_not_make_its_images_negatives(tmp_p
 def test_a_category_id_with_two_names_makes_the_file_malformed(tmp_path):
     names = [{"id": 1, "name": "cat"}, {"id": "1", "name": "dog"}]
     with pytest.raises(SourceError, match="category id 1 is named 'cat' and 'dog'"):
-        read(tmp_path, coco(categories=names))
+        read(tmp_path, coco_file(categories=names))
+
+
+def test_a_file_whose_list_of_annotations_is_empty_lists_negatives(tmp_path):
+    reading = read(tmp_path, coco_file([coco_image(1, "a.jpg"), coco_image(2, "b.jpg")]))
+    assert boxes_of(reading) == {"a.jpg": [], "b.jpg": []}
+    assert reading.rejections == []
+
+
+@pytest.mark.parametrize(
+    "bad", [coco_box(2, 9), coco_box(2, bbox=(1, 2, 3)), coco_box(2, bbox=(1, 2, "x", 4))]
+)
+def test_an_image_of_bad_annotations_alone_is_no_negative(tmp_path, bad):
+    content = coco_file(
+        [coco_image(1, "a.jpg"), coco_image(2, "b.jpg"), coco_image(3, "c.jpg")],
+        [coco_box(1), coco_box(1, 9), bad],
+    )
+    reading = read(tmp_path, content, images=["a.jpg", "b.jpg", "c.jpg"])
+    assert boxes_of(reading) == {"a.jpg": [("face", [10, 20, 40, 60])], "c.jpg": []}
+    assert [path for path, _ in reasons_of(reading)] == ["coco.json", "coco.json", "b.jpg"]
+    assert reasons_of(reading)[-1] == ("b.jpg", "no_usable_annotation")
+
+
+@pytest.mark.parametrize("bad", ['"width": 1e999', '"width": 1, "file_name": 5'])
+def test_a_malformed_image_is_listed_once_however_many_annotations_it_has(tmp_path, bad):
+    annotations = [coco_box(1), coco_box(2), coco_box(2, bbox=(1, 2, "x", 4)), coco_box(2, 9)]
+    content = coco_file([coco_image(1), {"id": 2, "file_name": "b.jpg", "width": 0}], annotations)
+    reading = read(tmp_path, json.dumps(content).replace('"width": 0', bad))
+    assert list(boxes_of(reading)) == ["a.jpg"]
+    assert reasons_of(reading) == [("coco.json", "malformed")]
+    assert "images[1]" in reading.rejections[0].message
 
 
 def test_a_file_cut_short_anywhere_is_never_taken_for_whole(tmp_path):
-    whole = json.dumps(coco(annotations=[box(), box(bbox=(0, 0, 1, 1))]))
+    whole = json.dumps(coco_file(annotations=[coco_box(), coco_box(bbox=(0, 0, 1, 1))]))
     for end in range(1, len(whole)):
         with pytest.raises(SourceError):
             read(tmp_path, whole[:end])
 
 
 def test_a_file_cut_short_is_reported_beside_a_whole_one(tmp_path):
-    broken = json.dumps(coco(annotations=[box()] * 9))[:60]
-    files = {"train.json": broken, "val.json": coco(annotations=[box()])}
+    broken = json.dumps(coco_file(annotations=[coco_box()] * 9))[:60]
+    files = {"train.json": broken, "val.json": coco_file(annotations=[coco_box()])}
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg"]))
     assert reasons_of(reading) == [("train.json", "malformed")]
     assert "interrupted" in reading.rejections[0].message
@@ -356,12 +324,16 @@ def test_nesting_without_end_is_malformed(tmp_path):
 
 
 def test_a_byte_order_mark_is_skipped(tmp_path):
-    content = b"\xef\xbb\xbf" + json.dumps(coco(annotations=[box()])).encode()
+    content = b"\xef\xbb\xbf" + json.dumps(coco_file(annotations=[coco_box()])).encode()
     assert len(read(tmp_path, content).table.boxes) == 1
 
 
 def test_text_that_is_not_utf8_costs_its_entry_alone(tmp_path):
-    content = json.dumps(coco([image(1, "QQ.jpg"), image(2)])).encode().replace(b"QQ", b"\xff\xfe")
+    content = (
+        json.dumps(coco_file([coco_image(1, "QQ.jpg"), coco_image(2)]))
+        .encode()
+        .replace(b"QQ", b"\xff\xfe")
+    )
     reading = read(tmp_path, content)
     assert list(boxes_of(reading)) == ["a.jpg"]
     assert reasons_of(reading) == [("coco.json", "malformed")]
@@ -377,9 +349,9 @@ numbers = st.floats(-1e6, 1e6, width=32)
 )
 def test_every_box_is_read_with_its_image_and_category(tmp_path_factory, boxes):
     names = {3: "cat", 17: "dog", 4: "hen"}
-    content = coco(
-        [image(i, f"{i}.jpg") for i in range(5)],
-        [box(i, category, values) for i, category, *values in boxes],
+    content = coco_file(
+        [coco_image(i, f"{i}.jpg") for i in range(5)],
+        [coco_box(i, category, values) for i, category, *values in boxes],
         [{"id": key, "name": name} for key, name in names.items()],
     )
     table = read(tmp_path_factory.mktemp("raw"), content, images=()).table

@@ -86,7 +86,41 @@ def test_a_bad_line_is_rejected_alone(tmp_path, bad, found):
 def test_landmarks_without_a_number_are_rejected(tmp_path, bad):
     reading = read(tmp_path, f"{LANDMARKS}{bad}\nb.jpg,1,2,3,4\n")
     assert list(boxes_of(reading)) == ["b.jpg"]
-    assert reasons_of(reading) == [("boxes.csv", "malformed")]
+    assert reasons_of(reading) == [("boxes.csv", "malformed"), ("a.jpg", "no_usable_annotation")]
+
+
+def test_an_image_of_bad_lines_alone_is_no_negative(tmp_path):
+    text = "a.jpg,1,2,3,x,cat\na.jpg,,,,,\nb.jpg,1,2,3,x,cat\nb.jpg,1,2,3,4,cat\n"
+    reading = read(tmp_path, text)
+    assert boxes_of(reading) == {"b.jpg": [("cat", [1, 2, 3, 4])]}
+    assert reasons_of(reading) == [
+        ("boxes.csv", "malformed"),
+        ("boxes.csv", "malformed"),
+        ("a.jpg", "no_usable_annotation"),
+    ]
+
+
+def test_lines_that_declare_different_sizes_reject_the_image(tmp_path):
+    rows = "a.jpg,100,80,cat,1,2,3,4\na.jpg,200,160,cat,5,6,7,8\nb.jpg,9,9,cat,1,2,3,4\n"
+    reading = read(tmp_path, HEADER + rows)
+    assert list(boxes_of(reading)) == ["b.jpg"]
+    assert reasons_of(reading) == [("a.jpg", "conflicting_sizes")]
+
+
+def test_images_of_one_name_are_told_apart_by_the_split_in_the_file_name(tmp_path):
+    images = ["images/test/a.jpg", "images/train/a.jpg"]
+    files = {"test_labels.csv": "a.jpg,5,6,7,8,cat\n"}
+    reading = read(tmp_path, "a.jpg,1,2,3,4,cat\n", "train_labels.csv", images, files)
+    assert boxes_of(reading) == {
+        images[0]: [("cat", [5, 6, 7, 8])],
+        images[1]: [("cat", [1, 2, 3, 4])],
+    }
+
+
+def test_a_missing_image_is_not_the_one_of_its_basename_elsewhere(tmp_path):
+    text = "a.jpg,1,2,3,4,cat\nb.jpg,1,2,3,4,cat\n"
+    reading = read(tmp_path, text, images=["images/b.jpg", "other/a.jpg"])
+    assert list(boxes_of(reading)) == ["images/a.jpg", "images/b.jpg"]
 
 
 def test_values_that_no_box_has_are_passed_on(tmp_path):

@@ -81,3 +81,14 @@ def test_a_file_cut_short_anywhere_is_rejected(tmp_path):
 def test_points_without_an_image_are_rejected(tmp_path):
     reading = read_sources(write_raw(tmp_path, {"a.pts": TWO, "b.pts": TWO}, ["a.png"]))
     assert reasons_of(reading) == [("b.pts", "missing_image")]
+
+
+def test_a_missing_image_is_not_the_one_of_another_folder(tmp_path):
+    files = {"lfpw/testset/a.pts": TWO, "lfpw/trainset/a.pts": TWO, "helen/a.pts": TWO}
+    reading = read_sources(write_raw(tmp_path, files, ["lfpw/trainset/a.png"]))
+    assert list(boxes_of(reading)) == ["lfpw/trainset/a.png"]
+    assert len(reading.table.points) == 1
+    assert reasons_of(reading) == [
+        ("helen/a.pts", "missing_image"),
+        ("lfpw/testset/a.pts", "missing_image"),
+    ]

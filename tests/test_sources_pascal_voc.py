@@ -1,7 +1,7 @@
 import pytest
 
 from processing.annotations import Flag
-from processing.errors import SourceError, SourceNotFoundError
+from processing.errors import SourceNotFoundError
 from processing.sources import read_sources
 from tests.raw_files import boxes_of, reasons_of, splits_of, write_raw
 
@@ -64,7 +64,7 @@ def test_an_image_without_objects_is_a_negative(tmp_path):
         ("annotations/deep/a.xml", ["photos/deep/a.JPEG"], "photos/deep/a.JPEG"),
         ("x/a.xml", ["x/else.jpg"], "x/else.jpg"),
         ("Annotations/a.xml", ["JPEGImages/else.jpg"], "JPEGImages/else.jpg"),
-        ("Annotations/a.xml", ["JPEGImages/b.jpg"], "JPEGImages/else.jpg"),
+        ("Annotations/a.xml", ["JPEGImages/b.jpg"], "JPEGImages/a.jpg"),
         ("a.b.xml", ["a.b.jpg", "a.jpg"], "a.b.jpg"),
     ],
 )
@@ -154,9 +154,35 @@ def test_a_filename_that_leaves_the_raw_directory_is_rejected(tmp_path, filename
     assert reasons_of(read(tmp_path, files, ["b.jpg"])) == [("a.xml", "outside_raw_dir")]
 
 
-def test_a_file_without_image_and_filename_is_rejected(tmp_path):
-    files = {"a.xml": xml(filename=""), "b.xml": xml()}
-    assert reasons_of(read(tmp_path, files, ["b.jpg"])) == [("a.xml", "missing_image")]
+@pytest.mark.parametrize("filename", ["", "b.jpg", "else.jpg", "a"])
+def test_a_missing_image_is_neither_another_files_nor_that_of_another_folder(tmp_path, filename):
+    files = {"x/a.xml": xml(thing(), filename=filename), "x/b.xml": xml(filename="")}
+    reading = read(tmp_path, files, ["x/b.jpg", "y/a.jpg"])
+    assert boxes_of(reading) == {"x/a.jpg": [("cat", [0, 1, 30, 40])], "x/b.jpg": []}
+
+
+def test_an_image_that_two_files_name_belongs_to_neither(tmp_path):
+    files = {name: xml(thing(), filename="else.jpg") for name in ("a.xml", "b.xml")}
+    assert list(boxes_of(read(tmp_path, files, ["else.jpg"]))) == ["a.jpg", "b.jpg"]
+
+
+def test_the_image_of_a_damaged_file_is_not_given_to_another(tmp_path):
+    files = {"a.xml": "<annotation>", "b.xml": xml(thing(), filename="a.jpg")}
+    assert list(boxes_of(read(tmp_path, files, ["a.jpg"]))) == ["b.jpg"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_the_filename_decides_between_endings(tmp_path, suffix):
+    files = {"Annotations/1.xml": xml(filename=f"1{suffix}")}
+    reading = read(tmp_path, files, ["JPEGImages/1.jpg", "JPEGImages/1.png"])
+    assert list(boxes_of(reading)) == [f"JPEGImages/1{suffix}"]
+
+
+def test_an_image_of_bad_objects_alone_is_no_negative(tmp_path):
+    files = {"a.xml": xml(thing(name="")), "b.xml": xml()}
+    reading = read(tmp_path, files, ["a.jpg", "b.jpg"])
+    assert boxes_of(reading) == {"b.jpg": []}
+    assert reasons_of(reading) == [("a.xml", "malformed")]
 
 
 def test_other_xml_is_not_found(tmp_path):
@@ -164,7 +190,10 @@ def test_other_xml_is_not_found(tmp_path):
         read(tmp_path, {"pom.xml": "<project></project>"})
 
 
-def test_image_sets_in_another_encoding_are_malformed(tmp_path):
-    files = {"V/Annotations/a.xml": xml(), "V/ImageSets/Main/train.txt": b"\xff\xfe"}
-    with pytest.raises(SourceError, match=r"byte 0 of V/ImageSets/Main/train\.txt is not UTF-8"):
-        read(tmp_path, files, ["V/JPEGImages/a.jpg"])
+def test_an_image_set_in_another_encoding_is_rejected_alone(tmp_path):
+    main = "V/ImageSets/Main"
+    files = {f"V/Annotations/{name}.xml": xml() for name in "ab"}
+    files |= {f"{main}/train.txt": b"\xff\xfe", f"{main}/test.txt": "b\n"}
+    reading = read(tmp_path, files, [f"V/JPEGImages/{name}.jpg" for name in "ab"])
+    assert splits_of(reading) == {"V/JPEGImages/a.jpg": None, "V/JPEGImages/b.jpg": "test"}
+    assert reasons_of(reading) == [(f"{main}/train.txt", "malformed")]

@@ -7,6 +7,7 @@ from tests.raw_files import boxes_of, reasons_of, splits_of, write_raw
 
 TRAIN = "wider_face_split/wider_face_train_bbx_gt.txt"
 VAL = "wider_face_split/wider_face_val_bbx_gt.txt"
+VAL_IMAGE = "WIDER_val/images/x/a.jpg"
 
 
 def read(tmp_path, text, path=TRAIN, images=("WIDER_train/images/0--Parade/a.jpg",)):
@@ -50,7 +51,8 @@ def test_names_with_spaces_are_read(tmp_path):
 def test_an_entry_that_miscounts_is_rejected_and_the_next_one_read(tmp_path, rows):
     reading = read(tmp_path, f"0--Parade/a.jpg\n2\n{rows}b.jpg\n1\n5 6 7 8\n")
     assert reading.table.boxes.tolist() == [[5, 6, 12, 14]]
-    assert reasons_of(reading) == [(TRAIN, "malformed")]
+    image = "WIDER_train/images/0--Parade/a.jpg"
+    assert reasons_of(reading) == [(TRAIN, "malformed"), (image, "no_usable_annotation")]
     assert f"line 1: 0--Parade/a.jpg: a count of 2, but {rows.count('1')} rows" in (
         reading.rejections[0].message
     )
@@ -91,3 +93,20 @@ def test_a_path_that_leaves_the_raw_directory_is_rejected(tmp_path):
 def test_text_in_another_encoding_is_malformed(tmp_path):
     with pytest.raises(SourceError, match=r"byte 0 of .*train_bbx_gt.txt is not UTF-8"):
         read(tmp_path, b"\xff\xfe0\x00")
+
+
+def test_an_image_of_a_bad_row_alone_is_no_negative(tmp_path):
+    reading = read(tmp_path, "0--Parade/a.jpg\n1\n1 2 x 4\nb.jpg\n0\n")
+    assert list(boxes_of(reading)) == ["WIDER_train/images/b.jpg"]
+    assert reasons_of(reading) == [
+        (TRAIN, "malformed"),
+        ("WIDER_train/images/0--Parade/a.jpg", "no_usable_annotation"),
+    ]
+
+
+@pytest.mark.parametrize("there", [[], ["WIDER_train/images/x/b.jpg"]])
+def test_a_missing_image_is_not_the_one_of_another_split(tmp_path, there):
+    files = {TRAIN: "x/a.jpg\n1\n1 2 3 4\nx/b.jpg\n0\n", VAL: "x/a.jpg\n1\n5 6 7 8\n"}
+    found = boxes_of(read_sources(write_raw(tmp_path, files, [VAL_IMAGE, *there])))
+    assert found[VAL_IMAGE] == [("face", [5, 6, 12, 14])]
+    assert len(found) == 3

@@ -147,8 +147,9 @@ def test_without_a_yaml_folders_are_splits_and_categories_are_numbers(tmp_path):
     assert list(splits_of(reading).values()) == ["train", "train", "val"]
 
 
-def test_without_a_yaml_classes_txt_names_the_categories(tmp_path):
-    files = {"classes.txt": "traffic light\ncat\n"} | LABELS
+@pytest.mark.parametrize("path", ["classes.txt", "labels/classes.txt"])
+def test_without_a_yaml_classes_txt_names_the_categories(tmp_path, path):
+    files = {path: "traffic light\ncat\n"} | LABELS
     reading = read(tmp_path, files)
     assert reading.table.category_names == ("traffic light", "cat")
 
@@ -210,7 +211,10 @@ def test_a_pose_row_of_another_shape_is_rejected(tmp_path):
     yaml = "train: images\nnames: [cat]\nkpt_shape: [2, 3]\n"
     reading = read_rows(tmp_path, ROW + "0 .5 .5 .5 .5 .1 .1 2\n", yaml)
     assert reasons_of(reading) == [("labels/a.txt", "malformed")]
-    assert "expected 2 points of 3 numbers" in reading.rejections[0].message
+    assert (
+        "expected 2 points of 3 numbers or nothing, found 3 numbers"
+        in reading.rejections[0].message
+    )
 
 
 def test_values_that_no_box_has_are_passed_on(tmp_path):
@@ -259,7 +263,33 @@ def test_labels_in_another_encoding_are_rejected_and_the_rest_kept(tmp_path):
     files = {"data.yaml": YAML} | LABELS | {"labels/val/b.txt": b"\xff\xfe0"}
     reading = read(tmp_path, files)
     assert reasons_of(reading) == [("labels/val/b.txt", "malformed")]
-    assert len(reading.table.boxes) == 1
+    assert boxes_of(reading) == {TRAIN: [("cat", CORNERS)]}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "found"),
+    [
+        ("0,.5,.5,.5,.5", "malformed", "separated by spaces, found '0,.5,.5,.5,.5'"),
+        ("0 .5 .5 .5 .5 .9", "malformed", "found 1 number; a confidence"),
+        ("7 .5 .5 .5 .5", "unknown_category", "class id 7"),
+    ],
+)
+def test_an_image_of_bad_rows_alone_is_no_negative(tmp_path, row, reason, found):
+    reading = read(tmp_path, {"data.yaml": YAML} | LABELS | {"labels/val/b.txt": row})
+    assert boxes_of(reading) == {TRAIN: [("cat", CORNERS)]}
+    assert reasons_of(reading) == [("labels/val/b.txt", reason)]
+    assert found in reading.rejections[0].message
+
+
+@pytest.mark.parametrize("present", [["train/x/0.jpg", "train/x/1.jpg"], ["train/x/1.jpg"]])
+def test_an_image_missing_from_a_list_is_not_the_one_of_another(tmp_path, present):
+    files = {
+        "data.yaml": "train: train.txt\nval: val.txt\nnames: [cat]\n",
+        "train.txt": "./train/x/1.jpg\n",
+        "val.txt": "./val/x/0.jpg\n./val/x/1.jpg\n",
+    }
+    reading = read(tmp_path, files, present)
+    assert list(boxes_of(reading)) == ["train/x/1.jpg", "val/x/0.jpg", "val/x/1.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from typing import Any, Final
 import numpy as np
 
 from processing.annotations import SPLITS, UNASSIGNED, AnnotationTable
-from processing.errors import SourceError, SourceNotFoundError
+from processing.errors import Rejection, SourceError, SourceNotFoundError
 from processing.sources import coco, csv_manifest, ibug_pts, pascal_voc, wider_face, yolo
+from processing.sources.image_search import settle_namesakes
 from processing.sources.listing import RawDirectory
-from processing.sources.merging import merge_images
+from processing.sources.merging import merge_images, reject_unusable
 from processing.sources.reading import Reading, SourceFormat, combine
 
 FORMATS: Final[tuple[SourceFormat, ...]] = (
@@ -49,7 +50,7 @@ def read_sources(
     Official splits are respected as far as they help: ``train`` and ``val`` count only if both
     occur, else their images are `UNASSIGNED`; ``test`` always counts. Images that no annotation
     names are no rows, but counted in the notes as ``unlisted_images``; files without a Unicode name
-    as ``undecodable_name``.
+    as ``undecodable_name``, linked folders, which are not entered, as ``linked_folders``.
 
     Args:
         raw_dir: the directory that holds images and annotations.
@@ -68,19 +69,20 @@ def read_sources(
     """
     requests = None if sources is None else [_Request.of(source) for source in sources]
     raw = RawDirectory(Path(raw_dir))
-    written = combine(_readings(raw, requests))
+    written = settle_namesakes(combine(_readings(raw, requests)))
     merged = merge_images(written.table)
-    notes = written.notes + merged.notes + _leftovers(raw, merged.table)
     rejections = written.rejections + merged.rejections
-    if len(merged.table) == 0:
+    table, unusable = reject_unusable(merged.table, written.incomplete, rejections)
+    rejections += unusable
+    notes = written.notes + merged.notes + _leftovers(raw, table, rejections)
+    if len(table) == 0:
         reasons = (
             "; ".join(rejection.message for rejection in rejections[:3]) or "they list no image"
         )
         raise SourceError(
             f"{raw.root}: no annotation can be used ({len(rejections)} rejected): {reasons}"
         )
-    table = dataclasses.replace(merged.table, splits=_official(merged.table))
-    return Reading(table, rejections, notes)
+    return Reading(dataclasses.replace(table, splits=_official(table)), rejections, notes)
 
 
 def _readings(raw: RawDirectory, requests: Sequence[_Request] | None) -> list[Reading]:
@@ -131,7 +133,7 @@ class _Request:
         if not paths:
             raise SourceNotFoundError(
                 f"{raw.root / self.path}: nothing found of the format {self.source.name}; "
-                f"looked for {self.source.looked_for}"
+                f"looked for {self.source.looked_for}{_links_passed(raw)}"
             )
         return self.source.read(raw, paths, **self.options)
 
@@ -142,14 +144,28 @@ def _detected(raw: RawDirectory) -> list[Found]:
         looked_for = "".join(f"\n  {source.looked_for}" for source in FORMATS)
         raise SourceNotFoundError(
             f"{raw.root} ({raw.root.absolute()}): no annotations found among "
-            f"{len(raw.files):,} files, {len(raw.images):,} of them images; looked for{looked_for}"
+            f"{len(raw.files):,} files, {len(raw.images):,} of them images"
+            f"{_links_passed(raw)}; looked for{looked_for}"
         )
     return found
 
 
-def _leftovers(raw: RawDirectory, table: AnnotationTable) -> Counter[str]:
-    unlisted = set(raw.images).difference(table.image_paths.tolist())
-    return +Counter({"unlisted_images": len(unlisted), "undecodable_name": raw.undecodable})
+def _links_passed(raw: RawDirectory) -> str:
+    if not raw.linked_folders:
+        return ""
+    return f"; linked folders, here {raw.linked_folders}, are not entered: copy what they lead to"
+
+
+def _leftovers(
+    raw: RawDirectory, table: AnnotationTable, rejections: Sequence[Rejection]
+) -> Counter[str]:
+    listed = {rejection.path for rejection in rejections}.union(table.image_paths.tolist())
+    unlisted = set(raw.images) - listed
+    return +Counter(
+        unlisted_images=len(unlisted),
+        undecodable_name=raw.undecodable,
+        linked_folders=raw.linked_folders,
+    )
 
 
 def _official(table: AnnotationTable) -> Any:

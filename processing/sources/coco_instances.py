@@ -17,7 +17,7 @@ from processing.annotations import Flag
 from processing.errors import AnnotationError, Rejection
 from processing.ragged import RaggedArray, offsets_of
 from processing.sources import coco_json
-from processing.sources.coco_json import Annotation, CocoFile, Id, same_id
+from processing.sources.coco_json import Annotation, CocoFile, Failure, Id, same_id
 
 REJECTED: Final = -2
 """Position of an image that was rejected: its annotations go with it, without a word each."""
@@ -45,18 +45,18 @@ class Instances:
     points: RaggedArray
 
 
-def malformed(path: str, name: str, failures: list[tuple[int, Exception]]) -> list[Rejection]:
+def malformed(path: str, name: str, failures: list[Failure]) -> list[Rejection]:
     """The records of entries of the list `name` that could not be decoded."""
     return [
         Rejection(path, "annotation", "malformed", f"{path}: {name}[{position}]: {error}")
-        for position, error in failures
+        for position, error, _ in failures
     ]
 
 
 def read_instances(
     file: CocoFile, path: str, rows: Mapping[Id, int], labels: Mapping[Id, int]
-) -> tuple[Instances, list[Rejection]]:
-    """All annotations of a file.
+) -> tuple[Instances, list[Rejection], set[int]]:
+    """All annotations of a file, the rejected ones, and the rows that these belong to.
 
     Args:
         file: the loaded file.
@@ -69,12 +69,16 @@ def read_instances(
     """
     parts = [_columns([], rows, labels)]
     rejections: list[Rejection] = []
+    incomplete: set[int] = set()
     located = not file.annotations
     for positions, entries, failures in coco_json.chunks(file.annotations, Annotation):
         located |= bool(failures) or any(entry.bbox or entry.keypoints for entry in entries)
         columns = _columns(entries, rows, labels)
         usable = _usable(entries, columns)
-        rejections += malformed(path, "annotations", failures)
+        incomplete.update(columns.rows[~usable].tolist())
+        owners = {failure: _row_of(failure, rows) for failure in failures}
+        incomplete.update(owners.values())
+        rejections += malformed(path, "annotations", [f for f in failures if owners[f] != REJECTED])
         for i in np.flatnonzero(~usable & (columns.rows != REJECTED)):
             reason, found = _fault(entries[i], columns.rows[i], columns.labels[i])
             message = f"{path}: annotations[{positions[i]}]: {found}"
@@ -86,7 +90,11 @@ def read_instances(
             "expected object detection or keypoint annotations",
             reason="no_boxes",
         )
-    return _concatenate(parts), rejections
+    return _concatenate(parts), rejections, incomplete - {REJECTED, _UNKNOWN}
+
+
+def _row_of(failure: Failure, rows: Mapping[Id, int]) -> int:
+    return _UNKNOWN if failure.image_id is None else rows.get(failure.image_id, _UNKNOWN)
 
 
 def _columns(

@@ -12,7 +12,7 @@ import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -49,6 +49,22 @@ class Category(msgspec.Struct, gc=False):
     keypoints: list[str] | None = None
 
 
+class _OwnId(msgspec.Struct):
+    id: Id
+
+
+class _ImageId(msgspec.Struct):
+    image_id: Id
+
+
+class Failure(NamedTuple):
+    """An entry that is malformed: where it stands, why, and its image's id if that is whole."""
+
+    position: int
+    error: Exception
+    image_id: Id | None
+
+
 class CocoFile(msgspec.Struct):
     """The three lists; entries are raw JSON, or plain objects where the file is not strict JSON."""
 
@@ -71,6 +87,7 @@ _CHUNK: Final = 1 << 16
 
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
 _MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BAD_ENTRY: Final = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
 def looks_like_coco(path: Path) -> bool:
@@ -118,12 +135,11 @@ def load(path: Path) -> CocoFile:
 
 def chunks(
     entries: list[Any], kind: type[Entry]
-) -> Iterator[tuple[list[int], list[Entry], list[tuple[int, Exception]]]]:
+) -> Iterator[tuple[list[int], list[Entry], list[Failure]]]:
     """Decodes the entries a chunk at a time, and takes them from the list.
 
     Yields:
-        Positions in `entries` and the decoded entries at them; positions of malformed ones and what
-        is wrong.
+        Positions in `entries` and the decoded entries at them; the malformed ones.
     """
     for start in range(0, len(entries), _CHUNK):
         chunk = entries[start : start + _CHUNK]
@@ -140,20 +156,33 @@ def chunks(
 
 def _one_by_one(
     chunk: list[Any], kind: type[Entry], start: int
-) -> tuple[list[int], list[Entry], list[tuple[int, Exception]]]:
+) -> tuple[list[int], list[Entry], list[Failure]]:
     positions: list[int] = []
     decoded: list[Entry] = []
-    failures: list[tuple[int, Exception]] = []
+    failures: list[Failure] = []
     for position, entry in enumerate(chunk, start):
         try:
-            if isinstance(entry, msgspec.Raw):
-                decoded.append(msgspec.json.decode(entry, type=kind, strict=False))
-            else:
-                decoded.append(msgspec.convert(entry, kind, strict=False))
+            decoded.append(_decoded(entry, kind))
             positions.append(position)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            failures.append((position, error))
+        except _BAD_ENTRY as error:
+            failures.append(Failure(position, error, _image_id(entry, kind)))
     return positions, decoded, failures
+
+
+def _decoded(entry: Any, kind: type[Entry]) -> Entry:
+    if isinstance(entry, msgspec.Raw):
+        return msgspec.json.decode(entry, type=kind, strict=False)
+    return msgspec.convert(entry, kind, strict=False)
+
+
+def _image_id(entry: Any, kind: type[msgspec.Struct]) -> Id | None:
+    """The id of the image that a malformed entry is, or belongs to."""
+    try:
+        if kind is Annotation:
+            return same_id(_decoded(entry, _ImageId).image_id)
+        return same_id(_decoded(entry, _OwnId).id)
+    except _BAD_ENTRY:
+        return None
 
 
 def same_id(written: Id) -> Id:

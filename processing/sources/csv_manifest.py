@@ -9,9 +9,11 @@
 
 Coordinates are taken as written, with exclusive far edges. A line that has a path and nothing else
 is a negative. Categories are sorted by name. Images are looked for beside the file, in its parent
-and the raw directory, there also in ``images/``; else by a basename that only one image has. The
-split is a word in the file's name (``train_labels.csv``), else its folder's name. Bad lines are
-rejected alone; tables of other kinds are not found.
+and the raw directory, there also in ``images/`` and in folders called after a word of the file's
+name (``images/train/``); if none is there, by basename. Sizes that contradict each other are left
+to the merging of rows, which rejects the image. The split is a word in the file's name
+(``train_labels.csv``), else its folder's name. Bad lines are rejected alone; tables of other kinds
+are not found.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from typing import Final
 
 from processing.annotations import AnnotationTable, Flag, Instance, TableRow, table_from_rows
 from processing.errors import AnnotationError, Rejection
-from processing.sources.listing import RawDirectory, folder_of, is_image_name, parent_of
+from processing.sources.image_search import locate, usual_layouts
+from processing.sources.listing import RawDirectory, folder_of, is_image_name
 from processing.sources.reading import (
     Reading,
     SourceFormat,
@@ -75,8 +78,9 @@ class _Columns:
     landmarks: list[tuple[int, int]] = field(default_factory=list)
 
     def cell(self, cells: Sequence[str], name: str) -> str:
-        """The text in the named column; empty if the file has no such column."""
-        return cells[self.position[name]].strip() if name in self.position else ""
+        """The text in the named column; empty if the line has no such column."""
+        position = self.position.get(name, len(cells))
+        return cells[position].strip() if position < len(cells) else ""
 
 
 def _first_line(raw: RawDirectory, path: str) -> list[str]:
@@ -122,51 +126,63 @@ def _columns(first_line: list[str]) -> _Columns | None:
 
 
 @dataclass
-class _Image:
-    size: tuple[int, int] | None
-    objects: list[tuple[str, Instance]] = field(default_factory=list)
+class _Lines:
+    """What the lines of one file say, by the image's path seen from the file's folder."""
+
+    own: str
+    columns: _Columns
+    objects: dict[tuple[str, tuple[int, int] | None], list[tuple[str, Instance]]] = field(
+        default_factory=dict
+    )
+    incomplete: set[str] = field(default_factory=set)
+
+    def add(self, raw: RawDirectory, cells: list[str]) -> None:
+        """Reads one line.
+
+        Raises:
+            AnnotationError: it cannot be used; its image, if it names one, is then incomplete.
+        """
+        path = raw.inside(self.own, self.columns.cell(cells, "filename"))
+        try:
+            found = _object(cells, self.columns)
+        except AnnotationError:
+            self.incomplete.add(path)
+            raise
+        size = size_of(self.columns.cell(cells, "height"), self.columns.cell(cells, "width"))
+        self.objects.setdefault((path, size), []).extend([] if found is None else [found])
 
 
 def _read_file(raw: RawDirectory, path: str) -> Reading:
-    images: dict[str, _Image] = {}
+    columns = _columns(_first_line(raw, path))
+    assert columns is not None  # find() saw to it
+    read = _Lines(folder_of(path), columns)
     rejections: list[Rejection] = []
-    folders = [
-        base + below
-        for base in dict.fromkeys([folder_of(path), parent_of(folder_of(path)), ""])
-        for below in ("", "images/")
-    ]
     try:
         lines = _parsed(io.StringIO(read_text(raw, path)))
-        columns = _columns(_first_line(raw, path))
-        assert columns is not None  # find() saw to it
         for number, cells in itertools.islice(lines, int(columns.has_header), None):
             try:
-                _read_line(cells, columns, raw, folders, images)
+                read.add(raw, cells)
             except AnnotationError as error:
                 where = AnnotationError(f"line {number}: {error}", reason=error.reason)
                 rejections.append(rejection(path, where))
     except AnnotationError as error:
         rejections.append(rejection(path, error))
-    return Reading(_table(images, _class_order(raw, path), split_of(path)), rejections)
+    listed = list(dict.fromkeys([*(name for name, _ in read.objects), *read.incomplete]))
+    located = locate(raw, usual_layouts(raw, path), listed)
+    places = dict(zip(listed, located.paths, strict=True))
+    return Reading(
+        _table(read, places, _class_order(raw, path), split_of(path)),
+        rejections,
+        incomplete=frozenset(places[name] for name in read.incomplete),
+        namesakes=located.namesakes,
+    )
 
 
-def _read_line(
-    cells: list[str],
-    columns: _Columns,
-    raw: RawDirectory,
-    folders: Sequence[str],
-    images: dict[str, _Image],
-) -> None:
-    """Adds what one line says to `images`."""
+def _object(cells: list[str], columns: _Columns) -> tuple[str, Instance] | None:
     needed = 1 + max(*columns.position.values(), *itertools.chain(*columns.landmarks), 0)
     if len(cells) < needed:
         raise AnnotationError(f"expected {needed} cells, found {len(cells)}", reason="malformed")
-    found = _landmarks(cells, columns) if columns.landmarks else _box(cells, columns)
-    path = raw.resolve(columns.cell(cells, "filename"), folders)
-    size = size_of(columns.cell(cells, "height"), columns.cell(cells, "width"))
-    image = images.setdefault(path, _Image(size))
-    if found is not None:
-        image.objects.append(found)
+    return _landmarks(cells, columns) if columns.landmarks else _box(cells, columns)
 
 
 def _box(cells: list[str], columns: _Columns) -> tuple[str, Instance] | None:
@@ -209,18 +225,20 @@ def _class_order(raw: RawDirectory, path: str) -> list[dict[str, int]]:
     return tables
 
 
-def _table(images: dict[str, _Image], orders: list[dict[str, int]], split: int) -> AnnotationTable:
-    used = {name for image in images.values() for name, _ in image.objects}
+def _table(
+    read: _Lines, places: dict[str, str], orders: list[dict[str, int]], split: int
+) -> AnnotationTable:
+    used = {name for objects in read.objects.values() for name, _ in objects}
     order = next((table for table in orders if table.keys() >= used), None)
     names = sorted(used) if order is None else sorted(order, key=order.__getitem__)
     label = {name: i for i, name in enumerate(names)}
     rows = [
         TableRow(
-            path,
-            [replace(instance, label=label[name]) for name, instance in image.objects],
-            image.size,
+            places[path],
+            [replace(instance, label=label[name]) for name, instance in objects],
+            size,
             split,
         )
-        for path, image in images.items()
+        for (path, size), objects in read.objects.items()
     ]
     return table_from_rows(rows, category_names=names)

@@ -3,20 +3,20 @@
 - ``version: 1``, ``n_points: 68``, then one ``x y`` a line between braces. Points are counted from
   1 as in Matlab, so 1 is taken off; ``coordinate_base=0`` takes them as written. All are visible
   (2).
-- A file whose rows are not as many as it says, or that has no image, is rejected.
+- A file whose rows are not as many as it says, or that has no image beside it, is rejected.
 - The split is the nearest folder called after one (``trainset``). The category is ``face``; there
   are no boxes.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
-from pathlib import PurePosixPath
 from typing import Final
 
 from processing.annotations import Flag, Instance, TableRow, table_from_rows
 from processing.errors import AnnotationError
-from processing.sources.listing import RawDirectory, folder_of
+from processing.sources.listing import RawDirectory
 from processing.sources.reading import (
     Reading,
     SourceFormat,
@@ -43,13 +43,16 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
         paths: the files.
         coordinate_base: what the first pixel is counted as, 1 or 0.
     """
-    rows, rejections = [], []
+    rows, rejections, incomplete = [], [], []
     for path in paths:
+        images = raw.images_by_path_stem.get(posixpath.splitext(path)[0], [])
         try:
-            rows.append(_row(raw, path, coordinate_base))
+            rows.append(_row(raw, path, images, coordinate_base))
         except AnnotationError as error:
             rejections.append(rejection(path, error))
-    return Reading(table_from_rows(rows, category_names=["face"]), rejections)
+            incomplete += images[:1]
+    table = table_from_rows(rows, category_names=["face"])
+    return Reading(table, rejections, incomplete=frozenset(incomplete))
 
 
 FORMAT: Final = SourceFormat(
@@ -61,15 +64,14 @@ FORMAT: Final = SourceFormat(
 )
 
 
-def _row(raw: RawDirectory, path: str, base: int) -> TableRow:
+def _row(raw: RawDirectory, path: str, images: list[str], base: int) -> TableRow:
     points = [(x - base, y - base, _VISIBLE) for x, y in _points(read_text(raw, path))]
-    image_path = raw.image_of_stem(PurePosixPath(path).stem, [folder_of(path)])
-    if image_path is None:
+    if not images:
         raise AnnotationError(
             "expected an image of the same name beside it", reason="missing_image"
         )
     face = Instance(0, flags=Flag.NO_BOX, points=points)
-    return TableRow(image_path, [face], split=split_of_folders(path))
+    return TableRow(images[0], [face], split=split_of_folders(path))
 
 
 def _points(text: str) -> list[list[float]]:

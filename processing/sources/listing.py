@@ -1,8 +1,8 @@
 """RawDirectory: the names of all files below the raw directory, listed once for all formats.
 
-Nothing is opened here. Hidden files and folders are left out, and linked folders are not entered,
-so that no annotation can lead out of the directory. Paths are relative to it, ``/`` separated, and
-sorted.
+Nothing is opened here. Hidden files and folders are left out, and linked folders are counted and
+not entered, so that no annotation can lead out of the directory. Paths are relative to it, ``/``
+separated, and sorted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ntpath
 import os
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -48,7 +48,7 @@ class RawDirectory:
             )
         self.root: Final = root
         self._here: Final = f"{root.absolute().as_posix()}/"
-        listed = list(_walk(root))
+        listed, self.linked_folders = _walk(root)
         self.undecodable: Final = sum(not _is_unicode(path) for path in listed)
         """Files left out because their names are not Unicode and so cannot be stored."""
         self._sorted: Final = sorted(filter(_is_unicode, listed))
@@ -74,20 +74,19 @@ class RawDirectory:
         return frozenset(above for folder in self.image_folders for above in and_parents(folder))
 
     @cached_property
-    def _images_by_basename(self) -> dict[str, list[str]]:
+    def images_by_basename(self) -> dict[str, list[str]]:
+        """Basename to the images called so, anywhere."""
         return _grouped((posixpath.basename(path), path) for path in self.images)
 
     @cached_property
-    def _images_by_stem(self) -> dict[str, list[str]]:
+    def images_by_stem(self) -> dict[str, list[str]]:
+        """Basename without ending to the images called so, anywhere."""
         return _grouped((PurePosixPath(path).stem, path) for path in self.images)
 
     @cached_property
-    def _images_by_path_stem(self) -> dict[str, list[str]]:
+    def images_by_path_stem(self) -> dict[str, list[str]]:
+        """Path without ending to the images there, which differ in their endings."""
         return _grouped((posixpath.splitext(path)[0], path) for path in self.images)
-
-    def has_image_of_stem(self, stem: str) -> bool:
-        """Whether there is an image at the path `stem` plus an image's ending."""
-        return stem in self._images_by_path_stem
 
     def images_below(self, folder: str) -> list[str]:
         """Images in and below the folder with that prefix, sorted."""
@@ -109,6 +108,8 @@ class RawDirectory:
             AnnotationError: the path leaves the raw directory (reason ``outside_raw_dir``), or is
                 none (``malformed``).
         """
+        if folder + name in self.files:
+            return folder + name
         if not name.strip() or "\0" in name or not _is_unicode(name):
             raise AnnotationError(f"{name!r} is not a file's name", reason="malformed")
         written = name.replace("\\", "/")
@@ -123,50 +124,6 @@ class RawDirectory:
                 reason="outside_raw_dir",
             )
         return path
-
-    def resolve(self, name: str, folders: Sequence[str]) -> str:
-        """The image that an annotation file calls `name`, as a path relative to the raw directory.
-
-        Tried are `folders` in their order, then an image of that basename that is the only one
-        below the first folder that has any, where a folder's parents follow it. A name that is
-        nowhere gets the path it would have in the first of `folders` that holds images.
-
-        Args:
-            name: as the annotation file has it.
-            folders: prefixes, ``""`` or ending in ``/``; the first is the annotation file's own.
-
-        Raises:
-            AnnotationError: as `inside`.
-        """
-        for folder in folders:
-            if folder + name in self.files:
-                return folder + name
-        own = self.inside(folders[0], name)
-        if own in self.files:
-            return own
-        written = posixpath.normpath(name.replace("\\", "/"))
-        for folder in folders:
-            if folder + written in self.files:
-                return folder + written
-        namesakes = self._images_by_basename.get(posixpath.basename(written), [])
-        found = _only_one_near(namesakes, folders[0])
-        if found is not None:
-            return found
-        guesses = (folder for folder in folders if folder in self.image_folders)
-        guess = next(guesses, None)
-        return own if guess is None or written.startswith("../") else guess + written
-
-    def image_of_stem(self, stem: str, folders: Sequence[str]) -> str | None:
-        """The image called `stem` plus an ending: in `folders`, else the only one near the first.
-
-        Args:
-            stem: file name without ending.
-            folders: prefixes as in `resolve`.
-        """
-        for folder in folders:
-            if folder + stem in self._images_by_path_stem:
-                return self._images_by_path_stem[folder + stem][0]
-        return _only_one_near(self._images_by_stem.get(stem, []), folders[0])
 
 
 def is_image_name(path: str) -> bool:
@@ -192,15 +149,6 @@ def and_parents(folder: str) -> Iterator[str]:
     yield ""
 
 
-def _only_one_near(paths: list[str], folder: str) -> str | None:
-    """The only path below the nearest of `folder` and its parents that has any, if it is alone."""
-    for base in and_parents(folder):
-        near = [path for path in paths if path.startswith(base)]
-        if near:
-            return near[0] if len(near) == 1 else None
-    return None
-
-
 def _grouped(pairs: Iterator[tuple[str, str]]) -> dict[str, list[str]]:
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for key, path in pairs:
@@ -213,12 +161,18 @@ def _is_unicode(path: str) -> bool:
     return path.isascii() or not any("\ud800" <= character <= "\udfff" for character in path)
 
 
-def _walk(root: Path) -> Iterator[str]:
+def _walk(root: Path) -> tuple[list[str], int]:
+    """All files below `root`, and the number of linked folders."""
+
     def fail(error: OSError) -> None:
         raise SourceError(f"folder {error.filename} cannot be listed: {error.strerror}") from error
 
+    files: list[str] = []
+    linked = 0
     for folder, folders, names in os.walk(root, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        linked += sum(Path(folder, name).is_symlink() for name in folders)
         relative = os.path.relpath(folder, root).replace(os.sep, "/")
         prefix = "" if relative == "." else f"{relative}/"
-        yield from (prefix + name for name in names if not name.startswith("."))
+        files += (prefix + name for name in names if not name.startswith("."))
+    return files, linked

@@ -10,12 +10,16 @@
 - Instances of an image with the same box and category are one (``duplicate_box``), with the points
   of the first that has them and the flags of all; instances without a box are the same if their
   points are.
+- An image none of whose annotations could be used is no negative: it is rejected
+  (``no_usable_annotation``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Collection, Sequence
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -47,6 +51,37 @@ def merge_images(table: AnnotationTable) -> Reading:
     table, duplicates = _unite_instances(table.take(np.flatnonzero(~conflicts)))
     notes.update({"ambiguous_split": ambiguous, "duplicate_box": duplicates})
     return Reading(table, rejections, +notes)
+
+
+def reject_unusable(
+    table: AnnotationTable, incomplete: Collection[str], rejections: Sequence[Rejection]
+) -> tuple[AnnotationTable, list[Rejection]]:
+    """The table without images that only seem to have no objects, and their rejections.
+
+    Args:
+        table: one row an image.
+        incomplete: paths of images of which an annotation was rejected.
+        rejections: what is listed so far; an image is not listed again if it is named there, or
+            its own annotation file is, the one of its name.
+    """
+    if not incomplete:
+        return table, []
+    annotated = set(table.image_paths[np.diff(table.offsets) > 0].tolist())
+    unusable = set(incomplete) - annotated
+    kept = [i for i, path in enumerate(table.image_paths.tolist()) if path not in unusable]
+    listed = {PurePosixPath(rejection.path).stem for rejection in rejections}
+    new = sorted(path for path in unusable if PurePosixPath(path).stem not in listed)
+    return table.take(np.array(kept, dtype=np.int64)), [_no_usable_annotation(path) for path in new]
+
+
+def _no_usable_annotation(path: str) -> Rejection:
+    return Rejection(
+        path,
+        "annotation",
+        "no_usable_annotation",
+        f"{path}: every annotation of it was rejected, so what it shows is unknown; expected at "
+        "least one that can be used, or none at all for an image without objects",
+    )
 
 
 def _starts(table: AnnotationTable) -> NDArray[np.int64]:

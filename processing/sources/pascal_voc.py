@@ -3,11 +3,13 @@
 - Boxes are counted from 1 and include their last pixel, so x1 = xmin - 1, y1 = ymin - 1, x2 = xmax,
   y2 = ymax; ``coordinate_base=0`` takes them as written. ``difficult`` becomes `Flag.DIFFICULT`.
   Categories are sorted by name.
-- The image is the one of the XML's name in ``JPEGImages/``, beside the XML, or in ``images/``, else
-  the only one of that name; ``<filename>`` is asked last, since copies are renamed without it.
+- The image is the one of the XML's name in ``JPEGImages/``, beside the XML, or in ``images/``;
+  ``<filename>`` decides if endings leave several. Else it is the one of ``<filename>`` there, which
+  is asked last since copies are renamed without it, unless it is the image of another XML. Only
+  where no XML of a folder leads to an image so, images of their names are searched for elsewhere.
 - Splits are those of ``ImageSets/Main/{train,val,test}.txt``, else the nearest folder's name
   (``valid/``). ``trainval.txt`` divides nothing and lists of one class (``person_train.txt``) are
-  not splits.
+  not splits. An unreadable list is rejected alone, and divides nothing.
 - All XML files of a folder that has one of ours are ours: a damaged one is rejected
   (``malformed``), as is one object without a name or a box, alone.
 """
@@ -15,7 +17,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final
 from xml.etree.ElementTree import Element, ParseError
@@ -43,6 +46,7 @@ from processing.sources.reading import (
     size_of,
     split_of_folders,
 )
+from processing.sources.voc_images import locate_images
 
 _HEAD_BYTES: Final = 4096
 """The root element stands within; what precedes it are declarations and a comment."""
@@ -72,18 +76,23 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
         coordinate_base: 1 if boxes are counted from 1 with their last pixel included, 0 to take
             them as written.
     """
+    files = [_parsed(raw, path, coordinate_base) for path in paths]
+    located = locate_images(raw, {file.path: file.filename for file in files})
+    there = raw.files.union(missing for missing, _ in located.namesakes)
+    for file, image in zip(files, located.paths, strict=True):
+        if image not in there:
+            _check_filename(raw, file)
     image_sets = _ImageSets(raw)
-    images: list[_Image] = []
-    rejections: list[Rejection] = []
-    for path in paths:
-        try:
-            image, malformed = _image(raw, path, image_sets.split_of(path), coordinate_base)
-        except AnnotationError as error:
-            rejections.append(rejection(path, error))
-        else:
-            images.append(image)
-            rejections += malformed
-    return Reading(_table(images), rejections, image_sets.notes)
+    described = list(zip(located.paths, files, strict=True))
+    table = _table([(image, file) for image, file in described if file.whole], image_sets)
+    return Reading(
+        table,
+        [rejection(file.path, fault) for file in files for fault in file.faults]
+        + image_sets.rejections,
+        image_sets.notes,
+        frozenset(image for image, file in described if file.faults and image in there),
+        located.namesakes,
+    )
 
 
 FORMAT: Final = SourceFormat(
@@ -103,30 +112,53 @@ class _Object:
 
 
 @dataclass
-class _Image:
+class _File:
+    """One XML; `faults` are what could not be used of it, all of it if `whole` is not set."""
+
     path: str
-    size: tuple[int, int] | None
-    split: int
-    objects: list[_Object]
+    filename: str = ""
+    size: tuple[int, int] | None = None
+    objects: list[_Object] = field(default_factory=list)
+    faults: list[AnnotationError] = field(default_factory=list)
+    whole: bool = False
 
 
-def _table(images: list[_Image]) -> AnnotationTable:
-    names = sorted({found.name for image in images for found in image.objects})
+def _table(described: Sequence[tuple[str, _File]], image_sets: _ImageSets) -> AnnotationTable:
+    names = sorted({found.name for _, file in described for found in file.objects})
     label = {name: i for i, name in enumerate(names)}
     rows = [
         TableRow(
-            image.path,
-            [Instance(label[found.name], found.box, found.flags) for found in image.objects],
-            image.size,
-            image.split,
+            image,
+            [Instance(label[found.name], found.box, found.flags) for found in file.objects],
+            file.size,
+            image_sets.split_of(file.path),
         )
-        for image in images
+        for image, file in described
     ]
     return table_from_rows(rows, category_names=names)
 
 
-def _image(raw: RawDirectory, path: str, split: int, base: int) -> tuple[_Image, list[Rejection]]:
-    """What one XML says, and the objects in it that are malformed."""
+def _parsed(raw: RawDirectory, path: str, base: int) -> _File:
+    """What one XML says; whatever is wrong with it is among its `faults`."""
+    file = _File(path)
+    try:
+        root = _root(raw, path)
+    except AnnotationError as error:
+        file.faults.append(error)
+        return file
+    file.whole = True
+    file.filename = (root.findtext("filename") or "").strip()
+    file.size = size_of(root.findtext("size/height"), root.findtext("size/width"))
+    for number, element in enumerate(root.iterfind("object"), 1):
+        try:
+            file.objects.append(_object(element, base))
+        except AnnotationError as error:
+            where = AnnotationError(f"object {number}: {error}", reason=error.reason)
+            file.faults.append(where)
+    return file
+
+
+def _root(raw: RawDirectory, path: str) -> Element:
     try:
         root = defusedxml.ElementTree.fromstring(raw.path(path).read_bytes())
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
@@ -135,30 +167,17 @@ def _image(raw: RawDirectory, path: str, split: int, base: int) -> tuple[_Image,
         raise AnnotationError(
             f"expected the root element annotation, found {root.tag}", reason="malformed"
         )
-    size = size_of(root.findtext("size/height"), root.findtext("size/width"))
-    image = _Image(_image_path(raw, path, root), size, split, [])
-    malformed = []
-    for number, element in enumerate(root.iterfind("object"), 1):
+    return root
+
+
+def _check_filename(raw: RawDirectory, file: _File) -> None:
+    """Rejects a file without an image whose ``<filename>`` leads out of the raw directory."""
+    if file.filename:
         try:
-            image.objects.append(_object(element, base))
+            raw.inside(folder_of(file.path), file.filename)
         except AnnotationError as error:
-            where = AnnotationError(f"object {number}: {error}", reason=error.reason)
-            malformed.append(rejection(path, where))
-    return image, malformed
-
-
-def _image_path(raw: RawDirectory, path: str, root: Element) -> str:
-    own = folder_of(path)
-    folders = [parent_of(own) + "JPEGImages/", own, parent_of(own) + "images/"]
-    found = raw.image_of_stem(PurePosixPath(path).stem, folders)
-    if found is not None:
-        return found
-    filename = (root.findtext("filename") or "").strip()
-    if not filename:
-        raise AnnotationError(
-            "no image of the same name, and no <filename> to look for", reason="missing_image"
-        )
-    return raw.resolve(filename, [own, *folders])
+            file.faults.append(error)
+            file.whole = False
 
 
 def _object(element: Element, base: int) -> _Object:
@@ -183,6 +202,7 @@ class _ImageSets:
         self._raw = raw
         self._members: dict[str, dict[str, set[int]]] = {}
         self.notes: Counter[str] = Counter()
+        self.rejections: list[Rejection] = []
 
     def split_of(self, path: str) -> int:
         """The split of the image that the XML at `path` describes."""
@@ -203,8 +223,15 @@ class _ImageSets:
         for split, name in enumerate(SPLITS):
             path = f"{folder}{name}.txt"
             if path in self._raw.files:
-                for line in read_text(self._raw, path).splitlines():
+                for line in self._lines(path):
                     listed = line.strip()
                     stem = PurePosixPath(listed).stem if is_image_name(listed) else listed
                     members[stem].add(split)
         return dict(members)
+
+    def _lines(self, path: str) -> list[str]:
+        try:
+            return read_text(self._raw, path).splitlines()
+        except AnnotationError as error:
+            self.rejections.append(rejection(path, error))
+            return []

@@ -30,11 +30,15 @@ class Reading:
         table: one row an image; a path may occur several times until the rows are merged.
         rejections: what was left out, and why.
         notes: harmless rules applied, name to how often, e.g. ``duplicate_box``.
+        incomplete: paths of images of which an annotation was rejected.
+        namesakes: as `image_search.Located` has them, until they are settled.
     """
 
     table: AnnotationTable = EMPTY
     rejections: list[Rejection] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
+    incomplete: frozenset[str] = frozenset()
+    namesakes: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def combine(readings: Sequence[Reading]) -> Reading:
         table=concatenate([reading.table for reading in readings]),
         rejections=[rejection for reading in readings for rejection in reading.rejections],
         notes=sum((reading.notes for reading in readings), Counter()),
+        incomplete=frozenset().union(*(reading.incomplete for reading in readings)),
+        namesakes=frozenset().union(*(reading.namesakes for reading in readings)),
     )
 
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from processing.annotations import SPLITS, Flag, Instance, TableRow, table_from_rows
-from processing.errors import AnnotationError, Rejection
+from processing.errors import AnnotationError
+from processing.sources.image_search import locate
 from processing.sources.listing import RawDirectory, folder_of, is_image_name, parent_of
 from processing.sources.reading import (
     Reading,
@@ -57,7 +58,7 @@ class _Entry:
     line: int
     count: int | None = None
     rows: list[list[float]] = field(default_factory=list)
-    malformed: list[tuple[int, str]] = field(default_factory=list)
+    malformed: list[tuple[int, AnnotationError]] = field(default_factory=list)
 
 
 def _read_file(raw: RawDirectory, path: str) -> Reading:
@@ -68,26 +69,37 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
     match = _FILE.fullmatch(path)
     assert match is not None  # find() saw to it
     split = match[1]
-    folders = [
-        base + folder
-        for base in (parent_of(folder_of(path)), folder_of(path))
-        for folder in (f"WIDER_{split}/images/", f"WIDER_{split}/", "images/", "")
+    own = folder_of(path)
+    layouts = [
+        [base + folder for folder in ("", f"WIDER_{split}/images/", f"WIDER_{split}/", "images/")]
+        for base in dict.fromkeys([own, parent_of(own)])
     ]
-    rows, rejections = [], []
+    entries, names, rejections = [], [], []
     for entry in _entries(text):
-        rejections += [
-            Rejection(path, "annotation", "malformed", f"{path}: line {line}: {found}")
-            for line, found in entry.malformed
-        ]
         try:
-            instances = _instances(entry)
-            image_path = raw.resolve(entry.name, folders)
+            path_from_own = raw.inside(own, entry.name)
         except AnnotationError as error:
-            error = AnnotationError(f"line {entry.line}: {error}", reason=error.reason)
-            rejections.append(rejection(path, error))
+            entry.malformed = [(entry.line, error)]
         else:
-            rows.append(TableRow(image_path, instances, split=SPLITS.index(split)))
-    return Reading(table_from_rows(rows, category_names=["face"]), rejections)
+            _settle_count(entry)
+            entries.append(entry)
+            names.append(path_from_own)
+        for line, fault in entry.malformed:
+            where = AnnotationError(f"line {line}: {fault}", reason=fault.reason)
+            rejections.append(rejection(path, where))
+    located = locate(raw, layouts, names)
+    rows = [
+        TableRow(image, [_instance(row) for row in entry.rows], split=SPLITS.index(split))
+        for image, entry in zip(located.paths, entries, strict=True)
+    ]
+    return Reading(
+        table_from_rows(rows, category_names=["face"]),
+        rejections,
+        incomplete=frozenset(
+            image for image, entry in zip(located.paths, entries, strict=True) if entry.malformed
+        ),
+        namesakes=located.namesakes,
+    )
 
 
 def _entries(text: str) -> Iterator[_Entry]:
@@ -107,22 +119,22 @@ def _entries(text: str) -> Iterator[_Entry]:
         elif numbers is not None and len(numbers) >= 4:
             entry.rows.append(numbers)
         else:
-            entry.malformed.append((line, f"expected x y w h and attributes, found {written!r}"))
+            message = f"expected x y w h and attributes, found {written!r}"
+            entry.malformed.append((line, AnnotationError(message, reason="malformed")))
     if entry is not None:
         yield entry
 
 
-def _instances(entry: _Entry) -> list[Instance]:
+def _settle_count(entry: _Entry) -> None:
+    """Leaves an entry those rows that are faces: none if it has not as many as it counts."""
     if entry.count == 0 and len(entry.rows) <= 1 and not any(map(any, entry.rows)):
-        return []
+        entry.rows = []
     found = len(entry.rows) + len(entry.malformed)
     if entry.count != found:
-        raise AnnotationError(
-            f"{entry.name}: {'no count' if entry.count is None else f'a count of {entry.count}'}, "
-            f"but {found} rows of faces follow",
-            reason="malformed",
-        )
-    return [_instance(numbers) for numbers in entry.rows]
+        counted = "no count" if entry.count is None else f"a count of {entry.count}"
+        message = f"{entry.name}: {counted}, but {found} rows of faces follow"
+        entry.malformed.append((entry.line, AnnotationError(message, reason="malformed")))
+        entry.rows = []
 
 
 def _instance(numbers: list[float]) -> Instance:

@@ -10,9 +10,10 @@
 - A row is ``class cx cy width height``, with ``kpt_shape: [K, 2 or 3]`` followed by K points; of
   two numbers, a point at (0, 0) is not labelled (0) and any other visible (2). Without
   ``kpt_shape`` longer rows of odd count are polygons, whose bounding box is taken, and others K
-  points of three numbers.
-- Categories are the yaml's ``names``, or ``classes.txt`` beside the folders, else numbers up to the
-  greatest in use.
+  points of three numbers. A box and one more number, as prediction exports add their confidence,
+  is neither, but may be a polygon cut short: malformed.
+- Categories are the yaml's ``names``, or ``classes.txt`` beside the folders or among the labels,
+  else numbers up to the greatest in use.
 - An image in several splits is in none (``ambiguous_split``). A bad row is rejected alone:
   ``malformed``, or ``unknown_category``.
 """
@@ -71,23 +72,31 @@ def _read_dataset(raw: RawDirectory, dataset: Dataset) -> Reading:
     rejections = list(dataset.rejections)
     parsed: list[tuple[str, int, str, list[LabelRow]]] = []
     notes: Counter[str] = Counter()
+    incomplete: set[str] = set()
     for image, splits in dataset.splits.items():
         notes["ambiguous_split"] += len(splits) > 1
         split = min(splits) if len(splits) == 1 else UNASSIGNED
         labels = _label_file(raw, image)
-        rows = _read_labels(raw, labels, dataset.keypoint_shape, rejections) if labels else []
+        rows, malformed = _read_labels(raw, labels, dataset.keypoint_shape) if labels else ([], [])
+        rejections += malformed
+        if malformed:
+            incomplete.add(image)
         parsed.append((image, split, labels, rows))
     greatest = max((row.class_id for *_, rows in parsed for row in rows), default=-1)
     names, positions = labels_of(dataset.names or {i: str(i) for i in range(greatest + 1)})
     table_rows = []
     for image, split, labels, rows in parsed:
         known = [row for row in rows if row.class_id in positions]
-        rejections += [
+        unknown = [
             _unknown(labels, row, positions) for row in rows if row.class_id not in positions
         ]
+        rejections += unknown
+        if unknown:
+            incomplete.add(image)
         instances = [replace(row.instance, label=positions[row.class_id]) for row in known]
         table_rows.append(TableRow(image, instances, split=split, normalized=True))
-    return Reading(table_from_rows(table_rows, category_names=names), rejections, +notes)
+    table = table_from_rows(table_rows, category_names=names)
+    return Reading(table, rejections, +notes, frozenset(incomplete))
 
 
 def _label_file(raw: RawDirectory, image: str) -> str:
@@ -99,10 +108,11 @@ def _label_file(raw: RawDirectory, image: str) -> str:
 
 
 def _read_labels(
-    raw: RawDirectory, path: str, shape: KeypointShape | None, rejections: list[Rejection]
-) -> list[LabelRow]:
-    """The rows of one label file; those that are malformed go to `rejections`."""
-    rows = []
+    raw: RawDirectory, path: str, shape: KeypointShape | None
+) -> tuple[list[LabelRow], list[Rejection]]:
+    """The rows of one label file, and those that are malformed."""
+    rows: list[LabelRow] = []
+    rejections: list[Rejection] = []
     try:
         for line, content in enumerate(read_text(raw, path).splitlines(), 1):
             words = content.split()
@@ -114,7 +124,7 @@ def _read_labels(
                     rejections.append(rejection(path, where))
     except AnnotationError as error:
         rejections.append(rejection(path, error))
-    return rows
+    return rows, rejections
 
 
 def _unknown(path: str, row: LabelRow, positions: Mapping[int, int]) -> Rejection:

@@ -45,7 +45,8 @@ def parse_row(line: int, words: Sequence[str], shape: KeypointShape | None) -> L
     numbers = numbers_of(words)
     if numbers is None or len(numbers) <= _BOX_NUMBERS:
         raise AnnotationError(
-            f"expected a class and numbers for its box, found {' '.join(words)[:80]!r}",
+            "expected a class and the numbers of its box, separated by spaces, found "
+            f"{' '.join(words)[:80]!r}",
             reason="malformed",
         )
     class_id, values = numbers[0], numbers[1:]
@@ -73,8 +74,11 @@ def _points(values: Sequence[float], shape: KeypointShape | None) -> list[list[f
     count, size = shape or (len(values) // 3, 3)
     if len(values) != count * size:
         expected = f"{count} points of {size} numbers" if shape else "points of 3 numbers"
+        surplus = "; a confidence, as predictions have it, must be removed"
         raise AnnotationError(
-            f"expected {expected} after the box, found {len(values)} numbers", reason="malformed"
+            f"after the box expected {expected} or nothing, found {len(values)} "
+            f"{'number' + surplus if len(values) == 1 else 'numbers'}",
+            reason="malformed",
         )
     points = np.array(values).reshape(count, size)
     if size == 2:

@@ -14,6 +14,7 @@ import yaml
 
 from processing.annotations import SPLITS
 from processing.errors import AnnotationError, Rejection
+from processing.sources.image_search import locate
 from processing.sources.listing import RawDirectory, folder_of
 from processing.sources.reading import numbers_of, read_text, rejection, split_of_folders
 from processing.sources.yolo_labels import MAX_CLASSES, KeypointShape
@@ -76,7 +77,7 @@ def _label_folders(raw: RawDirectory) -> list[str]:
         if not found or root in proven:
             continue
         mirrored = posixpath.splitext(f"{head}/images/{tail}"[1:])[0]
-        if raw.has_image_of_stem(mirrored) and _begins_with_numbers(raw, path):
+        if mirrored in raw.images_by_path_stem and _begins_with_numbers(raw, path):
             proven[root] = None
     return list(proven)
 
@@ -92,8 +93,10 @@ def _from_folders(raw: RawDirectory, path: str) -> Dataset:
     dataset = Dataset()
     for image in raw.images_below(f"{above}images/"):
         dataset.splits[image].add(split_of_folders(image))
-    classes = f"{above}classes.txt"
-    if classes in raw.files:
+    # labelImg writes it among the labels.
+    beside = (f"{folder}classes.txt" for folder in (above, f"{path}/"))
+    classes = next((name for name in beside if name in raw.files), None)
+    if classes is not None:
         dataset.names = dict(enumerate(read_text(raw, classes).rstrip().splitlines()))
     return dataset
 
@@ -219,10 +222,13 @@ def _images_of_list(
     raw: RawDirectory, path: str, bases: list[str], rejections: list[Rejection]
 ) -> Iterator[str]:
     folders = list(dict.fromkeys([folder_of(path), *bases]))
+    listed = []
     for line, content in enumerate(read_text(raw, path).splitlines(), 1):
         if content.strip():
             try:
-                yield raw.resolve(content.strip(), folders)
+                listed.append(raw.inside(folders[0], content.strip()))
             except AnnotationError as error:
                 where = AnnotationError(f"line {line}: {error}", reason=error.reason)
                 rejections.append(rejection(path, where))
+    # No search by basename: labels are found by their image's path.
+    return iter(locate(raw, [[folder] for folder in folders], listed).paths)
