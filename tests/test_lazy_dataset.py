@@ -487,7 +487,7 @@ TestCache.settings = settings(max_examples=30, stateful_step_count=20, deadline=
 
 
 def test_a_negative_cache_size_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="0 or more samples, got -1"):
+    with pytest.raises(ValueError, match="cache_size must be at least 0, got -1"):
         LazyNPZDataset(write(tmp_path / "a.npz"), cache_size=-1)
 
 
