@@ -35,11 +35,13 @@ def main(cfg: DictConfig) -> None:
     """Trains the configured model; what is wrong with data or settings ends it with one line."""
     try:
         train(cfg)
-    except (ProcessingError, InstantiationException) as error:
+    except (ProcessingError, InstantiationException, OSError, ValueError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        raise SystemExit(f"{type(cause).__name__}: {cause}") from error
+        raise SystemExit(
+            f"{type(cause).__name__}: {cause}\n(HYDRA_FULL_ERROR=1 shows where it was raised)"
+        ) from error
 
 
 def train(cfg: DictConfig) -> None:
@@ -51,12 +53,16 @@ def train(cfg: DictConfig) -> None:
     L.seed_everything(cfg.seed)
     datamodule = hydra.utils.instantiate(cfg.datamodule)
     model = hydra.utils.instantiate(cfg.model)
-    best = ModelCheckpoint(run_dir / "checkpoints", "best", monitor=model.metric, mode=model.mode)
+    best = ModelCheckpoint(
+        run_dir / "checkpoints", "best", monitor=model.metric, mode=model.mode, save_last=True
+    )
     logger = hydra.utils.instantiate(cfg.logger)
     trainer = hydra.utils.instantiate(cfg.trainer, logger=logger, callbacks=[best])
     trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path)
-    weights = best.best_model_path or None
-    trainer.validate(model, datamodule=datamodule, ckpt_path=weights, verbose=False)
+    # Of equal scores the last counts: a detector that finds nothing yet has learned all the same.
+    last_is_best = trainer.callback_metrics.get(model.metric) == best.best_model_score
+    weights = best.last_model_path if last_is_best else best.best_model_path
+    trainer.validate(model, datamodule=datamodule, ckpt_path=weights or None, verbose=False)
     if trainer.is_global_zero:
         report(model, datamodule.task, run_dir)
 

@@ -7,6 +7,7 @@ finishes batches on the device. Imports no configuration framework: every settin
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_da
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
+
+_LOG = logging.getLogger(__name__)
 
 Task = Literal["detector", "landmarker", "teacher"]
 Split = Literal["train", "val", "test"]
@@ -127,7 +130,9 @@ class LazyNPZDataModule(L.LightningDataModule):
     def prepare_data(self) -> None:
         """Runs the processors, which return at once where their output is up to date."""
         for processor in self.processors:
-            getattr(processor, f"process_{self.task}")(train_split=self.train_split)
+            report = getattr(processor, f"process_{self.task}")(train_split=self.train_split)
+            level = logging.DEBUG if report.up_to_date else logging.INFO
+            _LOG.log(level, "processed %s\n%s", processor.raw_data_dir, report)
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the datasets that a stage needs; those already open stay as they are.
@@ -204,6 +209,8 @@ class LazyNPZDataModule(L.LightningDataModule):
 
     def _open(self, split: Split) -> AnyDataset:
         paths = self._paths(split)
+        if split == "test" and paths == self._paths("val"):
+            _LOG.warning("no test split in %s: val is used", ", ".join(map(str, self.data_dirs)))
         missing = [str(path) for path in paths if not path.is_file()]
         if missing:
             raise FileNotFoundError(

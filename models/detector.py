@@ -30,6 +30,7 @@ class Detector(Model):
         num_classes: how many categories; None takes it from the training data.
     """
 
+    task = "detector"
     metric = "AP@0.5"
 
     def __init__(
@@ -43,11 +44,18 @@ class Detector(Model):
 
     def setup(self, stage: str) -> None:
         """Adds the heat maps, as many as the data has categories."""
+        super().setup(stage)
         if self.heat is None:
             self.hparams["num_classes"] = max(1, len(self.training_data().category_names))
             self.heat = self.heat_maps(self.hparams["num_classes"])
+        elif stage == "fit" and len(self.training_data().category_names) > self.heat.out_channels:
+            names = self.training_data().category_names
+            raise ValueError(
+                f"the detector has {self.heat.out_channels} categories, the data {len(names)}: "
+                "leave num_classes out, or give a checkpoint of the same categories"
+            )
 
-    def heat_maps(self, num_classes: int) -> nn.Module:
+    def heat_maps(self, num_classes: int) -> nn.Conv2d:
         """The last layer; its bias makes every cell background, with a probability of 0.98."""
         layer = nn.Conv2d(self.pyramid.channels, num_classes, 1)
         nn.init.constant_(layer.bias, -4.0)  # type: ignore[arg-type]  # a bias is there

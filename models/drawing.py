@@ -68,7 +68,8 @@ def sheet(tiles: Sequence[Image], columns: int, caption: Sequence[tuple[str, Col
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     top = 34
-    page = np.full((top + rows * (height + gap), columns * (width + gap) + gap, 3), 24, np.uint8)
+    across = max(columns * (width + gap) + gap, 480)  # room for the caption above a single tile
+    page = np.full((top + rows * (height + gap), across, 3), 24, np.uint8)
     for i, tile in enumerate(tiles):
         y, x = top + i // columns * (height + gap), gap + i % columns * (width + gap)
         page[y : y + tile.shape[0], x : x + tile.shape[1]] = tile

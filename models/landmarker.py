@@ -28,6 +28,7 @@ class Landmarker(Model):
         num_keypoints: landmarks a sample; None takes it from the training data.
     """
 
+    task = "landmarker"
     metric = "NME"
     mode = "min"
 
@@ -41,6 +42,7 @@ class Landmarker(Model):
 
     def setup(self, stage: str) -> None:
         """Adds the heat maps, as many as the data has landmarks."""
+        super().setup(stage)
         if self.heat is None:
             self.hparams["num_keypoints"] = len(self.training_data()[0]["keypoints"])
             self.heat = self.heat_maps(self.hparams["num_keypoints"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -32,6 +33,7 @@ class Model(L.LightningModule):
         learning_rate: the highest of the schedule.
 
     Attributes:
+        task: of the data that it learns from.
         metric: what the score is called, and logged as.
         mode: whether a better score is the ``max`` or the ``min``.
         unit: of the score, with a space before it.
@@ -40,6 +42,7 @@ class Model(L.LightningModule):
         tiles: of the last validation's first samples.
     """
 
+    task: ClassVar[str]
     metric: ClassVar[str]
     mode: ClassVar[str] = "max"
     unit: ClassVar[str] = ""
@@ -50,6 +53,16 @@ class Model(L.LightningModule):
         self.learning_rate = learning_rate
         self.records: list[Any] = []
         self.tiles: list[Image] = []
+
+    def setup(self, stage: str) -> None:
+        """Refuses data of another task."""
+        trainer: Any = self.trainer
+        served = getattr(trainer.datamodule, "task", self.task)
+        if served != self.task:
+            raise ValueError(
+                f"{type(self).__name__} learns from {self.task} data, but the data module serves "
+                f"{served} data: choose both at once with datamodule={self.task}"
+            )
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
@@ -76,7 +89,11 @@ class Model(L.LightningModule):
         """AdamW; the learning rate rises and falls once in the course of the run."""
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=1e-2)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, steps)
+        # Not torch's OneCycleLR: its checkpoint insists on the number of steps it was made for, so
+        # that a finished run could not go on for more epochs.
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: one_cycle(step / steps)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
@@ -107,6 +124,16 @@ class Model(L.LightningModule):
             torch.distributed.all_gather_object(shares, self.records)
             self.records = [record for share in shares for record in share]
         self.log(self.metric, self.score(self.records), prog_bar=True, sync_dist=True)
+
+
+def one_cycle(progress: float) -> float:
+    """Factor of the learning rate after a fraction of the run: up for 0.3 of it, then down.
+
+    The one-cycle policy (Smith and Topin 2018) with cosines, from 1/25 to 1 to nearly 0.
+    """
+    low, begin = (0.04, 0.0) if progress < 0.3 else (4e-6, 1.0)
+    there = (progress - begin) / (0.3 - begin)  # 0 at the low end, 1 at the top
+    return low + (1 - low) * (1 - math.cos(math.pi * min(max(there, 0.0), 1.0))) / 2
 
 
 def to_numpy(tensor: Tensor) -> Any:

@@ -25,6 +25,7 @@ class Teacher(Model):
         code_channels: numbers for every 16x16 pixels.
     """
 
+    task = "teacher"
     metric = "PSNR"
     unit = " dB"
     legend = (("above: image, below: reconstruction", WHITE),)

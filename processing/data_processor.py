@@ -166,7 +166,9 @@ class DataProcessor:
         reading = read_sources(self.raw_data_dir, self.sources)
         if self._run_options.on_error == "raise" and reading.rejections:
             first = reading.rejections[0]
-            raise AnnotationError(f"{first.path}: {first.message}", first.reason)
+            raise AnnotationError(
+                f"{first.path}: {first.message.removeprefix(f'{first.path}: ')}", first.reason
+            )
         tasks, skipped = self._tasks(task_names, reading, skip_missing=skip_missing)
         files = self._plan(tasks, reading, train_split)
         self.output_dir.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,8 @@ def render_demo(raw_dir: str | os.PathLike[str], *, images: int = 480, seed: int
         raise ValueError(f"images must be at least 1, found {images}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(
-            f"{target}: is not empty; the demo is rendered into a new directory only"
+            f"{target}: is not empty; the demo is rendered into a new directory only: "
+            "name another, or use what is there"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(

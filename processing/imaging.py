@@ -186,6 +186,8 @@ def show(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect:
 
 
 def _open(data: bytes) -> Image.Image:
+    if not data:
+        raise ImageError("the file is empty", reason="not_an_image")
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -196,7 +196,11 @@ def _map_file(path: Path) -> mmap.mmap:
 
 def _open(path: Path) -> tuple[mmap.mmap, dict[str, zipfile.ZipInfo]]:
     """The map of the whole file, and its ``.npy`` members by name."""
-    if path.exists() and not path.is_file():
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: there is no such file; `python -m processing.data_processor` makes them"
+        )
+    if not path.is_file():
         raise NPZFormatError(f"{path}: not a file; an NPZ file is expected")
     if path.stat().st_size == 0:
         raise NPZFormatError(f"{path}: the file is empty; an NPZ file is expected")

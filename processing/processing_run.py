@@ -127,7 +127,7 @@ class ProcessingRun:
         listed = [r for file in self._files for r in read_rejections(self._path(file))]
         bad = {r.path: r for r in listed if r not in self._rejections}
         errors = [ImageError(f"{r.path}: {r.message}", r.reason) for r in bad.values()]
-        self._check_rejections(errors, len(errors))
+        self._check_limits(errors, len(errors))
 
     def execute(self) -> None:
         """Makes and publishes every file of the plan.
@@ -138,6 +138,9 @@ class ProcessingRun:
             OSError: the output cannot be written, or would not fit.
         """
         self._check_space()
+        for file in self._files:
+            if self._path(file).exists():
+                _LOG.warning("%s: made from other data or options; replacing it", self._path(file))
         sink = DatasetWriter(
             self._output_dir,
             [file.output for file in self._files],
@@ -154,7 +157,8 @@ class ProcessingRun:
                 batch = self._batch(done, several)
                 rejected += len(batch.rejections)
                 errors = [result.error for result in several if result.error is not None]
-                self._check_rejections(errors, rejected)
+                self._log_rejections(errors, rejected)
+                self._check_limits(errors, rejected)
                 self.images_decoded += len(several)
                 writer.put(batch)
 
@@ -285,18 +289,20 @@ class ProcessingRun:
                 batch.counts.setdefault(name, Counter()).update(result.counts[task])
         return batch
 
-    def _check_rejections(self, new: Sequence[ImageError], total: int) -> None:
+    def _log_rejections(self, new: Sequence[ImageError], total: int) -> None:
         for count, error in enumerate(new, total - len(new) + 1):
             if count <= _LOGGED_REJECTIONS:
                 _LOG.warning("left out: %s", error)
             if count == _LOGGED_REJECTIONS:
                 _LOG.warning("further ones are listed in NAME.rejected.jsonl alone")
+
+    def _check_limits(self, new: Sequence[ImageError], total: int) -> None:
         if new and self._options.on_error == "raise":
             raise new[0]
-        if total > self._options.max_bad_fraction * len(self._images):
+        if new and total > self._options.max_bad_fraction * len(self._images):
             raise TooManyRejectedError(
                 f"{total} of {len(self._images)} images were rejected, more than "
-                f"max_bad_fraction={self._options.max_bad_fraction} allows; the log names the first"
+                f"max_bad_fraction={self._options.max_bad_fraction} allows; the last: {new[-1]}"
             )
 
     def _conclude(self, progress: Progress) -> Mapping[str, Mapping[str, Any]]:

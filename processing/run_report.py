@@ -79,6 +79,8 @@ class ProcessingReport:
             for title, counts in (("repairs", file.repairs), ("rejected images", file.rejected)):
                 if counts:
                     lines.append(f"    {title}: {_listed(counts)}")
+            if file.listed:
+                lines.append(f"    left out: see {file.path.with_suffix('.rejected.jsonl')}")
         if self.rejected_annotations:
             lines.append(f"rejected annotations: {_listed(self.rejected_annotations)}")
         if self.notes:

@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from datamodules import Augmentation, LazyNPZDataModule
 from processing.collate import TensorList
 from processing.ragged import RaggedArray
+from processing.run_report import ProcessingReport
 from processing.sampling import epoch_order
 
 SIZE = 8
@@ -272,13 +274,29 @@ class CountingProcessor:
     """Stands for a DataProcessor: writes what it is asked for, and counts."""
 
     def __init__(self, output_dir):
-        self.output_dir = output_dir
+        self.raw_data_dir = self.output_dir = output_dir
         self.calls = []
 
     def process_teacher(self, train_split):
         self.calls.append(train_split)
         write_split(self.output_dir, "train", "teacher", 6)
         write_split(self.output_dir, "val", "teacher", 3)
+        return ProcessingReport((), up_to_date=False, images_decoded=9, images_resumed=0, seconds=1)
+
+
+def test_what_the_processor_did_is_logged(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "datamodules")
+    processor = CountingProcessor(tmp_path)
+    LazyNPZDataModule(task="teacher", processor=processor).prepare_data()
+    assert "9 images in 1.0 s" in caplog.text
+
+
+def test_testing_on_val_for_want_of_a_test_split_is_said(tmp_path, caplog):
+    write_split(tmp_path, "val", "teacher", 3)
+    datamodule = LazyNPZDataModule(task="teacher", data_dir=tmp_path)
+    datamodule.setup("test")
+    assert "no test split" in caplog.text
+    datamodule.teardown()
 
 
 def test_processors_run_before_their_output_is_read(tmp_path):

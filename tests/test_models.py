@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import lightning as L
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from models import Detector, Landmarker, Teacher
 from models.detector import STRIDE, focal_loss, giou_loss
 from models.drawing import draw_box, draw_lines, draw_points, enlarge, sheet
 from models.metrics import Detections, Truth
+from models.model import one_cycle
 
 pytestmark = [
     # The ready-made batch needs no worker processes.
@@ -110,7 +113,7 @@ def test_each_model_learns_one_batch_and_shows_it(case, tmp_path):
     model, batch = case
     datamodule = OneBatchModule(batch)
     before = trainer(tmp_path).validate(model, datamodule=datamodule, verbose=False)
-    trainer(tmp_path, max_epochs=50).fit(model, datamodule=datamodule)
+    trainer(tmp_path, max_epochs=80).fit(model, datamodule=datamodule)
     after = trainer(tmp_path).validate(model, datamodule=datamodule, verbose=False)
     gain = after[0][model.metric] - before[0][model.metric]
     assert (
@@ -130,6 +133,40 @@ def test_checkpoint_remembers_what_the_data_said(case, tmp_path):
     again = type(model).load_from_checkpoint(tmp_path / "last.ckpt", map_location="cpu")
     for found, expected in zip(*(output(m.eval(), batch) for m in (again, model)), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_a_finished_run_goes_on_for_more_epochs(case, tmp_path):
+    model, batch = case
+    first = trainer(tmp_path, max_epochs=2)
+    first.fit(model, datamodule=OneBatchModule(batch))
+    first.save_checkpoint(tmp_path / "last.ckpt")
+    again = type(model).load_from_checkpoint(tmp_path / "last.ckpt", map_location="cpu")
+    longer = trainer(tmp_path, max_epochs=4)
+    longer.fit(again, datamodule=OneBatchModule(batch), ckpt_path=tmp_path / "last.ckpt")
+    assert longer.global_step == 4
+
+
+def test_the_learning_rate_rises_to_its_top_and_falls_to_nothing():
+    rates = [one_cycle(step / 1000) for step in range(1001)]
+    top = rates.index(max(rates))
+    assert (rates[0], top) == (pytest.approx(0.04), 300)
+    assert rates[top] == pytest.approx(1)
+    assert rates[-1] < 1e-5
+    assert all(a < b for a, b in pairwise(rates[:top]))
+    assert all(a > b for a, b in pairwise(rates[top:]))
+
+
+def test_data_of_another_task_is_refused_with_the_remedy(tmp_path):
+    datamodule = OneBatchModule(teacher_batch())
+    datamodule.task = "teacher"
+    with pytest.raises(ValueError, match=r"Detector learns from detector.*datamodule=detector"):
+        trainer(tmp_path, max_epochs=1).fit(Detector(8), datamodule=datamodule)
+
+
+def test_more_categories_than_the_model_has_are_refused(tmp_path):
+    datamodule = OneBatchModule(detector_batch())
+    with pytest.raises(ValueError, match="has 1 categories, the data 2"):
+        trainer(tmp_path, max_epochs=1).fit(Detector(8, num_classes=1), datamodule=datamodule)
 
 
 def output(model, batch):
@@ -260,7 +297,7 @@ def test_sheet_holds_every_tile_below_the_caption():
     assert page.shape[1] > 4 * 30
     assert all((page == 60 + 20 * i).all(axis=2).sum() >= 600 for i in range(6))
     assert (page[:34] == RED).all(axis=2).any()
-    assert sheet(tiles[:1], 4, []).shape[1] < 2 * 30
+    assert sheet(tiles[:1], 4, []).shape[1] == 480, "the caption needs its room above one tile"
 
 
 def test_detector_draws_truth_and_sure_predictions():

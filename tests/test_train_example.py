@@ -80,6 +80,7 @@ def test_a_mistyped_raw_directory_is_an_error_not_a_demo(tmp_path):
     run = train(tmp_path, "raw_data_dir=data/wiedr")
     assert run.returncode != 0
     assert "data/wiedr" in run.stderr
+    assert "Traceback" not in run.stderr
     assert not (tmp_path / "data" / "wiedr").exists()
 
 
@@ -88,3 +89,14 @@ def test_a_wrong_key_is_named_in_one_line(tmp_path):
     assert run.returncode != 0
     assert "batchsize" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_the_last_epoch_is_shown_where_none_scored_better(first_run):
+    """One epoch finds nothing yet: AP is 0 from first to last, and the picture is the last's."""
+    directory, run = first_run
+    picture = directory / summary(run).partition("predictions: ")[2]
+    assert {path.name for path in (picture.parent / "checkpoints").iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+    }
+    assert "last.ckpt" in run.stderr + run.stdout

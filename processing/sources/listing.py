@@ -42,7 +42,7 @@ class RawDirectory:
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
             raise SourceNotFoundError(
-                f"raw directory {root} ({root.absolute()}) "
+                f"raw directory {root.absolute()} "
                 f"{'is not a directory' if root.exists() else 'does not exist'}; "
                 "raw_data_dir must name the folder that holds the images and their annotations"
             )
