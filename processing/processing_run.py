@@ -15,7 +15,7 @@ import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -126,8 +126,7 @@ class ProcessingRun:
         forget_published_run(self._output_dir)
         listed = [r for file in self._files for r in read_rejections(self._path(file))]
         bad = {r.path: r for r in listed if r not in self._rejections}
-        errors = [ImageError(f"{r.path}: {r.message}", r.reason) for r in bad.values()]
-        self._check_limits(errors, len(errors))
+        self._check_limits(_as_errors(bad.values()), len(bad))
 
     def execute(self) -> None:
         """Makes and publishes every file of the plan.
@@ -140,7 +139,7 @@ class ProcessingRun:
         self._check_space()
         for file in self._files:
             if self._path(file).exists():
-                _LOG.warning("%s: made from other data or options; replacing it", self._path(file))
+                _LOG.warning("%s: not of these data and options; replacing it", self._path(file))
         sink = DatasetWriter(
             self._output_dir,
             [file.output for file in self._files],
@@ -152,6 +151,7 @@ class ProcessingRun:
         rejected = len(sink.progress.rejections)
         with BackgroundWriter[Batch](sink) as writer, self._results(sink.images_done) as results:
             done = sink.images_done
+            self._check_limits(_as_errors(sink.progress.rejections), rejected)
             while several := self._next_batch(results):
                 done += len(several)
                 batch = self._batch(done, several)
@@ -325,6 +325,10 @@ class ProcessingRun:
                 "counts": {**_counts(file, progress, rejected), "listed": len(listed)},
             }
         return metadata
+
+
+def _as_errors(rejections: Iterable[Rejection]) -> list[ImageError]:
+    return [ImageError(f"{r.path}: {r.message}", r.reason) for r in rejections]
 
 
 def _content_crc32(raw_dir: Path, path: str) -> int:

@@ -272,6 +272,14 @@ def test_a_run_stopped_by_an_exception_publishes_nothing_and_resumes(
     assert report.images_resumed == 16
 
 
+def test_a_strict_run_does_not_continue_what_a_lenient_one_began(raw_dir, tmp_path):
+    (raw_dir / "images" / "0000.jpg").write_text("no image")
+    command = [sys.executable, "-c", KILLED_RUN, raw_dir, tmp_path / "out", "12"]
+    subprocess.run(command, cwd=Path(__file__).parents[1], check=False)
+    with pytest.raises(ImageError, match=r"0000\.jpg"):
+        processor(raw_dir, tmp_path / "out", on_error="raise").process_all()
+
+
 def test_leftovers_of_an_abandoned_run_are_replaced(raw_dir, tmp_path, processed_dir):
     output_dir = tmp_path / "out"
     command = [sys.executable, "-c", KILLED_RUN, raw_dir, output_dir, "12"]
