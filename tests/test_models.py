@@ -296,7 +296,8 @@ def test_sheet_holds_every_tile_below_the_caption():
     page = sheet(tiles, 4, [("score", RED)])
     assert page.shape[1] > 4 * 30
     assert all((page == 60 + 20 * i).all(axis=2).sum() >= 600 for i in range(6))
-    assert (page[:34] == RED).all(axis=2).any()
+    distance = np.abs(page[:34].astype(int) - RED).sum(axis=2)  # OpenCV 4 draws paler strokes
+    assert distance.min() < 200 < np.abs(np.array([24] * 3) - RED).sum()
     assert sheet(tiles[:1], 4, []).shape[1] == 480, "the caption needs its room above one tile"
 
 
