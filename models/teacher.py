@@ -31,7 +31,7 @@ class Teacher(Model):
     legend = (("above: image, below: reconstruction", WHITE),)
 
     def __init__(
-        self, width: int = 16, learning_rate: float = 4e-3, code_channels: int = 32
+        self, width: int = 16, learning_rate: float = 1.5e-2, code_channels: int = 32
     ) -> None:
         super().__init__(learning_rate)
         self.save_hyperparameters()
