@@ -50,6 +50,15 @@ def test_its_settings_are_the_processors():
     assert named - {"DataProcessor", "train_split"} <= constructor
 
 
+def test_the_messages_it_explains_are_those_of_the_code():
+    table = README.read_text().split("## When something is wrong")[1].split("##")[0]
+    messages = [row.split("`")[1] for row in table.splitlines() if row.startswith("| `")]
+    code = "".join(path.read_text() for path in (ROOT / "processing").rglob("*.py"))
+    fragments = [message.partition(" …")[0].removeprefix("NAME") for message in messages]
+    assert len(fragments) == 5
+    assert [fragment for fragment in fragments if fragment not in code] == []
+
+
 @pytest.mark.parametrize("link", re.findall(r"\]\(((?!http)[^)]+)\)", README.read_text()))
 def test_its_links_lead_somewhere(link):
     assert (ROOT / link).exists()
