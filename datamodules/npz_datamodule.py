@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import lightning as L
 import torch
-from torch import Tensor
 
 from datamodules.sampler import EpochLoader, EpochSampler
 from datamodules.transforms import Augmentation, to_float
 from processing.arguments import check_integer, check_number
-from processing.collate import TensorList
+from processing.batch import Batch
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
+from processing.loader import BatchLoader
+from processing.sample_dataset import Transform
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
@@ -54,7 +55,8 @@ class LazyNPZDataModule(L.LightningDataModule):
     validation, test and prediction read each sample exactly once over all ranks. Testing and
     predicting use the test split, or val where there is none. Shares of validation may differ by
     one sample, which Lightning's `log(sync_dist=True)` does not weigh exactly: reduce sums and
-    counts instead. A run resumes at the beginning of an epoch.
+    counts instead. A checkpoint knows how far into its epoch the run was: resumed, it goes on with
+    the next batch.
 
     With storage that all nodes share, set the attribute `prepare_data_per_node` to False.
 
@@ -66,16 +68,21 @@ class LazyNPZDataModule(L.LightningDataModule):
             directory. None: the files are there.
         train_split: fraction of the images that no official split names; for the processor.
         batch_size: samples a rank and step.
-        num_workers: processes of each DataLoader; 0: none.
+        num_workers: threads of each loader that gather batches ahead; see `BatchLoader`. With
+            `train_transform` processes, for training.
         cache_size: samples in each dataset's LRU cache, a process; a mapping gives it by split, 0
             for those left out.
         pin_memory: whether batches go through page-locked memory. None: with a CUDA device only.
-        persistent_workers: whether worker processes outlive an epoch.
+        persistent_workers: whether worker processes outlive an epoch; threads are cheap to start.
         prefetch_factor: batches each worker prepares ahead.
         drop_last: whether a training epoch's last, smaller batch is left out.
         seed: of order and augmentation; not negative.
         augment: changes training batches on the device. None: nothing.
         verify: whether each row is compared with its checksum when read.
+        train_transform: called with each training sample, a dict of numpy arrays, and returns one;
+            the image must stay uint8 (H, W, 3). Training then uses a plain DataLoader, with
+            processes, because Python code gains nothing from threads; such a run resumes at the
+            beginning of an epoch. Must be picklable where processes are spawned.
 
     Attributes:
         datasets: those open, by split; closed by `teardown`.
@@ -106,6 +113,7 @@ class LazyNPZDataModule(L.LightningDataModule):
         seed: int = 0,
         augment: Augmentation | None = None,
         verify: bool = False,
+        train_transform: Transform | None = None,
     ) -> None:
         super().__init__()
         if task not in get_args(Task):
@@ -125,6 +133,7 @@ class LazyNPZDataModule(L.LightningDataModule):
         self.augment = augment
         self._augment = augment
         self.verify = verify
+        self.train_transform = train_transform
         self.datasets: dict[Split, AnyDataset] = {}
 
     def prepare_data(self) -> None:
@@ -156,13 +165,17 @@ class LazyNPZDataModule(L.LightningDataModule):
             dataset.close()
         self.datasets.clear()
 
-    def train_dataloader(self) -> EpochLoader:
+    def train_dataloader(self) -> BatchLoader | EpochLoader:
         """The training split in the order of the trainer's epoch.
 
         Raises:
             ValueError: it has no samples, or none is left by `drop_last`.
         """
-        loader = self._dataloader("train", shuffle=True)
+        loader = (
+            self._dataloader("train")
+            if self.train_transform is None
+            else self._transforming_dataloader()
+        )
         if len(loader) == 0:
             raise ValueError(
                 f"{self._paths('train')[0]}: no batch to train on: "
@@ -171,29 +184,23 @@ class LazyNPZDataModule(L.LightningDataModule):
             )
         return loader
 
-    def val_dataloader(self) -> EpochLoader:
+    def val_dataloader(self) -> BatchLoader:
         """The validation split in its stored order."""
-        return self._dataloader("val", shuffle=False)
+        return self._dataloader("val")
 
-    def test_dataloader(self) -> EpochLoader:
+    def test_dataloader(self) -> BatchLoader:
         """The test split, or val where there is none, in its stored order."""
-        return self._dataloader("test", shuffle=False)
+        return self._dataloader("test")
 
-    def predict_dataloader(self) -> EpochLoader:
+    def predict_dataloader(self) -> BatchLoader:
         """The same as `test_dataloader`."""
-        return self._dataloader("test", shuffle=False)
+        return self._dataloader("test")
 
     def transfer_batch_to_device(
         self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
     ) -> dict[str, Any]:
         """Moves the tensors; Lightning's own would wait for the device at each ragged field."""
-        non_blocking = device.type == "cuda"
-        return {
-            name: field.to(device, non_blocking=non_blocking)
-            if isinstance(field, Tensor | TensorList)
-            else field
-            for name, field in batch.items()
-        }
+        return Batch(batch).to(device, non_blocking=device.type == "cuda")
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Turns images uint8 (B, H, W, 3) into float (B, 3, H, W); augments training batches."""
@@ -222,6 +229,7 @@ class LazyNPZDataModule(L.LightningDataModule):
             cache_size=self.cache_sizes.get(split, 0),
             verify=self.verify,
             return_index=True,
+            transform=self.train_transform if split == "train" else None,
         )
         if (found := dataset.task) != self.task:
             dataset.close()
@@ -234,27 +242,46 @@ class LazyNPZDataModule(L.LightningDataModule):
             return [path for path in paths if path.is_file()] or self._paths("val")
         return paths
 
-    def _dataloader(self, split: Split, *, shuffle: bool) -> EpochLoader:
-        dataset = self.datasets[split]
-        workers: dict[str, Any] = (
-            {"persistent_workers": self.persistent_workers, "prefetch_factor": self.prefetch_factor}
-            if self.num_workers > 0
-            else {}
+    def _dataloader(self, split: Split) -> BatchLoader:
+        return BatchLoader(
+            self.datasets[split],
+            self.batch_size,
+            shuffle=split == "train" and not self._overfits(),
+            num_workers=self.num_workers,
+            drop_last=self.drop_last and split == "train",
+            seed=self.seed,
+            pin_memory=self._pin_memory(),
+            prefetch_factor=self.prefetch_factor,
+            rank=self._ranks()["rank"],
+            world_size=self._ranks()["num_replicas"],
         )
+
+    def _transforming_dataloader(self) -> EpochLoader:
+        dataset = self.datasets["train"]
+        processes: dict[str, Any] = {
+            "persistent_workers": self.persistent_workers,
+            "prefetch_factor": self.prefetch_factor,
+        }
         return EpochLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=self._sampler(dataset, shuffle=shuffle),
+            sampler=EpochSampler(
+                dataset, shuffle=not self._overfits(), seed=self.seed, **self._ranks()
+            ),
             num_workers=self.num_workers,
             pin_memory=self._pin_memory(),
-            drop_last=self.drop_last and shuffle,
-            **workers,
+            drop_last=self.drop_last,
+            **(processes if self.num_workers > 0 else {}),
         )
 
-    def _sampler(self, dataset: AnyDataset, *, shuffle: bool) -> EpochSampler:
+    def _ranks(self) -> dict[str, int]:
         trainer = self.trainer
-        ranks = (trainer and trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
-        return EpochSampler(dataset, shuffle=shuffle, seed=self.seed, **ranks)
+        return (trainer and trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
+
+    def _overfits(self) -> bool:
+        """Whether the trainer wants the same few batches in every epoch."""
+        # An attribute that Trainer's constructor does not declare.
+        return self.trainer is not None and bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
 
     def _pin_memory(self) -> bool:
         if self.pin_memory is not None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from processing.arguments import check_number
-from processing.collate import TensorList
+from processing.batch import TensorList
 
 _DRAWS: Final = 3
 """Random numbers a sample: flip, brightness, contrast."""

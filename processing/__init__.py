@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
     from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
+    from processing.loader import BatchLoader
     from processing.run_report import ProcessingReport
 
 __all__ = [
+    "BatchLoader",
     "CombinedLazyDataset",
     "DataProcessor",
     "LazyNPZDataset",
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BatchLoader": "processing.loader",
     "CombinedLazyDataset": "processing.lazy_dataset",
     "DataProcessor": "processing.data_processor",
     "LazyNPZDataset": "processing.lazy_dataset",

@@ -8,7 +8,6 @@ arrays. Keeps no state, so any thread may call it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, overload
 
 import numpy as np
@@ -16,6 +15,8 @@ import torch
 from torch.utils.data import default_collate, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map
 
+from processing.batch import Batch, PackedTensors, PackedTexts, TensorList
+from processing.buffers import BufferPool
 from processing.npz_members import Column
 from processing.ragged import RaggedArray
 
@@ -38,51 +39,6 @@ class Sample(dict[str, Any]):
     ) -> None:
         super().__init__(values or {})
         self.ragged = ragged
-
-
-class TensorList(list[torch.Tensor]):
-    """A list of tensors that differ in their first extent; travels as one tensor.
-
-    Between processes, to pinned memory and to a device one flat tensor moves instead of one a
-    sample; afterwards the items are views of it. It is an ordinary list otherwise, and may be
-    changed like one.
-
-    Example:
-        >>> boxes = TensorList([torch.zeros(2, 4), torch.zeros(0, 4)])
-        >>> [tuple(b.shape) for b in boxes.to("cpu")]
-        [(2, 4), (0, 4)]
-    """
-
-    @classmethod
-    def split(cls, flat: torch.Tensor, lengths: Sequence[int]) -> TensorList:
-        """Views of `flat` (V, ...), `lengths` rows each, which add up to V."""
-        return cls(flat.split_with_sizes(lengths))
-
-    def pin_memory(self, device: object = None) -> TensorList:
-        """A copy in pinned memory; DataLoader calls this."""
-        return self._moved(lambda tensor: tensor.pin_memory())
-
-    def to(self, *args: Any, **kwargs: Any) -> TensorList:
-        """A copy on another device or of another dtype; arguments as for `torch.Tensor.to`."""
-        return self._moved(lambda tensor: tensor.to(*args, **kwargs))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._is_uniform():
-            return TensorList.split, (torch.cat(self), [len(tensor) for tensor in self])
-        return TensorList, (list(self),)
-
-    def _moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> TensorList:
-        if self._is_uniform():
-            return TensorList.split(move(torch.cat(self)), [len(tensor) for tensor in self])
-        return TensorList(move(tensor) for tensor in self)
-
-    def _is_uniform(self) -> bool:
-        """Whether the items can be rows of one tensor; the user may have put in others."""
-        return (
-            len(self) > 0
-            and all(isinstance(t, torch.Tensor) and t.ndim > 0 for t in self)
-            and len({(t.dtype, t.device, t.shape[1:]) for t in self}) == 1
-        )
 
 
 class SampleBatch(Sequence[Sample]):
@@ -136,21 +92,20 @@ class SampleBatch(Sequence[Sample]):
         # A copy's samples would no longer be views of its arrays.
         return list, (list(self),)
 
-    def collate(self) -> dict[str, Any]:
+    def collate(self) -> Batch:
         """The batch as tensors, without copying; see `collate_samples`."""
-        batch: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for name, column in self.columns.items():
             key = _SAMPLE_KEYS.get(name, name)
             if name == "images" and self._images is not None:
-                batch[key] = self._images
+                fields[key] = self._images
             elif isinstance(column, RaggedArray):
-                lengths = [end - start for start, end in pairwise(column.offsets.tolist())]
-                batch[key] = TensorList.split(torch.from_numpy(column.values), lengths)
+                fields[key] = PackedTensors(torch.from_numpy(column.values), column.lengths)
             elif column.dtype.kind == "U":
-                batch[key] = column.tolist()
+                fields[key] = PackedTexts(column)
             else:
-                batch[key] = torch.from_numpy(column)
-        return batch
+                fields[key] = torch.from_numpy(column)
+        return Batch(fields)
 
     def is_unchanged(self) -> bool:
         """Whether every sample handed out still holds the objects it was made with."""
@@ -164,7 +119,7 @@ def collate_samples(
     batch: Sequence[Sample],
     *,
     collate_fn_map: dict[Any, Callable[..., Any]] | None = None,
-) -> dict[str, Any]:
+) -> Batch:
     """Collates samples as `torch.utils.data.default_collate` does, ragged keys to a `TensorList`.
 
     Args:
@@ -179,23 +134,24 @@ def collate_samples(
     if isinstance(batch, SampleBatch) and batch.is_unchanged():
         return batch.collate()
     first = batch[0]
-    return {
-        key: TensorList(torch.as_tensor(sample[key]) for sample in batch)
-        if key in first.ragged
-        else default_collate([sample[key] for sample in batch])
-        for key in first
-    }
+    return Batch(
+        {
+            key: TensorList(torch.as_tensor(sample[key]) for sample in batch)
+            if key in first.ragged
+            else default_collate([sample[key] for sample in batch])
+            for key in first
+        }
+    )
 
 
-def empty_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
+def empty_images(shape: tuple[int, ...], dtype: np.dtype[Any], buffers: BufferPool) -> torch.Tensor:
     """An uninitialised tensor for images; in a DataLoader worker it lies in shared memory.
 
     That saves the copy into shared memory when the batch is sent, as torch's own collate function
-    does.
+    does. Elsewhere it is memory of `buffers`.
     """
     if get_worker_info() is None:
-        # torch asks the C library for aligned memory, which is mapped anew, page by page.
-        return torch.from_numpy(np.empty(shape, dtype))
+        return torch.from_numpy(buffers.empty(shape, dtype))
     torch_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
     nbytes = int(np.prod(shape)) * dtype.itemsize
     # There is no public way to allocate in shared memory; torch's own collate function does this.

@@ -44,6 +44,7 @@ class CombinedLazyDataset(SampleDataset):
     """
 
     def __init__(self, datasets: Iterable[SampleDataset]) -> None:
+        super().__init__()
         self.datasets = tuple(datasets)
         if not self.datasets:
             raise ValueError("at least one dataset is needed to combine")
@@ -73,6 +74,7 @@ class CombinedLazyDataset(SampleDataset):
 
     def close(self) -> None:
         """Closes all parts."""
+        super().close()
         for dataset in self.datasets:
             dataset.close()
 

@@ -74,6 +74,7 @@ class LazyNPZDataset(SampleDataset):
         return_index: bool = False,
         cache_dir: StrPath | None = None,
     ) -> None:
+        super().__init__()
         self.cache_size = check_integer("cache_size", cache_size, least=0)
         self.transform = transform
         self.return_index = return_index
@@ -117,6 +118,7 @@ class LazyNPZDataset(SampleDataset):
 
     def close(self) -> None:
         """Lets go of the file; the dataset cannot be used afterwards, arrays taken from it can."""
+        super().close()
         if self._columns is not None:
             self._cache.cache_clear()
         self._columns = None

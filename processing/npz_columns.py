@@ -24,7 +24,7 @@ from processing.npz_members import (
     task_of,
 )
 from processing.npz_reader import MappedNPZ
-from processing.ragged import RaggedArray, gather_rows
+from processing.ragged import RaggedArray, gather_rows, take_rows
 
 _GATHERED: Final[dict[str, type[np.generic]]] = {
     "bboxes": np.float32,
@@ -96,7 +96,7 @@ class Columns:
         self.npz.check_size()
         if images_out is None:
             images_out = np.empty((len(indices), *self.images.shape[1:]), self.image_dtype)
-        _gather_images(self.images, indices, images_out)
+        take_rows(self.images, indices, images_out)
         rows: dict[str, Column] = {"images": images_out}
         for name, column in self.annotations.items():
             rows[name] = self._gather_annotation(name, column, indices)
@@ -176,22 +176,24 @@ class Columns:
         if not isinstance(column, RaggedArray):
             return column[indices].astype(dtype, copy=False)
         starts, ends = column.offsets[indices], column.offsets[indices + 1]
-        bad = (starts < 0) | (ends < starts) | (ends > len(column.values))
-        if bad.any():
-            raise NPZFormatError(
-                f"{self.npz.path}: member '{name}_offsets', row {indices[bad][0]}: "
-                f"{starts[bad][0]} to {ends[bad][0]} of {len(column.values)} values: the file is "
-                "damaged"
-            )
-        rows = gather_rows(column.values, starts, ends - starts)
+        lengths = ends - starts
+        if len(indices) and (
+            starts.min() < 0 or lengths.min() < 0 or ends.max() > len(column.values)
+        ):
+            raise self._damaged_offsets(name, indices, starts, ends, len(column.values))
+        rows = gather_rows(column.values, starts, lengths)
         return RaggedArray(rows.values.astype(dtype, copy=False), rows.offsets, check=False)
 
-
-def _gather_images(images: NDArray[Any], indices: NDArray[np.intp], out: NDArray[Any]) -> None:
-    if images.flags.c_contiguous and images.flags.aligned:
-        # Without mode="clip" numpy fills a buffer first and copies it to `out`.
-        np.take(images, indices, axis=0, out=out, mode="clip")
-        return
-    # np.take would first copy all of an array of another layout.
-    for position, index in enumerate(indices.tolist()):
-        out[position] = images[index]
+    def _damaged_offsets(
+        self,
+        name: str,
+        indices: NDArray[np.intp],
+        starts: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        values: int,
+    ) -> NPZFormatError:
+        bad = (starts < 0) | (ends < starts) | (ends > values)
+        return NPZFormatError(
+            f"{self.npz.path}: member '{name}_offsets', row {indices[bad][0]}: {starts[bad][0]} to "
+            f"{ends[bad][0]} of {values} values: the file is damaged"
+        )

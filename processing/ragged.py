@@ -133,7 +133,7 @@ class RaggedArray:
 def offsets_of(lengths: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     """int64 (N + 1,): where each of N rows of the given lengths begins, and where the last ends."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
+    np.asarray(lengths).cumsum(out=offsets[1:])
     return offsets
 
 
@@ -151,4 +151,21 @@ def gather_rows(
     # Position p of the result, inside row r, reads values[starts[r] + p - offsets[r]].
     positions = (starts - offsets[:-1]).repeat(lengths)
     positions += np.arange(len(positions))
-    return RaggedArray(values[positions], offsets, check=False)
+    rows = np.empty((len(positions), *values.shape[1:]), values.dtype)
+    take_rows(values, positions, rows)
+    return RaggedArray(rows, offsets, check=False)
+
+
+def take_rows(array: NDArray[Any], indices: NDArray[np.intp], out: NDArray[Any]) -> None:
+    """Copies ``array[indices]`` to `out`, as fast as memory can be copied where layouts allow it.
+
+    Args:
+        array: (N, ...).
+        indices: (M,) in ``[0, N)``; not checked.
+        out: C-contiguous (M, ...), overwritten; of the dtype of `array`, or of its native one.
+    """
+    if array.flags.c_contiguous and array.flags.aligned:
+        # Without mode="clip" numpy fills a buffer first and copies it to `out`.
+        array.take(indices, axis=0, out=out, mode="clip")
+    else:
+        out[...] = array[indices]  # `take` would first copy all of the array

@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self, SupportsIndex
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from processing.buffers import BufferPool
 from processing.collate import Sample, SampleBatch, empty_images
 from processing.npz_members import Column
 from processing.ragged import RaggedArray, offsets_of
 
 Transform = Callable[[dict[str, Any]], Any]
 Rows = Mapping[str, Column]
+Allocate = Callable[[tuple[int, ...], np.dtype[Any]], torch.Tensor]
 
 
 class CacheInfo(NamedTuple):
@@ -52,6 +55,9 @@ class SampleDataset(Dataset[Any], ABC):
     _layout: Layout
     """Kind of the samples; set by subclasses when they open."""
 
+    def __init__(self) -> None:
+        self._buffers = BufferPool()
+
     @property
     def layout(self) -> Layout:
         """Kind of the samples."""
@@ -68,9 +74,9 @@ class SampleDataset(Dataset[Any], ABC):
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
         """The transform of each sample, or None if there are no transforms at all."""
 
-    @abstractmethod
     def close(self) -> None:
         """Lets go of the files; the dataset cannot be used afterwards, arrays taken from it can."""
+        self._buffers.clear()
 
     @abstractmethod
     def cache_info(self) -> CacheInfo:
@@ -110,8 +116,20 @@ class SampleDataset(Dataset[Any], ABC):
             A sequence of B samples that `torch.utils.data.default_collate` turns into a batch
             without copying.
         """
+        return self.fetch(indices)
+
+    def fetch(
+        self, indices: Iterable[SupportsIndex], allocate: Allocate | None = None
+    ) -> Sequence[Any]:
+        """As `__getitems__`, with images in memory of the caller's choice.
+
+        Args:
+            indices: B indices in ``[-len, len)``.
+            allocate: gives a C-contiguous tensor on the host for the images, from their shape (B,
+                H, W, C) and dtype. None: memory of an earlier batch that nobody holds any more.
+        """
         rows = self._checked_indices(indices)
-        return self._samples(rows, self._batch(rows))
+        return self._samples(rows, self._batch(rows, allocate))
 
     def get_batch(self, indices: Iterable[SupportsIndex]) -> dict[str, NDArray[Any]]:
         """Several samples as numpy arrays that the caller owns; transforms are not applied.
@@ -131,9 +149,14 @@ class SampleDataset(Dataset[Any], ABC):
         columns = self._batch(self._checked_indices(indices)).columns
         return {name: _as_array(column) for name, column in columns.items()}
 
-    def _batch(self, indices: NDArray[np.intp]) -> SampleBatch:
+    def _batch(self, indices: NDArray[np.intp], allocate: Allocate | None = None) -> SampleBatch:
         layout = self._layout
-        images = empty_images((len(indices), *layout.image_shape), layout.image_dtype)
+        shape = (len(indices), *layout.image_shape)
+        images = (
+            empty_images(shape, layout.image_dtype, self._buffers)
+            if allocate is None
+            else allocate(shape, layout.image_dtype)
+        )
         rows = dict(self._gather(indices, images.numpy()))
         if layout.return_index:
             rows["index"] = indices.astype(np.int64)

@@ -30,7 +30,7 @@ def epoch_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def rank_share(
-    indices: NDArray[np.int64], rank: int, world_size: int, *, pad: bool
+    indices: NDArray[np.int64], rank: int, world_size: int, *, pad: bool, start: int = 0
 ) -> NDArray[np.int64]:
     """The indices that one rank reads: every `world_size`-th, from the `rank`-th on.
 
@@ -41,15 +41,16 @@ def rank_share(
         pad: whether indices from the beginning are repeated until every rank has equally many
             (training, where ranks wait for each other at every step); otherwise each index belongs
             to exactly one rank.
+        start: how many of the indices are left out because all ranks together have read them.
 
     Returns:
-        int64 (`share_size`,).
+        int64 (M,); of a whole epoch `share_size` many.
 
     Raises:
         ValueError: a rank outside ``[0, world_size)``.
     """
-    size = share_size(len(indices), rank, world_size, pad=pad)
-    positions = rank + world_size * np.arange(size, dtype=np.int64)
+    size = share_size(max(len(indices) - start, 0), rank, world_size, pad=pad)
+    positions = start + rank + world_size * np.arange(size, dtype=np.int64)
     return indices[positions % max(len(indices), 1)]
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from processing.collate import Sample, SampleBatch, TensorList
+from processing.batch import TensorList
+from processing.collate import Sample, SampleBatch
 from processing.ragged import RaggedArray
 
 

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules import Augmentation, LazyNPZDataModule
-from processing.collate import TensorList
+from processing.batch import TensorList
 from processing.ragged import RaggedArray
 from processing.run_report import ProcessingReport
 from processing.sampling import epoch_order
@@ -192,6 +192,57 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(data_dir, tmp_path, num_
         torch.equal(a["image"], b["image"])
         for a, b in zip(resumed.batches, whole.batches[6:], strict=True)
     )
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")  # it is ours
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_run_resumes_within_an_epoch(data_dir, tmp_path, num_workers):
+    def run(ckpt_path=None, **settings):
+        model = Training()
+        datamodule = LazyNPZDataModule(
+            data_dir=data_dir, batch_size=4, augment=Augmentation(0.5, 0.2), **settings
+        )
+        keep_all = ModelCheckpoint(
+            tmp_path / "kept", "{step}", save_top_k=-1, every_n_train_steps=1
+        )
+        trainer(tmp_path, max_epochs=3, enable_checkpointing=True, callbacks=[keep_all]).fit(
+            model, datamodule=datamodule, ckpt_path=ckpt_path
+        )
+        return model
+
+    whole = run()
+    for step in (1, 8, 11, 12, 17):  # of 6 an epoch
+        resumed = run(tmp_path / f"kept/step={step}.ckpt", num_workers=num_workers)
+        assert resumed.epochs == whole.epochs[step:]
+        assert all(
+            torch.equal(a["index"], b["index"]) and torch.equal(a["image"], b["image"])
+            for a, b in zip(resumed.batches, whole.batches[step:], strict=True)
+        )
+        assert torch.equal(resumed.weight, whole.weight)
+
+
+class Halved:
+    """A picklable transform: halves what it is given."""
+
+    def __call__(self, sample):
+        return sample | {"image": sample["image"] // 2}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_transform_changes_training_samples_alone(data_dir, tmp_path, num_workers):
+    datamodule = LazyNPZDataModule(
+        data_dir=data_dir, batch_size=4, num_workers=num_workers, train_transform=Halved()
+    )
+    model = Recorder()
+    trainer(tmp_path, max_epochs=2).fit(model, datamodule=datamodule)
+    trained, validated = model.batches[:6], model.batches[6:9]
+    assert indices(trained) == epoch_order(22, seed=0, epoch=0).tolist()
+    assert indices(validated) == list(range(9))
+    for batch in trained:
+        assert torch.equal(batch["image"][:, 0, 0, 0], batch["index"].div(2).floor() / 255)
+        assert [len(boxes) for boxes in batch["bboxes"]] == [i % 3 for i in batch["index"].tolist()]
+    for batch in validated:
+        assert torch.equal(batch["image"][:, 0, 0, 0], batch["index"] / 255)
 
 
 def fit_augmented(data_dir, tmp_path, *, task="landmarker", **settings):
@@ -391,10 +442,9 @@ def test_settings_that_cannot_work_are_refused(settings, message):
 
 def test_overfitting_one_batch_still_works(data_dir, tmp_path):
     model = Training()
-    with pytest.warns(UserWarning, match="turning off"):
-        trainer(tmp_path, overfit_batches=1, max_epochs=2).fit(
-            model, datamodule=LazyNPZDataModule(data_dir=data_dir, batch_size=4)
-        )
+    trainer(tmp_path, overfit_batches=1, max_epochs=2).fit(
+        model, datamodule=LazyNPZDataModule(data_dir=data_dir, batch_size=4)
+    )
     assert indices(model.batches) == [0, 1, 2, 3] * 2
 
 

@@ -12,7 +12,7 @@ PACKAGES = ("processing", "datamodules", "models", "conf")
 
 # A module imports from the lines above its own only.
 LAYERS = """
-errors arguments ragged durable cpus npz_format sampling run_report
+errors arguments batch buffers ordered_map ragged durable cpus npz_format sampling run_report
 background_writer demo_people
 annotations geometry npz_writer npz_pickle npz_unpack journal input_cache demo
 sources.listing
@@ -27,7 +27,7 @@ repairs npz_members dataset_writer published
 tasks npz_columns
 pipeline plan collate
 processing_run sample_dataset
-data_processor combined_dataset
+data_processor combined_dataset loader
 command_line lazy_dataset
 """
 
@@ -35,11 +35,11 @@ command_line lazy_dataset
 LATE = {("data_processor", "command_line")}
 
 READING = {
-    "errors", "arguments", "ragged", "geometry", "npz_format", "npz_pickle", "npz_unpack",
-    "npz_reader", "npz_members", "npz_columns", "collate", "sample_dataset",
-    "combined_dataset", "lazy_dataset",
+    "errors", "arguments", "batch", "buffers", "ordered_map", "ragged", "geometry",
+    "npz_format", "npz_pickle", "npz_unpack", "npz_reader", "npz_members", "npz_columns", "collate", "sample_dataset",
+    "combined_dataset", "lazy_dataset", "sampling", "loader",
 }  # fmt: skip
-TORCH = {"collate", "sample_dataset", "combined_dataset", "lazy_dataset"}
+TORCH = {"batch", "collate", "sample_dataset", "combined_dataset", "lazy_dataset", "loader"}
 
 
 def module_name(path):

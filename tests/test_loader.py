@@ -1,0 +1,249 @@
+import contextlib
+import gc
+import threading
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from processing import BatchLoader, CombinedLazyDataset, LazyNPZDataset
+from processing.batch import Batch
+from processing.errors import ChecksumError
+from processing.ragged import RaggedArray
+from processing.sampling import epoch_order
+
+N, SIZE = 117, 4
+
+
+def write(path, n=N, first=0):
+    rows = [np.full((i % 4, 4), i, np.float32) for i in range(n)]
+    boxes = RaggedArray.from_rows(rows, dtype=np.float32, row_shape=(4,))
+    np.savez(
+        path,
+        images=np.broadcast_to(
+            np.arange(first, first + n, dtype=np.uint8)[:, None, None, None], (n, SIZE, SIZE, 3)
+        ),
+        bboxes=boxes.values,
+        bboxes_offsets=boxes.offsets,
+        image_paths=np.array([f"{i}.jpg" for i in range(n)], dtype="U8"),
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("loader") / "train_detector.npz")
+
+
+@pytest.fixture
+def dataset(path):
+    with LazyNPZDataset(path, return_index=True) as dataset:
+        yield dataset
+
+
+def seen(loader):
+    return [batch["index"].tolist() for batch in loader]
+
+
+def flat(batches):
+    return list(chain.from_iterable(batches))
+
+
+def equal(a, b):
+    assert a.keys() == b.keys()
+    assert torch.equal(a["image"], b["image"])
+    assert all(map(torch.equal, a["bboxes"], b["bboxes"]))
+    assert len(a["bboxes"]) == len(b["bboxes"])
+    assert a["image_path"] == b["image_path"]
+    return True
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_batches_are_those_of_a_dataloader(dataset, num_workers, drop_last):
+    expected = list(DataLoader(dataset, batch_size=8, drop_last=drop_last))
+    loader = BatchLoader(dataset, 8, num_workers=num_workers, drop_last=drop_last)
+    found = list(loader)
+    assert len(found) == len(loader) == len(expected) == (14 if drop_last else 15)
+    assert all(equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert type(found[0]) is Batch
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_each_iteration_is_the_next_epoch(dataset, num_workers):
+    loader = BatchLoader(dataset, 16, shuffle=True, num_workers=num_workers, seed=5)
+    for epoch in range(3):
+        assert flat(seen(loader)) == epoch_order(N, seed=5, epoch=epoch).tolist()
+
+
+def test_an_epoch_left_early_is_over(dataset):
+    loader = BatchLoader(dataset, 16, shuffle=True)
+    for _ in loader:
+        break
+    assert flat(seen(loader)) == epoch_order(N, seed=0, epoch=1).tolist()
+
+
+def test_the_epoch_may_be_named_until_the_first_batch(dataset):
+    loader = BatchLoader(dataset, 16, shuffle=True)
+    batches = iter(loader)
+    loader.batch_sampler.sampler.set_epoch(7)
+    found = [i for batch in batches for i in batch["index"].tolist()]
+    assert found == epoch_order(N, seed=0, epoch=7).tolist()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_batch_that_is_held_never_changes(dataset, num_workers):
+    loader = BatchLoader(dataset, 16, shuffle=True, num_workers=num_workers)
+    held = [(batch["image"], batch["image"].clone()) for _ in range(3) for batch in loader]
+    assert len({image.data_ptr() for image, _ in held}) == len(held)
+    assert all(torch.equal(image, copy) for image, copy in held)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_memory_is_used_again_once_nobody_holds_it(dataset, num_workers):
+    loader = BatchLoader(dataset, 16, drop_last=True, num_workers=num_workers)
+    addresses = {batch["image"].data_ptr() for _ in range(10) for batch in loader}
+    assert len(addresses) <= 2 + 2 * num_workers + 4  # of 70 batches
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch_sizes=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    worlds=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    steps=st.integers(0, 200),
+    shuffle=st.booleans(),
+    num_workers=st.sampled_from([0, 2]),
+)
+def test_a_resumed_epoch_goes_on_in_the_same_order(
+    path, batch_sizes, worlds, steps, shuffle, num_workers
+):
+    def loaders(batch_size, world_size):
+        return [
+            BatchLoader(
+                dataset, batch_size, shuffle, num_workers, seed=2, rank=r, world_size=world_size
+            )
+            for r in range(world_size)
+        ]
+
+    with LazyNPZDataset(path, return_index=True) as dataset:
+        first = loaders(batch_sizes[0], worlds[0])
+        steps = min(steps, min(map(len, first)))
+        consumed, states = [], set()
+        for loader in first:
+            with contextlib.closing(iter(loader)) as batches:
+                consumed += [i for _ in range(steps) for i in next(batches)["index"].tolist()]
+            states.add(tuple(loader.state_dict().items()))
+        (state,) = states  # the same on all ranks
+        rest = loaders(batch_sizes[1], worlds[1])
+        for loader in rest:
+            loader.load_state_dict(dict(state))
+        left = [seen(loader) for loader in rest]
+        if state[0][1] == 0:  # unless the epoch was over: every sample is seen, few of them twice
+            together = consumed + flat(map(flat, left))
+            assert set(together) == set(range(N))
+            padding = (worlds[0] - 1) + (worlds[1] - 1) if shuffle else 0
+            assert len(together) <= N + padding
+        for loader in rest:  # and the next epoch is whole
+            assert loader.state_dict() == {"epoch": 1, "consumed": 0}
+        assert seen(rest[0]) == seen(_at_epoch(loaders(batch_sizes[1], worlds[1])[0], 1))
+
+
+def _at_epoch(loader, epoch):
+    loader.set_epoch(epoch)
+    return loader
+
+
+def test_a_resumed_epoch_equals_the_rest_of_the_whole(dataset):
+    whole = seen(BatchLoader(dataset, 8, shuffle=True, seed=1))
+    for step in range(len(whole)):
+        loader = BatchLoader(dataset, 8, shuffle=True, seed=1)
+        batches = iter(loader)
+        for _ in range(step):
+            next(batches)
+        other = BatchLoader(dataset, 8, shuffle=True, seed=1, num_workers=2)
+        other.load_state_dict(loader.state_dict())
+        other.set_epoch(0)  # as a trainer does that resumes within this epoch
+        assert seen(other) == whole[step:]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_ranks_share_the_samples(dataset, shuffle):
+    shares = [flat(seen(BatchLoader(dataset, 5, shuffle, rank=r, world_size=4))) for r in range(4)]
+    together = flat(shares)
+    assert set(together) == set(range(N))
+    assert len(together) == (120 if shuffle else N)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_damaged_row_is_an_error_at_its_batch(path, tmp_path, num_workers):
+    with np.load(path) as whole:
+        members = dict(whole)
+    checksums = np.zeros(N, np.uint32)
+    np.savez(tmp_path / "bad.npz", **members, image_crc32=checksums)
+    with (
+        LazyNPZDataset(tmp_path / "bad.npz", verify=True) as dataset,
+        pytest.raises(ChecksumError, match="row 0"),
+    ):
+        next(iter(BatchLoader(dataset, 8, num_workers=num_workers)))
+
+
+def test_threads_end_with_the_iteration(dataset):
+    before = set(threading.enumerate())
+    loader = BatchLoader(dataset, 4, num_workers=3)
+    batches = iter(loader)
+    next(batches)
+    assert len(set(threading.enumerate()) - before) == 3
+    batches.close()
+    assert set(threading.enumerate()) <= before
+    for _ in loader:
+        break
+    gc.collect()
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_transform_sees_each_sample_and_boxes_stay_ragged(path, num_workers):
+    def brighten(sample):
+        return {"image": sample["image"].astype(np.float32) + 1, "bboxes": sample["bboxes"]}
+
+    with LazyNPZDataset(path, transform=brighten) as dataset:
+        batch = next(iter(BatchLoader(dataset, 6, num_workers=num_workers)))
+    assert batch["image"].dtype == torch.float32
+    assert batch["image"][:, 0, 0, 0].tolist() == [1, 2, 3, 4, 5, 6]
+    assert [len(boxes) for boxes in batch["bboxes"]] == [0, 1, 2, 3, 0, 1]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_several_files_and_a_cache_read_alike(path, tmp_path, num_workers):
+    parts = [
+        LazyNPZDataset(path, cache_size=10),
+        LazyNPZDataset(write(tmp_path / "more.npz", 30, first=117)),
+    ]
+    with CombinedLazyDataset(parts) as dataset:
+        loader = BatchLoader(dataset, 10, shuffle=True, num_workers=num_workers)
+        values = torch.cat([batch["image"][:, 0, 0, 0] for batch in loader])
+    assert values.tolist() == epoch_order(147, seed=0, epoch=0).tolist()
+
+
+def test_no_samples_are_no_batches(tmp_path):
+    with LazyNPZDataset(write(tmp_path / "none.npz", 0)) as dataset:
+        assert list(BatchLoader(dataset, 4, shuffle=True, num_workers=2)) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
+        ({"prefetch_factor": 0}, "prefetch_factor must be at least 1, got 0"),
+        ({"rank": 2, "world_size": 2}, "world_size must be at least 3, got 2"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(dataset, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        BatchLoader(dataset, **wrong)
