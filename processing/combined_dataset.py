@@ -92,6 +92,12 @@ class CombinedLazyDataset(SampleDataset):
         """Intp (B,): the part that each index lies in; parts without samples hold none."""
         return np.searchsorted(self.offsets, indices, side="right") - 1
 
+    def advise(self, indices: NDArray[np.intp]) -> None:
+        """Says which samples are to be fetched soon; see `SampleDataset.advise`."""
+        part_of = self._locate(indices)
+        for part in np.unique(part_of).tolist():
+            self.datasets[part].advise(indices[part_of == part] - self.offsets[part])
+
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
         transforms: list[Transform | None] = []
         for part, index in zip(self._locate(indices).tolist(), indices, strict=True):

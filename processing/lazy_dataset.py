@@ -233,6 +233,10 @@ class LazyNPZDataset(SampleDataset):
     def __len__(self) -> int:
         return len(self.columns)
 
+    def advise(self, indices: NDArray[np.intp]) -> None:
+        """Says which samples are to be fetched soon; see `SampleDataset.advise`."""
+        self.columns.advise(indices)
+
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
         return None if self.transform is None else [self.transform] * len(indices)
 

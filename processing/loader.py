@@ -8,7 +8,9 @@ thread; the gathering threads share nothing but the dataset, which is safe from 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import math
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, repeat, tee
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ from torch.utils.data._utils.pin_memory import pin_memory  # what DataLoader doe
 from processing.arguments import check_integer
 from processing.collate import SampleBatch
 from processing.ordered_map import map_in_order
+from processing.readahead import batches_ahead
 from processing.sample_dataset import SampleDataset
 from processing.sampling import epoch_order, rank_share, share_size
 
@@ -108,7 +111,7 @@ class BatchLoader:
         self._next = _Position(epoch + 1)
         fetched = map_in_order(
             self._fetch,
-            self._batches_left(epoch, consumed),
+            _with_later(self._batches_left(epoch, consumed), self._batches_ahead()),
             threads=self.num_workers,
             ahead=self.num_workers * self.prefetch_factor,
             consumer_helps=True,
@@ -158,7 +161,15 @@ class BatchLoader:
         for start in range(0, end, self.batch_size):
             yield share[start : start + self.batch_size]
 
-    def _fetch(self, indices: NDArray[np.int64]) -> Sequence[Any]:
+    def _batches_ahead(self) -> int:
+        layout = self.dataset.layout
+        image_bytes = math.prod(layout.image_shape) * layout.image_dtype.itemsize
+        return batches_ahead(self.batch_size * image_bytes)
+
+    def _fetch(self, batch: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Sequence[Any]:
+        """Fetches a batch, and says which one will be fetched later."""
+        indices, later = batch
+        self.dataset.advise(later)
         return self.dataset.fetch(indices, _pinned_images if self.pin_memory else None)
 
     def _collate(self, samples: Sequence[Any]) -> Any:
@@ -178,6 +189,15 @@ class _BatchSampler(NamedTuple):
 class _Position(NamedTuple):
     epoch: int = 0
     consumed: int = 0
+
+
+def _with_later(
+    batches: Iterable[NDArray[np.int64]], ahead: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Each batch with the one that comes `ahead` batches later, an empty one at the end."""
+    now, later = tee(batches)
+    nothing = np.empty(0, np.int64)
+    return zip(now, chain(islice(later, ahead, None), repeat(nothing)), strict=False)
 
 
 def _pinned_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:

@@ -25,6 +25,7 @@ from processing.npz_members import (
 )
 from processing.npz_reader import MappedNPZ
 from processing.ragged import RaggedArray, gather_rows, take_rows
+from processing.readahead import Readahead
 
 _GATHERED: Final[dict[str, type[np.generic]]] = {
     "bboxes": np.float32,
@@ -46,6 +47,7 @@ class Columns:
         annotations: by name ``bboxes``, ``keypoints``, ``labels``: (N, ...) or N ragged rows; those
             the file has.
         image_paths: unicode (N,).
+        readahead: asks for images of rows; None if these are not one after the other in the file.
     """
 
     npz: MappedNPZ
@@ -54,6 +56,7 @@ class Columns:
     images: NDArray[Any]
     annotations: Mapping[str, Column]
     image_paths: NDArray[np.str_]
+    readahead: Readahead | None
 
     @classmethod
     def read(cls, npz: MappedNPZ) -> Columns:
@@ -72,7 +75,10 @@ class Columns:
                 lengths[name] = len(np.atleast_1d(npz[name]))
         if len(set(lengths.values())) > 1:
             raise NPZFormatError(f"{npz.path}: members differ in length: {lengths}")
-        return cls(npz, task, metadata, images, annotations, paths)
+        readahead = None
+        if images.flags.c_contiguous:
+            readahead = Readahead(*npz.location("images"), images.strides[0])
+        return cls(npz, task, metadata, images, annotations, paths, readahead)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -96,12 +102,18 @@ class Columns:
         self.npz.check_size()
         if images_out is None:
             images_out = np.empty((len(indices), *self.images.shape[1:]), self.image_dtype)
+        self.advise(indices)
         take_rows(self.images, indices, images_out)
         rows: dict[str, Column] = {"images": images_out}
         for name, column in self.annotations.items():
             rows[name] = self._gather_annotation(name, column, indices)
         rows["image_paths"] = self.image_paths[indices]
         return rows
+
+    def advise(self, indices: NDArray[np.intp]) -> None:
+        """Has the images of rows that are to be gathered soon read in the background."""
+        if self.readahead is not None:
+            self.readahead.advise(indices)
 
     @property
     def category_names(self) -> tuple[str, ...]:

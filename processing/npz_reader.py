@@ -124,6 +124,12 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         """The CRC-32 of `member_bytes` as the ZIP directory states it."""
         return self._members[name].CRC
 
+    def location(self, name: str) -> tuple[Path, int]:
+        """The file that a member's array is a view of, and the byte where the array begins."""
+        npy = self._file(name)
+        path = next(path for path, mapped in self._maps.items() if mapped is npy.map)
+        return path, npy.start + npy.length - self[name].nbytes
+
     def verify(self, name: str) -> None:
         """Compares the bytes of one member with the ZIP directory's CRC-32.
 

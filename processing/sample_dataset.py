@@ -74,6 +74,14 @@ class SampleDataset(Dataset[Any], ABC):
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
         """The transform of each sample, or None if there are no transforms at all."""
 
+    @abstractmethod
+    def advise(self, indices: NDArray[np.intp]) -> None:
+        """Says which samples are to be fetched soon: what is not in memory is read meanwhile.
+
+        Args:
+            indices: (B,) in ``[0, len)``.
+        """
+
     def close(self) -> None:
         """Lets go of the files; the dataset cannot be used afterwards, arrays taken from it can."""
         self._buffers.clear()

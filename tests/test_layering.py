@@ -12,7 +12,7 @@ PACKAGES = ("processing", "datamodules", "models", "conf")
 
 # A module imports from the lines above its own only.
 LAYERS = """
-errors arguments batch buffers ordered_map ragged durable cpus npz_format sampling run_report
+errors arguments batch buffers ordered_map ragged readahead durable cpus npz_format sampling run_report
 background_writer demo_people
 annotations geometry npz_writer npz_pickle npz_unpack journal input_cache demo
 sources.listing
@@ -35,7 +35,7 @@ command_line lazy_dataset
 LATE = {("data_processor", "command_line")}
 
 READING = {
-    "errors", "arguments", "batch", "buffers", "ordered_map", "ragged", "geometry",
+    "errors", "arguments", "batch", "buffers", "ordered_map", "ragged", "readahead", "geometry",
     "npz_format", "npz_pickle", "npz_unpack", "npz_reader", "npz_members", "npz_columns", "collate", "sample_dataset",
     "combined_dataset", "lazy_dataset", "sampling", "loader",
 }  # fmt: skip
