@@ -50,7 +50,9 @@ class BufferPool:
         memory = self._free_memory(nbytes)
         # numpy lets a view keep the outermost array alive that is not a view of another array. That
         # has to be this one, not the one that owns the memory; `frombuffer` hides that from it.
-        outermost = np.frombuffer(memory, np.uint8, count=nbytes) if nbytes else np.empty(0, np.uint8)
+        outermost = (
+            np.frombuffer(memory, np.uint8, count=nbytes) if nbytes else np.empty(0, np.uint8)
+        )
         weakref.finalize(outermost, self._free.append, memory).atexit = False
         array: NDArray[Any] = outermost.view(dtype).reshape(shape)
         return array

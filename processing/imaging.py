@@ -1,4 +1,4 @@
-"""Bytes of an image file to upright RGB pixels, and a rectangle of these to a stored image.
+"""Bytes of an image file to upright RGB pixels.
 
 Decoding is strict: a truncated or damaged file raises, it never becomes a half-grey picture. JPEG
 is decoded by simplejpeg (libjpeg-turbo), at a reduced scale where asked; all else, and the JPEGs it
@@ -20,13 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from processing.errors import ImageError
-from processing.geometry import ORIENTATIONS, Rect, Size, place
+from processing.geometry import ORIENTATIONS, Size
 
 MAX_PIXELS: Final = 178_956_970
 """Larger images are refused before memory is taken for them; Pillow's own limit, 0.5 GB of RGB."""
-
-PADDING: Final = 114
-"""Grey level of what lies outside the image; the detectors' customary one."""
 
 # A closed list: Pillow also opens formats that start other programs (EPS).
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
@@ -47,8 +44,15 @@ _END_OF_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xDA)})
 _NOT_FOR_PIXELS: Final = frozenset({*range(0xE0, 0xF0), 0xFE})  # application data, comments
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
+_SOI: Final = b"\xff\xd8"
 _EOI: Final = b"\xff\xd9"
 _SOS: Final = 0xDA
+_SOS_MARKER: Final = b"\xff\xda"
+_APP1: Final = b"\xff\xe1"  # EXIF or XMP
+
+
+# Chroma subsampling that treats both axes alike.
+_EVEN_SUBSAMPLING: Final = frozenset({"444", "420", "Gray"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +110,13 @@ def read_header(data: bytes) -> ImageHeader:
         ImageError: reason ``not_an_image``; ``corrupt`` if it begins like one; ``too_large`` for
             more than `MAX_PIXELS`.
     """
-    image = _open(data)
-    width, height = _stored_size(image)
-    if width * height > MAX_PIXELS:
+    header = _plain_jpeg_header(data) or _header_by_pillow(data)
+    if header.width * header.height > MAX_PIXELS:
         raise ImageError(
-            f"{width}x{height} pixels: expected at most {MAX_PIXELS:,}", reason="too_large"
+            f"{header.width}x{header.height} pixels: expected at most {MAX_PIXELS:,}",
+            reason="too_large",
         )
-    return ImageHeader(str(image.format), width, height, _orientation(image))
+    return header
 
 
 def decode(data: bytes, header: ImageHeader, *, reduction: int = 1) -> Photo:
@@ -129,7 +133,7 @@ def decode(data: bytes, header: ImageHeader, *, reduction: int = 1) -> Photo:
     """
     pixels = None
     if header.format in ("JPEG", "MPO"):
-        reduction = _possible_reduction(header, reduction)
+        reduction = _possible_reduction(data, header, reduction)
         pixels = _decode_jpeg(data, header, reduction)
     if pixels is None:
         reduction = 1
@@ -145,44 +149,24 @@ def decode(data: bytes, header: ImageHeader, *, reduction: int = 1) -> Photo:
     return Photo(pixels, header.upright_size, reduction)
 
 
-def show(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect:
-    """Shows a rectangle of a photo as a stored image.
+def _plain_jpeg_header(data: bytes) -> ImageHeader | None:
+    """The header of a JPEG without EXIF or XMP, hence upright; None for Pillow to look."""
+    at = len(_SOI)
+    while (marker := data[at : at + 2]) not in (_APP1, _SOS_MARKER) and marker[:1] == b"\xff":
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    if not data.startswith(_SOI) or marker != _SOS_MARKER:
+        return None
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:  # odd or damaged
+        return None
+    return ImageHeader("JPEG", width, height, orientation=1)
 
-    Args:
-        photo: the photo.
-        rect: float64 (4,) x1, y1, x2, y2 in upright source pixels; may reach beyond the image.
-        size: height, width of the stored image.
-        out: uint8 (*size, 3), overwritten; grey 114 where the rectangle leaves the image.
 
-    Returns:
-        The rectangle really shown: `rect` after rounding to pixels, exact for mapping coordinates.
-
-    Raises:
-        ImageError: reason ``outside`` if nothing of the image is in the rectangle.
-    """
-    spans = place(rect, photo.source_size, size, photo.reduction)
-    if spans is None:
-        height, width = photo.source_size
-        raise ImageError(
-            f"rectangle {np.round(rect, 2).tolist()} shows nothing of the {width}x{height} image",
-            reason="outside",
-        )
-    x, y = spans
-    reduction = photo.reduction
-    inner = photo.pixels[
-        y.source_start // reduction : -(-y.source_stop // reduction),
-        x.source_start // reduction : -(-x.source_stop // reduction),
-    ]
-    # Factors, not a target size: that would stretch a last row or column that is partial.
-    fx, fy = reduction / x.shrink, reduction / y.shrink
-    interpolation = cv2.INTER_AREA if max(fx, fy) <= 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(inner, None, fx=fx, fy=fy, interpolation=interpolation)
-    height, width = y.stop - y.start, x.stop - x.start
-    if (height, width) != size:
-        out[...] = PADDING
-    out[y.start : y.stop, x.start : x.stop] = resized[:height, :width]
-    (x1, x2), (y1, y2) = x.shown(size[1]), y.shown(size[0])
-    return np.array([x1, y1, x2, y2])
+def _header_by_pillow(data: bytes) -> ImageHeader:
+    image = _open(data)
+    width, height = _stored_size(image)
+    return ImageHeader(str(image.format), width, height, _orientation(image))
 
 
 def _open(data: bytes) -> Image.Image:
@@ -226,8 +210,11 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in ORIENTATIONS else 1
 
 
-def _possible_reduction(header: ImageHeader, reduction: int) -> int:
+def _possible_reduction(data: bytes, header: ImageHeader, reduction: int) -> int:
     """The coarsest reduction up to the given one that puts each pixel where `Photo` says it is."""
+    if reduction > 1 and _halves_one_axis_of_colour(data):
+        # The codec then reduces colour along that axis once more, and blurs it.
+        reduction //= 2
     _, *reverses = ORIENTATIONS[header.orientation]
     partial_would_be_first = any(reverses)
     height, width = header.stored_size
@@ -238,6 +225,14 @@ def _possible_reduction(header: ImageHeader, reduction: int) -> int:
     ):
         reduction //= 2
     return reduction
+
+
+def _halves_one_axis_of_colour(data: bytes) -> bool:
+    try:
+        _, _, _, subsampling = simplejpeg.decode_jpeg_header(data)
+    except ValueError:  # odd or damaged; decoding will tell
+        return False
+    return subsampling not in _EVEN_SUBSAMPLING
 
 
 def _decode_jpeg(data: bytes, header: ImageHeader, reduction: int) -> NDArray[np.uint8] | None:

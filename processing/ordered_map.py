@@ -6,6 +6,7 @@ Imports the standard library alone.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -103,7 +104,8 @@ class _Job(Generic[T, R]):
 
 def _work(jobs: queue.SimpleQueue[_Job[T, R] | None]) -> None:
     while (job := jobs.get()) is not None:
-        job.attempt()
+        with contextlib.suppress(BaseException):  # the job keeps it for the consumer
+            job.attempt()
 
 
 def _first(pending: deque[_Job[T, R]], consumer_helps: bool) -> R:

@@ -22,7 +22,7 @@ from processing.errors import Rejection
 from processing.npz_format import FORMAT_VERSION, Column
 from processing.tasks import Task
 
-PIXELS_VERSION: Final = 1
+PIXELS_VERSION: Final = 2
 """Counts up when a change of this package changes stored pixels or coordinates."""
 
 

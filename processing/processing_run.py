@@ -31,11 +31,11 @@ from processing.background_writer import BackgroundWriter
 from processing.dataset_writer import Batch, DatasetWriter, Progress, forget_published_run
 from processing.errors import ImageError, Rejection, TooManyRejectedError
 from processing.input_cache import InputCache, input_keys
+from processing.ordered_map import map_in_order
 from processing.pipeline import (
     ImageJob,
     ImageResult,
     RepairOptions,
-    map_in_order,
     process_image,
     read_inside,
 )
@@ -195,9 +195,7 @@ class ProcessingRun:
             paths = self._table.image_paths[self._images[unknown]].tolist()
             read = functools.partial(_content_crc32, self._raw_dir)
             threads = self._options.num_workers
-            checksums[unknown] = list(
-                map_in_order(read, paths, threads=threads, in_flight=4 * threads)
-            )
+            checksums[unknown] = list(map_in_order(read, paths, threads=threads, ahead=4 * threads))
             self._cache.update(self._keys, checksums)
         return checksums
 
@@ -241,7 +239,7 @@ class ProcessingRun:
         """The results from image `start` of the plan on, in order, with progress."""
         threads = self._options.num_workers
         work = functools.partial(process_image, self._raw_dir, options=self._repair)
-        results = map_in_order(work, self._jobs(start), threads=threads, in_flight=4 * threads)
+        results = map_in_order(work, self._jobs(start), threads=threads, ahead=4 * threads)
         bar = tqdm(
             total=len(self._images),
             initial=start,

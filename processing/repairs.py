@@ -122,8 +122,9 @@ def _upright(
     Fractions are of the upright image. Pixels are of the upright image as well, unless the declared
     size is that of the image as stored, and only of that: then the annotator saw it unrotated.
     """
-    points = annotations.points.take(np.arange(len(annotations.points)))
-    values = points.values
+    first, last = annotations.points.offsets[[0, -1]]
+    values = annotations.points.values[first:last].copy()
+    points = RaggedArray(values, annotations.points.offsets - first, check=False)
     declared, upright = annotations.declared_size, header.upright_size
     if annotations.normalized:
         extent = np.array(upright[::-1], dtype=np.float32)

@@ -64,15 +64,39 @@ def test_crop_around_a_single_point_is_one_pixel():
 
 
 @pytest.mark.parametrize(
-    ("shrink", "expected"), [(1, 1), (3.9, 1), (4, 2), (11.9, 2), (12, 4), (31, 4), (32, 8)]
+    ("shrink", "expected"), [(1, 1), (3.8, 1), (3.95, 2), (11.9, 2), (12.1, 4), (31.9, 4), (33, 8)]
 )
 def test_reduction_leaves_several_decoded_pixels_to_a_stored_one(shrink, expected):
-    extent = 100 * shrink
-    assert largest_reduction(np.array([5.0, 5.0, 5 + extent, 5 + extent]), (100, 100)) == expected
+    extent = 101 * shrink
+    rect = np.array([5.0, 5.0, 5 + extent, 5 + extent])
+    assert largest_reduction(rect, (9000, 9000), (101, 101)) == expected
 
 
 def test_reduction_heeds_the_axis_that_shrinks_least():
-    assert largest_reduction(np.array([0.0, 0.0, 4000, 400]), (100, 100)) == 2
+    rect = np.array([0.0, 0.0, 4000, 410])
+    assert largest_reduction(rect, (4000, 4000), (100, 100)) == 2
+
+
+@pytest.mark.parametrize(
+    ("source_size", "expected"),
+    [
+        ((768, 1024), 4),
+        ((1536, 2048), 8),
+        ((576, 768), 1),  # three to a stored pixel: no whole blocks, and too few
+        ((512, 512), 1),  # one block of 2x2 to a stored pixel
+        ((767, 1023), 2),
+        ((770, 1024), 2),  # 770 rows become 193
+        ((768, 1536), 2),  # three blocks of 2x2
+    ],
+)
+def test_stored_pixels_made_of_whole_blocks_allow_a_coarser_reduction(source_size, expected):
+    size = (256, 256)
+    assert largest_reduction(letterbox_rect(source_size, size), source_size, size) == expected
+
+
+def test_a_rectangle_beside_the_image_has_a_reduction():
+    rect = np.array([-1024.0, 0, -1, 1023])
+    assert largest_reduction(rect, (768, 1024), (256, 256)) == 2
 
 
 @given(boxes(), sizes, stored_sizes, st.sampled_from([1, 2, 4, 8]))

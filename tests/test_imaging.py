@@ -13,7 +13,8 @@ from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
 from processing.errors import ImageError
 from processing.geometry import crop_rect, largest_reduction, letterbox_rect, source_to_stored
-from processing.imaging import MAX_PIXELS, ImageHeader, decode, read_header, show
+from processing.imaging import MAX_PIXELS, ImageHeader, decode, read_header
+from processing.resizing import show
 
 REAL = Path(__file__).parents[1].parent / "shared/real"
 
@@ -133,6 +134,13 @@ def test_the_limit_is_this_module_s_own(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert reason_of(read_header, png_header(MAX_PIXELS // 1000 + 1, 1000)) == "too_large"
     assert read_header(png_header(MAX_PIXELS // 1000, 1000)).height == 1000
+
+
+def test_a_jpeg_without_exif_is_read_like_one_with_it():
+    plain = encoded(scene(37, 53))
+    assert read_header(plain) == read_header(encoded(scene(37, 53), exif=orientation_tag(1)))
+    xmp = b'<x xmlns:tiff="t" tiff:Orientation="6"/>'
+    assert read_header(encoded(scene(37, 53), xmp=xmp)).orientation == 6
 
 
 # --- kinds of pixels
@@ -379,6 +387,12 @@ def test_an_image_smaller_than_a_block_is_not_reduced():
     assert decoded(encoded(scene(3, 3)), reduction=2).reduction == 1
 
 
+@pytest.mark.parametrize(("subsampling", "expected"), [("4:4:4", 4), ("4:2:0", 4), ("4:2:2", 2)])
+def test_colour_halved_along_one_axis_is_reduced_one_step_less(subsampling, expected):
+    data = encoded(scene(64, 96), subsampling=subsampling)
+    assert decoded(data, reduction=4).reduction == expected
+
+
 def test_formats_without_scaled_decoding_say_so():
     assert decoded(encoded(scene(64, 64), "PNG"), reduction=4).reduction == 1
 
@@ -505,6 +519,29 @@ def test_many_threads_decode_and_show_the_same_pixels():
         assert len(set(pool.map(work, range(64)))) == 1
 
 
+@pytest.mark.parametrize("reduction", [2, 4])
+@pytest.mark.parametrize("sides", [(767, 1023), (769, 1025), (768, 1023), (683, 1021)])
+def test_sizes_that_do_not_divide_are_not_shifted(sides, reduction):
+    # A shift of half a reduced pixel at the far edge, as of stretching 511.5 to 512, is below 36.
+    data = encoded(scene(*sides), quality=95, subsampling=0)
+    size = (64 * 4 // reduction,) * 2
+    full, scaled = np.empty((*size, 3), np.uint8), np.empty((*size, 3), np.uint8)
+    photo = decoded(data, reduction)
+    rect = letterbox_rect(photo.source_size, size)
+    np.testing.assert_array_equal(
+        show(photo, rect, size, scaled), show(decoded(data), rect, size, full)
+    )
+    assert cv2.PSNR(full, scaled) > 46
+
+
+def test_shrinking_by_four_is_the_mean_of_sixteen():
+    pixels = scene(64, 96)
+    out = np.empty((16, 24, 3), np.uint8)
+    show(decoded(encoded(pixels, "PNG")), np.array([0, 0, 96, 64.0]), (16, 24), out)
+    means = pixels.reshape(16, 4, 24, 4, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(out, means, atol=1.1)  # rounded twice
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real photographs are not beside the repository")
 def test_scaled_decoding_stays_close_to_full_decoding_on_real_photographs():
     ratios = []
@@ -513,8 +550,8 @@ def test_scaled_decoding_stays_close_to_full_decoding_on_real_photographs():
         header = read_header(data)
         size = (max(header.upright_size) // 5,) * 2
         rect = letterbox_rect(header.upright_size, size)
-        reduction = largest_reduction(rect, size)
-        assert reduction == 2
+        reduction = largest_reduction(rect, header.upright_size, size)
+        assert reduction >= 2
         full, scaled = np.empty((*size, 3), np.uint8), np.empty((*size, 3), np.uint8)
         photo = decode(data, header, reduction=reduction)
         shown = show(photo, rect, size, scaled)

@@ -12,7 +12,8 @@ PACKAGES = ("processing", "datamodules", "models", "conf")
 
 # A module imports from the lines above its own only.
 LAYERS = """
-errors arguments batch buffers ordered_map ragged readahead durable cpus npz_format sampling run_report
+errors arguments batch buffers ordered_map ragged readahead
+durable cpus npz_format sampling run_report
 background_writer demo_people
 annotations geometry npz_writer npz_pickle npz_unpack journal input_cache demo
 sources.listing
@@ -23,7 +24,7 @@ sources.coco sources.wider_face sources.pascal_voc sources.yolo
 sources.ibug_pts sources.csv_manifest
 sources
 imaging splits npz_reader
-repairs npz_members dataset_writer published
+repairs resizing npz_members dataset_writer published
 tasks npz_columns
 pipeline plan collate
 processing_run sample_dataset
@@ -36,8 +37,8 @@ LATE = {("data_processor", "command_line")}
 
 READING = {
     "errors", "arguments", "batch", "buffers", "ordered_map", "ragged", "readahead", "geometry",
-    "npz_format", "npz_pickle", "npz_unpack", "npz_reader", "npz_members", "npz_columns", "collate", "sample_dataset",
-    "combined_dataset", "lazy_dataset", "sampling", "loader",
+    "npz_format", "npz_pickle", "npz_unpack", "npz_reader", "npz_members", "npz_columns",
+    "collate", "sample_dataset", "combined_dataset", "lazy_dataset", "sampling", "loader",
 }  # fmt: skip
 TORCH = {"batch", "collate", "sample_dataset", "combined_dataset", "lazy_dataset", "loader"}
 

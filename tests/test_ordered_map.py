@@ -79,16 +79,19 @@ def test_a_consumer_that_may_not_help_never_works():
     assert threading.main_thread() not in doers
 
 
-@pytest.mark.parametrize("consumer_helps", [False, True])
-def test_an_error_is_raised_at_its_items_turn(consumer_helps):
+@pytest.mark.parametrize(
+    ("consumer_helps", "kind"),
+    [(False, ValueError), (True, ValueError), (True, MemoryError), (False, SystemExit)],
+)
+def test_an_error_is_raised_at_its_items_turn(consumer_helps, kind):
     def work(item):
         if item == 2:
-            raise ValueError("two")
+            raise kind("two")
         return item
 
-    results = map_in_order(work, range(9), threads=2, ahead=4, consumer_helps=consumer_helps)
+    results = map_in_order(work, range(9), threads=2, ahead=1, consumer_helps=consumer_helps)
     assert [next(results), next(results)] == [0, 1]
-    with pytest.raises(ValueError, match="two"):
+    with pytest.raises(kind, match="two"):
         next(results)
 
 

@@ -84,9 +84,11 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
     located = locate(raw, usual_layouts(raw, path), images.paths)
     ambiguous = {located.paths[row]: key for row, key in images.ambiguous.items()}
     table = _table(images, located.paths, instances, categories, split_of(path))
+    if images.ambiguous:
+        # They go with whatever was annotated on them.
+        table = table.take(np.delete(np.arange(len(table)), list(images.ambiguous)))
     return Reading(
-        # Images of an ambiguous id go with whatever was annotated on them.
-        table=table.take(np.flatnonzero(~np.isin(np.arange(len(table)), list(images.ambiguous)))),
+        table=table,
         rejections=images.rejections
         + [_ambiguous(path, image, key) for image, key in ambiguous.items()]
         + rejections,
@@ -110,7 +112,7 @@ class _Categories:
     def of(cls, file: CocoFile) -> _Categories:
         names: dict[Id, str] = {}
         keypoint_names = set()
-        for _, categories, failures in coco_json.chunks(file.categories, Category):
+        for _, categories, failures in file.categories.decoded(Category):
             for failure in failures:
                 where = f"categories[{failure.position}]"
                 raise AnnotationError(f"{where}: {failure.error}", reason="malformed")
@@ -150,7 +152,7 @@ class _Images:
     def of(cls, file: CocoFile, raw: RawDirectory, path: str) -> _Images:
         images = cls()
         own = folder_of(path)
-        for numbers, entries, failures in coco_json.chunks(file.images, Image):
+        for numbers, entries, failures in file.images.decoded(Image):
             images.rejections += malformed(path, "images", failures)
             for failure in failures:
                 if failure.image_id is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from typing import Final
 
 import numpy as np
@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 from processing.annotations import Flag
 from processing.errors import AnnotationError, Rejection
 from processing.ragged import RaggedArray, offsets_of
-from processing.sources import coco_json
 from processing.sources.coco_json import Annotation, CocoFile, Failure, Id, same_id
 
 REJECTED: Final = -2
 """Position of an image that was rejected: its annotations go with it, without a word each."""
 
 _UNKNOWN: Final = -1
-_NO_BOX: Final = [float("nan")] * 4
 
 
 @dataclass
@@ -67,19 +65,18 @@ def read_instances(
     Raises:
         AnnotationError: there are annotations, but none with a box or points; reason ``no_boxes``.
     """
-    parts = [_columns([], rows, labels)]
+    parts = [_columns([], rows, labels)[0]]
     rejections: list[Rejection] = []
     incomplete: set[int] = set()
     located = not file.annotations
-    for positions, entries, failures in coco_json.chunks(file.annotations, Annotation):
+    for positions, entries, failures in file.annotations.decoded(Annotation):
         located |= bool(failures) or any(entry.bbox or entry.keypoints for entry in entries)
-        columns = _columns(entries, rows, labels)
-        usable = _usable(entries, columns)
+        columns, usable = _columns(entries, rows, labels)
         incomplete.update(columns.rows[~usable].tolist())
         owners = {failure: _row_of(failure, rows) for failure in failures}
         incomplete.update(owners.values())
         rejections += malformed(path, "annotations", [f for f in failures if owners[f] != REJECTED])
-        for i in np.flatnonzero(~usable & (columns.rows != REJECTED)):
+        for i in np.flatnonzero(~usable & (columns.rows != REJECTED)).tolist():
             reason, found = _fault(entries[i], columns.rows[i], columns.labels[i])
             message = f"{path}: annotations[{positions[i]}]: {found}"
             rejections.append(Rejection(path, "annotation", reason, message))
@@ -99,54 +96,63 @@ def _row_of(failure: Failure, rows: Mapping[Id, int]) -> int:
 
 def _columns(
     entries: Sequence[Annotation], rows: Mapping[Id, int], labels: Mapping[Id, int]
-) -> Instances:
-    """Columns of all entries, usable or not; what is not there is NaN, no points, or `_UNKNOWN`."""
+) -> tuple[Instances, NDArray[np.bool_]]:
+    """Columns of all entries, and bool (n,): which can be used.
+
+    What an entry does not have is NaN, no points, or `_UNKNOWN`.
+    """
     n = len(entries)
-    boxes = np.array(
-        [entry.bbox if _has_box(entry) else _NO_BOX for entry in entries], dtype=np.float64
-    ).reshape(n, 4)
+    written = [entry.bbox or () for entry in entries]
+    sizes = np.fromiter(map(len, written), np.int64, n)
+    boxed = sizes == 4
+    numbers = chain.from_iterable(box for box in written if len(box) == 4)
+    boxes = np.full((n, 4), np.nan)
+    boxes[boxed] = np.fromiter(numbers, np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    flags = [
-        (Flag.CROWD if entry.iscrowd else 0) | (0 if _has_box(entry) else Flag.NO_BOX)
-        for entry in entries
-    ]
+    crowded = np.fromiter((bool(entry.iscrowd) for entry in entries), np.bool_, n)
+    flags = np.where(crowded, Flag.CROWD, 0) | np.where(boxed, 0, Flag.NO_BOX)
+    points, points_whole = _points(entries)
     # A finite number beyond float32 becomes inf, which the repairs reject as such.
     with np.errstate(over="ignore"):
-        return Instances(
-            rows=np.array([rows.get(same_id(e.image_id), _UNKNOWN) for e in entries], np.int64),
-            labels=np.array(
-                [labels.get(same_id(e.category_id), _UNKNOWN) for e in entries], np.int32
-            ),
+        columns = Instances(
+            rows=_found([entry.image_id for entry in entries], rows),
+            labels=_found([entry.category_id for entry in entries], labels).astype(np.int32),
             boxes=boxes.astype(np.float32),
-            flags=np.array(flags, dtype=np.uint8),
-            points=_points(entries),
+            flags=flags.astype(np.uint8),
+            points=points,
         )
+    usable = (
+        (boxed | (sizes == 0))
+        & points_whole
+        & (boxed | (points.lengths > 0))
+        & (columns.rows >= 0)
+        & (columns.labels >= 0)
+    )
+    return columns, usable
 
 
-def _has_box(entry: Annotation) -> bool:
-    return entry.bbox is not None and len(entry.bbox) == 4
+def _found(ids: Sequence[Id], positions: Mapping[Id, int]) -> NDArray[np.int64]:
+    """int64 (n,): the position of each id, or `_UNKNOWN`."""
+    keys = ids if set(map(type, ids)) == {int} else map(same_id, ids)
+    return np.fromiter(map(positions.get, keys, repeat(_UNKNOWN)), np.int64, len(ids))
 
 
-def _points(entries: Sequence[Annotation]) -> RaggedArray:
-    """Labelled points; an entry whose visibilities are all 0 has none."""
+def _points(entries: Sequence[Annotation]) -> tuple[RaggedArray, NDArray[np.bool_]]:
+    """Labelled points, and bool (n,): which entries list whole ones, three numbers each.
+
+    An entry whose visibilities are all 0 has none.
+    """
+    n = len(entries)
     written = [entry.keypoints or () for entry in entries]
-    whole = [numbers if len(numbers) % 3 == 0 else () for numbers in written]
-    lengths = np.array([len(numbers) // 3 for numbers in whole], dtype=np.int64)
-    values = np.fromiter(chain.from_iterable(whole), dtype=np.float64).reshape(-1, 3)
-    owners = np.repeat(np.arange(len(entries)), lengths)
-    labelled = np.bincount(owners, weights=values[:, 2] > 0, minlength=len(entries)) > 0
+    sizes = np.fromiter(map(len, written), np.int64, n)
+    whole = sizes % 3 == 0
+    lengths = np.where(whole, sizes // 3, 0)
+    numbers = chain.from_iterable(listed for listed in written if len(listed) % 3 == 0)
+    values = np.fromiter(numbers, np.float64).reshape(-1, 3)
+    owners = np.repeat(np.arange(n), lengths)
+    labelled = np.bincount(owners, weights=values[:, 2] > 0, minlength=n) > 0
     kept = values[labelled[owners]].astype(np.float32)
-    return RaggedArray(kept, offsets_of(np.where(labelled, lengths, 0)))
-
-
-def _usable(entries: Sequence[Annotation], columns: Instances) -> NDArray[np.bool_]:
-    well_formed = [
-        len(entry.bbox or ()) in (0, 4) and len(entry.keypoints or ()) % 3 == 0 for entry in entries
-    ]
-    located = (columns.flags & Flag.NO_BOX == 0) | (columns.points.lengths > 0)
-    named = (columns.rows >= 0) & (columns.labels >= 0)
-    usable: NDArray[np.bool_] = np.array(well_formed, dtype=bool) & located & named
-    return usable
+    return RaggedArray(kept, offsets_of(np.where(labelled, lengths, 0))), whole
 
 
 def _fault(entry: Annotation, row: int, label: int) -> tuple[str, str]:

@@ -48,7 +48,9 @@ def merge_images(table: AnnotationTable) -> Reading:
         notes["duplicate_image"] = len(table) - len(starts)
     table, conflicts, ambiguous = _unite_rows(table, starts)
     rejections = [_conflict(path) for path in table.image_paths[conflicts]]
-    table, duplicates = _unite_instances(table.take(np.flatnonzero(~conflicts)))
+    if rejections:
+        table = table.take(np.flatnonzero(~conflicts))
+    table, duplicates = _unite_instances(table)
     notes.update({"ambiguous_split": ambiguous, "duplicate_box": duplicates})
     return Reading(table, rejections, +notes)
 

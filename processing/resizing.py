@@ -1,0 +1,107 @@
+"""A rectangle of a photo as a stored image: placed, resized, padded.
+
+Functions are safe from several threads; OpenCV releases the GIL for the length of its work.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.errors import ImageError
+from processing.geometry import Rect, Size, place
+from processing.imaging import Photo
+
+PADDING: Final = 114
+"""Grey level of what lies outside the image; the detectors' customary one."""
+
+# By how much a cubic may thin pixels out before they are averaged; more would cost sharp detail.
+_THINNING: Final = 0.1
+
+
+def show(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect:
+    """Shows a rectangle of a photo as a stored image.
+
+    Args:
+        photo: the photo.
+        rect: float64 (4,) x1, y1, x2, y2 in upright source pixels; may reach beyond the image.
+        size: height, width of the stored image.
+        out: uint8 (*size, 3), overwritten; grey 114 where the rectangle leaves the image.
+
+    Returns:
+        The rectangle really shown: `rect` after rounding to pixels, exact for mapping coordinates.
+
+    Raises:
+        ImageError: reason ``outside`` if nothing of the image is in the rectangle.
+    """
+    spans = place(rect, photo.source_size, size, photo.reduction)
+    if spans is None:
+        height, width = photo.source_size
+        raise ImageError(
+            f"rectangle {np.round(rect, 2).tolist()} shows nothing of the {width}x{height} image",
+            reason="outside",
+        )
+    x, y = spans
+    reduction = photo.reduction
+    inner = photo.pixels[
+        y.source_start // reduction : -(-y.source_stop // reduction),
+        x.source_start // reduction : -(-x.source_stop // reduction),
+    ]
+    height, width = y.stop - y.start, x.stop - x.start
+    if (height, width) != size:
+        out[...] = PADDING
+    out[y.start : y.stop, x.start : x.stop] = _resize(
+        inner, (height, width), (y.shrink / reduction, x.shrink / reduction), averaged=reduction > 1
+    )
+    (x1, x2), (y1, y2) = x.shown(size[1]), y.shown(size[0])
+    return np.array([x1, y1, x2, y2])
+
+
+def _resize(
+    pixels: NDArray[np.uint8], size: Size, shrink: tuple[float, float], *, averaged: bool
+) -> NDArray[np.uint8]:
+    """Means of the areas that the pixels of a smaller image cover; enlarged, interpolates.
+
+    Args:
+        pixels: uint8 (h, w, 3); the last row and column may be partial.
+        size: height, width of the result.
+        shrink: how many of `pixels`, vertically and horizontally, make one of the result.
+        averaged: whether `pixels` are means of finer ones already. An area that cuts through such
+            a pixel is not made of its mean alone: a cubic through the neighbours comes closer.
+    """
+    height, width = size
+    if min(shrink) < 1:
+        return _scale(pixels, shrink, cv2.INTER_LINEAR)[:height, :width]
+    fy, fx = (math.ceil(factor - _THINNING) for factor in shrink)
+    if (fy, fx) != shrink:
+        if not averaged:
+            return _scale(pixels, shrink, cv2.INTER_AREA)[:height, :width]
+        stretched = _scale(pixels, (shrink[0] / fy, shrink[1] / fx), cv2.INTER_CUBIC)
+        if stretched.shape == pixels.shape:
+            # OpenCV took the factors, near 1, for 1 and copied (its issue 11779).
+            fy += 1
+            stretched = _scale(pixels, (shrink[0] / fy, shrink[1] / fx), cv2.INTER_CUBIC)
+        pixels = stretched
+    pixels = pixels[: fy * height, : fx * width]
+    while fy % 2 == fx % 2 == 0:  # means of 2x2 are vectorised, those of 4x4 are not
+        fy, fx = fy // 2, fx // 2
+        pixels = _area_means(pixels, (fy * height, fx * width))
+    return pixels if fy == fx == 1 else _area_means(pixels, size)
+
+
+def _scale(
+    pixels: NDArray[np.uint8], shrink: tuple[float, float], interpolation: int
+) -> NDArray[np.uint8]:
+    # Factors, not a target size: that would stretch a last row or column that is partial.
+    fy, fx = 1 / shrink[0], 1 / shrink[1]
+    scaled = cv2.resize(pixels, None, fx=fx, fy=fy, interpolation=interpolation)
+    return cast("NDArray[np.uint8]", scaled)
+
+
+def _area_means(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    means = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+    return cast("NDArray[np.uint8]", means)
