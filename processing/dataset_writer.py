@@ -8,6 +8,7 @@ that thread starts.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ class Progress:
     images_done: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
-    input_crc32: list[int] = field(default_factory=list)
+    input_crc32: array[int] = field(default_factory=lambda: array("I"))  # a list: 9 times as much
     rejections: list[Rejection] = field(default_factory=list)
 
     def add(self, record: FlushRecord) -> None:
@@ -90,7 +91,7 @@ class Progress:
         self.rows.update({name: block.rows for name, block in record.blocks.items()})
         for name, counts in record.counts.items():
             self.counts.setdefault(name, Counter()).update(counts)
-        self.input_crc32 += record.input_crc32
+        self.input_crc32.extend(record.input_crc32)
         self.rejections += record.rejections
 
 

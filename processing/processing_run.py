@@ -311,8 +311,10 @@ class ProcessingRun:
         shared = sorted({file.task.name for file in self._files})
         metadata = {}
         for file in self._files:
-            paths = set(self._table.image_paths[file.images].tolist())
-            rejected = [r for r in progress.rejections if r.path in paths]
+            rejected = []
+            if progress.rejections:  # all paths of a large file are worth not holding
+                paths = set(self._table.image_paths[file.images].tolist())
+                rejected = [r for r in progress.rejections if r.path in paths]
             listed = [*self._rejections, *rejected] if file.split == "train" else rejected
             write_rejections(self._path(file), listed)
             metadata[file.name] = {
