@@ -1,0 +1,1 @@
+"""The contenders of the reading benchmark: one file a peer group, one class a contender."""

@@ -1,0 +1,102 @@
+"""Arrays without a library of their own: in RAM, and the pattern of `np.load` on a mapped NPZ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.contenders.reader import Batch, Reader, Sample, Workload
+from benchmarks.contenders.torch_loader import EpochOrder, collate, data_loader
+
+
+class ArrayDataset(torch.utils.data.Dataset[Sample]):
+    """A sample at a time out of arrays in RAM, as most people write it."""
+
+    def __init__(self, file: Path) -> None:
+        with np.load(file) as arrays:
+            self.images = arrays["images"]
+            self.bboxes = np.split(arrays["bboxes"], arrays["bboxes_offsets"][1:-1])
+            self.paths = arrays["image_paths"].tolist()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self.images[index], self.bboxes[index], self.paths[index])
+
+
+def list_collate(samples: Sequence[Sample]) -> Batch:
+    """The collate function of many a detection tutorial: images stacked, boxes in a list."""
+    return Batch(
+        torch.stack([torch.from_numpy(sample.image) for sample in samples]),
+        [torch.from_numpy(sample.bboxes) for sample in samples],
+        [sample.path for sample in samples],
+    )
+
+
+class InRam(Reader):
+    """All arrays in RAM, a DataLoader on top."""
+
+    files = "npz"
+
+    def __init__(
+        self,
+        workload: Workload,
+        workers: int,
+        label: str = "list collate",
+        collate_fn: Callable[[Sequence[Sample]], Batch] = list_collate,
+    ) -> None:
+        super().__init__(workload)
+        self.workers, self.collate_fn = workers, collate_fn
+        self.name = f"array in RAM, {label}, {workers} workers"
+
+    def open(self, folder: Path) -> None:
+        """Reads everything."""
+        self._order = EpochOrder(self.workload)
+        self._loader = data_loader(
+            ArrayDataset(self.workload.data),
+            self.workload,
+            self.workers,
+            sampler=self._order,
+            collate_fn=self.collate_fn,
+        )
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """One epoch of the loader."""
+        self._order.epoch = epoch
+        yield from self._loader
+
+
+class NpLoad(Reader):
+    """`np.load(mmap_mode='r')['images'][i]`, which reads the whole member at every access."""
+
+    name = "np.load(mmap_mode='r')[…][i]"
+    files = "npz"
+
+    def open(self, folder: Path) -> None:
+        """Opens the archive; numpy ignores the mode for one."""
+        self._arrays: Any = np.load(self.workload.data, mmap_mode="r")
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Batches of one sample: a pass has no time for more."""
+        for index in self.workload.order(epoch):
+            start, end = self._arrays["bboxes_offsets"][index : index + 2]
+            yield Batch(
+                self._arrays["images"][index][None].copy(),  # else all of it stays in memory
+                [self._arrays["bboxes"][start:end]],
+                [self._arrays["image_paths"][index]],
+            )
+
+
+def contenders(workload: Workload) -> list[Reader]:
+    """All of this file."""
+    return [
+        InRam(workload, 0),
+        InRam(workload, 2),
+        InRam(workload, 2, "boxes as numpy", collate),
+        NpLoad(workload),
+    ]

@@ -1,0 +1,91 @@
+"""FFCV: one file, batches gathered by compiled threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contenders.reader import Batch, Reader, Sample, Workload
+
+PATH_BYTES = 64
+
+
+class Samples:
+    """The samples as FFCV's fields have them: boxes padded and counted, paths padded bytes."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+
+    def __len__(self) -> int:
+        return self.workload.samples
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        image, bboxes, path = self.workload.sample(index)
+        padded = np.zeros((20, 4), np.float32)
+        padded[: len(bboxes)] = bboxes
+        path_bytes = np.frombuffer(path.encode().ljust(PATH_BYTES, b"\0"), np.uint8)
+        return image, padded, len(bboxes), path_bytes
+
+
+class FFCV(Reader):
+    """`ffcv.Loader` of raw images, in random order, data in the page cache.
+
+    Its fields have one shape each: boxes stay padded, paths stay bytes. It uses its buffers again
+    while the consumer may still hold them.
+    """
+
+    files = "ffcv"
+    ordered = False
+
+    def __init__(self, workload: Workload, threads: int) -> None:
+        super().__init__(workload)
+        self.threads = threads
+        self.name = f"FFCV, {threads} threads"
+
+    def prepare(self, data: Path, folder: Path) -> None:
+        """Writes the file."""
+        from ffcv.fields import IntField, NDArrayField, RGBImageField
+        from ffcv.writer import DatasetWriter
+
+        fields = {
+            "image": RGBImageField(write_mode="raw"),
+            "bboxes": NDArrayField(np.dtype("float32"), (20, 4)),
+            "count": IntField(),
+            "path": NDArrayField(np.dtype("uint8"), (PATH_BYTES,)),
+        }
+        writer = DatasetWriter(str(folder / "samples.beton"), fields, num_workers=2)
+        writer.from_indexed_dataset(Samples(self.workload))
+
+    def open(self, folder: Path) -> None:
+        """Compiles the loader, with each field's default pipeline."""
+        from ffcv.loader import Loader, OrderOption
+
+        self._loader = Loader(
+            str(folder / "samples.beton"),
+            batch_size=self.workload.batch_size,
+            num_workers=self.threads,
+            os_cache=True,
+            order=OrderOption.RANDOM,
+            drop_last=False,
+        )
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """One epoch of the loader, which counts epochs itself."""
+        for images, bboxes, counts, paths in self._loader:
+            yield Batch(images, (bboxes, counts), paths)
+
+    def rows(self, batch: Batch) -> Iterator[Sample]:
+        """Removes the padding."""
+        for image, bboxes, count, path in zip(
+            batch.images, *batch.bboxes, batch.paths, strict=True
+        ):
+            path_text = path.numpy().tobytes().rstrip(b"\0").decode()
+            yield Sample(image.numpy(), bboxes.numpy()[: int(count)], path_text)
+
+
+def contenders(workload: Workload) -> list[Reader]:
+    """All of this file."""
+    return [FFCV(workload, 1), FFCV(workload, 2)]

@@ -1,0 +1,209 @@
+"""Formats for streaming from object storage, here from a local folder: LitData, MosaicML, tar.
+
+They shuffle by themselves, within what they hold of their shards.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from functools import partial
+from importlib.machinery import ModuleSpec
+from itertools import chain, count, islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contenders.reader import Batch, Reader, Sample, Workload
+from benchmarks.contenders.torch_loader import collate, data_loader
+
+
+def sample_dict(workload: Workload, index: int) -> dict[str, Any]:
+    """A sample by its fields' names."""
+    return workload.sample(index)._asdict()
+
+
+def collate_dicts(samples: list[dict[str, Any]]) -> Batch:
+    """Collates samples that have a sample's fields by name, among others."""
+    return collate([Sample(s["image"], s["bboxes"], s["path"]) for s in samples])
+
+
+class StreamReader(Reader):
+    """Reads one stream without end, from pass to pass: starting anew costs these libraries much.
+
+    MosaicML's workers even die when an epoch is broken off and another begins.
+    """
+
+    ordered = False
+    loader: Any
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """As many batches as an epoch has."""
+        if not hasattr(self, "_stream"):
+            self._stream = chain.from_iterable(self.loader for _ in count())
+        yield from islice(self._stream, -(-self.workload.samples // self.workload.batch_size))
+
+
+class LitData(StreamReader):
+    """`litdata.StreamingDataset` in its `StreamingDataLoader`, chunks of 64 MB."""
+
+    files = "litdata"
+
+    def __init__(self, workload: Workload, workers: int) -> None:
+        super().__init__(workload)
+        self.workers = workers
+        self.name = f"LitData, {workers} workers"
+
+    def prepare(self, data: Path, folder: Path) -> None:
+        """Optimizes the samples into chunks."""
+        from litdata import optimize
+
+        optimize(
+            partial(sample_dict, self.workload),
+            list(range(self.workload.samples)),
+            output_dir=str(folder),
+            chunk_bytes="64MB",
+            num_workers=2,
+        )
+
+    def open(self, folder: Path) -> None:
+        """Opens the folder."""
+        from litdata import StreamingDataLoader, StreamingDataset
+
+        self.loader = StreamingDataLoader(
+            StreamingDataset(str(folder), shuffle=True),
+            batch_size=self.workload.batch_size,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            collate_fn=collate_dicts,
+        )
+
+
+def import_streaming() -> Any:
+    """MosaicML's package, also where torchvision cannot be imported.
+
+    It imports torchvision for its ready-made vision data sets alone, and a torchvision built for
+    another torch (there may be none for a CPU build) fails at import.
+    """
+    try:
+        import torchvision  # noqa: F401 - only whether it can be imported
+    except (ImportError, RuntimeError):
+        names = ("datasets", "transforms", "transforms.functional")
+        for name in ("torchvision", *(f"torchvision.{name}" for name in names)):
+            module = sys.modules[name] = ModuleType(name)
+            module.__spec__ = ModuleSpec(name, None)
+            vars(module).update(VisionDataset=object, to_tensor=None)
+    import streaming
+
+    return streaming
+
+
+class MosaicStreaming(StreamReader):
+    """`streaming.StreamingDataset` in a DataLoader, uncompressed shards of 64 MB."""
+
+    files = "mds"
+
+    def __init__(self, workload: Workload, workers: int) -> None:
+        super().__init__(workload)
+        self.workers = workers
+        self.name = f"MosaicML streaming, {workers} workers"
+
+    def prepare(self, data: Path, folder: Path) -> None:
+        """Writes the shards."""
+        streaming = import_streaming()
+
+        size = self.workload.size
+        columns = {
+            "image": f"ndarray:uint8:{size},{size},3",
+            "bboxes": "bytes",  # its ndarray must not be empty
+            "path": "str",
+        }
+        with streaming.MDSWriter(out=str(folder), columns=columns) as writer:
+            for index in range(self.workload.samples):
+                sample = self.workload.sample(index)
+                writer.write({**sample._asdict(), "bboxes": sample.bboxes.tobytes()})
+
+    def open(self, folder: Path) -> None:
+        """Opens a folder of links: no two datasets at a time may have the same one."""
+        streaming = import_streaming()
+
+        links = folder.with_name(f"{folder.name}-{self.workers}-workers")
+        shutil.rmtree(links, ignore_errors=True)
+        shutil.copytree(folder, links, copy_function=os.link)
+        dataset = streaming.StreamingDataset(
+            local=str(links), shuffle=True, batch_size=self.workload.batch_size
+        )
+        self.loader = data_loader(
+            dataset, self.workload, self.workers, collate_fn=collate_mds_samples
+        )
+
+
+def collate_mds_samples(samples: list[dict[str, Any]]) -> Batch:
+    """Collates samples whose boxes are bytes."""
+    return collate(
+        [
+            Sample(s["image"], np.frombuffer(s["bboxes"], np.float32).reshape(-1, 4), s["path"])
+            for s in samples
+        ]
+    )
+
+
+class WebDataset(StreamReader):
+    """`webdataset.WebDataset`: tar files in sequence through a shuffle buffer of 1000 samples."""
+
+    files = "webdataset"
+
+    def __init__(self, workload: Workload, workers: int) -> None:
+        super().__init__(workload)
+        self.workers = workers
+        self.name = f"webdataset (sequential), {workers} workers"
+
+    def prepare(self, data: Path, folder: Path) -> None:
+        """Writes tar files of about 64 MB, pixels raw."""
+        from webdataset import ShardWriter
+
+        with ShardWriter(str(folder / "%05d.tar"), maxsize=64e6, verbose=0) as writer:
+            for index in range(self.workload.samples):
+                image, bboxes, path = self.workload.sample(index)
+                key = path.removesuffix(".jpg")
+                writer.write({"__key__": key, "image": image.tobytes(), "boxes": bboxes.tobytes()})
+
+    def open(self, folder: Path) -> None:
+        """Builds the pipeline; batches are collated in the workers."""
+        import webdataset
+
+        shards = [str(shard) for shard in sorted(folder.glob("*.tar"))]
+        dataset = (
+            webdataset.WebDataset(shards, shardshuffle=len(shards))
+            .shuffle(1000, initial=100)
+            .map(partial(decode_tar_sample, self.workload.size))
+            .batched(self.workload.batch_size, collation_fn=collate)
+        )
+        self.loader = webdataset.WebLoader(
+            dataset,
+            batch_size=None,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+        )
+
+
+def decode_tar_sample(size: int, sample: dict[str, Any]) -> Sample:
+    """A sample from its members' bytes, without copying."""
+    return Sample(
+        np.frombuffer(sample["image"], np.uint8).reshape(size, size, 3),
+        np.frombuffer(sample["boxes"], np.float32).reshape(-1, 4),
+        f"{sample['__key__']}.jpg",
+    )
+
+
+def contenders(workload: Workload) -> list[Reader]:
+    """All of this file."""
+    return [
+        reader(workload, workers)
+        for reader in (LitData, MosaicStreaming, WebDataset)
+        for workers in (0, 2)
+    ]

@@ -1,0 +1,265 @@
+"""``python -m benchmarks.memory``: how memory grows with the data. It should not.
+
+Each measurement runs in a process of its own, on data made for it: small photographs, sparse files.
+Times are shown beside; unlike memory they mean something only on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from benchmarks import memory_data, results
+from benchmarks import memory_probes as probes
+from benchmarks.harness import tree_memory
+
+MIB: Final = 1 << 20
+MEASUREMENTS: Final = ("processing", "opening", "workers", "coco")
+READERS: Final = 8
+SIZES: Final = (1_000, 10_000, 100_000)
+
+_STORED_BYTES: Final = 3 * probes.STORED_SIDE**2
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One row of the table."""
+
+    what: str
+    found: str
+    goal: str = ""
+    reached: bool | None = None
+
+    @classmethod
+    def below(cls, what: str, value: float, goal: float, unit: str) -> Finding:
+        """A number that is to be less than another."""
+        return cls(what, f"{value:.3g} {unit}", f"< {goal:g} {unit}", value < goal)
+
+
+class Sample(NamedTuple):
+    """One look at a running `DataProcessor`: rows in the detector's files, bytes of its PSS."""
+
+    images: int
+    pss: int
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of this module returns, called in a new interpreter."""
+    with _fresh_process() as process:
+        return process.submit(function, *arguments).result()
+
+
+def _fresh_process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+
+def processing_curve(work: Path, images: int) -> list[Sample]:
+    """How memory develops while `process_all` makes all three tasks of so many images."""
+    data = memory_data.made_once(
+        work / f"photographs-{images}", partial(memory_data.small_photographs, images=images)
+    )
+    output = work / "output"
+    shutil.rmtree(output, ignore_errors=True)
+    samples = []
+    with _fresh_process() as process:
+        pid = process.submit(os.getpid).result()
+        run: Future[int] = process.submit(probes.process, data / "raw", output)
+        while not wait([run], timeout=0.02).done:
+            samples.append(Sample(_rows_written(output), tree_memory(pid)["Pss"]))
+        if run.result() != images:
+            raise RuntimeError(f"{run.result()} detector rows were stored of {images} images")
+    shutil.rmtree(output)
+    return samples
+
+
+def _rows_written(output: Path) -> int:
+    size = 0
+    for file in output.glob("*_detector.npz*"):
+        with contextlib.suppress(FileNotFoundError):  # published meanwhile
+            size += file.stat().st_size
+    return size // _STORED_BYTES
+
+
+def processing(work: Path, sizes: Iterable[int]) -> tuple[list[Finding], dict[int, list[Sample]]]:
+    """Peak memory of processing by the number of images, and the curves."""
+    curves = {images: processing_curve(work, images) for images in sizes}
+    peaks = {images: max(sample.pss for sample in curve) for images, curve in curves.items()}
+    least, most = min(peaks), max(peaks)
+    findings = [
+        Finding(f"processing {images:,} images: peak PSS", f"{peak / MIB:.0f} MiB")
+        for images, peak in peaks.items()
+    ]
+    if least < most:
+        grown = (peaks[most] - peaks[least]) / (most - least)
+        findings.append(
+            Finding(f"growth from {least:,} to {most:,} images", f"{grown:.0f} bytes an image")
+        )
+    return findings, curves
+
+
+def opening(work: Path) -> list[Finding]:
+    """Opening a file of 1 TB."""
+    path = work / "terabyte.npz"
+    memory_data.sparse_npz(path, rows=5_600_000, side=256, boxes_per_row=0)
+    found: probes.Opening = in_fresh_process(probes.open_file, path)
+    title = f"opening {path.stat().st_size / 1e12:.1f} TB"
+    path.unlink()
+    return [
+        Finding(f"{title}, the first file of a process", f"{found.first * 1e3:.1f} ms"),
+        Finding.below(f"{title}, median of 20", found.again * 1e3, 10, "ms"),
+        Finding.below(f"{title}, growth of peak RSS", found.memory / MIB, 10, "MiB"),
+        Finding.below("its first batch, 64 random rows", found.batch * 1e3, 100, "ms"),
+        Finding(
+            "first batch of a BatchLoader, which shuffles all", f"{found.shuffled_batch:.2f} s"
+        ),
+        Finding.below("its pickled dataset", found.pickled / 1024, 10, "KiB"),
+    ]
+
+
+def workers(work: Path, rows: int = 1_000_000) -> list[Finding]:
+    """Private memory of those who read an epoch."""
+    path = memory_data.made_once(
+        work / f"rows-{rows}",
+        lambda folder: memory_data.sparse_npz(folder / "d.npz", rows, side=32, boxes_per_row=5),
+    )
+    findings = []
+    for name, read in (
+        ("worker processes", probes.read_by_processes),
+        ("threads", probes.read_by_threads),
+    ):
+        epoch: probes.Epoch = in_fresh_process(read, path / "d.npz", READERS)
+        if epoch.rows != rows:
+            raise RuntimeError(f"{epoch.rows} rows came of {rows}")
+        grown = (epoch.peak - epoch.before) / MIB
+        title = f"an epoch of {rows:,} rows, {READERS} {name}"
+        findings += [
+            Finding.below(f"{title}: growth of private memory", grown, 200, "MiB"),
+            Finding("private memory before it", f"{epoch.before / MIB:.0f} MiB"),
+            Finding("pages of the file only one maps", f"{epoch.cached / MIB:.0f} MiB"),
+            Finding("time", f"{epoch.seconds:.0f} s"),
+        ]
+    return findings
+
+
+def coco(work: Path, images: int = 1_000_000, boxes: int = 5_000_000) -> list[Finding]:
+    """Reading a large COCO file whose images are there."""
+    folder = memory_data.made_once(
+        work / f"coco-{images}-{boxes}", partial(memory_data.coco, images=images, boxes=boxes)
+    )
+    size = (folder / "annotations" / "instances.json").stat().st_size
+    found: probes.Parsing = in_fresh_process(probes.parse, folder)
+    if (found.images, found.boxes) != (images, boxes):
+        raise RuntimeError(f"{found.images} images and {found.boxes} boxes were read")
+    title = f"COCO of {images:,} images, {boxes:,} boxes, {size / 1e6:.0f} MB"
+    return [
+        Finding.below(f"{title}: time", found.seconds, 60, "s"),
+        Finding("CPU time", f"{found.cpu_seconds:.1f} s"),
+        Finding("of it, listing the raw directory", f"{found.listing:.1f} s"),
+        Finding.below("growth of peak RSS", found.memory / size, 3, "times the file's size"),
+    ]
+
+
+def draw(curves: dict[int, list[Sample]], chart: Path) -> None:
+    """Draws memory over images, one line a run; needs matplotlib."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    for images, curve in sorted(curves.items(), reverse=True):
+        axes.plot(
+            [sample.images for sample in curve],
+            [sample.pss / MIB for sample in curve],
+            label=f"{images:,} images",
+        )
+    axes.set_xscale("symlog", linthresh=min(curves) / 2)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("images stored so far")
+    axes.set_ylabel("PSS, MiB")
+    axes.set_title("Memory of process_all: three tasks, 64x64 pixels, batches of 500")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    chart.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(chart, dpi=120)
+
+
+def as_table(findings: Iterable[Finding]) -> str:
+    """The findings in Markdown."""
+    marks = {None: "", True: "reached", False: "**missed**"}
+    rows = [(one.what, one.found, one.goal, marks[one.reached]) for one in findings]
+    return results.markdown_table(["", "found", "goal", ""], rows)
+
+
+def measure(name: str, work: Path) -> dict[str, Any]:
+    """What is kept of one measurement."""
+    if name == "processing":
+        findings, curves = processing(work, SIZES)
+        return {"findings": findings, "curves": curves}
+    return {"findings": {"opening": opening, "workers": workers, "coco": coco}[name](work)}
+
+
+def findings_in(saved: dict[str, Any]) -> list[Finding]:
+    """All findings that were kept, in the order of the measurements."""
+    kept = [saved["measured"][name] for name in MEASUREMENTS if name in saved["measured"]]
+    return [Finding(**one) for measurement in kept for one in measurement["findings"]]
+
+
+def write_docs(saved: dict[str, Any]) -> None:
+    """Renews the section and the chart."""
+    text = [
+        "## Memory\n",
+        "`python -m benchmarks.memory --coco --write-docs` made this section, each measurement in a"
+        " process of its own. PSS is the proportional set size of all processes.\n",
+        as_table(findings_in(saved)),
+        f"Machine: {saved['machine']}.",
+    ]
+    if "processing" in saved["measured"]:
+        curves = saved["measured"]["processing"]["curves"]
+        draw(
+            {int(n): [Sample(*one) for one in curve] for n, curve in curves.items()},
+            results.DOCS / "images" / "memory.png",
+        )
+        text.insert(-1, "![Memory of processing](images/memory.png)\n")
+    results.write_section(results.DOCS / "benchmarks.md", "memory", "\n".join(text))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures, prints, and writes what it is asked to; keeps what was measured before."""
+    parser = argparse.ArgumentParser(prog="benchmarks.memory", description=__doc__)
+    parser.add_argument(
+        "only", nargs="*", metavar="MEASUREMENT", help=f"of {', '.join(MEASUREMENTS[:-1])}"
+    )
+    parser.add_argument("--coco", action="store_true", help="also make and read a million images")
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    parser.add_argument("--work", type=Path, default=cache / "npz-vision-data" / "memory")
+    parser.add_argument("--from-saved", action="store_true", help="do not measure")
+    parser.add_argument("--write-docs", action="store_true")
+    options = parser.parse_args(arguments)
+    unknown = set(options.only) - set(MEASUREMENTS)
+    if unknown:
+        parser.error(f"no measurement {sorted(unknown)}: there are {', '.join(MEASUREMENTS)}")
+    names = list(options.only or MEASUREMENTS[:-1])
+    names += ["coco"] if options.coco else []
+    options.work.mkdir(parents=True, exist_ok=True)
+    saved_file = options.work / "results.json"
+    measured = json.loads(saved_file.read_text())["measured"] if saved_file.exists() else {}
+    for name in [] if options.from_saved else names:
+        measured[name] = measure(name, options.work)
+        results.save(saved_file, machine=results.machine(options.work), measured=measured)
+    saved = json.loads(saved_file.read_text())
+    print(as_table(findings_in(saved)))
+    if options.write_docs:
+        write_docs(saved)
+
+
+if __name__ == "__main__":
+    main()

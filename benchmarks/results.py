@@ -1,0 +1,161 @@
+"""Results: what the benchmarks print, keep as JSON, and put into ``docs/benchmarks.md``.
+
+A page holds one section a benchmark, between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``;
+whatever stands outside of the markers is left alone.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Pass, Result
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def machine(folder: Path) -> str:
+    """One line about the machine, and about the file system that `folder` is on."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    file_system = subprocess.run(
+        ["stat", "--file-system", "--format=%T", str(folder)],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    return (
+        f"{cpu[1] if cpu else platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
+        f"{memory:.0f} GiB RAM, Linux {platform.release()}, {file_system}"
+    )
+
+
+def versions(packages: Iterable[str]) -> str:
+    """Python's version and those of packages, as far as they are installed."""
+    found = [f"Python {platform.python_version()}"]
+    for package in packages:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def ratios(passes: Sequence[Pass], limit: Sequence[Pass]) -> list[float]:
+    """The rate of each pass over that of the limit's pass of the same turn."""
+    return [one.rate / other.rate for one, other in zip(passes, limit, strict=True)]
+
+
+def median_and_range(values: Sequence[float], form: str) -> str:
+    """``median (least to greatest)``, each formatted by `form`."""
+    low, middle, high = (format(f(values), form) for f in (min, statistics.median, max))
+    return f"{middle} ({low} to {high})"
+
+
+def comparison(results: Mapping[str, Result], limits: Sequence[str]) -> str:
+    """A Markdown table with one row for each contender, those that failed included.
+
+    Args:
+        results: by name of the contender.
+        limits: names of those whose rates the others' are divided by; skipped if they failed.
+    """
+    limits = [name for name in limits if results[name].problem is None]
+    heads = ["", "samples/s", *(f"of {name}" for name in limits)]
+    heads += ["CPU s per 10,000", "peak memory, MB"]
+    rows = [[name, *_cells(result, results, limits)] for name, result in results.items()]
+    return markdown_table(heads, rows)
+
+
+def _cells(result: Result, results: Mapping[str, Result], limits: Sequence[str]) -> list[str]:
+    if result.problem is not None:
+        return [result.problem]
+    rates = [one.rate for one in result.passes]
+    cpu = statistics.median(1e4 * one.cpu_seconds / one.samples for one in result.passes)
+    return [
+        median_and_range(rates, ",.0f" if min(rates) >= 10 else ",.2g"),
+        *(median_and_range(ratios(result.passes, results[name].passes), ".2f") for name in limits),
+        f"{cpu:.2f}" if cpu < 100 else f"{cpu:,.0f}",
+        f"{result.peak_memory / 1e6:,.0f}",
+    ]
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column to the left, all others to the right; short rows end."""
+    lines = [heads, [":--", *("--:" for _ in heads[1:])]]
+    lines += [[*row, *("" for _ in heads[len(row) :])] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def write_section(page: Path, name: str, text: str) -> None:
+    """Puts `text` between the markers of the section `name`, which a page without it gets."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    old = page.read_text() if page.exists() else "# Benchmarks\n"
+    if (begin in old) != (end in old):
+        raise ValueError(f"{page}: has only one of the markers {begin} and {end}")
+    section = f"{begin}\n{text.strip()}\n{end}"
+    if begin in old:
+        head, rest = old.split(begin, 1)
+        new = head + section + rest.split(end, 1)[1]
+    else:
+        new = f"{old.rstrip()}\n\n{section}\n"
+    page.write_text(new)
+
+
+def save(path: Path, **findings: Any) -> None:
+    """Keeps findings as JSON; a `Result` in them as its fields."""
+    path.write_text(json.dumps(findings, default=asdict, indent=1) + "\n")
+
+
+def load_results(saved: Mapping[str, Any]) -> dict[str, Result]:
+    """The results of contenders out of what `save` kept."""
+    return {
+        name: Result(
+            [Pass(**one) for one in fields["passes"]], fields["peak_memory"], fields["problem"]
+        )
+        for name, fields in saved.items()
+    }
+
+
+def bar_chart(
+    path: Path,
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    label: str,
+    highlight: str,
+) -> None:
+    """Draws horizontal bars, the median of each contender with its range, fastest first.
+
+    Args:
+        path: PNG file.
+        panels: by title, the values of each contender.
+        label: of the axis.
+        highlight: bars whose names begin with it are in the stronger colour.
+    """
+    from matplotlib.figure import Figure
+
+    rows = max(len(panel) for panel in panels.values())
+    figure = Figure(figsize=(6.2 * len(panels), 0.27 * rows + 1.2), layout="constrained")
+    for axes, (title, panel) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        ordered = sorted(panel.items(), key=lambda item: statistics.median(item[1]))
+        names = [name for name, _ in ordered]
+        middle = [statistics.median(values) for _, values in ordered]
+        below = [m - min(values) for m, (_, values) in zip(middle, ordered, strict=True)]
+        above = [max(values) - m for m, (_, values) in zip(middle, ordered, strict=True)]
+        colors = ["#d1495b" if name.startswith(highlight) else "#8d99ae" for name in names]
+        axes.barh(names, middle, color=colors, xerr=[below, above], error_kw={"lw": 0.8})
+        axes.bar_label(axes.containers[-1], [f" {m:.2g}" for m in middle], fontsize=8)
+        axes.set(title=title, xlabel=label, xlim=(0, max(1.15, 1.1 * max(middle))))
+        axes.axvline(1, color="black", lw=0.8, ls=":")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(y=0.01)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -1,0 +1,59 @@
+"""Contenders for the tests of the harness, in a module that a new process imports at once."""
+
+import os
+import signal
+import time
+
+MEBIBYTE = 1 << 20
+
+
+class Recorder:
+    """Writes down, in a file that all share, what it is asked to do."""
+
+    def __init__(self, name, *, fails_in="", misses_library=False, busy_seconds=0.0):
+        self.name = self.files = name
+        self.fails_in, self.misses_library = fails_in, misses_library
+        self.busy_seconds = busy_seconds
+
+    def prepare(self, data, folder):
+        self._note(folder, "prepare")
+
+    def run(self, folder):
+        if self.misses_library:
+            import no_such_library_of_a_peer  # noqa: F401
+        end = time.process_time() + self.busy_seconds
+        while time.process_time() < end:
+            pass
+        self._note(folder, "run")
+        return 100
+
+    def check(self, data, folder):
+        self._note(folder, "check")
+
+    def _note(self, folder, what):
+        with (folder.parent / "notes.txt").open("a") as notes:
+            notes.write(f"{what} {self.name}\n")
+        if what == self.fails_in:
+            raise ValueError("the pixels are wrong")
+
+
+class Exits(Recorder):
+    def run(self, folder):
+        os._exit(7)
+
+
+class HoldsMemoryInAChild(Recorder):
+    """Leaves, as a worker that persists, a child that holds 64 MiB; returns its process id."""
+
+    def __init__(self):
+        super().__init__("parent")
+
+    def run(self, folder):
+        ready, done = os.pipe()
+        child = os.fork()
+        if child == 0:
+            block = b"x" * (64 * MEBIBYTE)
+            os.write(done, block[:1])
+            signal.pause()  # until it is killed
+        os.read(ready, 1)
+        return child

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import processing, writers
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A work folder with five made photographs."""
+    folder = tmp_path_factory.mktemp("processing")
+    (folder / "raw").mkdir()
+    processing.make_photographs(folder / "raw", images=5)
+    return folder
+
+
+def test_made_photographs_are_as_large_as_photographs_and_are_the_same_every_time(work, tmp_path):
+    processing.make_photographs(tmp_path, images=5)
+    for number in range(5):
+        content = (tmp_path / f"images/{number:06d}.jpg").read_bytes()
+        assert content == (work / f"raw/images/{number:06d}.jpg").read_bytes()
+        assert 80_000 < len(content) < 300_000
+    listed = writers.photographs_in(tmp_path)
+    assert [len(one.bboxes) > 0 for one in listed] == [True] * 5
+
+
+@pytest.mark.parametrize(
+    "writer",
+    [
+        writers.Limit(),
+        writers.OursDecodingInFull(),
+        writers.Ours(),
+        writers.OursAllTasks(),
+        writers.NaiveLoop(),
+    ],
+    ids=lambda writer: writer.name,
+)
+def test_a_contender_stores_what_it_should(writer, work):
+    folder = work / writer.files
+    folder.mkdir()
+    assert writer.run(folder) == 5
+    writer.check(work / "raw", folder)
+    writer.run(folder)  # the next pass replaces it
+    writer.check(work / "raw", folder)
+
+
+class Wrong(writers.NaiveLoop):
+    """Stores samples that were tampered with."""
+
+    def __init__(self, tamper):
+        super().__init__()
+        self.tamper = tamper
+
+    def stored(self, output):
+        return self.tamper(list(super().stored(output)))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "message"),
+    [
+        (lambda rows: rows[1:], "stored 4 samples, 1 are missing"),
+        (lambda rows: [*rows, rows[0]], "twice or uncalled-for"),
+        (lambda rows: [row._replace(image=rows[4].image) for row in rows], "another image"),
+        (lambda rows: [row._replace(image=row.image * 1.0) for row in rows], "stored float64"),
+        (lambda rows: [row._replace(bboxes=row.bboxes + 2) for row in rows], "boxes"),
+        (lambda rows: [row._replace(bboxes=row.bboxes[1:]) for row in rows], "boxes"),
+    ],
+)
+def test_the_check_finds_what_is_wrong(tamper, message, work, tmp_path_factory):
+    folder = Path(tmp_path_factory.mktemp("wrong"))
+    (folder / "raw").symlink_to(work / "raw")
+    writer = Wrong(tamper)
+    (folder / "files").mkdir()
+    writer.run(folder / "files")
+    with pytest.raises(ValueError, match=message):
+        writer.check(folder / "raw", folder / "files")
+
+
+def test_decoding_in_full_differs_from_scaled_decoding(work):
+    ours, in_full = writers.Ours(), writers.OursDecodingInFull()
+    images = []
+    for writer in (ours, in_full):
+        folder = work / f"{writer.files}-again"
+        folder.mkdir()
+        writer.run(folder)
+        images.append(np.stack([row.image for row in writer.stored(folder / "output")]))
+    assert images[0].shape == images[1].shape
+    assert (images[0] != images[1]).any()
