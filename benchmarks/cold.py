@@ -50,6 +50,9 @@ class _ColdReader(Reader):
     def open(self, folder: Path) -> None:
         """Nothing: `batches` opens the file."""
 
+    def make_ready(self, folder: Path) -> None:
+        """Nothing: what is in memory is dropped in each pass."""
+
     def run(self, folder: Path) -> int:
         """Reads the first quarter of an epoch."""
         self._epoch += 1

@@ -52,6 +52,9 @@ class Contender(Protocol):
     def prepare(self, data: Path, folder: Path) -> None:
         """Makes its files in the empty `folder` from the benchmark's `data`; kept between runs."""
 
+    def make_ready(self, folder: Path) -> None:
+        """Undoes what others did to the machine meanwhile; before each pass, not measured."""
+
     def run(self, folder: Path) -> int:
         """Makes one pass and returns how many samples it handled."""
 
@@ -204,7 +207,7 @@ class ContenderProcess:
         self._end()
         os.close(self._pidfd)
 
-    def call(self, what: Literal["started", "prepare", "run", "check"]) -> _Answer:
+    def call(self, what: Literal["started", "prepare", "make_ready", "run", "check"]) -> _Answer:
         """Has the contender do something.
 
         Raises:
@@ -227,6 +230,7 @@ class ContenderProcess:
 
     def timed_pass(self) -> Pass:
         """Has the contender make one pass, and waits until it rests again."""
+        self.call("make_ready")
         answer = self.call("run")
         self.pause()
         return Pass(answer.value, answer.seconds, answer.cpu_seconds)
@@ -267,6 +271,7 @@ def _serve(
     tasks: dict[str, Callable[[], Any]] = {
         "started": lambda: None,
         "prepare": lambda: contender.prepare(data, folder),
+        "make_ready": lambda: contender.make_ready(folder),
         "run": lambda: contender.run(folder),
         "check": lambda: contender.check(data, folder),
     }

@@ -87,6 +87,9 @@ class Writer(ABC):
     def prepare(self, data: Path, folder: Path) -> None:  # noqa: B027 - there is nothing to override
         """Nothing: every pass begins with the photographs."""
 
+    def make_ready(self, folder: Path) -> None:  # noqa: B027 - as above
+        """Nothing: the photographs stay in the page cache."""
+
     def run(self, folder: Path) -> int:
         """Writes all anew; returns how many samples."""
         output = folder / "output"
@@ -316,7 +319,8 @@ class Datasets(Writer):
         """The rows of the Arrow files."""
         for row in self._stored.with_format("numpy"):
             boxes = np.asarray(row["bboxes"], np.float32).reshape(-1, 4)
-            yield Sample(row["image"], boxes, str(row["path"]))
+            # In numpy format integers come as int64, whatever they are stored as.
+            yield Sample(np.asarray(row["image"], np.uint8), boxes, str(row["path"]))
 
 
 def _numbered(photographs: Sequence[Photograph], number: int) -> dict[str, Any]:

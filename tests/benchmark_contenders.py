@@ -18,6 +18,9 @@ class Recorder:
     def prepare(self, data, folder):
         self._note(folder, "prepare")
 
+    def make_ready(self, folder):
+        self._note(folder, "make_ready")
+
     def run(self, folder):
         if self.misses_library:
             import no_such_library_of_a_peer  # noqa: F401

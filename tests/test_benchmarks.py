@@ -29,7 +29,8 @@ def notes(work):
 def test_contenders_are_prepared_warmed_up_checked_and_take_turns(tmp_path):
     measured = measure([Recorder("a"), Recorder("b")], data=tmp_path, work=tmp_path, passes=2)
     first = [f"{what} {name}" for name in "ab" for what in ("prepare", "run", "check")]
-    assert notes(tmp_path) == [*first, "run a", "run b", "run a", "run b"]
+    turn = [f"{what} {name}" for name in "ab" for what in ("make_ready", "run")]
+    assert notes(tmp_path) == [*first, *turn, *turn]
     assert [len(measured[name].passes) for name in "ab"] == [2, 2]
     assert {one.samples for name in "ab" for one in measured[name].passes} == {100}
 

@@ -120,6 +120,11 @@ class Reader(ABC):
         for image, bboxes, image_path in zip(*batch, strict=True):
             yield Sample(np.asarray(image), np.asarray(bboxes), str(image_path))
 
+    def make_ready(self, folder: Path) -> None:
+        """Has its files in the page cache again, where others may have taken their room."""
+        for file in [self.workload.data, *folder.rglob("*")]:
+            read_through(file)
+
     def run(self, folder: Path) -> int:
         """Counts samples until the pass is over."""
         if self._epoch < 0:
@@ -188,7 +193,14 @@ def read_back(file: Path) -> None:
     try:
         os.fdatasync(descriptor)  # unwritten pages would not be dropped
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        while os.read(descriptor, 1 << 20):
-            pass
     finally:
         os.close(descriptor)
+    read_through(file)
+
+
+def read_through(file: Path) -> None:
+    """Reads a file in sequence, so that the page cache holds it."""
+    if file.is_file():
+        with file.open("rb", buffering=0) as stream:
+            while stream.read(1 << 20):
+                pass
