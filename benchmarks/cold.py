@@ -9,7 +9,6 @@ from here and helps all alike.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import json
@@ -134,13 +133,9 @@ def _as_batch(batch: dict[str, Any]) -> Batch:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes what it is asked to."""
-    parser = argparse.ArgumentParser(prog="benchmarks.cold", description=__doc__)
+    parser = results.argument_parser("cold", __doc__)
     parser.add_argument("--sizes", type=int, nargs="+", choices=list(SAMPLES), default=[*SAMPLES])
     parser.add_argument("--passes", type=int, default=5)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    parser.add_argument("--work", type=Path, default=cache / "npz-vision-data" / "cold")
-    parser.add_argument("--from-saved", action="store_true", help="do not measure")
-    parser.add_argument("--write-docs", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     saved_file = options.work / "results.json"

@@ -12,20 +12,19 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
 import sys
-import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
+
+from benchmarks.process_tree import PeakMemory, cpu_ticks, own_cpu_seconds
 
 ANSWER_SECONDS: Final = 900.0
 """A contender that gives no answer for so long has failed."""
@@ -242,12 +241,12 @@ class ContenderProcess:
             ContenderError: they are busy without end.
         """
         deadline = time.monotonic() + REST_SECONDS
-        before, now = -1.0, _ticks(self.pid)
+        before, now = -1.0, cpu_ticks(self.pid)
         while before != now:
             if time.monotonic() > deadline:
                 raise ContenderError(f"still busy {REST_SECONDS:.0f} s after its pass")
             time.sleep(0.05)
-            before, now = now, _ticks(self.pid)
+            before, now = now, cpu_ticks(self.pid)
 
     def _end(self) -> None:
         """Waits for the process, and ends what did not end by itself, children included."""
@@ -281,90 +280,13 @@ def _serve(
         except EOFError:
             return
         try:
-            cpu, start = _tree_cpu_seconds(), time.perf_counter()
+            cpu, start = own_cpu_seconds(), time.perf_counter()
             value = tasks[what]()
             seconds = time.perf_counter() - start
-            answer = _Answer(value, seconds, _tree_cpu_seconds() - cpu)
+            answer = _Answer(value, seconds, own_cpu_seconds() - cpu)
         except ModuleNotFoundError as error:
             answer = _Answer(problem=f"not installed ({error.name})")
         except Exception as error:  # whatever fails, it is one contender's result
             traceback.print_exc()
             answer = _Answer(problem=f"{what}: {type(error).__name__}: {error}"[:300])
         connection.send(answer)
-
-
-class PeakMemory:
-    """Samples the memory of a process tree while its block runs; `peak` is the greatest, in bytes.
-
-    Counted is the proportional set size without pages of files: those belong to the page cache,
-    are not charged to whoever reads files without mapping them, and can be dropped at any time.
-    Samples come every 50 ms, or as fast as the kernel gives them.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self.peak = 0
-        self._pid = pid
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="peak-memory")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._sample()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.05):
-            self._sample()
-
-    def _sample(self) -> None:
-        memory = tree_memory(self._pid)
-        self.peak = max(self.peak, memory["Pss"] - memory["Pss_File"])
-
-
-def tree_memory(pid: int) -> Counter[str]:
-    """What ``smaps_rollup`` says of a process and its descendants, added up.
-
-    Returns:
-        Bytes by the kernel's names: Rss, Pss, Pss_Anon, Pss_File, Private_Dirty, ….
-    """
-    total: Counter[str] = Counter()
-    for member in process_tree(pid):
-        # A process may end at any time.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()[1:]:
-                name, kibibytes, _ = line.split()
-                total[name.removesuffix(":")] += 1024 * int(kibibytes)
-    return total
-
-
-def process_tree(pid: int) -> list[int]:
-    """A process and its descendants, as far as they are alive."""
-    tree = [pid]
-    for member in tree:  # grows meanwhile
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for task in Path(f"/proc/{member}/task").iterdir():
-                tree.extend(int(child) for child in (task / "children").read_text().split())
-    return tree
-
-
-def _ticks(pid: int) -> float:
-    """CPU seconds of a process tree, children that ended included; in steps of 10 ms."""
-    return sum(map(_process_ticks, process_tree(pid)))
-
-
-def _process_ticks(pid: int) -> float:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return 0.0
-
-
-def _tree_cpu_seconds() -> float:
-    """CPU seconds of this process and its descendants; of this process itself exactly."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    alive = sum(map(_process_ticks, process_tree(os.getpid())[1:]))
-    return time.process_time() + ended.ru_utime + ended.ru_stime + alive

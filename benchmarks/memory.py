@@ -6,7 +6,6 @@ Times are shown beside; unlike memory they mean something only on a machine that
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import multiprocessing
@@ -21,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from benchmarks import memory_data, results
 from benchmarks import memory_probes as probes
-from benchmarks.harness import tree_memory
+from benchmarks.process_tree import tree_memory
 
 MIB: Final = 1 << 20
 MEASUREMENTS: Final = ("processing", "opening", "workers", "coco")
@@ -234,15 +233,11 @@ def write_docs(saved: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes what it is asked to; keeps what was measured before."""
-    parser = argparse.ArgumentParser(prog="benchmarks.memory", description=__doc__)
+    parser = results.argument_parser("memory", __doc__)
     parser.add_argument(
         "only", nargs="*", metavar="MEASUREMENT", help=f"of {', '.join(MEASUREMENTS[:-1])}"
     )
     parser.add_argument("--coco", action="store_true", help="also make and read a million images")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    parser.add_argument("--work", type=Path, default=cache / "npz-vision-data" / "memory")
-    parser.add_argument("--from-saved", action="store_true", help="do not measure")
-    parser.add_argument("--write-docs", action="store_true")
     options = parser.parse_args(arguments)
     unknown = set(options.only) - set(MEASUREMENTS)
     if unknown:

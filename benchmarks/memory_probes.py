@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from benchmarks.harness import process_tree, tree_memory
+from benchmarks.process_tree import process_tree, tree_memory
 
 STORED_SIDE: Final = 64
 _BATCH: Final = 64

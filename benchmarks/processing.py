@@ -13,7 +13,6 @@ import functools
 import json
 import logging
 import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -180,15 +179,11 @@ def photographs(options: argparse.Namespace) -> tuple[Path, str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes what it is asked to."""
-    parser = argparse.ArgumentParser(prog="benchmarks.processing", description=__doc__)
+    parser = results.argument_parser("processing", __doc__)
     parser.add_argument("--images", type=int, default=2000, help="photographs to make")
     parser.add_argument("--photos", type=Path, help="a folder of annotated JPEGs to take instead")
     parser.add_argument("--passes", type=int, default=5)
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="parts of names")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    parser.add_argument("--work", type=Path, default=cache / "npz-vision-data" / "processing")
-    parser.add_argument("--from-saved", action="store_true", help="do not measure")
-    parser.add_argument("--write-docs", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     saved_file = options.work / "results.json"

@@ -7,11 +7,9 @@ without measuring (``--from-saved``).
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -128,16 +126,12 @@ def write_docs(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes what it is asked to."""
-    parser = argparse.ArgumentParser(prog="benchmarks.reading", description=__doc__)
+    parser = results.argument_parser("reading", __doc__)
     parser.add_argument(
         "--sizes", type=int, nargs="+", choices=list(SAMPLES), default=list(SAMPLES)
     )
     parser.add_argument("--passes", type=int, default=5)
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="parts of names")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    parser.add_argument("--work", type=Path, default=cache / "npz-vision-data" / "reading")
-    parser.add_argument("--from-saved", action="store_true", help="do not measure")
-    parser.add_argument("--write-docs", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     saved_file = options.work / "results.json"

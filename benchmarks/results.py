@@ -6,6 +6,7 @@ whatever stands outside of the markers is left alone.
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -46,6 +47,16 @@ def versions(packages: Iterable[str]) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     return ", ".join(found)
+
+
+def argument_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The options that every benchmark has: where it works, and what becomes of its results."""
+    parser = argparse.ArgumentParser(prog=f"benchmarks.{name}", description=description)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    parser.add_argument("--work", type=Path, default=cache / "npz-vision-data" / name)
+    parser.add_argument("--from-saved", action="store_true", help="do not measure")
+    parser.add_argument("--write-docs", action="store_true")
+    return parser
 
 
 def ratios(passes: Sequence[Pass], limit: Sequence[Pass]) -> list[float]:

@@ -7,10 +7,8 @@ before the transfer, in each sample, as is common; or after it, in the batch, as
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
-import os
 import statistics
 import time
 import warnings
@@ -201,12 +199,8 @@ def section(saved: Mapping[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes what it is asked to."""
-    parser = argparse.ArgumentParser(prog="benchmarks.training", description=__doc__)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    parser.add_argument("--work", type=Path, default=cache / "npz-vision-data" / "training")
+    parser = results.argument_parser("training", __doc__)
     parser.add_argument("--accelerator", default="gpu" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--from-saved", action="store_true", help="do not measure")
-    parser.add_argument("--write-docs", action="store_true")
     options = parser.parse_args(arguments)
     options.work.mkdir(parents=True, exist_ok=True)
     saved_file = options.work / "results.json"

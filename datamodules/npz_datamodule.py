@@ -243,6 +243,7 @@ class LazyNPZDataModule(L.LightningDataModule):
         return paths
 
     def _dataloader(self, split: Split) -> BatchLoader:
+        ranks = self._ranks()
         return BatchLoader(
             self.datasets[split],
             self.batch_size,
@@ -252,16 +253,12 @@ class LazyNPZDataModule(L.LightningDataModule):
             seed=self.seed,
             pin_memory=self._pin_memory(),
             prefetch_factor=self.prefetch_factor,
-            rank=self._ranks()["rank"],
-            world_size=self._ranks()["num_replicas"],
+            rank=ranks["rank"],
+            world_size=ranks["num_replicas"],
         )
 
     def _transforming_dataloader(self) -> EpochLoader:
         dataset = self.datasets["train"]
-        processes: dict[str, Any] = {
-            "persistent_workers": self.persistent_workers,
-            "prefetch_factor": self.prefetch_factor,
-        }
         return EpochLoader(
             dataset,
             batch_size=self.batch_size,
@@ -271,7 +268,8 @@ class LazyNPZDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=self._pin_memory(),
             drop_last=self.drop_last,
-            **(processes if self.num_workers > 0 else {}),
+            persistent_workers=self.persistent_workers and self.num_workers > 0,
+            prefetch_factor=self.prefetch_factor if self.num_workers > 0 else None,
         )
 
     def _ranks(self) -> dict[str, int]:

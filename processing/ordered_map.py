@@ -1,6 +1,6 @@
 """map_in_order: a function applied by threads, its results in the order of its arguments.
 
-Leaner than an executor, because for a batch of small images that costs a tenth of the copy itself.
+Not an executor, so that a consumer who would have to wait can take on an item nobody has begun.
 Imports the standard library alone.
 """
 

@@ -121,7 +121,7 @@ def read_inside(raw_dir: Path, path: str) -> bytes:
                 break
         if not stat.S_ISREG(mode):
             raise ImageError("not a regular file", "missing_image")
-        with open(file, "rb", buffering=0) as stream:  # noqa: PTH123
+        with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
             return stream.read()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("no such file", "missing_image") from error

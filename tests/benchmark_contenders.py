@@ -23,7 +23,7 @@ class Recorder:
 
     def run(self, folder):
         if self.misses_library:
-            import no_such_library_of_a_peer  # noqa: F401
+            import no_such_library_of_a_peer  # noqa: F401 - to fail
         end = time.process_time() + self.busy_seconds
         while time.process_time() < end:
             pass

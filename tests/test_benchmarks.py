@@ -10,15 +10,8 @@ import pytest
 from benchmarks import reading, results
 from benchmarks.contenders import arrays, limit, ours, streaming
 from benchmarks.contenders.reader import Batch, Reader, Workload
-from benchmarks.harness import (
-    ContenderProcess,
-    Pass,
-    PeakMemory,
-    Result,
-    measure,
-    process_tree,
-    tree_memory,
-)
+from benchmarks.harness import ContenderProcess, Pass, Result, measure
+from benchmarks.process_tree import PeakMemory, process_tree, tree_memory
 from tests.benchmark_contenders import MEBIBYTE, Exits, HoldsMemoryInAChild, Recorder
 
 
