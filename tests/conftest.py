@@ -14,6 +14,15 @@ from processing.data_processor import DataProcessor
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"
 
 
+def pytest_addoption(parser):
+    """Adds what `tests/faults/conftest.py` reads; options are asked of this file only."""
+    parser.addoption(
+        "--write-reliability",
+        action="store_true",
+        help="write the counts of the fault tests into docs/reliability.md",
+    )
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """The folder of small real data sets; tests that need it skip where it is absent."""

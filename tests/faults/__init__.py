@@ -1,0 +1,1 @@
+"""What happens when something breaks: kills, failing system calls, damaged files, hostile input."""

@@ -1,0 +1,90 @@
+"""Tally: what a fault test tried, what came of it, and how to repeat one case of it."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPLAY_VARIABLE = "FAULT_CASE"
+OUTCOMES = {
+    "detected": "the fault was reported, with an error that names it",
+    "recovered": "the work was done all the same, with equal bytes",
+    "unaffected": "nothing that is stored or read was changed by it",
+}
+_BEGIN, _END = "<!-- tally:begin -->", "<!-- tally:end -->"
+_TITLES = ("test", "points", "states", *OUTCOMES, "false alarms", "seed", "seconds", "replays one")
+
+
+@dataclass
+class Tally:
+    """Counts of one test.
+
+    Args:
+        test: its node id.
+        points: distinct places where something was made to fail: system calls, bytes, inputs.
+        states: cases tried; a point can be tried in several ways.
+        outcomes: by name of `OUTCOMES`, cases.
+        false_alarms: sound cases that were reported as faulty; a test that counts them asserts 0.
+        seed: of what was drawn at random; None where nothing was.
+        seconds: wall time.
+        example: the last case, as `FAULT_CASE` names it.
+        failed: whether a case failed; such a test is not published.
+    """
+
+    test: str
+    points: int = 0
+    states: int = 0
+    outcomes: Counter = field(default_factory=Counter)
+    false_alarms: int = 0
+    seed: int | None = None
+    seconds: float = 0.0
+    example: str = ""
+    failed: bool = False
+
+    def each(self, cases, check):
+        """Runs ``check(case)``, which returns the name of an outcome, for each case.
+
+        A case is named by its `str`. Where the environment's FAULT_CASE names one, only that one is
+        run. What `check` raises is raised, with a note that says how to repeat it.
+        """
+        wanted = os.environ.get(REPLAY_VARIABLE)
+        for case in cases:
+            if wanted not in (None, str(case)):
+                continue
+            try:
+                outcome = check(case)
+            except BaseException as error:
+                self.failed = True
+                error.add_note(f"replay: {self._replay(str(case))}")
+                raise
+            assert outcome in OUTCOMES, outcome
+            self.outcomes[outcome] += 1
+            self.states += 1
+            self.example = str(case)
+        assert self.states, f"no case is named {wanted!r}"
+
+    def _replay(self, case):
+        variable = f"{REPLAY_VARIABLE}='{case}' " if case else ""
+        return f"{variable}python -m pytest -m 'long or not long' '{self.test}'"
+
+    def row(self):
+        """The cells of the published table, by title."""
+        outcomes = [f"{self.outcomes[name]:,}" for name in OUTCOMES]
+        seed = "" if self.seed is None else str(self.seed)
+        counts = (f"{self.points:,}", f"{self.states:,}", *outcomes, f"{self.false_alarms:,}")
+        name = self.test.removeprefix("tests/faults/")
+        return (name, *counts, seed, f"{self.seconds:.1f}", f"`{self._replay(self.example)}`")
+
+
+def publish(tallies, page):
+    """Puts the rows of these tests into a page's table; those of other tests stay."""
+    before, _, rest = Path(page).read_text().partition(_BEGIN)
+    table, _, after = rest.partition(_END)
+    rows = {line.split(" | ")[0]: line for line in table.splitlines() if ".py::" in line}
+    for tally in tallies:
+        line = "| " + " | ".join(tally.row()) + " |"
+        rows[line.split(" | ")[0]] = line
+    align = [":--", *["--:"] * (len(_TITLES) - 2), ":--"]
+    head = ["| " + " | ".join(_TITLES) + " |", "| " + " | ".join(align) + " |"]
+    lines = [before + _BEGIN, *head, *(rows[name] for name in sorted(rows)), _END + after]
+    Path(page).write_text("\n".join(lines))
