@@ -193,6 +193,7 @@ class DataProcessor:
                 files=run.reports(),
                 up_to_date=up_to_date,
                 images_decoded=run.images_decoded,
+                images_copied=run.images_copied,
                 images_resumed=run.images_resumed,
                 seconds=time.perf_counter() - began,
                 rejected_annotations=Counter(r.reason for r in reading.rejections),

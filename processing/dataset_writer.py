@@ -65,6 +65,7 @@ class Batch:
         rows: by output name.
         counts: by output name, instances read and stored and how often each repair was made.
         input_crc32: CRC-32 of each image's bytes, in order; 0 where it could not be read.
+        image_keys: of each image, what its rows were made of and how; see `EarlierRows`.
         rejections: inputs left out.
     """
 
@@ -72,6 +73,7 @@ class Batch:
     rows: dict[str, list[Row]] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     input_crc32: list[int] = field(default_factory=list)
+    image_keys: list[int] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
 
 
@@ -83,6 +85,7 @@ class Progress:
     rows: Counter[str] = field(default_factory=Counter)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     input_crc32: array[int] = field(default_factory=lambda: array("I"))  # a list: 9 times as much
+    image_keys: array[int] = field(default_factory=lambda: array("Q"))
     rejections: list[Rejection] = field(default_factory=list)
 
     def add(self, record: FlushRecord) -> None:
@@ -92,6 +95,7 @@ class Progress:
         for name, counts in record.counts.items():
             self.counts.setdefault(name, Counter()).update(counts)
         self.input_crc32.extend(record.input_crc32)
+        self.image_keys.extend(record.image_keys)
         self.rejections += record.rejections
 
 
@@ -150,6 +154,7 @@ class DatasetWriter:
                 blocks={o.name: _block(o, batch.rows.get(o.name, [])) for o in self._outputs},
                 counts={name: dict(counts) for name, counts in batch.counts.items()},
                 input_crc32=batch.input_crc32,
+                image_keys=batch.image_keys,
                 rejections=batch.rejections,
             )
         )

@@ -151,6 +151,18 @@ def place(
     return None if x is None or y is None else (x, y)
 
 
+def shown_rect(spans: tuple[Span, Span], size: Size) -> Rect:
+    """The rectangle, in source pixels, that a stored image placed so really shows.
+
+    Args:
+        spans: of `place`.
+        size: height, width of the stored image.
+    """
+    x, y = spans
+    (x1, x2), (y1, y2) = x.shown(size[1]), y.shown(size[0])
+    return np.array([x1, y1, x2, y2])
+
+
 def _place_axis(low: float, high: float, source: int, stored: int, step: int) -> Span | None:
     shrink = (high - low) / stored
     aligned = _round(low / step) * step

@@ -8,11 +8,8 @@ lost cache does no harm.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
-import zipfile
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -20,9 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.durable import write_durably
+from processing.cache_file import read_cache, write_cache
 
-CACHE_NAME: Final = "processing.inputs.npz"
+CACHE_NAME: Final = "processing.inputs.cache"
 MISSING: Final = np.uint64(0)
 """Key of an image that is not there."""
 
@@ -52,17 +49,11 @@ class InputCache:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / CACHE_NAME
-        self._keys = np.empty(0, dtype=np.uint64)  # ascending
-        self._crc32 = np.empty(0, dtype=np.uint32)
-        if self._path.exists():
-            try:
-                # Opened here, since np.load leaves a file open that is no archive.
-                with self._path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                    self._keys, self._crc32 = stored["keys"], stored["crc32"]
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-                self._path.unlink()  # a cache: what cannot be read is made anew
-            if len(self._keys) != len(self._crc32):
-                self._keys, self._crc32 = self._keys[:0], self._crc32[:0]
+        stored = read_cache(self._path)
+        self._keys = stored.get("keys", np.empty(0, dtype=np.uint64))  # ascending
+        self._crc32 = stored.get("crc32", np.empty(0, dtype=np.uint32))
+        if len(self._keys) != len(self._crc32):
+            self._keys, self._crc32 = self._keys[:0], self._crc32[:0]
 
     def lookup(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
         """CRC-32 uint32 (N,) and whether it is known, bool (N,); a missing image is known, as 0."""
@@ -81,6 +72,4 @@ class InputCache:
         all_checksums = np.concatenate([checksums[present], self._crc32])
         self._keys, first = np.unique(all_keys, return_index=True)
         self._crc32 = all_checksums[first]
-        buffer = io.BytesIO()
-        np.savez(buffer, keys=self._keys, crc32=self._crc32)
-        write_durably(self._path, buffer.getvalue())
+        write_cache(self._path, {"keys": self._keys, "crc32": self._crc32})

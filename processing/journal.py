@@ -49,6 +49,7 @@ class FlushRecord(msgspec.Struct):
         blocks: per output, its new rows.
         counts: per output, instances read and stored and how often each repair was made.
         input_crc32: CRC-32 of the bytes of each new image, in order; 0 where it could not be read.
+        image_keys: of each new image, what its rows were made of and how; see `EarlierRows`.
         rejections: inputs that were left out.
     """
 
@@ -56,6 +57,7 @@ class FlushRecord(msgspec.Struct):
     blocks: dict[str, Block]
     counts: dict[str, dict[str, int]]
     input_crc32: list[int]
+    image_keys: list[int]
     rejections: list[Rejection]
 
 

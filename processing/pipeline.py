@@ -1,29 +1,36 @@
 """From one image file to its rows for every task: read, repair, decode once, show.
 
-`process_image` runs in decoding threads: it shares nothing and its result depends on its arguments
-alone.
+`process_image` runs in decoding threads: it changes nothing that they share, and the rows depend
+on the photograph, its annotations and the options alone, wherever their pixels come from.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from isal.isal_zlib import crc32
+from numpy.typing import NDArray
 
 from processing.annotations import ImageAnnotations
 from processing.dataset_writer import Row
+from processing.earlier_rows import EarlierRows
 from processing.errors import ImageError, Rejection, Stage
-from processing.geometry import Size, largest_reduction
+from processing.geometry import Rect, Size, largest_reduction, place, shown_rect
 from processing.imaging import Photo, decode, read_header
 from processing.repairs import Instances, repair
 from processing.resizing import show
-from processing.tasks import Task, View
+from processing.tasks import PIXELS_VERSION, Task, View
+
+Views = Mapping[Task, Sequence[View]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +64,41 @@ class ImageResult:
         rows: by task; empty where the image was rejected.
         counts: by task: instances read and stored, rows that could not be shown, and each repair.
         crc32: of the file's bytes; 0 where it could not be read.
+        key: what all rows were made of and how, for `EarlierRows`; 0 where the image was rejected.
+        copied: whether earlier rows were copied instead of decoding the image.
         rejection: why the image was left out, with the error that says so; None if it was not.
     """
 
     rows: dict[Task, list[Row]] = field(default_factory=dict)
     counts: dict[Task, Counter[str]] = field(default_factory=dict)
     crc32: int = 0
+    key: int = 0
+    copied: bool = False
     rejection: Rejection | None = None
     error: ImageError | None = None
 
 
-def process_image(raw_dir: Path, job: ImageJob, options: RepairOptions) -> ImageResult:
-    """Turns one image into rows; a bad one into a rejection, never into an exception."""
+class _Shown(NamedTuple):
+    """A stored image, uint8 (H, W, 3), and the rectangle of its source that it really shows."""
+
+    image: NDArray[np.uint8]
+    rect: Rect
+
+
+_Pictures = dict[Task, list[_Shown | None]]  # one for each view; None where it shows nothing
+
+
+def process_image(
+    raw_dir: Path, job: ImageJob, options: RepairOptions, earlier: EarlierRows
+) -> ImageResult:
+    """Turns one image into rows; a bad one into a rejection, never into an exception.
+
+    Args:
+        raw_dir: where the image is.
+        job: the image.
+        options: how boxes are repaired.
+        earlier: where rows are copied from, if they were made of the same and in the same way.
+    """
     result = ImageResult()
     stage: Stage = "read"
     try:
@@ -84,8 +114,16 @@ def process_image(raw_dir: Path, job: ImageJob, options: RepairOptions) -> Image
             keep_flagged=options.keep_flagged,
         )
         stage = "decode"
-        views = {task: task.views(instances, header.upright_size) for task in job.tasks}
-        photo = decode(content, header, reduction=_common_reduction(views, header.upright_size))
+        source_size = header.upright_size
+        views = {task: task.views(instances, source_size) for task in job.tasks}
+        reduction = _common_reduction(views, source_size)
+        key = functools.partial(_key, f"{job.path}\0{len(content)}\0{result.crc32}", views)
+        keys = {r: key(r) for r in (8, 4, 2, 1) if r <= reduction}  # what the codec may have done
+        pictures, result.key = _copied(job.path, keys, views, source_size, earlier)
+        result.copied = pictures is not None
+        if pictures is None:
+            photo = decode(content, header, reduction=reduction)
+            pictures, result.key = _shown(photo, views), keys[photo.reduction]
     except ImageError as error:
         result.rejection = Rejection(job.path, stage, error.reason, str(error))
         result.error = ImageError(f"{job.path}: {error}", error.reason)
@@ -98,7 +136,8 @@ def process_image(raw_dir: Path, job: ImageJob, options: RepairOptions) -> Image
         counts["no_extent"] = int(task.usable(instances).sum()) - sum(
             len(view.instances) for view in task_views
         )
-        result.rows[task] = list(_rows(job.path, photo, instances, task, task_views, counts))
+        seen = list(zip(task_views, pictures[task], strict=True))
+        result.rows[task] = list(_rows(job.path, source_size, instances, task, seen, counts))
         result.counts[task] = +counts  # without those that are zero
     return result
 
@@ -137,7 +176,7 @@ def _real_inside(raw_dir: Path, path: str) -> str:
     return real
 
 
-def _common_reduction(views: Mapping[Task, list[View]], source_size: Size) -> int:
+def _common_reduction(views: Views, source_size: Size) -> int:
     """The coarsest decoding that is fine enough for every view."""
     return min(
         (
@@ -149,25 +188,74 @@ def _common_reduction(views: Mapping[Task, list[View]], source_size: Size) -> in
     )
 
 
+def _key(origin: str, views: Views, reduction: int) -> int:
+    """Hash, not 0, of all that decides the pixels of an image's rows."""
+    text = f"{PIXELS_VERSION}\0{origin}\0{reduction}"
+    digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8)
+    for task, task_views in views.items():
+        digest.update(f"{task.name}\0{task.image_size}\0{len(task_views)}".encode())
+        for view in task_views:
+            digest.update(view.rect.astype("<f8").tobytes())
+    return int.from_bytes(digest.digest(), "little") or 1
+
+
+def _copied(
+    path: str, keys: Mapping[int, int], views: Views, source_size: Size, earlier: EarlierRows
+) -> tuple[_Pictures | None, int]:
+    """What the views show, out of earlier files, and its key; None where one does not have it.
+
+    Args:
+        path: of the image.
+        keys: by reduction, the key of rows that were decoded so.
+        views: what to show.
+        source_size: height, width of the upright image.
+        earlier: the files.
+    """
+    for reduction, key in keys.items():
+        pictures: _Pictures = {}
+        for task, task_views in views.items():
+            images = earlier.find(task.name, path, key)
+            size = task.image_size
+            spans = [place(view.rect, source_size, size, reduction) for view in task_views]
+            if images is None or len(images) != sum(one is not None for one in spans):
+                break
+            row = iter(images)
+            pictures[task] = [one and _Shown(next(row), shown_rect(one, size)) for one in spans]
+        else:
+            return pictures, key
+    return None, 0
+
+
+def _shown(photo: Photo, views: Views) -> _Pictures:
+    return {
+        task: [_show(photo, view.rect, task.image_size) for view in task_views]
+        for task, task_views in views.items()
+    }
+
+
+def _show(photo: Photo, rect: Rect, size: Size) -> _Shown | None:
+    image = np.empty((*size, 3), dtype=np.uint8)
+    shown = show(photo, rect, size, image)
+    return None if shown is None else _Shown(image, shown)
+
+
 def _rows(
     path: str,
-    photo: Photo,
+    source_size: Size,
     instances: Instances,
     task: Task,
-    views: Sequence[View],
+    seen: Sequence[tuple[View, _Shown | None]],
     counts: Counter[str],
 ) -> Iterator[Row]:
-    for view in views:
-        image = np.empty((*task.image_size, 3), dtype=np.uint8)
-        try:
-            shown = show(photo, view.rect, task.image_size, image)
-        except ImageError as error:
-            counts[error.reason] += 1
+    for view, picture in seen:
+        if picture is None:
+            counts["outside"] += 1
             continue
+        image, shown = picture
         columns = task.annotate(instances, view, shown)
         columns["image_paths"] = path
         columns["image_crc32"] = crc32(image)
         columns["source_rects"] = shown
-        columns["source_sizes"] = photo.source_size
+        columns["source_sizes"] = source_size
         counts["instances_stored"] += len(view.instances)
         yield Row(image, columns)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,10 +20,7 @@ from processing.annotations import SPLITS, AnnotationTable
 from processing.dataset_writer import Output
 from processing.errors import Rejection
 from processing.npz_format import FORMAT_VERSION, Column
-from processing.tasks import Task
-
-PIXELS_VERSION: Final = 2
-"""Counts up when a change of this package changes stored pixels or coordinates."""
+from processing.tasks import PIXELS_VERSION, Task
 
 
 @dataclass(frozen=True, slots=True)

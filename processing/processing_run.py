@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from isal.isal_zlib import crc32
@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 from processing.annotations import AnnotationTable
 from processing.background_writer import BackgroundWriter
 from processing.dataset_writer import Batch, DatasetWriter, Progress, forget_published_run
+from processing.earlier_rows import EarlierRows, FileKeys, remember
 from processing.errors import ImageError, Rejection, TooManyRejectedError
 from processing.input_cache import InputCache, input_keys
 from processing.ordered_map import map_in_order
@@ -43,6 +44,8 @@ from processing.plan import PlannedFile
 from processing.published import read_rejections, stored_metadata, write_rejections
 from processing.run_report import FileReport
 from processing.tasks import Task
+
+ValueT = TypeVar("ValueT", bound=np.generic)
 
 _LOG = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 60.0
@@ -101,6 +104,7 @@ class ProcessingRun:
         self._keys = input_keys(raw_dir, self._table.image_paths[self._images])
         self._cache = InputCache(output_dir)
         self.images_decoded = 0
+        self.images_copied = 0
         self.images_resumed = 0
 
     def is_up_to_date(self) -> bool:
@@ -159,7 +163,8 @@ class ProcessingRun:
                 errors = [result.error for result in several if result.error is not None]
                 self._log_rejections(errors, rejected)
                 self._check_limits(errors, rejected)
-                self.images_decoded += len(several)
+                self.images_copied += sum(result.copied for result in several)
+                self.images_decoded += sum(not result.copied for result in several)
                 writer.put(batch)
 
     def reports(self) -> tuple[FileReport, ...]:
@@ -173,7 +178,7 @@ class ProcessingRun:
 
     def _key(self) -> str:
         """Hash of all that decides the run's output, with images told apart by size and time."""
-        digest = hashlib.blake2b(self._keys.tobytes(), digest_size=16)
+        digest = hashlib.blake2b(self._keys.tobytes(), digest_size=16, person=b"journal 2")
         for file in self._files:
             digest.update(file.recipe.encode())
         return digest.hexdigest()
@@ -181,10 +186,10 @@ class ProcessingRun:
     def _path(self, file: PlannedFile) -> Path:
         return self._output_dir / f"{file.name}.npz"
 
-    def _by_table(self, checksums: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """uint32 (N,) for the whole table, from those of this run's images."""
-        spread = np.zeros(len(self._table), dtype=np.uint32)
-        spread[self._images] = checksums
+    def _by_table(self, values: NDArray[ValueT]) -> NDArray[ValueT]:
+        """(N,) for the whole table, from the values of this run's images; 0 elsewhere."""
+        spread = np.zeros(len(self._table), dtype=values.dtype)
+        spread[self._images] = values
         return spread
 
     def _current_crc32(self) -> NDArray[np.uint32]:
@@ -238,7 +243,10 @@ class ProcessingRun:
     def _results(self, start: int) -> Iterator[Iterator[ImageResult]]:
         """The results from image `start` of the plan on, in order, with progress."""
         threads = self._options.num_workers
-        work = functools.partial(process_image, self._raw_dir, options=self._repair)
+        earlier = EarlierRows(self._output_dir)
+        work = functools.partial(
+            process_image, self._raw_dir, options=self._repair, earlier=earlier
+        )
         results = map_in_order(work, self._jobs(start), threads=threads, ahead=4 * threads)
         bar = tqdm(
             total=len(self._images),
@@ -279,6 +287,7 @@ class ProcessingRun:
         batch = Batch(done)
         for image, result in zip(self._images[done - len(results) : done], results, strict=True):
             batch.input_crc32.append(result.crc32)
+            batch.image_keys.append(result.key)
             if result.rejection is not None:
                 batch.rejections.append(result.rejection)
             for task, rows in result.rows.items():
@@ -308,8 +317,9 @@ class ProcessingRun:
         checksums = np.array(progress.input_crc32, dtype=np.uint32)
         self._cache.update(self._keys, checksums)
         spread = self._by_table(checksums)
+        keys = self._by_table(np.array(progress.image_keys, dtype=np.uint64))
         shared = sorted({file.task.name for file in self._files})
-        metadata = {}
+        metadata, noted = {}, {}
         for file in self._files:
             rejected = []
             if progress.rejections:  # all paths of a large file are worth not holding
@@ -324,6 +334,8 @@ class ProcessingRun:
                 "fingerprint": file.fingerprint(spread),
                 "counts": {**_counts(file, progress, rejected), "listed": len(listed)},
             }
+            noted[file.name] = FileKeys(metadata[file.name]["fingerprint"], keys[file.images])
+        remember(self._output_dir, noted)
         return metadata
 
 

@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.errors import ImageError
-from processing.geometry import Rect, Size, place
+from processing.geometry import Rect, Size, place, shown_rect
 from processing.imaging import Photo
 
 PADDING: Final = 114
@@ -23,7 +22,7 @@ PADDING: Final = 114
 _THINNING: Final = 0.1
 
 
-def show(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect:
+def show(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect | None:
     """Shows a rectangle of a photo as a stored image.
 
     Args:
@@ -34,17 +33,11 @@ def show(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect:
 
     Returns:
         The rectangle really shown: `rect` after rounding to pixels, exact for mapping coordinates.
-
-    Raises:
-        ImageError: reason ``outside`` if nothing of the image is in the rectangle.
+        None if nothing of the image is in the rectangle; `out` is left as it was.
     """
     spans = place(rect, photo.source_size, size, photo.reduction)
     if spans is None:
-        height, width = photo.source_size
-        raise ImageError(
-            f"rectangle {np.round(rect, 2).tolist()} shows nothing of the {width}x{height} image",
-            reason="outside",
-        )
+        return None
     x, y = spans
     reduction = photo.reduction
     inner = photo.pixels[
@@ -57,8 +50,7 @@ def show(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect:
     out[y.start : y.stop, x.start : x.stop] = _resize(
         inner, (height, width), (y.shrink / reduction, x.shrink / reduction), averaged=reduction > 1
     )
-    (x1, x2), (y1, y2) = x.shown(size[1]), y.shown(size[0])
-    return np.array([x1, y1, x2, y2])
+    return shown_rect(spans, size)
 
 
 def _resize(

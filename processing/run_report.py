@@ -41,6 +41,8 @@ class ProcessingReport:
         files: one entry an output file, in the order train, val, test for each task.
         up_to_date: whether nothing had to be done.
         images_decoded: images that were read and decoded in this run.
+        images_copied: images whose rows were copied from the files made before, since neither they
+            nor what is shown of them changed.
         images_resumed: images that an earlier, interrupted run had finished.
         seconds: wall time.
         rejected_annotations: by reason, annotations that could not be used.
@@ -52,6 +54,7 @@ class ProcessingReport:
     files: tuple[FileReport, ...]
     up_to_date: bool
     images_decoded: int
+    images_copied: int
     images_resumed: int
     seconds: float
     rejected_annotations: Mapping[str, int] = field(default_factory=dict)
@@ -61,8 +64,9 @@ class ProcessingReport:
 
     @property
     def images_per_second(self) -> float:
-        """Images decoded in a second of this run."""
-        return self.images_decoded / self.seconds if self.seconds else 0.0
+        """Images decoded or copied in a second of this run."""
+        made = self.images_decoded + self.images_copied
+        return made / self.seconds if self.seconds else 0.0
 
     @property
     def has_rejections(self) -> bool:
@@ -93,9 +97,10 @@ class ProcessingReport:
     def _pace(self) -> str:
         if self.up_to_date:
             return f"up to date: nothing to do ({self.seconds:.2f} s)"
+        copied = f" and {self.images_copied} unchanged ones" if self.images_copied else ""
         resumed = f", {self.images_resumed} from an interrupted run" if self.images_resumed else ""
         return (
-            f"{self.images_decoded} images in {self.seconds:.1f} s "
+            f"{self.images_decoded} images{copied} in {self.seconds:.1f} s "
             f"({self.images_per_second:.0f} images/s){resumed}"
         )
 

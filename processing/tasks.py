@@ -17,6 +17,9 @@ from processing.geometry import Rect, crop_rect, letterbox_rect, source_to_store
 from processing.npz_format import Column
 from processing.repairs import Instances
 
+PIXELS_VERSION: Final = 2
+"""Counts up when a change of this package changes stored pixels or coordinates."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:

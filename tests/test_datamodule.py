@@ -332,7 +332,9 @@ class CountingProcessor:
         self.calls.append(train_split)
         write_split(self.output_dir, "train", "teacher", 6)
         write_split(self.output_dir, "val", "teacher", 3)
-        return ProcessingReport((), up_to_date=False, images_decoded=9, images_resumed=0, seconds=1)
+        return ProcessingReport(
+            (), up_to_date=False, images_decoded=9, images_copied=0, images_resumed=0, seconds=1
+        )
 
 
 def test_what_the_processor_did_is_logged(tmp_path, caplog):

@@ -14,6 +14,7 @@ def record(n):
         blocks={"train_detector": Block(n, {"bboxes": bytes(n)})},
         counts={"train_detector": dict(Counter(clipped=n))},
         input_crc32=[n],
+        image_keys=[2**64 - 1],
         rejections=[Rejection("a.jpg", "decode", "truncated", "cut")],
     )
 

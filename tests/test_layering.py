@@ -14,7 +14,7 @@ PACKAGES = ("processing", "datamodules", "models", "conf")
 LAYERS = """
 errors arguments batch buffers ordered_map ragged readahead
 durable cpus npz_format sampling run_report
-background_writer demo_people
+background_writer demo_people cache_file
 annotations geometry npz_writer npz_pickle npz_unpack journal input_cache demo
 sources.listing
 sources.reading
@@ -25,7 +25,7 @@ sources.ibug_pts sources.csv_manifest
 sources
 imaging splits npz_reader
 repairs resizing npz_members dataset_writer published
-tasks npz_columns
+tasks npz_columns earlier_rows
 pipeline plan collate
 processing_run sample_dataset
 data_processor combined_dataset loader

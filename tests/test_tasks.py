@@ -85,7 +85,7 @@ def test_the_input_cache_knows_what_it_was_told_until_an_image_changes(tmp_path)
 
 @pytest.mark.parametrize("content", [b"", b"PK broken", b"PK\3\4garbage", b"no archive"])
 def test_an_input_cache_that_cannot_be_read_is_empty(tmp_path, content):
-    (tmp_path / "processing.inputs.npz").write_bytes(content)
+    (tmp_path / "processing.inputs.cache").write_bytes(content)
     (tmp_path / "a").write_text("a")
     _, known = InputCache(tmp_path).lookup(input_keys(tmp_path, ["a"]))
     assert not known.any()

@@ -1,0 +1,113 @@
+"""EarlierRows: images that published files hold already, found by what they were made of.
+
+When files are made again because some inputs changed, the rows of all others are copied from the
+files that are to be replaced. Which image a file has rows of, and how they were made, is kept as
+one key an image, in a cache file: where it is lost, images are decoded again. Read-only once it is
+made, safe from several threads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from isal.isal_zlib import crc32
+from numpy.typing import NDArray
+
+from processing.cache_file import read_cache, write_cache
+from processing.errors import ChecksumError, NPZFormatError
+from processing.npz_reader import MappedNPZ
+from processing.published import stored_metadata
+
+_LOG = logging.getLogger(__name__)
+_CACHE_NAME: Final = "processing.rows.cache"
+
+
+class FileKeys(NamedTuple):
+    """The keys of the images that one file was made from.
+
+    Args:
+        fingerprint: of the file, which another file of that name does not have.
+        keys: uint64 (M,), in any order; 0 for an image that was left out.
+    """
+
+    fingerprint: str
+    keys: NDArray[np.uint64]
+
+
+class _EarlierFile(NamedTuple):
+    npz: MappedNPZ
+    keys: NDArray[np.uint64]  # ascending
+
+
+class EarlierRows:
+    """The rows of the files in one output directory.
+
+    Args:
+        directory: the output directory. Files may be replaced by renaming while this is in use.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._files: dict[str, list[_EarlierFile]] = defaultdict(list)
+        for name, (fingerprint, keys) in _remembered(directory).items():
+            path = directory / f"{name}.npz"
+            metadata = stored_metadata(path)
+            if metadata.get("fingerprint") == fingerprint:
+                self._files[metadata["task"]].append(_EarlierFile(MappedNPZ(path), keys))
+
+    def find(self, task: str, path: str, key: int) -> NDArray[np.uint8] | None:
+        """The images that a task's file holds of one photograph.
+
+        Args:
+            task: name of the task.
+            path: the photograph, as in `image_paths`.
+            key: what it was made of and how.
+
+        Returns:
+            uint8 (k, H, W, 3), a copy, in the order of the rows; None if no file has that key, or
+            the rows are damaged.
+        """
+        for npz, keys in self._files.get(task, ()):
+            at = np.searchsorted(keys, np.uint64(key))
+            if at < len(keys) and keys[at] == key:
+                try:
+                    return _rows_of(path, npz)
+                except (NPZFormatError, KeyError) as error:
+                    _LOG.warning("%s: made anew, since earlier rows are damaged: %s", path, error)
+        return None
+
+
+def _rows_of(path: str, npz: MappedNPZ) -> NDArray[np.uint8]:
+    """A copy of a photograph's rows, which lie together, in the order of the paths."""
+    npz.check_size()
+    first, last = (
+        int(np.searchsorted(npz["image_paths"], path, side=side)) for side in ("left", "right")
+    )
+    images: NDArray[np.uint8] = npz["images"][first:last].copy()
+    expected = npz["image_crc32"][first:last].tolist()
+    if [crc32(image) for image in images] != expected:
+        raise ChecksumError(f"{npz.path}: rows {first} to {last} differ from their checksums")
+    return images
+
+
+def remember(directory: Path, files: Mapping[str, FileKeys]) -> None:
+    """Notes of which images files are made, by name; what is noted of other files stays."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, (fingerprint, keys) in {**_remembered(directory), **files}.items():
+        arrays[f"{name}.fingerprint"] = np.array(fingerprint)
+        arrays[f"{name}.keys"] = np.sort(keys[keys != 0])
+    write_cache(directory / _CACHE_NAME, arrays)
+
+
+def _remembered(directory: Path) -> dict[str, FileKeys]:
+    stored = read_cache(directory / _CACHE_NAME)
+    names = [name.removesuffix(".keys") for name in stored if name.endswith(".keys")]
+    return {
+        name: FileKeys(str(stored[f"{name}.fingerprint"]), stored[f"{name}.keys"])
+        for name in names
+        if f"{name}.fingerprint" in stored
+    }
