@@ -21,6 +21,8 @@ def before(tmp_path_factory):
     """A raw directory and its files, which no test changes."""
     folder = tmp_path_factory.mktemp("before")
     write_coco(folder / "raw", images=IMAGES, sizes=SIZES)
+    jpeg = folder / "raw" / "images" / "0008.jpg"
+    Image.open(jpeg).save(jpeg, "PNG")  # no codec decodes it at a reduced scale
     processor(folder).process_all()
     return folder
 
