@@ -96,12 +96,16 @@ class BackgroundWriter(Generic[T]):
         Raises:
             BaseException: whatever stopped the thread; nothing is published then.
         """
-        self._stop()
+        try:
+            self._stop()
+        except BaseException:  # an interrupt; the caller's lock must not be released before
+            self.abort()
+            raise
         if self._channel.error is not None:
             raise self._channel.error
 
     def abort(self) -> None:
-        """Ends the thread after the batch it is writing; publishes nothing."""
+        """Ends the thread after what it is doing; publishes nothing unless that has begun."""
         self._channel.aborted.set()
         self._stop()
 

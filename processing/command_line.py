@@ -1,6 +1,6 @@
 """The command line of `DataProcessor`: every constructor argument is a flag.
 
-Exit status: 0 clean, 3 finished with rejected inputs, 1 failed, 2 wrong usage.
+Exit status: 0 clean, 3 finished with rejected inputs, 1 failed, 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from processing.sources import FORMATS
 from processing.tasks import TASKS
 
 EXIT_CLEAN, EXIT_FAILED, EXIT_USAGE, EXIT_REJECTIONS = 0, 1, 2, 3
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells report of a program that Ctrl-C stopped
 
 
 def process_command(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +56,10 @@ def process_command(arguments: Sequence[str] | None = None) -> int:
     except (ProcessingError, OSError, ValueError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - a command line speaks
         return EXIT_FAILED
+    except KeyboardInterrupt:
+        message = "interrupted: the same command continues where the work was last made durable"
+        print(message, file=sys.stderr)  # noqa: T201 - a command line speaks
+        return EXIT_INTERRUPTED
     print(report)  # noqa: T201 - the command's output
     return EXIT_REJECTIONS if report.has_rejections else EXIT_CLEAN
 
@@ -93,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m processing.data_processor",
         description="Turns a directory of annotated photographs into memory-mapped NPZ files.",
-        epilog="Exit status: 0 clean, 3 finished with rejected inputs, 1 failed, 2 wrong usage.",
+        epilog="Exit status: 0 clean, 3 finished with rejected inputs, "
+        "1 failed, 2 wrong usage, 130 interrupted.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_choice(parser.add_argument_group("what to make"))

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from processing.arguments import check_integer, check_number
 from processing.cpus import available_cpus
+from processing.durable import make_directory
 from processing.errors import AnnotationError, SourceError
 from processing.pipeline import RepairOptions
 from processing.plan import PlannedFile, plan_files
@@ -171,7 +172,7 @@ class DataProcessor:
             )
         tasks, skipped = self._tasks(task_names, reading, skip_missing=skip_missing)
         files = self._plan(tasks, reading, train_split)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
+        make_directory(self.output_dir)
         with FileLock(self.output_dir / LOCK_NAME):
             run = ProcessingRun(
                 self.raw_data_dir,

@@ -1,13 +1,18 @@
 """DatasetWriter: the files of one processing run, written in step, published at the end.
 
 Image rows go straight to their place in ``NAME.npz.partial``; the small columns go to the journal
-with every flush and become members when the run is published. A run that was killed continues at
-its last flush. Used by the background writer's thread; its sibling sees only `images_done` before
-that thread starts.
+with every flush and become members when all rows are there. Then all files are renamed, one right
+after the other: what a run does to the files of an earlier one, it does in that moment. A run that
+was killed continues at its last flush, or with the renames that are missing.
+
+The journal is durable before there is any partial, and goes after all names are durable: whatever
+a crash leaves, the next run knows whose it is. Used by the background writer's thread; its sibling
+sees only `images_done` before that thread starts.
 """
 
 from __future__ import annotations
 
+import logging
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,12 +24,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.durable import publish, sync_directory
-from processing.errors import Rejection
-from processing.journal import Block, FlushRecord, Journal, JournalHeader, header_of
+from processing.durable import sync_directory
+from processing.errors import NPZFormatError, Rejection
+from processing.journal import (
+    JOURNAL_VERSION,
+    Block,
+    FlushRecord,
+    Journal,
+    JournalHeader,
+    header_of,
+)
 from processing.npz_format import Column
-from processing.npz_writer import NPZWriter, combine_crc32
+from processing.npz_reader import MappedNPZ
+from processing.npz_writer import NPZWriter, combine_crc32, first_member_end
 
+_LOG = logging.getLogger(__name__)
 JOURNAL_NAME: Final = "processing.journal"
 
 
@@ -126,17 +140,12 @@ class DatasetWriter:
     ) -> None:
         self._directory, self._outputs, self._conclude = directory, outputs, conclude
         self._flush_every = flush_every
-        self._journal = self._open_journal(JournalHeader(key, [output.name for output in outputs]))
-        self.progress = Progress()
-        for record in self._journal.records():
-            self.progress.add(record)
-        # A run killed while publishing lacks the partials that it had already renamed; it needs
-        # them no more.
-        self._writers = {
-            output.name: self._open(output)
-            for output in outputs
-            if _partial(directory, output.name).exists()
-        }
+        names = [output.name for output in outputs]
+        self._journal = self._open_journal(JournalHeader(key, names, JOURNAL_VERSION))
+        self.progress = _progress(self._journal)
+        finished = self._journal.finished is not None
+        self._writers = {} if finished else {output.name: self._open(output) for output in outputs}
+        sync_directory(directory)  # a flush makes the rows durable, not the names of their files
         self._unflushed: list[FlushRecord] = []
 
     @property
@@ -171,19 +180,14 @@ class DatasetWriter:
         self._unflushed.clear()
 
     def publish(self) -> None:
-        """Completes every file, publishes it under its final name, and forgets the journal."""
-        self.flush()
-        self._journal.complete()
-        metadata = self._conclude(self.progress)
+        """Finishes every file, then gives all their final names, and forgets the journal."""
+        if self._journal.finished is None:
+            self._finish()
         for output in self._outputs:
-            if output.name not in self._writers:
-                continue
-            writer = self._writers[output.name]
-            self._write_columns(writer, output)
-            writer.scalar("metadata", msgspec.json.encode(metadata[output.name]).decode())
-            writer.finish()
-            writer.close()
-            publish(writer.path, self._directory / f"{output.name}.npz")
+            partial = _partial(self._directory, output.name)
+            if partial.exists():  # else renamed by a run that was killed right afterwards
+                partial.replace(_final(self._directory, output.name))
+        sync_directory(self._directory)
         self._journal.remove()
 
     def close(self) -> None:
@@ -195,28 +199,44 @@ class DatasetWriter:
     def _open_journal(self, header: JournalHeader) -> Journal:
         """The journal of this run, continued if it and the files that it speaks of are there."""
         path = self._directory / JOURNAL_NAME
-        partials = [_partial(self._directory, name) for name in header.outputs]
         if header_of(path) == header:
             journal = Journal(path, header)
-            if all(self._is_there(name, journal) for name in header.outputs):
+            rows = _progress(journal).rows
+            if all(self._is_there(output, rows[output.name], journal) for output in self._outputs):
                 return journal
             journal.close()
+            _LOG.warning("%s: not all files it speaks of are there; beginning again", path)
         _remove_leftovers(self._directory)
-        for partial in partials:
-            partial.write_bytes(b"")
-        sync_directory(self._directory)  # the journal must never be there without them
         return Journal(path, header)
 
-    def _is_there(self, name: str, journal: Journal) -> bool:
-        """Whether an output has its partial, or was published by a run killed right afterwards."""
-        published = journal.is_complete and (self._directory / f"{name}.npz").exists()
-        return _partial(self._directory, name).exists() or published
+    def _is_there(self, output: Output, rows: int, journal: Journal) -> bool:
+        """Whether the journal tells the truth of an output; somebody may have removed its file."""
+        partial = _partial(self._directory, output.name)
+        if journal.finished is None:
+            return rows == 0 or (
+                partial.exists() and partial.stat().st_size >= _rows_end(output, rows)
+            )
+        file = partial if partial.exists() else _final(self._directory, output.name)
+        return _content_id(file) == journal.finished.content_ids[output.name]
 
     def _open(self, output: Output) -> NPZWriter:
         writer = NPZWriter(_partial(self._directory, output.name))
         rows = self.progress.rows[output.name]
         writer.begin("images", np.uint8, (*output.image_size, 3), rows=rows)
         return writer
+
+    def _finish(self) -> None:
+        """Makes every partial a whole file, then says so in the journal."""
+        self.flush()
+        metadata = self._conclude(self.progress)
+        for output in self._outputs:
+            writer = self._writers[output.name]
+            self._write_columns(writer, output)
+            writer.scalar("metadata", msgspec.json.encode(metadata[output.name]).decode())
+            writer.finish()
+            writer.close()
+        content_ids = {name: MappedNPZ(w.path).content_id for name, w in self._writers.items()}
+        self._journal.finish(content_ids)
 
     def _write_columns(self, writer: NPZWriter, output: Output) -> None:
         row_bytes = 3 * output.image_size[0] * output.image_size[1]
@@ -264,8 +284,32 @@ def _running_offsets(lengths: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[n
             yield offsets
 
 
+def _progress(journal: Journal) -> Progress:
+    progress = Progress()
+    for record in journal.records():
+        progress.add(record)
+    return progress
+
+
+def _rows_end(output: Output, rows: int) -> int:
+    """The least size of a partial that holds so many rows."""
+    return first_member_end("images", np.uint8, (*output.image_size, 3), rows)
+
+
+def _content_id(npz: Path) -> int | None:
+    """What tells the content of an NPZ file apart from others; None where there is no such file."""
+    try:
+        return MappedNPZ(npz).content_id
+    except (FileNotFoundError, NPZFormatError):
+        return None
+
+
 def _partial(directory: Path, name: str) -> Path:
     return directory / f"{name}.npz.partial"
+
+
+def _final(directory: Path, name: str) -> Path:
+    return directory / f"{name}.npz"
 
 
 def forget_published_run(directory: Path) -> None:
@@ -281,4 +325,5 @@ def _remove_leftovers(directory: Path) -> None:
     header = header_of(directory / JOURNAL_NAME)
     for name in header.outputs if header else []:
         _partial(directory, name).unlink(missing_ok=True)
+    sync_directory(directory)  # a partial must never be there without the journal that names it
     (directory / JOURNAL_NAME).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Making files durable: a file is published whole under its final name, or not at all.
+"""Making files and names durable: a file is there whole under its final name, or not at all.
 
 The order is the one that survives a power cut on POSIX file systems: data, fsync, rename, fsync of
 the directory.
@@ -10,10 +10,12 @@ import os
 from pathlib import Path
 
 
-def publish(partial: Path, final: Path) -> None:
-    """Renames a finished and fsynced sibling over `final` and makes the rename durable."""
-    partial.replace(final)
-    sync_directory(final.parent)
+def make_directory(directory: Path) -> None:
+    """Makes a directory and its missing parents, if it is absent, and makes their names durable."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:
@@ -29,9 +31,21 @@ def sync_directory(directory: Path) -> None:
 
 def write_durably(path: Path, content: bytes) -> None:
     """Replaces `path` by `content` atomically, through a sibling named ``NAME.partial``."""
-    partial = path.with_name(path.name + ".partial")
+    partial = _partial(path)
     with partial.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    publish(partial, path)
+    partial.replace(path)
+    sync_directory(path.parent)
+
+
+def remove_durably(path: Path) -> None:
+    """Removes `path`, if it is there, and what a killed `write_durably` left beside it."""
+    path.unlink(missing_ok=True)
+    _partial(path).unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import msgspec
 from isal.isal_zlib import crc32
 
+from processing.durable import sync_directory
 from processing.errors import Rejection
 
-_FRAME = struct.Struct("<II")  # payload bytes, CRC-32 of the payload
-_COMPLETE = b"complete"
+JOURNAL_VERSION: Final = 2
+_FRAME: Final = struct.Struct("<II")  # payload bytes, CRC-32 of the payload
 
 
 class JournalHeader(msgspec.Struct, frozen=True):
@@ -28,10 +29,12 @@ class JournalHeader(msgspec.Struct, frozen=True):
     Args:
         key: hash of everything that decides the run's output.
         outputs: names of the files that it writes.
+        version: of the journal's records; one of another version is not continued.
     """
 
     key: str
     outputs: list[str]
+    version: int = 1
 
 
 class Block(msgspec.Struct):
@@ -41,7 +44,7 @@ class Block(msgspec.Struct):
     columns: dict[str, bytes]
 
 
-class FlushRecord(msgspec.Struct):
+class FlushRecord(msgspec.Struct, tag="flush"):
     """What one flush made durable.
 
     Args:
@@ -61,17 +64,30 @@ class FlushRecord(msgspec.Struct):
     rejections: list[Rejection]
 
 
+class FinishedRecord(msgspec.Struct, tag="finished"):
+    """All files are written and durable; only their names are left to change.
+
+    Args:
+        content_ids: by output, the `MappedNPZ.content_id` of its file.
+    """
+
+    content_ids: dict[str, int]
+
+
 class Journal:
     """The journal file of one run. Used by one thread at a time.
 
     Args:
         path: the file; created if absent.
         header: the run. A journal of another run is emptied.
+
+    Attributes:
+        finished: what was noted when the run's files were finished; None before.
     """
 
     def __init__(self, path: Path, header: JournalHeader) -> None:
         self.path = path
-        self.is_complete = False
+        self.finished: FinishedRecord | None = None
         continued = header_of(path) == header
         self._file = path.open("r+b" if continued else "w+b")
         if continued:
@@ -80,6 +96,7 @@ class Journal:
             self._file.truncate()
         else:
             self._write([msgspec.msgpack.encode(header)])
+            sync_directory(path.parent)
 
     def records(self) -> Iterator[FlushRecord]:
         """All whole records, from the first."""
@@ -87,10 +104,11 @@ class Journal:
         _read_frame(self._file)
         end = self._file.tell()
         while payload := _read_frame(self._file):
-            if payload == _COMPLETE:
-                self.is_complete = True
+            record = msgspec.msgpack.decode(payload, type=FlushRecord | FinishedRecord)
+            if isinstance(record, FinishedRecord):
+                self.finished = record
             else:
-                yield msgspec.msgpack.decode(payload, type=FlushRecord)
+                yield record
             end = self._file.tell()
         self._file.seek(end)
 
@@ -98,11 +116,10 @@ class Journal:
         """Appends records and makes them durable."""
         self._write(msgspec.msgpack.encode(record) for record in records)
 
-    def complete(self) -> None:
-        """Notes that all records are there: from here the run only publishes."""
-        if not self.is_complete:
-            self._write([_COMPLETE])
-            self.is_complete = True
+    def finish(self, content_ids: Mapping[str, int]) -> None:
+        """Notes that all files are finished: from here the run only renames them."""
+        self.finished = FinishedRecord(dict(content_ids))
+        self._write([msgspec.msgpack.encode(self.finished)])
 
     def _write(self, payloads: Iterable[bytes]) -> None:
         self._file.seek(0, os.SEEK_END)

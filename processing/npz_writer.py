@@ -67,9 +67,7 @@ class NPZWriter:
             ValueError: the file is shorter than `rows` rows.
         """
         self._dtype, self._row_shape, self._rows = np.dtype(dtype), row_shape, rows
-        header = npy_header(self._dtype, (0, *row_shape))
-        member = Member.aligned(name + ".npy", self._next, len(header))
-        data_offset = member.offset + member.header_bytes + len(header)
+        member, data_offset = _place(name, self._dtype, row_shape, self._next)
         end = data_offset + rows * self._row_bytes
         size = self._file.seek(0, os.SEEK_END)
         if size < end and rows:
@@ -152,7 +150,26 @@ class NPZWriter:
 
     @property
     def _row_bytes(self) -> int:
-        return self._dtype.itemsize * int(np.prod(self._row_shape, dtype=np.int64))
+        return _row_bytes(self._dtype, self._row_shape)
+
+
+def first_member_end(name: str, dtype: DTypeLike, row_shape: tuple[int, ...], rows: int) -> int:
+    """Bytes of a file that ends behind `rows` rows of its first member; see `NPZWriter.begin`."""
+    _, data_offset = _place(name, np.dtype(dtype), row_shape, 0)
+    return data_offset + rows * _row_bytes(np.dtype(dtype), row_shape)
+
+
+def _place(
+    name: str, dtype: np.dtype[Any], row_shape: tuple[int, ...], offset: int
+) -> tuple[Member, int]:
+    """A member whose local header begins at `offset`, and where its rows will begin."""
+    header = npy_header(dtype, (0, *row_shape))
+    member = Member.aligned(name + ".npy", offset, len(header))
+    return member, member.offset + member.header_bytes + len(header)
+
+
+def _row_bytes(dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> int:
+    return dtype.itemsize * int(np.prod(row_shape, dtype=np.int64))
 
 
 def combine_crc32(row_crc32: Iterable[int], row_bytes: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from processing.annotations import SPLITS
-from processing.durable import write_durably
+from processing.durable import remove_durably, write_durably
 from processing.errors import NPZFormatError, Rejection
 from processing.npz_reader import MappedNPZ
 
@@ -33,7 +33,7 @@ def write_rejections(npz: Path, rejections: Sequence[Rejection]) -> None:
         lines = [msgspec.json.encode(rejection) + b"\n" for rejection in rejections]
         write_durably(rejection_list(npz), b"".join(lines))
     else:
-        rejection_list(npz).unlink(missing_ok=True)
+        remove_durably(rejection_list(npz))
 
 
 def read_rejections(npz: Path) -> list[Rejection]:
@@ -61,7 +61,7 @@ def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str
     for name in sorted(ours - set(planned)):
         npz = directory / f"{name}.npz"
         if "recipe" in stored_metadata(npz):
+            remove_durably(rejection_list(npz))  # first: nobody would look for it without the file
             npz.unlink()
-            rejection_list(npz).unlink(missing_ok=True)
             removed.append(npz.name)
     return removed

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from processing.errors import Rejection
-from processing.journal import Block, FlushRecord, Journal, JournalHeader, header_of
+from processing.journal import Block, FinishedRecord, FlushRecord, Journal, JournalHeader, header_of
 
 HEADER = JournalHeader("key", ["train_detector"])
 
@@ -31,11 +31,11 @@ def reopened(path, header=HEADER):
     journal = Journal(path, header)
     records = list(journal.records())
     journal.close()
-    return records, journal.is_complete
+    return records, journal.finished
 
 
 def test_records_read_back_equal_after_reopening(path):
-    assert reopened(path) == ([record(1), record(2)], False)
+    assert reopened(path) == ([record(1), record(2)], None)
 
 
 def test_a_journal_cut_anywhere_gives_its_whole_records_and_can_be_continued(path):
@@ -59,15 +59,20 @@ def test_a_flipped_byte_ends_the_journal_before_its_record(path):
 
 def test_a_journal_of_another_run_is_emptied(path):
     other = JournalHeader("other", ["train_detector"])
-    assert reopened(path, other) == ([], False)
+    assert reopened(path, other) == ([], None)
     assert header_of(path) == other
 
 
-def test_completeness_survives_reopening(path):
+def test_what_was_finished_survives_reopening(path):
     journal = Journal(path, HEADER)
-    journal.complete()
+    journal.finish({"train_detector": 7})
     journal.close()
-    assert reopened(path) == ([record(1), record(2)], True)
+    assert reopened(path) == ([record(1), record(2)], FinishedRecord({"train_detector": 7}))
+
+
+def test_a_journal_of_another_version_is_emptied(path):
+    newer = JournalHeader(HEADER.key, HEADER.outputs, HEADER.version + 1)
+    assert reopened(path, newer) == ([], None)
 
 
 def test_a_file_that_is_no_journal_has_no_header(tmp_path):
