@@ -1,7 +1,6 @@
 """A run killed at any operation: whole files, a rerun that ends with equal bytes, little lost."""
 
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +10,11 @@ from dataclasses import dataclass
 import pytest
 
 from tests.faults.forks import ROOT, ForkServer
-from tests.faults.small_runs import IMAGES, JOURNAL, WINDOW, SmallRuns, arguments, operations
+from tests.faults.killer import SITUATIONS, Killer
+from tests.faults.small_runs import IMAGES, JOURNAL, WINDOW, arguments
 
 SEED = 4
 STATUS = {"before": -9, "half": -9, "after": -9, "SIGTERM": -15, "SIGINT": 130}
-HOWS = tuple(STATUS)
-SITUATIONS = ("fresh", "replacing", "after_another")
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,7 @@ class Kill:
     """Where a run is killed.
 
     Args:
-        situation: what was in the output directory: nothing, an older data set, or one that was
-            killed halfway.
+        situation: what was in the output directory.
         at: number of the operation.
         how: before it, after it, in the middle of it; or by a signal that is no SIGKILL.
         again: number of the operation at which the rerun is killed; 0: it is not.
@@ -37,94 +34,69 @@ class Kill:
     again: int = 0
 
     def __str__(self):
-        return "-".join(
-            [self.situation, self.how, str(self.at), *([str(self.again)] * bool(self.again))]
-        )
+        name = f"{self.situation}-{self.how}-{self.at}"
+        return f"{name}-{self.again}" if self.again else name
 
 
-class Killer:
-    """Kills runs and checks what is left."""
-
-    def __init__(self, directory, server):
-        self.runs = SmallRuns(directory)
-        self._directory, self._server = directory, server
-        self._before = {name: directory / f"before_{name}" for name in SITUATIONS}
-        self._before["fresh"].mkdir()
-        shutil.copytree(self.runs.output["old"], self._before["replacing"])
-        shutil.copytree(self.runs.output["old"], self._before["after_another"])
-        (self._before["after_another"] / "train_teacher.npz").unlink()
-        status, _ = self.run("old", self._before["after_another"], at=60, how="before")
-        assert status == -9
-        self.operations = {name: self._operations(name) for name in SITUATIONS}
-
-    def run(self, name, output, at=0, how="none"):
-        """A run in a child; gives its exit status and the number of images that it decoded."""
-        scratch = self._directory / "scratch"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
-        where = {"raw": self.runs.raw[name], "output": output, "scratch": scratch}
-        status = self._server.run("run_with_kill", scratch / "log", **where, at=at, how=how)
-        self.log = (scratch / "log").read_text()
-        self.last_operations = operations(scratch)
-        return status, (scratch / "decoded").stat().st_size
-
-    def _operations(self, situation):
-        with self.prepared(situation) as output:
-            assert self.run("new", output)[0] == 3, self.log
-        return len(self.last_operations)
-
-    def prepared(self, situation):
-        """A copy of what was there before, removed after use."""
-        output = self._directory / "output"
-        shutil.copytree(self._before[situation], output)
-        return _Removed(output)
-
-    def cases(self):
-        """Every operation of every situation, in every way."""
-        return [
-            Kill(situation, at, how)
-            for situation, count in self.operations.items()
-            for at in range(1, count + 1)
-            for how in HOWS
-        ]
-
-    def check(self, case):
-        """Kills, perhaps twice, runs again; gives the outcome for the tally."""
-        with self.prepared(case.situation) as output:
-            before = {
-                path.name: path.read_bytes()
-                for path in output.iterdir()
-                if path.name in {*self.runs.published["old"], *self.runs.published["new"]}
-            }
-            self._kill(output, before, case.at, case.how, STATUS[case.how])
-            if case.again:
-                self._kill(output, before, case.again, "after", None)
-            durable = self.runs.journalled(output)
-            report = self.runs.check_rerun(output)
-            assert report.up_to_date or report.images_resumed == durable
-        return "recovered"
-
-    def _kill(self, output, before, at, how, status):
-        durable = self.runs.journalled(output)
-        died, decoded = self.run("new", output, at, how)
-        assert died == status or (status is None and died in (-9, 3)), self.log
-        assert "Traceback" not in self.log
-        assert ("interrupted: the same command continues" in self.log) == (died == 130)
-        self.runs.check_files(output, before)
-        if (output / JOURNAL).exists():  # else nothing was begun, or all is published
-            lost = decoded - (self.runs.journalled(output) - durable)
-            assert lost <= WINDOW, f"{lost} images would be decoded again"
+def every_operation(killer):
+    """Before each operation, in the middle of each write, after the last."""
+    kills = []
+    for situation, operations in killer.operations.items():
+        for at, operation in enumerate(operations, 1):
+            kills.append(Kill(situation, at, "before"))
+            if operation.kind == "write":
+                kills.append(Kill(situation, at, "half"))
+        kills.append(Kill(situation, len(operations), "after"))
+    return kills
 
 
-class _Removed:
-    def __init__(self, path):
-        self._path = path
+def gentle(killer, count):
+    """SIGTERM and SIGINT at seeded operations."""
+    rng = random.Random(SEED)
+    return [
+        Kill(situation, rng.randint(1, len(killer.operations[situation])), name)
+        for _ in range(count // 6)
+        for situation in SITUATIONS
+        for name in ("SIGTERM", "SIGINT")
+    ]
 
-    def __enter__(self):
-        return self._path
 
-    def __exit__(self, *error):
-        shutil.rmtree(self._path)
+def twice(killer, count):
+    """Seeded pairs of kills, of a run and of its rerun."""
+    rng = random.Random(SEED)
+    situations = [rng.choice(SITUATIONS) for _ in range(count)]
+    operations = [len(killer.operations[name]) for name in situations]
+    return [
+        Kill(name, rng.randint(1, many), "after", rng.randint(1, many // 2))
+        for name, many in zip(situations, operations, strict=True)
+    ]
+
+
+def check(killer, case):
+    """Kills, perhaps twice, runs again; gives the outcome for the tally."""
+    with killer.prepared(case.situation) as output:
+        names = {*killer.runs.published["old"], *killer.runs.published["new"]}
+        before = {path.name: path.read_bytes() for path in output.iterdir() if path.name in names}
+        kill(killer, output, before, case.at, case.how, {STATUS[case.how]})
+        if case.again:  # which may come after the end of a run that had little left to do
+            kill(killer, output, before, case.again, "after", {-signal.SIGKILL, 3})
+        durable = killer.runs.journalled(output)
+        report = killer.runs.check_rerun(output)
+        assert report.up_to_date or report.images_resumed == durable
+    return "recovered"
+
+
+def kill(killer, output, before, at, how, expected):
+    """Kills one run, checks how it ended and what it left."""
+    durable = killer.runs.journalled(output)
+    status, decoded = killer.run("new", output, at, how)
+    assert status in expected, killer.log
+    assert "Traceback" not in killer.log
+    assert ("interrupted: the same command continues" in killer.log) == (status == 130)
+    killer.runs.check_files(output, before)
+    if (output / JOURNAL).exists():  # else nothing was begun, or all is published
+        lost = decoded - (killer.runs.journalled(output) - durable)
+        assert lost <= WINDOW, f"{lost} images would be decoded again"
 
 
 @pytest.fixture(scope="module")
@@ -133,40 +105,33 @@ def killer(tmp_path_factory):
         yield Killer(tmp_path_factory.mktemp("kills"), server)
 
 
+def tried(killer, cases, tally):
+    """Counts and tries cases."""
+    tally.points = len({(case.situation, case.at) for case in cases})
+    tally.each(cases, lambda case: check(killer, case))
+
+
 def test_a_run_killed_at_an_operation_leaves_whole_files_and_is_continued(killer, tally):
     tally.seed = SEED
-    cases = random.Random(SEED).sample(killer.cases(), 60)
-    tally.points = len({(case.situation, case.at) for case in cases})
-    tally.each(cases, killer.check)
+    cases = random.Random(SEED).sample(every_operation(killer), 40)
+    tried(killer, [*cases, *gentle(killer, 12)], tally)
 
 
 def test_a_rerun_killed_as_well_is_continued(killer, tally):
-    cases = twice(killer, 20)
-    tally.points, tally.seed = len(cases), SEED
-    tally.each(cases, killer.check)
+    tally.seed = SEED
+    tried(killer, twice(killer, 12), tally)
 
 
 @pytest.mark.long
 def test_a_run_killed_at_every_operation_leaves_whole_files_and_is_continued(killer, tally):
-    tally.points = sum(killer.operations.values())
-    tally.each(killer.cases(), killer.check)
+    tally.seed = SEED
+    tried(killer, [*every_operation(killer), *gentle(killer, 120)], tally)
 
 
 @pytest.mark.long
 def test_many_reruns_killed_as_well_are_continued(killer, tally):
-    cases = twice(killer, 300)
-    tally.points, tally.seed = len(cases), SEED
-    tally.each(cases, killer.check)
-
-
-def twice(killer, count):
-    """Seeded pairs of kills, of a run and of its rerun."""
-    rng = random.Random(SEED)
-    situations = [rng.choice(SITUATIONS) for _ in range(count)]
-    return [
-        Kill(name, rng.randint(1, killer.operations[name]), "after", rng.randint(1, 150))
-        for name in situations
-    ]
+    tally.seed = SEED
+    tried(killer, twice(killer, 150), tally)
 
 
 @dataclass(frozen=True)
@@ -223,7 +188,7 @@ def begun(output, size):
 def journal_bytes(killer):
     """Size of the whole journal of the new run."""
     with killer.prepared("fresh") as output:
-        killer.run("new", output, killer.operations["fresh"], "before")
+        killer.run("new", output, len(killer.operations["fresh"]), "before")
         assert killer.runs.journalled(output) == IMAGES
         return (output / JOURNAL).stat().st_size
 
