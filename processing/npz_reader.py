@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from math import prod
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import IO, Any, Final, Literal
 from zlib import crc32 as small_crc32
 
 import numpy as np
@@ -210,10 +210,19 @@ def _open(path: Path) -> tuple[mmap.mmap, dict[str, zipfile.ZipInfo]]:
         raise NPZFormatError(f"{path}: not a file; an NPZ file is expected")
     if path.stat().st_size == 0:
         raise NPZFormatError(f"{path}: the file is empty; an NPZ file is expected")
-    mapped = _map_file(path)
+    with path.open("rb") as file:  # opened once: a file published meanwhile is another one
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        infos = _npy_members(path, file, mapped)
+    twice = [name for name, count in Counter(i.filename for i in infos).items() if count > 1]
+    if twice:
+        raise NPZFormatError(f"{path}: holds member {twice[0]!r} more than once: rebuild it")
+    return mapped, {info.filename.removesuffix(".npy"): info for info in infos}
+
+
+def _npy_members(path: Path, file: IO[bytes], mapped: mmap.mmap) -> list[zipfile.ZipInfo]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            infos = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        with zipfile.ZipFile(file) as archive:
+            return [info for info in archive.infolist() if info.filename.endswith(".npy")]
     except Exception as error:  # zipfile lets several kinds through on damaged directories
         begins = "begins like one: was it cut short, or the copy interrupted?"
         other = f"begins with {mapped[:4]!r}"
@@ -221,10 +230,6 @@ def _open(path: Path) -> tuple[mmap.mmap, dict[str, zipfile.ZipInfo]]:
             f"{path}: not a complete NPZ (ZIP) file of {len(mapped):,} bytes; it "
             f"{begins if mapped[:4] == b'PK' + bytes([3, 4]) else other} ({error})"
         ) from error
-    twice = [name for name, count in Counter(i.filename for i in infos).items() if count > 1]
-    if twice:
-        raise NPZFormatError(f"{path}: holds member {twice[0]!r} more than once: rebuild it")
-    return mapped, {info.filename.removesuffix(".npy"): info for info in infos}
 
 
 def _stored_start(path: Path, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
