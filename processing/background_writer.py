@@ -42,6 +42,7 @@ class _Channel(Generic[T]):
         self.batches: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
         self.writable = threading.Semaphore(1)  # held while a batch is queued or being written
         self.aborted = threading.Event()
+        self.ended = threading.Event()
         self.error: BaseException | None = None
 
 
@@ -111,6 +112,7 @@ class BackgroundWriter(Generic[T]):
 
     def _stop(self) -> None:
         self._channel.batches.put(_End())
+        self._channel.ended.wait()  # a join that is interrupted takes the thread for ended (3.11)
         self._thread.join()
 
 
@@ -130,3 +132,4 @@ def _write_all(sink: Sink[T], channel: _Channel[T]) -> None:
     except BaseException as error:
         channel.error = channel.error or error  # the first failure is the cause
     channel.writable.release()
+    channel.ended.set()

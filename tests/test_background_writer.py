@@ -1,4 +1,6 @@
+import signal
 import threading
+import time
 
 import pytest
 
@@ -107,3 +109,27 @@ def test_an_error_while_closing_does_not_hide_the_first():
 
     with pytest.raises(ValueError, match="first"), BackgroundWriter(Broken()) as writer:
         writer.put(0)
+
+
+def test_an_interrupt_while_publishing_is_raised_after_the_thread_has_ended():
+    interrupted = threading.Event()
+
+    def interrupt(number, frame):
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    class Interrupting(RecordingSink):
+        def publish(self):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            assert interrupted.wait(60)
+            time.sleep(0.2)  # whoever did not wait is gone by now
+            super().publish()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    sink = Interrupting()
+    try:
+        with pytest.raises(KeyboardInterrupt), BackgroundWriter(sink) as writer:
+            writer.put(0)
+        assert sink.calls == ["write 0", "publish", "close"]
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -134,6 +134,54 @@ def test_many_reruns_killed_as_well_are_continued(killer, tally):
     tried(killer, twice(killer, 150), tally)
 
 
+def remove_partials(output):
+    for path in output.glob("*.partial"):
+        path.unlink()
+
+
+def empty_a_partial(output):
+    (output / "val_teacher.npz.partial").write_bytes(b"")
+
+
+def cut_a_published_file(output):
+    path = output / "train_landmarker.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def garble_the_journal(output):
+    (output / JOURNAL).write_bytes(random.Random(SEED).randbytes(5000))
+
+
+def remove_the_journal(output):
+    (output / JOURNAL).unlink()
+
+
+@pytest.mark.parametrize("moment", ["halfway", "before the first rename", "after the last"])
+@pytest.mark.parametrize(
+    "meddle",
+    [
+        remove_partials,
+        empty_a_partial,
+        cut_a_published_file,
+        garble_the_journal,
+        remove_the_journal,
+    ],
+)
+def test_files_that_somebody_removed_or_spoiled_after_a_kill_are_made_again(killer, moment, meddle):
+    steps = killer.operations["replacing"]
+    renames = [
+        at
+        for at, step in enumerate(steps, 1)
+        if step.kind == "replace" and step.target.endswith("r.npz")
+    ]
+    at = {"halfway": len(steps) // 2, "before the first rename": renames[0]}
+    with killer.prepared("replacing") as output:
+        killer.run("new", output, at.get(moment, renames[-1] + 1), "before")
+        assert (output / JOURNAL).exists()
+        meddle(output)
+        killer.runs.check_rerun(output)
+
+
 @dataclass(frozen=True)
 class Signal:
     """A signal to a process of its own, once its journal has grown to a share of its last size."""
