@@ -153,6 +153,12 @@ def _strike(how, do, half):
     os.kill(os.getpid(), signal.Signals[name])
 
 
+def is_rare(operation):
+    """Whether it changes a name or concerns the journal: few do, and most depends on them."""
+    rows = operation.kind in ("write", "fsync") and operation.name.endswith(".partial")
+    return not rows
+
+
 def operations(scratch):
     """What `run_with_kill` recorded."""
     found = []

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.forks import ROOT, ForkServer
 from tests.faults.killer import SITUATIONS, Killer
-from tests.faults.small_runs import IMAGES, JOURNAL, WINDOW, arguments
+from tests.faults.small_runs import IMAGES, JOURNAL, WINDOW, arguments, is_rare
 
 SEED = 4
 STATUS = {"before": -9, "half": -9, "after": -9, "SIGTERM": -15, "SIGINT": 130}
@@ -113,8 +113,10 @@ def tried(killer, cases, tally):
 
 def test_a_run_killed_at_an_operation_leaves_whole_files_and_is_continued(killer, tally):
     tally.seed = SEED
-    cases = random.Random(SEED).sample(every_operation(killer), 40)
-    tried(killer, [*cases, *gentle(killer, 12)], tally)
+    rng, cases = random.Random(SEED), every_operation(killer)
+    rare = [case for case in cases if is_rare(killer.operations[case.situation][case.at - 1])]
+    sample = {*rng.sample(rare, 25), *rng.sample(cases, 15)}
+    tried(killer, [*sorted(sample, key=str), *gentle(killer, 12)], tally)
 
 
 def test_a_rerun_killed_as_well_is_continued(killer, tally):

@@ -12,7 +12,7 @@ from tests.faults.disk import watched
 from tests.faults.forks import ForkServer
 from tests.faults.killer import SITUATIONS, Killer
 from tests.faults.power_cut import Disk
-from tests.faults.small_runs import IMAGES, OPTIONS
+from tests.faults.small_runs import IMAGES, OPTIONS, is_rare
 
 SEED = 5
 SURVIVAL = (0.0, 0.5, 0.9, 1.0)
@@ -58,6 +58,14 @@ class Cutter:
             for draw in range(draws)
         ]
 
+    def sample(self):
+        """All draws at the ends of runs, and seeded ones at rare operations and at any."""
+        rng, cases = random.Random(SEED), self.cases(draws=3)
+        of = {name: operations for name, (_, operations) in self.recorded.items()}
+        ends = [case for case in cases if case.after == len(of[case.situation])]
+        rare = [c for c in cases if c.after and is_rare(of[c.situation][c.after - 1])]
+        return sorted({*ends, *rng.sample(rare, 30), *rng.sample(cases, 20)}, key=str)
+
     def check(self, case):
         """Builds one state, runs, and gives the outcome for the tally."""
         before, operations = self.recorded[case.situation]
@@ -95,7 +103,7 @@ def cutter(tmp_path_factory):
 
 
 def test_after_a_power_cut_files_are_whole_and_the_run_is_continued(cutter, tally):
-    cases = random.Random(SEED).sample(cutter.cases(draws=3), 60)
+    cases = cutter.sample()
     tally.points, tally.seed = len({(case.situation, case.after) for case in cases}), SEED
     tally.each(cases, cutter.check)
 
