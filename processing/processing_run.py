@@ -178,7 +178,7 @@ class ProcessingRun:
 
     def _key(self) -> str:
         """Hash of all that decides the run's output, with images told apart by size and time."""
-        digest = hashlib.blake2b(self._keys.tobytes(), digest_size=16, person=b"journal 2")
+        digest = hashlib.blake2b(self._keys.tobytes(), digest_size=16)
         for file in self._files:
             digest.update(file.recipe.encode())
         return digest.hexdigest()

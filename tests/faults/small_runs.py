@@ -29,7 +29,7 @@ OPTIONS = {
     "image_size": {"detector": 24, "landmarker": 16, "teacher": 16},
     "progress": False,
 }
-BESIDE = {"processing.lock", "processing.inputs.npz"}
+BESIDE = {"processing.lock", "processing.inputs.cache", "processing.rows.cache"}
 JOURNAL = "processing.journal"
 
 
@@ -78,7 +78,8 @@ class SmallRuns:
         left = {path.name for path in output.iterdir()} - set(self.published["new"])
         assert left <= BESIDE, f"left behind: {left - BESIDE}"
         if not report.up_to_date:
-            assert report.images_decoded + report.images_resumed == IMAGES
+            done = report.images_decoded + report.images_copied + report.images_resumed
+            assert done == IMAGES
         return report
 
     def journalled(self, output):
