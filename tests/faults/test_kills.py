@@ -114,8 +114,10 @@ def tried(killer, cases, tally):
 def test_a_run_killed_at_an_operation_leaves_whole_files_and_is_continued(killer, tally):
     tally.seed = SEED
     rng, cases = random.Random(SEED), every_operation(killer)
-    rare = [case for case in cases if is_rare(killer.operations[case.situation][case.at - 1])]
-    sample = {*rng.sample(rare, 25), *rng.sample(cases, 15)}
+    operation_of = {case: killer.operations[case.situation][case.at - 1] for case in cases}
+    rare = [case for case in cases if is_rare(operation_of[case])]
+    torn = [c for c in rare if c.how == "half" and operation_of[c].name == JOURNAL]
+    sample = {*rng.sample(torn, 8), *rng.sample(rare, 17), *rng.sample(cases, 15)}
     tried(killer, [*sorted(sample, key=str), *gentle(killer, 12)], tally)
 
 
@@ -127,13 +129,13 @@ def test_a_rerun_killed_as_well_is_continued(killer, tally):
 @pytest.mark.long
 def test_a_run_killed_at_every_operation_leaves_whole_files_and_is_continued(killer, tally):
     tally.seed = SEED
-    tried(killer, [*every_operation(killer), *gentle(killer, 120)], tally)
+    tried(killer, [*every_operation(killer), *gentle(killer, 90)], tally)
 
 
 @pytest.mark.long
 def test_many_reruns_killed_as_well_are_continued(killer, tally):
     tally.seed = SEED
-    tried(killer, twice(killer, 150), tally)
+    tried(killer, twice(killer, 100), tally)
 
 
 def remove_partials(output):
@@ -259,6 +261,6 @@ def test_a_process_of_the_command_line_ended_by_a_signal_is_continued(killer, jo
 def test_many_processes_of_the_command_line_ended_by_a_signal_are_continued(
     killer, journal_bytes, tally
 ):
-    cases = signals(60)
+    cases = signals(40)
     tally.points, tally.seed = len(cases), SEED
     tally.each(cases, lambda case: check_signal(killer, journal_bytes, case))

@@ -111,7 +111,7 @@ def test_after_a_power_cut_files_are_whole_and_the_run_is_continued(cutter, tall
 @pytest.mark.long
 def test_after_a_power_cut_at_any_operation_files_are_whole_and_the_run_is_continued(cutter, tally):
     tally.points, tally.seed = len(cutter.cases(draws=1)), SEED
-    tally.each(cutter.cases(draws=3), cutter.check)
+    tally.each(cutter.cases(draws=2), cutter.check)
 
 
 def test_the_name_of_a_new_output_directory_is_durable_before_there_is_a_file_in_it(
