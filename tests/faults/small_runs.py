@@ -137,7 +137,11 @@ def run_with_kill(raw, output, scratch, at=0, how="none"):
         count += 1
         if count == at:
             _strike(how, do, half)
-        result = do()
+        try:
+            result = do()
+        except OSError:  # a mkdir of what is there: not carried out, not recorded, not counted
+            count -= 1
+            raise
         os.write(record, pickle.dumps(operation))
         return result
 
