@@ -3,8 +3,8 @@
 A bounded channel of one batch: `put` waits until the batch before has been written, so that at most
 two exist. There are two ways out, never mixed: `close` writes what was put and then publishes;
 `abort` stops and publishes nothing (what is durable stays, to continue from). As a context manager,
-leaving with an exception aborts. A failure of the thread is raised, as the original object, by the
-next `put` or by `close`.
+leaving with an exception aborts. A failure of the thread is raised, as the original object with a
+note of the stage, by the next `put` or by `close`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import queue
 import threading
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
+
+from processing.error_notes import telling
 
 BatchT = TypeVar("BatchT", contravariant=True)
 T = TypeVar("T")
@@ -59,13 +61,21 @@ class BackgroundWriter(Generic[T]):
     """
 
     def __init__(self, sink: Sink[T]) -> None:
+        self._sink = sink
         self._channel: _Channel[T] = _Channel()
         self._thread = threading.Thread(
             target=_write_all, args=(sink, self._channel), name="npz-writer", daemon=True
         )
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            if self._thread.is_alive():  # an interrupt
+                self.abort()
+            else:  # the system gives no thread: nobody else will close the sink
+                self._sink.close()
+            raise
         return self
 
     def __exit__(
@@ -121,14 +131,17 @@ def _write_all(sink: Sink[T], channel: _Channel[T]) -> None:
     try:
         while not isinstance(batch := channel.batches.get(), _End):
             if not channel.aborted.is_set():
-                sink.write(batch)
+                with telling("writing a batch"):
+                    sink.write(batch)
             channel.writable.release()
         if not channel.aborted.is_set():
-            sink.publish()
+            with telling("publishing"):
+                sink.publish()
     except BaseException as error:
         channel.error = error  # the caller raises it
     try:
-        sink.close()
+        with telling("closing the files"):
+            sink.close()
     except BaseException as error:
         channel.error = channel.error or error  # the first failure is the cause
     channel.writable.release()

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from processing.data_processor import DEFAULT_IMAGE_SIZES, DataProcessor
+from processing.error_notes import told
 from processing.errors import ProcessingError
 from processing.sources import FORMATS
 from processing.tasks import TASKS
@@ -53,8 +54,9 @@ def process_command(arguments: Sequence[str] | None = None) -> int:
             if options.all
             else processor.process(names, options.train_split)
         )
-    except (ProcessingError, OSError, ValueError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - a command line speaks
+    # SystemExit: one that a thread raised, whose status must not pass for that of the work.
+    except (ProcessingError, OSError, ValueError, MemoryError, SystemExit) as error:
+        print(told(error), file=sys.stderr)  # noqa: T201 - a command line speaks
         return EXIT_FAILED
     except KeyboardInterrupt:
         message = "interrupted: the same command continues where the work was last made durable"

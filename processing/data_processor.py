@@ -18,6 +18,7 @@ from filelock import FileLock
 from processing.arguments import check_integer, check_number
 from processing.cpus import available_cpus
 from processing.durable import make_directory
+from processing.error_notes import telling_remedy
 from processing.errors import AnnotationError, SourceError
 from processing.pipeline import RepairOptions
 from processing.plan import PlannedFile, plan_files
@@ -147,6 +148,7 @@ class DataProcessor:
         """Makes the teacher's files; arguments and errors as for `process_all`."""
         return self.process(["teacher"], train_split)
 
+    @telling_remedy()
     def process(
         self, task_names: Sequence[str], train_split: float = 0.8, *, skip_missing: bool = False
     ) -> ProcessingReport:

@@ -12,6 +12,7 @@ sees only `images_done` before that thread starts.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from array import array
 from collections import Counter
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.durable import sync_directory
+from processing.error_notes import telling
 from processing.errors import NPZFormatError, Rejection
 from processing.journal import (
     JOURNAL_VERSION,
@@ -140,13 +142,20 @@ class DatasetWriter:
     ) -> None:
         self._directory, self._outputs, self._conclude = directory, outputs, conclude
         self._flush_every = flush_every
+        self._unflushed: list[FlushRecord] = []
+        self._writers: dict[str, NPZWriter] = {}
         names = [output.name for output in outputs]
         self._journal = self._open_journal(JournalHeader(key, names, JOURNAL_VERSION))
-        self.progress = _progress(self._journal)
-        finished = self._journal.finished is not None
-        self._writers = {} if finished else {output.name: self._open(output) for output in outputs}
-        sync_directory(directory)  # a flush makes the rows durable, not the names of their files
-        self._unflushed: list[FlushRecord] = []
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            self.progress = _progress(self._journal)
+            if self._journal.finished is None:
+                for output in outputs:
+                    self._open(output)
+            sync_directory(
+                directory
+            )  # a flush makes the rows durable, not the names of their files
+            on_failure.pop_all()
 
     @property
     def images_done(self) -> int:
@@ -172,9 +181,10 @@ class DatasetWriter:
 
     def flush(self) -> None:
         """Makes the image rows durable, then says so in the journal."""
-        for writer in self._writers.values():
-            writer.sync()
-        self._journal.append(self._unflushed)
+        with telling("flushing"):
+            for writer in self._writers.values():
+                writer.sync()
+            self._journal.append(self._unflushed)
         for record in self._unflushed:
             self.progress.add(record)
         self._unflushed.clear()
@@ -192,19 +202,22 @@ class DatasetWriter:
 
     def close(self) -> None:
         """Closes all files as they are."""
-        for writer in self._writers.values():
-            writer.close()
-        self._journal.close()
+        with contextlib.ExitStack() as files:  # closes all of them even if one fails
+            files.callback(self._journal.close)
+            for writer in self._writers.values():
+                files.callback(writer.close)
 
     def _open_journal(self, header: JournalHeader) -> Journal:
         """The journal of this run, continued if it and the files that it speaks of are there."""
         path = self._directory / JOURNAL_NAME
         if header_of(path) == header:
-            journal = Journal(path, header)
-            rows = _progress(journal).rows
-            if all(self._is_there(output, rows[output.name], journal) for output in self._outputs):
-                return journal
-            journal.close()
+            with contextlib.ExitStack() as unless_continued:
+                journal = Journal(path, header)
+                unless_continued.callback(journal.close)
+                rows = _progress(journal).rows
+                if all(self._is_there(o, rows[o.name], journal) for o in self._outputs):
+                    unless_continued.pop_all()
+                    return journal
             _LOG.warning("%s: not all files it speaks of are there; beginning again", path)
         _remove_leftovers(self._directory)
         return Journal(path, header)
@@ -219,11 +232,10 @@ class DatasetWriter:
         file = partial if partial.exists() else _final(self._directory, output.name)
         return _content_id(file) == journal.finished.content_ids[output.name]
 
-    def _open(self, output: Output) -> NPZWriter:
-        writer = NPZWriter(_partial(self._directory, output.name))
+    def _open(self, output: Output) -> None:
+        writer = self._writers[output.name] = NPZWriter(_partial(self._directory, output.name))
         rows = self.progress.rows[output.name]
         writer.begin("images", np.uint8, (*output.image_size, 3), rows=rows)
-        return writer
 
     def _finish(self) -> None:
         """Makes every partial a whole file, then says so in the journal."""

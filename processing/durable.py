@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from processing.error_notes import naming
+from processing.named_file import NamedFile
+
 
 def make_directory(directory: Path) -> None:
     """Makes a directory and its missing parents, if it is absent, and makes their names durable."""
@@ -22,20 +25,20 @@ def sync_directory(directory: Path) -> None:
     """Makes the names in `directory` durable; Windows, which cannot open one, does so itself."""
     if os.name == "nt":
         return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with naming(directory):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_durably(path: Path, content: bytes) -> None:
     """Replaces `path` by `content` atomically, through a sibling named ``NAME.partial``."""
     partial = _partial(path)
-    with partial.open("wb") as file:
+    with NamedFile(partial, "wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        file.sync()
     partial.replace(path)
     sync_directory(path.parent)
 

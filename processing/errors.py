@@ -15,8 +15,9 @@ Every class takes one message and is also the builtin exception it means, so tha
 trip from a worker process and can be caught without importing this module.
 """
 
+import errno
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Stage = Literal["annotation", "read", "decode", "crop"]
 
@@ -71,6 +72,24 @@ class ChecksumError(NPZFormatError):
 
 class DatasetClosedError(ProcessingError, ValueError):
     """A dataset was used after `close()`."""
+
+
+_OF_ONE_FILE: Final = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+        *(errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO),
+        *(errno.EINVAL, errno.EILSEQ, errno.EOVERFLOW),
+    }
+)
+
+
+def is_of_one_file(error: OSError) -> bool:
+    """Whether it says that this file is bad, while all others may be sound.
+
+    Any other error, such as too many open files, or storage that is gone, would make good files
+    look bad: it must end the work instead.
+    """
+    return error.errno in _OF_ONE_FILE
 
 
 @dataclass(frozen=True, slots=True)

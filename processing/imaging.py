@@ -31,6 +31,8 @@ _FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000
 _ORIENTATION_TAG: Final = 0x0112
 
 _TRUNCATED: Final = re.compile("truncated", re.IGNORECASE)
+# Pillow's and libjpeg's words; neither raises a MemoryError.
+_OUT_OF_MEMORY: Final = re.compile("out of memory|insufficient memory", re.IGNORECASE)
 _UNSUPPORTED: Final = re.compile("subsampling level|unsupported", re.IGNORECASE)
 
 # Some cameras pad the last scan by a few bytes; one that writes whole 512-byte blocks, up to 511.
@@ -176,6 +178,8 @@ def _open(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(str(error), reason="too_large") from error
+    except MemoryError:
+        raise
     except Exception as error:  # whatever Pillow's parsers meet in a hostile file
         begins_like = next((name for name in _FORMATS if _begins_like(name, data)), None)
         found = f"{len(data):,} bytes that begin with {data[:8]!r}"
@@ -205,6 +209,8 @@ def _orientation(image: Image.Image) -> int:
     try:
         # Not PngImageFile's own method: that decodes the pixels to look for EXIF behind them.
         orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG)
+    except MemoryError:
+        raise
     except Exception:  # whatever a broken EXIF block leads to; the pixels may still be sound
         return 1
     return orientation if orientation in ORIENTATIONS else 1
@@ -323,7 +329,9 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
-def _failure(header: ImageHeader, error: Exception, reason: str) -> ImageError:
+def _failure(header: ImageHeader, error: Exception, reason: str) -> Exception:
+    if _OUT_OF_MEMORY.search(str(error)):  # no fault of the image
+        return MemoryError(f"{header.format} of {header.width}x{header.height}: {error}")
     cause = "was the copy interrupted?" if reason == "truncated" else "the file is damaged"
     return ImageError(
         f"{header.format} of {header.width}x{header.height}: {error}: {cause}", reason

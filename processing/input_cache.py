@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.cache_file import read_cache, write_cache
+from processing.errors import is_of_one_file
 
 CACHE_NAME: Final = "processing.inputs.cache"
 MISSING: Final = np.uint64(0)
@@ -32,7 +33,9 @@ def input_keys(raw_dir: Path, paths: Iterable[str]) -> NDArray[np.uint64]:
 def _key(raw_dir: Path, path: str) -> int:
     try:
         status = os.stat(f"{raw_dir}/{path}")  # noqa: PTH116 - a Path per image would double the time
-    except OSError:
+    except OSError as error:
+        if not is_of_one_file(error):
+            raise
         return int(MISSING)
     if not stat.S_ISREG(status.st_mode):
         return int(MISSING)
@@ -66,8 +69,12 @@ class InputCache:
         return checksums, found | (keys == MISSING)
 
     def update(self, keys: NDArray[np.uint64], checksums: NDArray[np.uint32]) -> None:
-        """Adds entries and writes the file, atomically."""
-        present = keys != MISSING
+        """Adds entries and writes the file, atomically.
+
+        Images that could not be read, whose CRC-32 is given as 0, are asked for again next time:
+        once they may be read, neither their size nor their time tells.
+        """
+        present = (keys != MISSING) & (checksums != 0)
         all_keys = np.concatenate([keys[present], self._keys])
         all_checksums = np.concatenate([checksums[present], self._crc32])
         self._keys, first = np.unique(all_keys, return_index=True)

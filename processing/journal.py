@@ -7,17 +7,19 @@ torn tail is recognised and ignored.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import msgspec
 from isal.isal_zlib import crc32
 
 from processing.durable import sync_directory
 from processing.errors import Rejection
+from processing.named_file import NamedFile
 
 JOURNAL_VERSION: Final = 2
 _FRAME: Final = struct.Struct("<II")  # payload bytes, CRC-32 of the payload
@@ -89,14 +91,17 @@ class Journal:
         self.path = path
         self.finished: FinishedRecord | None = None
         continued = header_of(path) == header
-        self._file = path.open("r+b" if continued else "w+b")
-        if continued:
-            for _ in self.records():
-                pass  # leaves the file's position behind the last whole record
-            self._file.truncate()
-        else:
-            self._write([msgspec.msgpack.encode(header)])
-            sync_directory(path.parent)
+        self._file = NamedFile(path, "r+b" if continued else "w+b")
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self._file.close)
+            if continued:
+                for _ in self.records():
+                    pass  # leaves the file's position behind the last whole record
+                self._file.truncate()
+            else:
+                self._write([msgspec.msgpack.encode(header)])
+                sync_directory(path.parent)
+            on_failure.pop_all()
 
     def records(self) -> Iterator[FlushRecord]:
         """All whole records, from the first."""
@@ -125,8 +130,7 @@ class Journal:
         self._file.seek(0, os.SEEK_END)
         for payload in payloads:
             self._file.write(_FRAME.pack(len(payload), crc32(payload)) + payload)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._file.sync()
 
     def close(self) -> None:
         """Closes the file; it stays, to continue from."""
@@ -142,7 +146,7 @@ def header_of(path: Path) -> JournalHeader | None:
     """The header of the journal at `path`; None where there is none that can be read."""
     if not path.exists():
         return None
-    with path.open("rb") as file:
+    with NamedFile(path, "rb") as file:
         payload = _read_frame(file)
     try:
         return None if payload is None else msgspec.msgpack.decode(payload, type=JournalHeader)
@@ -150,7 +154,7 @@ def header_of(path: Path) -> JournalHeader | None:
         return None
 
 
-def _read_frame(file: IO[bytes]) -> bytes | None:
+def _read_frame(file: NamedFile) -> bytes | None:
     """The next payload; None at the end of the file or where it is torn."""
     frame = file.read(_FRAME.size)
     if len(frame) < _FRAME.size:

@@ -9,6 +9,7 @@ no shared file offset.
 
 from __future__ import annotations
 
+import errno
 import io
 import mmap
 import struct
@@ -26,6 +27,7 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
+from processing.error_notes import naming
 from processing.errors import ChecksumError, NPZFormatError
 from processing.npz_pickle import load_object_array
 from processing.npz_unpack import unpack_member
@@ -196,7 +198,7 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
 
 
 def _map_file(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
@@ -224,12 +226,23 @@ def _npy_members(path: Path, file: IO[bytes], mapped: mmap.mmap) -> list[zipfile
         with zipfile.ZipFile(file) as archive:
             return [info for info in archive.infolist() if info.filename.endswith(".npy")]
     except Exception as error:  # zipfile lets several kinds through on damaged directories
+        _raise_if_not_of_the_content(path, error)
         begins = "begins like one: was it cut short, or the copy interrupted?"
         other = f"begins with {mapped[:4]!r}"
         raise NPZFormatError(
             f"{path}: not a complete NPZ (ZIP) file of {len(mapped):,} bytes; it "
             f"{begins if mapped[:4] == b'PK' + bytes([3, 4]) else other} ({error})"
         ) from error
+
+
+def _raise_if_not_of_the_content(path: Path, error: Exception) -> None:
+    """Raises the failure of disk or memory that zipfile met, or took for damage."""
+    for met in (error, error.__context__):
+        if isinstance(met, MemoryError) or (
+            isinstance(met, OSError) and met.errno not in (None, errno.EINVAL)
+        ):  # EINVAL: it went to a position before the file's beginning
+            with naming(path):
+                raise met
 
 
 def _stored_start(path: Path, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:

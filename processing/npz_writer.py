@@ -15,6 +15,7 @@ import numpy as np
 from isal.isal_zlib import crc32, crc32_combine
 from numpy.typing import DTypeLike, NDArray
 
+from processing.named_file import NamedFile
 from processing.npz_format import Member, end_of_archive, npy_header
 
 
@@ -34,7 +35,7 @@ class NPZWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("r+b" if path.exists() else "w+b")
+        self._file = NamedFile(path, "r+b" if path.exists() else "w+b")
         self._members: list[Member] = []
         self._dtype: np.dtype[Any] = np.dtype(np.uint8)
         self._row_shape: tuple[int, ...] = ()
@@ -134,8 +135,7 @@ class NPZWriter:
 
     def sync(self) -> None:
         """Makes all that was appended durable."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._file.sync()
 
     def finish(self) -> None:
         """Writes the central directory, makes the file durable: a valid archive from here."""

@@ -38,11 +38,13 @@ def map_in_order(
         consumer_helps: whether the consumer, rather than wait, works on an item itself.
     """
     jobs: queue.SimpleQueue[_Job[T, R] | None] = queue.SimpleQueue()
-    workers = [threading.Thread(target=_work, args=(jobs,), daemon=True) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
+    workers: list[threading.Thread] = []
     pending: deque[_Job[T, R]] = deque()
     try:
+        for _ in range(threads):
+            worker = threading.Thread(target=_work, args=(jobs,), daemon=True)
+            worker.start()
+            workers.append(worker)
         for item in items:
             pending.append(_Job(function, item))
             if workers:

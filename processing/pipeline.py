@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from processing.annotations import ImageAnnotations
 from processing.dataset_writer import Row
 from processing.earlier_rows import EarlierRows
-from processing.errors import ImageError, Rejection, Stage
+from processing.error_notes import naming
+from processing.errors import ImageError, Rejection, Stage, is_of_one_file
 from processing.geometry import Rect, Size, largest_reduction, place, shown_rect
 from processing.imaging import Photo, decode, read_header
 from processing.repairs import Instances, repair
@@ -91,7 +92,9 @@ _Pictures = dict[Task, list[_Shown | None]]  # one for each view; None where it 
 def process_image(
     raw_dir: Path, job: ImageJob, options: RepairOptions, earlier: EarlierRows
 ) -> ImageResult:
-    """Turns one image into rows; a bad one into a rejection, never into an exception.
+    """Turns one image into rows, a bad one into a rejection.
+
+    What is no fault of the image is raised, with a note that names the image and the stage.
 
     Args:
         raw_dir: where the image is.
@@ -124,21 +127,26 @@ def process_image(
         if pictures is None:
             photo = decode(content, header, reduction=reduction)
             pictures, result.key = _shown(photo, views), keys[photo.reduction]
+        stage = "crop"
+        for task, task_views in views.items():
+            counts = Counter(repairs)
+            del counts["kept"], counts["no_box"]  # neither is a repair
+            counts["instances_read"] = int(task.instances(job.annotations).sum())
+            counts["no_extent"] = int(task.usable(instances).sum()) - sum(
+                len(view.instances) for view in task_views
+            )
+            seen = list(zip(task_views, pictures[task], strict=True))
+            result.rows[task] = list(_rows(job.path, source_size, instances, task, seen, counts))
+            result.counts[task] = +counts  # without those that are zero
     except ImageError as error:
-        result.rejection = Rejection(job.path, stage, error.reason, str(error))
-        result.error = ImageError(f"{job.path}: {error}", error.reason)
-        result.error.__cause__ = error
-        return result
-    for task, task_views in views.items():
-        counts = Counter(repairs)
-        del counts["kept"], counts["no_box"]  # neither is a repair
-        counts["instances_read"] = int(task.instances(job.annotations).sum())
-        counts["no_extent"] = int(task.usable(instances).sum()) - sum(
-            len(view.instances) for view in task_views
-        )
-        seen = list(zip(task_views, pictures[task], strict=True))
-        result.rows[task] = list(_rows(job.path, source_size, instances, task, seen, counts))
-        result.counts[task] = +counts  # without those that are zero
+        rejected = ImageResult(crc32=result.crc32)
+        rejected.rejection = Rejection(job.path, stage, error.reason, str(error))
+        rejected.error = ImageError(f"{job.path}: {error}", error.reason)
+        rejected.error.__cause__ = error
+        return rejected
+    except BaseException as error:
+        error.add_note(f"stage: {stage} of {job.path}")
+        raise
     return result
 
 
@@ -148,6 +156,7 @@ def read_inside(raw_dir: Path, path: str) -> bytes:
     Raises:
         ImageError: absent, unreadable, not a regular file, or a link that leads out of the
             directory.
+        OSError: nothing that this file alone is to blame for, such as too many open files.
     """
     file = os.fspath(raw_dir)
     try:
@@ -160,11 +169,13 @@ def read_inside(raw_dir: Path, path: str) -> bytes:
                 break
         if not stat.S_ISREG(mode):
             raise ImageError("not a regular file", "missing_image")
-        with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
+        with naming(file), open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
             return stream.read()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("no such file", "missing_image") from error
     except OSError as error:
+        if not is_of_one_file(error):
+            raise
         raise ImageError(error.strerror or str(error), "unreadable") from error
 
 

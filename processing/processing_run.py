@@ -8,11 +8,9 @@ directory's lock, which the caller holds.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
 import logging
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +27,7 @@ from tqdm.auto import tqdm
 from processing.annotations import AnnotationTable
 from processing.background_writer import BackgroundWriter
 from processing.dataset_writer import Batch, DatasetWriter, Progress, forget_published_run
+from processing.disk_space import check_space
 from processing.earlier_rows import EarlierRows, FileKeys, remember
 from processing.errors import ImageError, Rejection, TooManyRejectedError
 from processing.input_cache import InputCache, input_keys
@@ -140,7 +139,7 @@ class ProcessingRun:
             TooManyRejectedError: more bad images than `max_bad_fraction` allows.
             OSError: the output cannot be written, or would not fit.
         """
-        self._check_space()
+        check_space(self._output_dir, self._files, self._table, self._key())
         for file in self._files:
             if self._path(file).exists():
                 _LOG.warning("%s: not of these data and options; replacing it", self._path(file))
@@ -203,27 +202,6 @@ class ProcessingRun:
             checksums[unknown] = list(map_in_order(read, paths, threads=threads, ahead=4 * threads))
             self._cache.update(self._keys, checksums)
         return checksums
-
-    def _check_space(self) -> None:
-        needed = 0
-        for file in self._files:
-            table = self._table.take(file.images)
-            rows = max(len(file.images), int(file.task.instances(table).sum()))
-            height, width = file.output.image_size
-            needed += rows * height * width * 3
-        there = sum(
-            partial.stat().st_size
-            for file in self._files
-            if (partial := self._path(file).with_suffix(".npz.partial")).exists()
-        )
-        free = shutil.disk_usage(self._output_dir).free
-        if needed > free + there:
-            raise OSError(
-                errno.ENOSPC,
-                f"the output may need {needed:,} bytes, {free:,} are free: "
-                f"free some, choose another output_dir, or a smaller image_size",
-                str(self._output_dir),
-            )
 
     def _jobs(self, start: int) -> Iterator[ImageJob]:
         for i in self._images[start:].tolist():

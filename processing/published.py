@@ -10,15 +10,16 @@ import msgspec
 
 from processing.annotations import SPLITS
 from processing.durable import remove_durably, write_durably
+from processing.error_notes import naming
 from processing.errors import NPZFormatError, Rejection
 from processing.npz_reader import MappedNPZ
 
 
 def stored_metadata(npz: Path) -> dict[str, Any]:
-    """The metadata of a file of ours; empty where there is none, or it cannot be read."""
+    """The metadata of a file of ours; empty where there is none, or it is damaged."""
     try:
         return msgspec.json.decode(str(MappedNPZ(npz)["metadata"]), type=dict[str, Any])
-    except (OSError, NPZFormatError, KeyError, msgspec.DecodeError):
+    except (FileNotFoundError, NPZFormatError, KeyError, msgspec.DecodeError):
         return {}
 
 
@@ -37,11 +38,12 @@ def write_rejections(npz: Path, rejections: Sequence[Rejection]) -> None:
 
 
 def read_rejections(npz: Path) -> list[Rejection]:
-    """What is listed; nothing where there is no list, or it cannot be read."""
+    """What is listed; nothing where there is no list, or it is damaged."""
     try:
-        lines = rejection_list(npz).read_bytes().splitlines()
+        with naming(rejection_list(npz)):
+            lines = rejection_list(npz).read_bytes().splitlines()
         return [msgspec.json.decode(line, type=Rejection) for line in lines]
-    except (OSError, msgspec.DecodeError):
+    except (FileNotFoundError, msgspec.DecodeError):
         return []
 
 

@@ -59,6 +59,10 @@ class Task(ABC):
         """bool (N,): the images that this task takes."""
         return _any_of_image(self.instances(table), table)
 
+    def most_rows(self, table: AnnotationTable) -> int:
+        """How many rows these images give at most: here one an instance."""
+        return int(self.instances(table).sum())
+
     @abstractmethod
     def columns(self, table: AnnotationTable) -> tuple[Column, ...]:
         """The members for this task's annotations; `labels` only with several categories."""
@@ -102,6 +106,10 @@ class Detector(Task):
         empty = np.diff(table.offsets) == 0
         wanted: NDArray[np.bool_] = _any_of_image(self.instances(table), table) | empty
         return wanted
+
+    def most_rows(self, table: AnnotationTable) -> int:
+        """One an image."""
+        return len(table)
 
     def columns(self, table: AnnotationTable) -> tuple[Column, ...]:
         """Ragged `bboxes`, and `labels` beside them."""

@@ -453,7 +453,7 @@ def test_an_output_that_would_not_fit_is_refused_before_anything_is_written(
     raw_dir, tmp_path, monkeypatch
 ):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(processing_run.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match=r"need [\d,]+ bytes, 1,000 are free"):
         processor(raw_dir, tmp_path / "out").process_detector()
     assert not list((tmp_path / "out").glob("*.partial"))

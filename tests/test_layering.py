@@ -12,9 +12,10 @@ PACKAGES = ("processing", "datamodules", "models", "conf")
 
 # A module imports from the lines above its own only.
 LAYERS = """
-errors arguments batch buffers ordered_map ragged readahead
-durable cpus npz_format sampling run_report
-background_writer demo_people cache_file
+errors error_notes arguments batch buffers ordered_map ragged readahead
+named_file cpus npz_format sampling run_report
+durable background_writer demo_people
+cache_file
 annotations geometry npz_writer npz_pickle npz_unpack journal input_cache demo
 sources.listing
 sources.reading
@@ -27,6 +28,7 @@ imaging splits npz_reader
 repairs resizing npz_members dataset_writer published
 tasks npz_columns earlier_rows
 pipeline plan collate
+disk_space
 processing_run sample_dataset
 data_processor combined_dataset loader
 command_line lazy_dataset
@@ -36,8 +38,9 @@ command_line lazy_dataset
 LATE = {("data_processor", "command_line")}
 
 READING = {
-    "errors", "arguments", "batch", "buffers", "ordered_map", "ragged", "readahead", "geometry",
-    "npz_format", "npz_pickle", "npz_unpack", "npz_reader", "npz_members", "npz_columns",
+    "errors", "error_notes", "arguments", "batch", "buffers", "ordered_map", "ragged",
+    "readahead", "geometry", "npz_format", "npz_pickle", "npz_unpack", "npz_reader",
+    "npz_members", "npz_columns",
     "collate", "sample_dataset", "combined_dataset", "lazy_dataset", "sampling", "loader",
 }  # fmt: skip
 TORCH = {"batch", "collate", "sample_dataset", "combined_dataset", "lazy_dataset", "loader"}

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from processing.error_notes import naming
 from processing.errors import AnnotationError
 
 Id = int | str
@@ -144,6 +145,7 @@ def looks_like_coco(path: Path) -> bool:
     if path.stat().st_size == 0:
         return False
     with (
+        naming(path),
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
@@ -167,7 +169,8 @@ def load(path: Path) -> CocoFile:
     Raises:
         AnnotationError: it is no JSON, or lacks a list; reason ``malformed``.
     """
-    content = path.read_bytes().removeprefix(_UTF8_MARK)
+    with naming(path):
+        content = path.read_bytes().removeprefix(_UTF8_MARK)
     file: _Loose
     try:
         file = msgspec.json.decode(content, type=_Strict)

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from processing.annotations import AnnotationTable, Flag, Instance, TableRow, table_from_rows
+from processing.error_notes import naming
 from processing.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate, usual_layouts
 from processing.sources.listing import RawDirectory, folder_of, is_image_name
@@ -85,7 +86,8 @@ class _Columns:
 
 def _first_line(raw: RawDirectory, path: str) -> list[str]:
     # Any bytes: a file in another encoding shall be found, and then rejected with a reason.
-    with raw.path(path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    name = raw.path(path)
+    with naming(name), name.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         try:
             return next(_parsed(file), (0, []))[1]
         except AnnotationError:

@@ -35,6 +35,7 @@ from processing.annotations import (
     TableRow,
     table_from_rows,
 )
+from processing.error_notes import naming
 from processing.errors import AnnotationError, Rejection
 from processing.sources.listing import RawDirectory, folder_of, is_image_name, parent_of
 from processing.sources.reading import (
@@ -63,7 +64,7 @@ def find(raw: RawDirectory) -> list[str]:
 
 
 def _head(raw: RawDirectory, path: str) -> bytes:
-    with raw.path(path).open("rb") as file:
+    with naming(raw.path(path)), raw.path(path).open("rb") as file:
         return file.read(_HEAD_BYTES)
 
 
@@ -159,8 +160,10 @@ def _parsed(raw: RawDirectory, path: str, base: int) -> _File:
 
 
 def _root(raw: RawDirectory, path: str) -> Element:
+    with naming(raw.path(path)):
+        content = raw.path(path).read_bytes()
     try:
-        root = defusedxml.ElementTree.fromstring(raw.path(path).read_bytes())
+        root = defusedxml.ElementTree.fromstring(content)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise AnnotationError(f"not a readable XML: {error}", reason="malformed") from error
     if root.tag != "annotation":

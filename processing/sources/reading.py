@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from processing.annotations import SPLITS, UNASSIGNED, AnnotationTable, concatenate, table_from_rows
+from processing.error_notes import naming
 from processing.errors import AnnotationError, Rejection
 from processing.sources.listing import RawDirectory, folder_of
 
@@ -96,7 +97,8 @@ def read_text(raw: RawDirectory, path: str) -> str:
         AnnotationError: it is not UTF-8; reason ``malformed``.
     """
     try:
-        return raw.path(path).read_text(encoding="utf-8-sig")
+        with naming(raw.path(path)):
+            return raw.path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise AnnotationError(
             f"byte {error.start} of {path} is not UTF-8: was it saved in another encoding?",

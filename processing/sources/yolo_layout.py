@@ -13,6 +13,7 @@ from typing import Any, Final
 import yaml
 
 from processing.annotations import SPLITS
+from processing.error_notes import naming
 from processing.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate
 from processing.sources.listing import RawDirectory, folder_of
@@ -64,7 +65,8 @@ def _looks_like_data_yaml(raw: RawDirectory, path: str) -> bool:
     file = raw.path(path)
     if file.stat().st_size > _MAX_YAML:
         return False
-    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    with naming(file):
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
     return all(pattern.search(text) for pattern in _KEYS)
 
 
@@ -83,7 +85,8 @@ def _label_folders(raw: RawDirectory) -> list[str]:
 
 
 def _begins_with_numbers(raw: RawDirectory, path: str) -> bool:
-    with raw.path(path).open(encoding="utf-8-sig", errors="replace") as file:
+    name = raw.path(path)
+    with naming(name), name.open(encoding="utf-8-sig", errors="replace") as file:
         words = file.readline(1000).split()
     return len(words) > 4 and numbers_of(words[:5]) is not None
 

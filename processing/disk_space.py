@@ -1,0 +1,78 @@
+"""Whether the disk will hold what a run is about to write: asked before its first byte."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from processing.annotations import AnnotationTable
+from processing.dataset_writer import JOURNAL_NAME
+from processing.journal import header_of
+from processing.npz_format import ALIGNMENT, Column
+from processing.plan import PlannedFile
+
+_MEMBERS: Final = 6  # beside the columns: images, offsets of two, metadata, directory, rounding up
+_BYTES_AN_IMAGE: Final = 24 + 16  # in the input cache, as in memory and as written; in the journal
+
+
+def check_space(
+    directory: Path, files: Sequence[PlannedFile], table: AnnotationTable, key: str
+) -> None:
+    """Refuses a run whose output would not fit beside what is there.
+
+    Old files stay until new ones take their names, so their room is not counted as free; what an
+    interrupted run has left is used, or removed, and so is counted.
+
+    Args:
+        directory: where the files go.
+        files: the plan.
+        table: the annotations.
+        key: as for `DatasetWriter`.
+
+    Raises:
+        OSError: ``ENOSPC``, with both numbers.
+    """
+    journal = directory / JOURNAL_NAME
+    header = header_of(journal)
+    needed = _BYTES_AN_IMAGE * len(table) - _size(journal)
+    for file in files:
+        partial = directory / f"{file.name}.npz.partial"
+        if partial.exists():
+            needed += bytes_needed(file, table) - _size(partial)
+        elif header is None or header.key != key:  # else that run has published it
+            needed += bytes_needed(file, table)
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"the output may need {needed:,} bytes, {free:,} are free: "
+            f"free some, choose another output_dir, or a smaller image_size",
+            str(directory),
+        )
+
+
+def bytes_needed(file: PlannedFile, table: AnnotationTable) -> int:
+    """What the file and its part of the journal take at most, list of rejections left out."""
+    part = table.take(file.images)
+    rows = file.task.most_rows(part)
+    values = max(len(part.labels), len(part.points.values))  # of a ragged column
+    columns = sum(
+        (values if column.ragged else rows) * _value_bytes(column) + 8 * rows * column.ragged
+        for column in file.output.columns
+    )
+    padding = 2 * ALIGNMENT * (_MEMBERS + len(file.output.columns))
+    return 3 * rows * prod(file.output.image_size) + 2 * columns + padding
+
+
+def _value_bytes(column: Column) -> int:
+    return np.dtype(column.dtype).itemsize * prod(column.row_shape)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

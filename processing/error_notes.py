@@ -1,0 +1,65 @@
+"""What an error says besides its message: which file, in what stage, and what can be done.
+
+Errors of a file that is open do not say which file it was, and a `MemoryError` says nothing at all.
+The exception itself is kept: an `OSError` gets the file's name, all others get notes. Imports the
+standard library alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from typing import Final
+
+_REMEDIES: Final = {
+    (errno.ENOSPC, errno.EDQUOT): "free space there",
+    (errno.EACCES, errno.EPERM, errno.EROFS): "let this user read the inputs and write the output",
+    (errno.EIO,): "the storage failed: look into the system's log, and mend or leave that disk",
+    (errno.EMFILE, errno.ENFILE): "allow more open files (ulimit -n)",
+}
+_GO_ON: Final = "then run again: it continues at its last flush"
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Gives the file's name to an error that has none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+    except MemoryError as error:
+        error.add_note(f"file: {os.fspath(path)}")
+        raise
+
+
+@contextlib.contextmanager
+def telling(stage: str) -> Iterator[None]:
+    """Notes on any error in what stage it came."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"stage: {stage}")
+        raise
+
+
+@contextlib.contextmanager
+def telling_remedy() -> Iterator[None]:
+    """Notes on an `OSError`, or an error that one has caused, what can be done about it."""
+    try:
+        yield
+    except Exception as error:
+        failure = error if isinstance(error, OSError) else error.__cause__
+        number = failure.errno if isinstance(failure, OSError) else None
+        for numbers, remedy in _REMEDIES.items():
+            if number in numbers:
+                error.add_note(f"what to do: {remedy}; {_GO_ON}")
+        raise
+
+
+def told(error: BaseException) -> str:
+    """The error and its notes, a line each."""
+    return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])

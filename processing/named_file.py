@@ -1,0 +1,77 @@
+"""NamedFile: a binary file whose errors name it, which those of Python's own files do not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from processing.error_notes import naming
+
+
+class NamedFile:
+    """A file opened for binary reading or writing; the methods are those of Python's files.
+
+    Args:
+        path: the file.
+        mode: as for `open`.
+
+    Raises:
+        OSError: from every method, with the path as its `filename`.
+    """
+
+    def __init__(self, path: Path, mode: str) -> None:
+        self.path = path
+        with naming(path):
+            self._file: Any = path.open(mode)  # buffered; for reading, writing, or both
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; fewer only at the end of the file."""
+        with naming(self.path):
+            content: bytes = self._file.read(size)
+        return content
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Writes all of it."""
+        with naming(self.path):
+            self._file.write(content)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Goes to a position, which it returns."""
+        with naming(self.path):
+            position: int = self._file.seek(offset, whence)
+        return position
+
+    def tell(self) -> int:
+        """The position."""
+        with naming(self.path):
+            position: int = self._file.tell()
+        return position
+
+    def truncate(self, size: int | None = None) -> None:
+        """Cuts the file, or lengthens it, to `size`; None: to the position."""
+        with naming(self.path):
+            self._file.truncate(size)
+
+    def sync(self) -> None:
+        """Makes all that was written durable."""
+        with naming(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file; what is still in its buffer is written first."""
+        with naming(self.path):
+            self._file.close()
