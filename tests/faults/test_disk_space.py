@@ -107,7 +107,9 @@ def test_a_disk_that_would_not_hold_it_is_refused_before_the_first_byte_with_bot
 
 
 @pytest.mark.parametrize("state", ["empty", "an older data set", "interrupted"])
-def test_what_the_check_lets_pass_fits(raw, output_dir, reference, state, monkeypatch):
+def test_what_the_check_lets_pass_fits_and_a_page_less_is_refused(
+    raw, output_dir, reference, state, monkeypatch
+):
     if state == "an older data set":  # stays until the new one takes its name
         process(raw, output_dir, min_box_size=20, **SIZE)
     elif state == "interrupted":  # what it has written need not be written again
@@ -115,6 +117,9 @@ def test_what_the_check_lets_pass_fits(raw, output_dir, reference, state, monkey
     needed = needed_by_check(raw, output_dir)
     whole = sum(len(content) for content in reference[0].values())
     assert needed < whole if state == "interrupted" else needed > whole
+    fill(output_dir, but=needed - 4096)
+    with pytest.raises(OSError, match=NUMBERS):
+        process(raw, output_dir, **SIZE)
     fill(output_dir, but=needed + 4096 - needed % 4096)
     report = process(raw, output_dir, **SIZE)
     assert (report.images_resumed > 0) == (state == "interrupted")

@@ -22,7 +22,7 @@ from tests.conftest import write_coco
 from tests.faults.failing_calls import KINDS, FailingCalls, no_descriptor_left_open
 
 SEED = 4
-IMAGES = 12
+IMAGES = 8  # two flushes of two batches of two
 FAST = 40  # of the states of each test that the quick suite tries
 INPUT_KINDS = ("ENOSPC", "EIO", "EINTR", "EACCES", "EMFILE", "MemoryError", "KeyboardInterrupt")
 OF_ONE_IMAGE = ("EIO", "EACCES")
@@ -84,7 +84,7 @@ def told(error):
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    """Twelve images, one of them cut short, so that there is a list of rejections as well."""
+    """Eight images, one of them cut short, so that there is a list of rejections as well."""
     raw_dir = write_coco(
         tmp_path_factory.mktemp("raw") / "raw", images=IMAGES, sizes=((64, 64), (48, 80))
     )
@@ -164,12 +164,24 @@ def check_output_fault(fault, raw_dir, output_dir, before, reference):
         assert content in (old.get(name), new.get(name)), f"{name} is neither old nor new"
     if outcome != "detected":
         assert found == new
+        assert outcome == "unaffected" or is_harmless(fault), "a failure was kept quiet"
     report = process(raw_dir, output_dir)
     done = report.images_resumed + report.images_decoded + report.images_copied
     assert report.up_to_date or done == IMAGES
     assert stored(output_dir) == new
     assert names_in(output_dir) == names
     return outcome
+
+
+def is_harmless(fault):
+    """Whether the run may succeed in spite of it: no failing fsync, say, may be kept quiet.
+
+    What a buffer repeats; a cache, which is made anew; a lock that the system gives back all the
+    same; the making of a directory that is there.
+    """
+    repeated = fault.kind in ("EINTR", "short write") and fault.name.startswith(("read", "write"))
+    names = ("mkdir .", "lstat .", "close processing.lock")
+    return repeated or fault.name in names or fault.name.endswith(" processing.inputs.npz")
 
 
 def check_told(error, layer, output_dir):
