@@ -176,11 +176,11 @@ def check_output_fault(fault, raw_dir, output_dir, before, reference):
 def is_harmless(fault):
     """Whether the run may succeed in spite of it: no failing fsync, say, may be kept quiet.
 
-    What a buffer repeats; a cache, which is made anew; a lock that the system gives back all the
-    same; the making of a directory that is there.
+    What a buffer repeats; a cache, which is made anew; a lock that is opened in another way, and
+    that the system gives back all the same; the making of a directory that is there.
     """
     repeated = fault.kind in ("EINTR", "short write") and fault.name.startswith(("read", "write"))
-    names = ("mkdir .", "lstat .", "close processing.lock")
+    names = ("mkdir .", "lstat .", "open processing.lock", "close processing.lock")
     return repeated or fault.name in names or fault.name.endswith(" processing.inputs.npz")
 
 
