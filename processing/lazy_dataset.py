@@ -21,6 +21,7 @@ from processing.geometry import stored_to_source
 from processing.npz_columns import Columns
 from processing.npz_members import Column
 from processing.npz_reader import MappedNPZ
+from processing.npz_verify import verify_columns
 from processing.ragged import RaggedArray
 from processing.sample_dataset import (
     CacheInfo,
@@ -47,7 +48,9 @@ class LazyNPZDataset(SampleDataset):
             lists).
         cache_size: how many samples to keep, the most recently used ones; per process, 0 for none.
             Samples are kept as they are in the file, before the transform.
-        verify: compare each image with its checksum when it is read.
+        verify: compare each image with its checksum when it is read, and all else when the file
+            is opened. Without it, of all else only members of up to 4 MiB are compared, and a
+            damaged image is returned as it is.
         transform: called with each sample (a dict); what it returns takes the sample's place.
         return_index: samples have their ``index`` too.
         cache_dir: where compressed members are unpacked to; beside the file if None.
@@ -82,7 +85,7 @@ class LazyNPZDataset(SampleDataset):
         self._open(MappedNPZ(path, cache_dir=cache_dir))
 
     def _open(self, npz: MappedNPZ) -> None:
-        columns = Columns.read(npz)
+        columns = Columns.read(npz, verify=self._verify_reads)
         if self._verify_reads and "image_crc32" not in npz:
             raise NPZFormatError(
                 f"{npz.path}: verify=True needs the member 'image_crc32', which this file does not "
@@ -213,13 +216,15 @@ class LazyNPZDataset(SampleDataset):
         return stored_to_source(np.asarray(coordinates), rects[row], self.image_size)
 
     def verify(self) -> None:
-        """Reads the whole file and compares it with its checksums.
+        """Reads the whole file, in bounded memory, and compares it with all that it says of itself.
+
+        In a file of this package every byte is compared; in one of others all that has a checksum.
 
         Raises:
             ChecksumError: bytes differ from what was written; names member and row.
-            NPZFormatError: offsets that decrease.
+            NPZFormatError: parts of the file contradict each other; names member and row.
         """
-        self.columns.verify()
+        verify_columns(self.columns)
 
     def cache_info(self) -> CacheInfo:
         """Hits, misses, greatest and current size of this process's cache, in samples."""

@@ -11,17 +11,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from isal.isal_zlib import crc32, crc32_combine
+from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from processing.errors import ChecksumError, NPZFormatError
+from processing.npz_directory import REBUILD
 from processing.npz_members import (
     Column,
     read_annotations,
+    read_beside,
     read_image_paths,
     read_images,
     read_metadata,
     task_of,
+    verify_small,
 )
 from processing.npz_reader import MappedNPZ
 from processing.ragged import RaggedArray, gather_rows, take_rows
@@ -59,20 +62,28 @@ class Columns:
     readahead: Readahead | None
 
     @classmethod
-    def read(cls, npz: MappedNPZ) -> Columns:
+    def read(cls, npz: MappedNPZ, *, verify: bool = False) -> Columns:
         """Finds out what a file holds.
 
+        Args:
+            npz: the file.
+            verify: compare all members but the images with their checksums, not only those of up
+                to 4 MiB.
+
         Raises:
+            ChecksumError: a member differs from what was written.
             NPZFormatError: members are missing, of a wrong kind, or do not agree in length.
         """
-        metadata, annotations = read_metadata(npz), read_annotations(npz)
+        verify_small(npz, of_any_size=verify)
+        metadata, images, paths = read_metadata(npz), read_images(npz), read_image_paths(npz)
+        annotations = read_annotations(npz, len(images))
         task = task_of(npz, metadata, annotations)
-        images, paths = read_images(npz), read_image_paths(npz)
         columns = {"images": images, "image_paths": paths, **annotations}
         lengths = {name: len(column) for name, column in columns.items()}
         for name in ("image_crc32", "source_rects", "source_sizes"):
-            if name in npz:
-                lengths[name] = len(np.atleast_1d(npz[name]))
+            array = read_beside(npz, name)
+            if array is not None:
+                lengths[name] = len(array)
         if len(set(lengths.values())) > 1:
             raise NPZFormatError(f"{npz.path}: members differ in length: {lengths}")
         readahead = None
@@ -136,47 +147,10 @@ class Columns:
         ):
             found = crc32(image)
             if found != expected:
-                raise self._damaged_row(index, found, expected)
+                raise self.damaged_row(index, found, expected)
 
-    def verify(self) -> None:
-        """Compares everything in the file with its checksums.
-
-        Raises:
-            ChecksumError: some bytes differ; names member and row.
-            NPZFormatError: offsets that decrease.
-        """
-        rows_checked = "image_crc32" in self.npz and self.images.flags.c_contiguous
-        for name in self.npz:
-            if name != "images" or not rows_checked:
-                self.npz.verify(name)
-        if rows_checked:
-            self._verify_images()
-        for name, column in self.annotations.items():
-            if isinstance(column, RaggedArray):
-                try:
-                    RaggedArray(column.values, column.offsets, check=True)
-                except ValueError as error:
-                    raise NPZFormatError(f"{self.npz.path}: member {name!r}: {error}") from error
-
-    def _verify_images(self) -> None:
-        """Reads the bulk once, for the rows' checksums and for the member's."""
-        row_bytes = self.images.nbytes // max(len(self), 1)
-        member = self.npz.member_bytes("images")
-        total = crc32(member[: len(member) - self.images.nbytes])
-        for index, expected in enumerate(self.npz["image_crc32"].tolist()):
-            self.npz.check_size()
-            found = crc32(self.images[index])
-            if found != expected:
-                raise self._damaged_row(index, found, expected)
-            total = crc32_combine(total, found, row_bytes)
-        if total != self.npz.member_crc32("images"):
-            raise ChecksumError(
-                f"{self.npz.path}: member 'images': CRC-32 is {total:08x}, the ZIP directory says "
-                f"{self.npz.member_crc32('images'):08x}, though each row is right: its header is "
-                "damaged; restore or rebuild the file"
-            )
-
-    def _damaged_row(self, index: int, found: int, expected: int) -> ChecksumError:
+    def damaged_row(self, index: int, found: int, expected: int) -> ChecksumError:
+        """The error that names a row whose image has another checksum."""
         return ChecksumError(
             f"{self.npz.path}: member 'images', row {index} ({self.image_paths[index]}): CRC-32 is "
             f"{found:08x}, {expected:08x} was written: the file was damaged after it was written; "
@@ -187,7 +161,9 @@ class Columns:
         dtype = _GATHERED[name]
         if not isinstance(column, RaggedArray):
             return column[indices].astype(dtype, copy=False)
-        starts, ends = column.offsets[indices], column.offsets[indices + 1]
+        # As int64: unsigned offsets that fall would have a length beyond all memory.
+        starts = column.offsets[indices].astype(np.int64, copy=False)
+        ends = column.offsets[indices + 1].astype(np.int64, copy=False)
         lengths = ends - starts
         if len(indices) and (
             starts.min() < 0 or lengths.min() < 0 or ends.max() > len(column.values)
@@ -207,5 +183,5 @@ class Columns:
         bad = (starts < 0) | (ends < starts) | (ends > values)
         return NPZFormatError(
             f"{self.npz.path}: member '{name}_offsets', row {indices[bad][0]}: {starts[bad][0]} to "
-            f"{ends[bad][0]} of {values} values: the file is damaged"
+            f"{ends[bad][0]} of {values} values: the file is damaged; {REBUILD}"
         )

@@ -7,6 +7,7 @@ arrays, no metadata. Looks at headers and at the ends of offsets only, except in
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.errors import NPZFormatError
+from processing.npz_directory import REBUILD
 from processing.npz_format import FORMAT_VERSION
 from processing.npz_reader import MappedNPZ
 from processing.ragged import RaggedArray
@@ -22,6 +24,16 @@ Column = NDArray[Any] | RaggedArray
 
 _ROW_SHAPES: Final[dict[str, tuple[int, ...]]] = {"bboxes": (4,), "keypoints": (3,), "labels": ()}
 """Shape of one box, point, label."""
+
+_BESIDE: Final[dict[str, tuple[int, ...]]] = {
+    "image_crc32": (),
+    "source_rects": (4,),
+    "source_sizes": (2,),
+}
+"""Members that describe the images, and what each has of one: numbers."""
+
+_LARGEST_METADATA: Final = 16 << 20  # bytes
+_CHECKED_AT_ONCE: Final = 4 << 20  # bytes; half a millisecond
 
 _DIMENSIONS: Final = {"bboxes": 2, "keypoints": 3, "labels": 1}
 """Of a member that is not ragged."""
@@ -35,9 +47,14 @@ def read_metadata(npz: MappedNPZ) -> dict[str, Any]:
     """
     if "metadata" not in npz or npz["metadata"].dtype.kind != "U" or npz["metadata"].ndim:
         return {}
+    if npz["metadata"].nbytes > _LARGEST_METADATA:
+        raise NPZFormatError(
+            f"{npz.path}: member 'metadata': has {npz['metadata'].nbytes:,} bytes, at most "
+            f"{_LARGEST_METADATA:,} are read; {REBUILD}"
+        )
     try:
         metadata = json.loads(npz["metadata"].item())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NPZFormatError(f"{npz.path}: member 'metadata': not JSON ({error})") from error
     if not isinstance(metadata, dict):
         raise NPZFormatError(f"{npz.path}: member 'metadata': a JSON object is expected")
@@ -47,7 +64,29 @@ def read_metadata(npz: MappedNPZ) -> dict[str, Any]:
             f"{npz.path}: has format version {version!r}, this program reads up to "
             f"{FORMAT_VERSION}: update it"
         )
+    names = metadata.get("category_names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise NPZFormatError(
+            f"{npz.path}: member 'metadata': category_names: a list of names is expected, found "
+            f"{reprlib.repr(names)}; {REBUILD}"
+        )
     return metadata
+
+
+def verify_small(npz: MappedNPZ, *, of_any_size: bool) -> None:
+    """Compares what the file says of its images with its checksums, where that is little to read.
+
+    Args:
+        npz: the file.
+        of_any_size: also where it is much.
+
+    Raises:
+        ChecksumError: some bytes differ.
+    """
+    names = ["image_paths", "metadata", *_BESIDE]
+    for name in (*names, *_ROW_SHAPES, *(f"{name}_offsets" for name in _ROW_SHAPES)):
+        if name in npz and (of_any_size or npz.member_size(name) <= _CHECKED_AT_ONCE):
+            npz.verify(name)
 
 
 def _member(npz: MappedNPZ, name: str) -> NDArray[Any]:
@@ -66,12 +105,30 @@ def read_images(npz: MappedNPZ) -> NDArray[Any]:
         NPZFormatError: there are none, or they have another shape.
     """
     images = _member(npz, "images")
-    if images.ndim != 4 or images.dtype.kind not in "buif":
+    if images.ndim != 4 or images.dtype.kind not in "buif" or 0 in images.shape[1:]:
         raise NPZFormatError(
             f"{npz.path}: member 'images': expected numbers (N, H, W, C), found {images.dtype} "
             f"{images.shape}"
         )
     return images
+
+
+def read_beside(npz: MappedNPZ, name: str) -> NDArray[Any] | None:
+    """A member that describes the images, a row each: ``image_crc32`` and the like.
+
+    Raises:
+        NPZFormatError: not numbers, or of another shape.
+    """
+    if name not in npz:
+        return None
+    array = npz[name]
+    kinds = "ui" if name == "image_crc32" else "uif"
+    if array.ndim == 0 or array.dtype.kind not in kinds or array.shape[1:] != _BESIDE[name]:
+        raise NPZFormatError(
+            f"{npz.path}: member {name!r}: expected numbers (N, *{_BESIDE[name]}), found "
+            f"{array.dtype} {array.shape}; {REBUILD}"
+        )
+    return array
 
 
 def read_image_paths(npz: MappedNPZ) -> NDArray[np.str_]:
@@ -110,8 +167,12 @@ def task_of(npz: MappedNPZ, metadata: Mapping[str, Any], annotations: Mapping[st
     return seen
 
 
-def read_annotations(npz: MappedNPZ) -> dict[str, Column]:
+def read_annotations(npz: MappedNPZ, rows: int) -> dict[str, Column]:
     """``bboxes``, ``keypoints`` and ``labels``, those that the file has.
+
+    Args:
+        npz: the file.
+        rows: how many images it has.
 
     Returns:
         Views of the file, (N, ...) or ragged; converted copies of object arrays.
@@ -119,10 +180,10 @@ def read_annotations(npz: MappedNPZ) -> dict[str, Column]:
     Raises:
         NPZFormatError: not numbers, or not of the shape that boxes, points or labels have.
     """
-    return {name: _annotation(npz, name) for name in _ROW_SHAPES if name in npz}
+    return {name: _annotation(npz, name, rows) for name in _ROW_SHAPES if name in npz}
 
 
-def _annotation(npz: MappedNPZ, name: str) -> Column:
+def _annotation(npz: MappedNPZ, name: str, rows: int) -> Column:
     """One annotation member in whichever of its forms the file has it."""
     array, row_shape = npz[name], _ROW_SHAPES[name]
     where = f"{npz.path}: member {name!r}"
@@ -132,7 +193,7 @@ def _annotation(npz: MappedNPZ, name: str) -> Column:
         raise NPZFormatError(f"{where}: expected numbers, found {array.dtype}")
     if f"{name}_offsets" in npz:
         return _ragged(array, npz[f"{name}_offsets"], row_shape, where)
-    if name == "bboxes" and array.ndim == 3 and array.shape[2] == 4:
+    if name == "bboxes" and array.ndim == 3 and array.shape[::2] == (rows, 4):
         # As many boxes in each image: a detector's file that never needed to be ragged.
         n, k, _ = array.shape
         return RaggedArray(array.reshape(n * k, 4), np.arange(n + 1) * k, check=False)

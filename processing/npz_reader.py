@@ -2,25 +2,24 @@
 
 `np.load` ignores `mmap_mode` for NPZ files and reads a whole member at each access, so the ZIP
 directory is followed by hand: central directory, local header, npy header, bytes. Opening costs the
-directory and is O(1) in the size of the data. Members that cannot be viewed in place are unpacked
+directory and the local headers, which must agree (`npz_directory`), and is O(1) in the size of the
+data. Members that cannot be viewed in place are unpacked
 once (`npz_unpack`) or decoded (`npz_pickle`). Safe from several threads and across fork: there is
 no shared file offset.
 """
 
 from __future__ import annotations
 
-import errno
 import io
 import mmap
-import struct
+import os
 import zipfile
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from os import PathLike
 from pathlib import Path
-from typing import IO, Any, Final, Literal
+from typing import Any, Final, Literal
 from zlib import crc32 as small_crc32
 
 import numpy as np
@@ -29,14 +28,13 @@ from numpy.typing import NDArray
 
 from processing.error_notes import naming
 from processing.errors import ChecksumError, NPZFormatError
+from processing.npz_directory import REBUILD, locate_members, read_directory, verify_layout
 from processing.npz_pickle import load_object_array
-from processing.npz_unpack import unpack_member
+from processing.npz_unpack import unpack_member, verify_packed
 
-_LOCAL_HEADER: Final = struct.Struct("<4s5H3I2H")  # APPNOTE.TXT 4.3.7, without name and extra field
-_ENCRYPTED: Final = 0x1
-_UTF8_NAME: Final = 0x800
 _NPY_PREFIX: Final = 1 << 14  # numpy refuses headers above 10,000 characters
-_CRC_CHUNK: Final = 1 << 26  # bytes between two chances to interrupt a check
+CHECK_BYTES: Final = 1 << 24
+"""What a check reads before it makes sure again that the file is there, and forgets the pages."""
 
 _HEADER_READERS: Final = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -85,7 +83,12 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
     ) -> None:
         self.path = Path(path).absolute()
         self.cache_dir = None if cache_dir is None else Path(cache_dir).absolute()
-        self._map, self._members = _open(self.path)
+        self._map, self._infos, self._starts = _open(self.path)
+        self._members = {
+            info.filename.removesuffix(".npy"): (info, start)
+            for info, start in zip(self._infos, self._starts, strict=True)
+            if info.filename.endswith(".npy")
+        }
         self._maps = {self.path: self._map}
         self._files: dict[str, _NpyFile] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
@@ -115,7 +118,7 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
     @property
     def content_id(self) -> int:
         """A number that differs (32 bits) between files with other members, sizes or checksums."""
-        members = [(i.filename, i.CRC, i.file_size) for i in self._members.values()]
+        members = [(i.filename, i.CRC, i.file_size) for i, _ in self._members.values()]
         return small_crc32(repr(members).encode())
 
     def member_bytes(self, name: str) -> memoryview:
@@ -124,7 +127,7 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
 
     def member_crc32(self, name: str) -> int:
         """The CRC-32 of `member_bytes` as the ZIP directory states it."""
-        return self._members[name].CRC
+        return self._members[name][0].CRC
 
     def location(self, name: str) -> tuple[Path, int]:
         """The file that a member's array is a view of, and the byte where the array begins."""
@@ -132,22 +135,56 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         path = next(path for path, mapped in self._maps.items() if mapped is npy.map)
         return path, npy.start + npy.length - self[name].nbytes
 
+    def member_size(self, name: str) -> int:
+        """Bytes of the ``.npy`` file of one member, unpacked."""
+        return self._members[name][0].file_size
+
     def verify(self, name: str) -> None:
         """Compares the bytes of one member with the ZIP directory's CRC-32.
 
         Raises:
             ChecksumError: they differ.
+            NPZFormatError: it is compressed and cannot be decompressed any more.
         """
-        view, found = self.member_bytes(name), 0
-        for start in range(0, len(view), _CRC_CHUNK):
+        info, expected = self._members[name][0], self.member_crc32(name)
+        if info.compress_type != zipfile.ZIP_STORED:
+            verify_packed(self.path, info)
+            if name not in self._files:
+                return
+        npy, found = self._file(name), 0
+        for start in range(0, npy.length, CHECK_BYTES):
             self.check_size()
-            found = crc32(view[start : start + _CRC_CHUNK], found)
-        if found != self.member_crc32(name):
+            found = crc32(npy.bytes()[start : start + CHECK_BYTES], found)
+            self.forget_pages(npy.map)
+        if found != expected and npy.map is self._map:
             raise ChecksumError(
                 f"{self.path}: member {name!r}: CRC-32 is {found:08x}, the ZIP directory says "
-                f"{self.member_crc32(name):08x}: the file was damaged after it was written; "
-                "restore or rebuild it"
+                f"{expected:08x}: the file was damaged after it was written; {REBUILD}"
             )
+        if found != expected:
+            path, _ = self.location(name)
+            raise ChecksumError(
+                f"{path}: unpacked from member {name!r} of {self.path}: CRC-32 is {found:08x}, "
+                f"not {expected:08x}: it was damaged after it was unpacked; delete it"
+            )
+
+    def verify_layout(self) -> None:
+        """Compares all that lies between the members of a file of ours with what was written.
+
+        Raises:
+            NPZFormatError: some byte differs.
+        """
+        verify_layout(self.path, self._map, self._infos, self._starts)
+
+    def forget_pages(self, mapped: mmap.mmap | None = None) -> None:
+        """Takes what was read of a large file out of this process's memory, not out of the cache.
+
+        Args:
+            mapped: what was read; the NPZ file itself if None.
+        """
+        mapped = self._map if mapped is None else mapped
+        if len(mapped) > CHECK_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
     def check_size(self) -> None:
         """Makes sure that no mapped file has shrunk.
@@ -169,9 +206,13 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
     def _file(self, name: str) -> _NpyFile:
         self.check_size()
         if name not in self._files:
-            info = self._members[name]
+            info, start = self._members[name]
+            if info.file_size == 0:
+                raise NPZFormatError(
+                    f"{self.path}: member {name!r}: its npy header cannot be read (the member is "
+                    f"empty); {REBUILD}"
+                )
             if info.compress_type == zipfile.ZIP_STORED:
-                start = _stored_start(self.path, self._map, info)
                 self._files[name] = _NpyFile(self._map, start, info.file_size)
             else:
                 unpacked = unpack_member(self.path, info, self.cache_dir)
@@ -194,7 +235,11 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
                 f"{npy.length - header_size:,} follow it: the header is damaged"
             )
         order: Literal["F", "C"] = "F" if fortran_order else "C"
-        return np.ndarray(shape, dtype, buffer=npy.map, offset=npy.start + header_size, order=order)
+        start = npy.start + header_size
+        try:
+            return np.ndarray(shape, dtype, buffer=npy.map, offset=start, order=order)
+        except (ValueError, OverflowError) as error:  # too many dimensions, or none and too long
+            raise NPZFormatError(f"{where}: no array has the shape {shape} ({error})") from error
 
 
 def _map_file(path: Path) -> mmap.mmap:
@@ -202,79 +247,21 @@ def _map_file(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _open(path: Path) -> tuple[mmap.mmap, dict[str, zipfile.ZipInfo]]:
-    """The map of the whole file, and its ``.npy`` members by name."""
+def _open(path: Path) -> tuple[mmap.mmap, list[zipfile.ZipInfo], list[int]]:
+    """The map of the whole file, its members, and where the data of each begins."""
     if not path.exists():
         raise FileNotFoundError(
             f"{path}: there is no such file; `python -m processing.data_processor` makes them"
         )
     if not path.is_file():
         raise NPZFormatError(f"{path}: not a file; an NPZ file is expected")
-    if path.stat().st_size == 0:
-        raise NPZFormatError(f"{path}: the file is empty; an NPZ file is expected")
-    with path.open("rb") as file:  # opened once: a file published meanwhile is another one
+    with naming(path), path.open("rb") as file:
+        # Map and directory of one and the same file, also where another takes its name meanwhile.
+        if os.fstat(file.fileno()).st_size == 0:
+            raise NPZFormatError(f"{path}: the file is empty; an NPZ file is expected")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        infos = _npy_members(path, file, mapped)
-    twice = [name for name, count in Counter(i.filename for i in infos).items() if count > 1]
-    if twice:
-        raise NPZFormatError(f"{path}: holds member {twice[0]!r} more than once: rebuild it")
-    return mapped, {info.filename.removesuffix(".npy"): info for info in infos}
-
-
-def _npy_members(path: Path, file: IO[bytes], mapped: mmap.mmap) -> list[zipfile.ZipInfo]:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return [info for info in archive.infolist() if info.filename.endswith(".npy")]
-    except Exception as error:  # zipfile lets several kinds through on damaged directories
-        _raise_if_not_of_the_content(path, error)
-        begins = "begins like one: was it cut short, or the copy interrupted?"
-        other = f"begins with {mapped[:4]!r}"
-        raise NPZFormatError(
-            f"{path}: not a complete NPZ (ZIP) file of {len(mapped):,} bytes; it "
-            f"{begins if mapped[:4] == b'PK' + bytes([3, 4]) else other} ({error})"
-        ) from error
-
-
-def _raise_if_not_of_the_content(path: Path, error: Exception) -> None:
-    """Raises the failure of disk or memory that zipfile met, or took for damage."""
-    for met in (error, error.__context__):
-        if isinstance(met, MemoryError) or (
-            isinstance(met, OSError) and met.errno not in (None, errno.EINVAL)
-        ):  # EINVAL: it went to a position before the file's beginning
-            with naming(path):
-                raise met
-
-
-def _stored_start(path: Path, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
-    """Where the data of a stored member begins: after its local header, of unknown length."""
-    where = f"{path}: member {info.filename!r}"
-    offset = info.header_offset
-    if not 0 <= offset <= len(mapped) - _LOCAL_HEADER.size:
-        raise NPZFormatError(f"{where}: its header at {offset:,} lies outside the file")
-    magic, _, flags, method, *_, name_size, extra_size = _LOCAL_HEADER.unpack_from(mapped, offset)
-    name_start = offset + _LOCAL_HEADER.size
-    name = mapped[name_start : name_start + name_size]
-    encoding = "utf-8" if flags & _UTF8_NAME else "cp437"
-    if (
-        magic != b"PK\x03\x04"
-        or method != info.compress_type
-        or name != info.orig_filename.encode(encoding, "replace")
-    ):
-        raise NPZFormatError(
-            f"{where}: at {offset:,} there is no header of a stored member of that name: "
-            "the file is damaged"
-        )
-    if (flags | info.flag_bits) & _ENCRYPTED:
-        raise NPZFormatError(f"{where}: encrypted members are not read")
-    start: int = name_start + name_size + extra_size
-    missing = start + info.file_size - len(mapped)
-    if missing > 0 or info.compress_size != info.file_size:
-        raise NPZFormatError(
-            f"{where}: expected {info.file_size:,} bytes from offset {start:,}, the file ends "
-            f"{max(missing, 0):,} bytes short (stored size {info.compress_size:,}): "
-            "was the copy interrupted?"
-        )
-    return start
+        infos = read_directory(path, file.fileno(), mapped)
+    return mapped, infos, locate_members(path, mapped, infos)
 
 
 def _read_npy_header(npy: _NpyFile, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
@@ -285,8 +272,10 @@ def _read_npy_header(npy: _NpyFile, where: str) -> tuple[tuple[int, ...], bool, 
         if version not in _HEADER_READERS:
             raise ValueError(f"npy format version {version}")  # noqa: TRY301 - same report as numpy's own
         shape, fortran_order, dtype = _HEADER_READERS[version](stream)
-        if any(extent < 0 for extent in shape):
-            raise ValueError(f"negative shape {shape}")  # noqa: TRY301 - as above
+        if any(type(extent) is not int or extent < 0 for extent in shape):
+            raise ValueError(f"shape {shape} is not one of lengths")  # noqa: TRY301 - as above
     except Exception as error:  # numpy's parser lets several kinds through on damaged headers
-        raise NPZFormatError(f"{where}: its npy header cannot be read ({error})") from error
+        raise NPZFormatError(
+            f"{where}: its npy header cannot be read ({error}); {REBUILD}"
+        ) from error
     return shape, fortran_order, dtype, stream.tell()

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 from urllib.parse import quote
@@ -22,6 +23,8 @@ from tqdm.auto import tqdm
 from processing.errors import ChecksumError, NPZFormatError
 
 _CHUNK: Final = 1 << 20
+_TRUSTED: Final = 64 << 20  # bytes that may be unpacked from however few
+_HIGHEST_RATIO: Final = 200  # deflate reaches 1,032; photographs and boxes stay below 20
 
 
 def unpack_member(path: Path, info: zipfile.ZipInfo, cache_dir: Path | None) -> Path:
@@ -41,9 +44,10 @@ def unpack_member(path: Path, info: zipfile.ZipInfo, cache_dir: Path | None) -> 
 
     Raises:
         ChecksumError: what comes out differs from the ZIP directory's checksum.
-        NPZFormatError: the compressed data is damaged or of an unknown method.
+        NPZFormatError: the compressed data is damaged, or far too small for what it promises.
         OSError: there is no room, or the directory cannot be written.
     """
+    _check_ratio(path, info)
     directory = path.parent if cache_dir is None else cache_dir
     member = quote(info.filename.removesuffix(".npy"), safe="")
     target = directory / f"{path.name}.{member}.{info.CRC:08x}.{info.file_size}.npy"
@@ -93,7 +97,6 @@ def _unpack(path: Path, info: zipfile.ZipInfo, target: Path) -> None:
 
 
 def _copy_member(path: Path, info: zipfile.ZipInfo, file: IO[bytes]) -> None:
-    where = f"{path}: member {info.filename!r}"
     progress = tqdm(
         total=info.file_size,
         unit="B",
@@ -102,19 +105,54 @@ def _copy_member(path: Path, info: zipfile.ZipInfo, file: IO[bytes]) -> None:
         leave=False,
         disable=None,  # shown on a terminal only
     )
+    with progress:
+        for chunk in _chunks(path, info):
+            file.write(chunk)
+            progress.update(len(chunk))
+
+
+def verify_packed(path: Path, info: zipfile.ZipInfo) -> None:
+    """Decompresses a member, keeping nothing of it.
+
+    Raises:
+        ChecksumError: what comes out differs from the ZIP directory's checksum.
+        NPZFormatError: the compressed data is damaged.
+    """
+    _check_ratio(path, info)
+    for _ in _chunks(path, info):
+        pass
+
+
+def _chunks(path: Path, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """What a compressed member holds; its checksum is compared at the end."""
+    where = f"{path}: member {info.filename!r}"
+    unpacked = 0
     try:
-        with progress, zipfile.ZipFile(path) as archive, archive.open(info) as member:
+        with zipfile.ZipFile(path) as archive, archive.open(info) as member:
             while chunk := member.read(_CHUNK):
-                file.write(chunk)
-                progress.update(len(chunk))
+                unpacked += len(chunk)
+                yield chunk
     except zipfile.BadZipFile as error:
         # zipfile has one exception for all; only here has it read to the end and compared.
         kind = ChecksumError if "CRC-32" in str(error) else NPZFormatError
         raise kind(f"{where}: damaged ({error}); restore or rebuild the file") from error
     except (zlib.error, EOFError, RuntimeError) as error:
-        raise NPZFormatError(f"{where}: cannot be decompressed ({error})") from error
-    if file.tell() != info.file_size:
         raise NPZFormatError(
-            f"{where}: {info.file_size:,} bytes expected, {file.tell():,} unpacked: "
-            "the file is damaged"
+            f"{where}: cannot be decompressed ({error}); restore or rebuild the file"
+        ) from error
+    if unpacked != info.file_size:
+        raise NPZFormatError(
+            f"{where}: {info.file_size:,} bytes expected, {unpacked:,} unpacked: "
+            "the file is damaged; restore or rebuild it"
+        )
+
+
+def _check_ratio(path: Path, info: zipfile.ZipInfo) -> None:
+    """Refuses a decompression bomb before it takes disk."""
+    if info.file_size > _TRUSTED and info.file_size > _HIGHEST_RATIO * info.compress_size:
+        raise NPZFormatError(
+            f"{path}: member {info.filename!r}: {info.compress_size:,} bytes would unpack to "
+            f"{info.file_size:,}; more than {_HIGHEST_RATIO} times as many are taken for a "
+            "decompression bomb. If you know where the file comes from, save its arrays "
+            "uncompressed with numpy.savez"
         )

@@ -16,7 +16,7 @@ errors error_notes arguments batch buffers ordered_map ragged readahead
 named_file cpus npz_format sampling run_report
 durable background_writer demo_people
 cache_file
-annotations geometry npz_writer npz_pickle npz_unpack journal input_cache demo
+annotations geometry npz_writer npz_pickle npz_directory npz_unpack journal input_cache demo
 sources.listing
 sources.reading
 sources.merging sources.coco_json sources.yolo_labels sources.image_search
@@ -27,11 +27,13 @@ sources
 imaging splits npz_reader
 repairs resizing npz_members dataset_writer published
 tasks npz_columns earlier_rows
-pipeline plan collate
+pipeline plan collate npz_verify
 disk_space
 processing_run sample_dataset
 data_processor combined_dataset loader
 command_line lazy_dataset
+verify_command
+__main__
 """
 
 # Imported inside functions only, so that the cost or the cycle exists only when it is used.
@@ -39,8 +41,8 @@ LATE = {("data_processor", "command_line")}
 
 READING = {
     "errors", "error_notes", "arguments", "batch", "buffers", "ordered_map", "ragged",
-    "readahead", "geometry", "npz_format", "npz_pickle", "npz_unpack", "npz_reader",
-    "npz_members", "npz_columns",
+    "readahead", "geometry", "npz_format", "npz_pickle", "npz_directory", "npz_unpack",
+    "npz_reader", "npz_members", "npz_columns", "npz_verify", "verify_command",
     "collate", "sample_dataset", "combined_dataset", "lazy_dataset", "sampling", "loader",
 }  # fmt: skip
 TORCH = {"batch", "collate", "sample_dataset", "combined_dataset", "lazy_dataset", "loader"}

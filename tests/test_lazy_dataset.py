@@ -42,7 +42,7 @@ def content(task="detector", n=12, size=(6, 8), seed=0, labels=False):
         members["keypoints"] = rng.random((n, 5, 3), dtype=np.float32)
     else:
         rows = offsets[-1] if task == "detector" else n
-        members["bboxes"] = rng.random((rows, 4), dtype=np.float32)
+        members["bboxes"] = np.sort(rng.random((rows, 4), dtype=np.float32))
         if task == "detector":
             members["bboxes_offsets"] = offsets
         if labels:

@@ -1,0 +1,50 @@
+"""``python -m processing verify FILE…``: whether NPZ files are as they were written.
+
+Exit status: 0 all are, 1 some are damaged or cannot be read, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from processing.errors import ProcessingError
+from processing.lazy_dataset import LazyNPZDataset
+
+EXIT_SOUND, EXIT_DAMAGED = 0, 1
+
+
+def add_verify_command(parser: argparse.ArgumentParser) -> None:
+    """Gives a subcommand's parser its arguments, and what is to be run with them."""
+    parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="NPZ files")
+    cache_dir = "where compressed members are unpacked to; None: beside the file"
+    parser.add_argument("--cache-dir", metavar="DIR", type=Path, help=cache_dir)
+    parser.set_defaults(run=verify_command)
+
+
+def verify_command(options: argparse.Namespace) -> int:
+    """Verifies each file; says on stdout which are sound, on stderr what is wrong with the rest."""
+    status = EXIT_SOUND
+    for file in options.files:
+        try:
+            with LazyNPZDataset(file, cache_dir=options.cache_dir) as dataset:
+                dataset.verify()
+                print(f"{file}: ok, {_summary(dataset)}", flush=True)  # noqa: T201 - the command's output
+        except (ProcessingError, OSError) as error:
+            notes = "; ".join(getattr(error, "__notes__", ()))
+            said = f"{type(error).__name__}: {error}{'; ' if notes else ''}{notes}"
+            print(said, file=sys.stderr, flush=True)  # noqa: T201 - a command line speaks
+            status = EXIT_DAMAGED
+    return status
+
+
+def _summary(dataset: LazyNPZDataset) -> str:
+    height, width = dataset.image_size
+    checked = (
+        "every row has its checksum"
+        if "image_crc32" in dataset.columns.npz
+        else "made by others: members have checksums, rows have none"
+    )
+    size = dataset.path.stat().st_size
+    return f"{len(dataset):,} rows, {dataset.task} {height}x{width}, {size:,} bytes; {checked}"

@@ -1,0 +1,223 @@
+"""Object arrays that want to run code, or to take all memory: nothing runs, the file is named."""
+
+import os
+import pickle
+import struct
+import subprocess
+import sys
+
+import numpy as np
+
+from processing.errors import NPZFormatError, UnsafePickleError
+from tests.faults.damage import look_apart
+from tests.faults.lying_files import described, npy_of, with_npy
+
+UNSAFE, BROKEN = UnsafePickleError.__name__, NPZFormatError.__name__
+MOST_BYTES, MOST_SECONDS = 100 << 20, 5
+
+
+def text(string):
+    return b"X" + struct.pack("<I", len(string)) + string.encode()
+
+
+def calls(function, argument):
+    """Of a class, so that pickle asks for the function to be called."""
+
+    class Hostile:
+        def __reduce__(self):
+            return function, (argument,)
+
+    return pickle.dumps([Hostile()])
+
+
+def array_of(pickled_state):
+    """numpy's own way to say array, with a state of another's making."""
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntC\x01btR"
+        + pickled_state
+        + b"b."
+    )
+
+
+def hostile(mark):
+    """By name, pickles that make the file `mark` if they are believed, or do other harm."""
+    command = f"touch {mark}"
+    name = text(command)
+    opened = text(str(mark)) + text("w")
+    code = text(f"open({str(mark)!r}, 'w')")
+    laughs = b"(lp0\nI1\nag0\na" + b"".join(
+        f"(lp{i}\ng{i - 1}\nag{i - 1}\na".encode() for i in range(1, 40)
+    )
+    return {
+        "REDUCE of os.system": (b"cos\nsystem\n(" + name + b"tR.", UNSAFE),
+        "REDUCE of posix.system": (b"cposix\nsystem\n(" + name + b"tR.", UNSAFE),
+        "REDUCE of subprocess": (
+            b"csubprocess\ncall\n((l" + text("touch") + b"a" + text(str(mark)) + b"atR.",
+            UNSAFE,
+        ),
+        "REDUCE of builtins.eval": (b"cbuiltins\neval\n(" + code + b"tR.", UNSAFE),
+        "REDUCE of builtins.exec": (b"cbuiltins\nexec\n(" + code + b"tR.", UNSAFE),
+        "REDUCE of open": (b"cbuiltins\nopen\n(" + opened + b"tR.", UNSAFE),
+        "REDUCE, protocol 4": (calls(os.system, command), UNSAFE),
+        "STACK_GLOBAL": (
+            b"\x80\x04" + text("os") + text("system") + b"\x93(" + name + b"tR.",
+            UNSAFE,
+        ),
+        "STACK_GLOBAL with dots": (
+            b"\x80\x04" + text("numpy") + text("testing.os.system") + b"\x93(" + name + b"tR.",
+            UNSAFE,
+        ),
+        "INST": (b"(" + name + b"ios\nsystem\n.", UNSAFE),
+        "OBJ": (b"(cos\nsystem\n" + name + b"o.", UNSAFE),
+        "NEWOBJ": (
+            b"\x80\x02csubprocess\nPopen\n(l"
+            + text("touch")
+            + b"a"
+            + text(str(mark))
+            + b"a\x85\x81.",
+            UNSAFE,
+        ),
+        "NEWOBJ_EX": (
+            b"\x80\x04" + text("subprocess") + text("Popen") + b"\x93(l\x85}\x92.",
+            UNSAFE,
+        ),
+        "BUILD with __setstate__": (
+            b"cnumpy\ndtype\n("
+            + text("O8")
+            + b"tR}"
+            + text("__setstate__")
+            + b"cos\nsystem\nsb"
+            + name
+            + b"b.",
+            UNSAFE,
+        ),
+        "BUILD of a stand-in's attributes": (
+            b"cnumpy.core.multiarray\n_reconstruct\n(I1\ntRN}" + text("restore") + b"I1\ns\x86b.",
+            UNSAFE,
+        ),
+        "BUILD of a class": (b"cnumpy\ndtype\n}" + text("restore") + b"I1\nsb.", UNSAFE),
+        "nested in an array's payload": (
+            array_of(
+                b"(I1\n(I1\ntcnumpy\ndtype\n(VO8\nI0\nI1\ntRI00\n(lcos\nsystem\n(" + name + b"tRat"
+            ),
+            UNSAFE,
+        ),
+        "nested in an array's dtype": (
+            array_of(b"(I1\n(I1\ntcos\nsystem\n(" + name + b"tRI00\n(lI1\nat"),
+            UNSAFE,
+        ),
+        "copyreg": (b"ccopyreg\n_reconstructor\n(cos\nsystem\nc__builtin__\nobject\nNtR.", UNSAFE),
+        "copyreg.add_extension": (
+            b"ccopyreg\nadd_extension\n(Vos\nVsystem\nI1\ntR\x82\x01(" + name + b"tR.",
+            UNSAFE,
+        ),
+        "extension code": (b"\x80\x02\x82\x01(" + name + b"tR.", UNSAFE),
+        "extension code of 4 bytes": (b"\x80\x02\x84\x01\x00\x00\x00(" + name + b"tR.", UNSAFE),
+        "memo": (b"cos\nsystem\np0\n0g0\n(" + name + b"tR.", UNSAFE),
+        "getattr chain": (
+            b"cbuiltins\ngetattr\n(cos\npath\n"
+            + text("os")
+            + b"tRp0\n0cbuiltins\ngetattr\n(g0\n"
+            + text("system")
+            + b"tR("
+            + name
+            + b"tR.",
+            UNSAFE,
+        ),
+        "operator.attrgetter": (
+            b"coperator\nattrgetter\n(" + text("system") + b"tR(cos\npath\ntR.",
+            UNSAFE,
+        ),
+        "functools.partial": (b"cfunctools\npartial\n(cos\nsystem\n" + name + b"tR(tR.", UNSAFE),
+        "persistent id": (b"Pos.system\n.", UNSAFE),
+        "binary persistent id": (name + b"Q.", UNSAFE),
+        "numpy.load": (b"cnumpy\nload\n(" + text(str(mark)) + b"NI01\ntR.", UNSAFE),
+        "numpy.memmap writes": (
+            b"cnumpy\nmemmap\n(" + text(str(mark)) + text("u1") + text("w+") + b"I0\nI9\ntR.",
+            UNSAFE,
+        ),
+        "numpy.ndarray itself": (b"cnumpy\nndarray\n((I99999999999\ntI8\ntR.", BROKEN),
+        "a dictionary": (b"(d" + name + b"cos\nsystem\ns.", UNSAFE),
+        "a set": (b"\x80\x04\x8f(" + name + b"\x90.", UNSAFE),
+        "a buffer of another": (b"\x80\x05\x97.", UNSAFE),
+        # Memory and depth
+        "BINBYTES8 of 2^62": (b"\x80\x04\x8e" + struct.pack("<Q", 1 << 62) + b"x.", BROKEN),
+        "BINBYTES8 of 8 GB": (b"\x80\x04\x8e" + struct.pack("<Q", 8 << 30) + b"x.", BROKEN),
+        "BINUNICODE8 of 8 GB": (b"\x80\x04\x8d" + struct.pack("<Q", 8 << 30) + b"x.", BROKEN),
+        "BYTEARRAY8 of 8 GB": (b"\x80\x05\x96" + struct.pack("<Q", 8 << 30) + b"x.", BROKEN),
+        "BINBYTES of 4 GB": (b"\x80\x03B" + struct.pack("<I", 0xFFFFFFFF) + b"x.", BROKEN),
+        "FRAME of 2^62": (b"\x80\x04\x95" + struct.pack("<Q", 1 << 62) + b"N.", BROKEN),
+        "LONG4 of 2 GB": (b"\x80\x02\x8b" + struct.pack("<i", 0x7FFFFFFF) + b"x.", BROKEN),
+        "LONG of a million digits": (b"L" + b"9" * 10**6 + b"L\n.", BROKEN),
+        "memo table of 16 GB": (b"Nr" + struct.pack("<I", 0x3FFFFFFF) + b".", UNSAFE),
+        "memo table of 16 GB, as text": (b"Np1073741823\n.", UNSAFE),
+        "lists in lists": (b"(l" * 100_000 + b"a" * 99_999 + b".", BROKEN),
+        "tuples in tuples": (b"N" + b"\x85" * 100_000 + b".", BROKEN),
+        "a list in itself": (b"(lp0\ng0\na.", BROKEN),
+        "billion laughs": (laughs + b".", BROKEN),
+        "marks": (b"(" * 100_000 + b".", BROKEN),
+        "an empty stack": (b"R.", BROKEN),
+        "dtype of 1 GB": (
+            array_of(b"(I1\n(I1\ntcnumpy\ndtype\n(VU250000000\nI0\nI1\ntRI00\nC\x04aaaat"),
+            BROKEN,
+        ),
+        "shape beyond the payload": (
+            array_of(b"(I1\n(I99999999999\ntcnumpy\ndtype\n(Vf8\nI0\nI1\ntRI00\nC\x08aaaaaaaat"),
+            BROKEN,
+        ),
+        "pointers as bytes": (
+            array_of(b"(I1\n(I1\ntcnumpy\ndtype\n(VO8\nI0\nI1\ntRI00\nC\x08aaaaaaaat"),
+            BROKEN,
+        ),
+    }
+
+
+def test_hostile_pickles_run_nothing_and_take_nothing(tally, tmp_path):
+    mark = tmp_path / "ran"
+    cases = hostile(mark)
+    path = tmp_path / "hostile.npz"
+
+    def check(case):
+        pickled, expected = cases[case]
+        path.write_bytes(with_npy("bboxes", npy_of(described("|O", (1,)), pickled)))
+        said, used_bytes, seconds = look_apart(path)
+        assert not mark.exists()
+        assert said.startswith(f"{expected}: {path}: member 'bboxes'"), said
+        assert used_bytes < MOST_BYTES, f"{used_bytes >> 20} MiB"
+        assert seconds < MOST_SECONDS, f"{seconds} s"
+        return "detected"
+
+    tally.points = len(cases)
+    tally.each(cases, check)
+
+
+def test_pickle_itself_would_have_run_them(tmp_path):
+    # Else the cases above would show nothing.
+    mark, ran = tmp_path / "ran", 0
+    for name, (pickled, expected) in hostile(mark).items():
+        if expected == UNSAFE and "memo table" not in name:
+            program = f"import pickle, copyreg; pickle.loads({pickled!r})"
+            subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+            ran += mark.exists()
+            mark.unlink(missing_ok=True)
+    assert ran >= 15
+
+
+def test_what_old_files_hold_is_still_read(tally, tmp_path):
+    rows = np.empty(3, object)
+    rows[:] = [[[0.0, 0, 1, 1]], [], [[1, 1, 2, 2], [0, 0, 4, 4]]]
+    arrays = np.empty(3, object)
+    arrays[:] = [np.float32([[0, 0, 1, 1]]), np.zeros((0, 4)), np.ones((2, 4), ">f8")]
+
+    def check(case):
+        which, protocol = case
+        pickled = pickle.dumps({"lists": rows, "arrays": arrays}[which], protocol=protocol)
+        path = tmp_path / f"{which}{protocol}.npz"
+        data = with_npy("bboxes", npy_of(described("|O", (3,)), pickled))
+        path.write_bytes(data.replace(b"bboxes_offsets", b"bboxes_offsetz"))
+        assert look_apart(path)[0] == "sound"
+        return "unaffected"
+
+    cases = [(which, protocol) for which in ("lists", "arrays") for protocol in (3, 4)]
+    tally.points = len(cases)
+    tally.each(cases, check)

@@ -1,0 +1,117 @@
+"""``python -m processing verify FILE…``."""
+
+import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from processing.__main__ import main
+from processing.npz_writer import NPZWriter, combine_crc32
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "processing", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def damaged(processed_dir, tmp_path):
+    """A detector's file with one pixel of row 5 changed."""
+    path = Path(shutil.copy(processed_dir / "train_detector.npz", tmp_path / "damaged.npz"))
+    with np.load(path) as members:
+        row = members["images"][5].tobytes()
+    data = path.read_bytes()
+    position = data.index(row) + 1000
+    path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+    return path
+
+
+def test_sound_files_give_a_line_each_and_status_0(processed_dir):
+    files = sorted(processed_dir.glob("*_*.npz"))
+    result = run("verify", *files)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [str(file) for file in files]
+    assert all(": ok, " in line and " rows, " in line for line in lines)
+
+
+def test_a_damaged_file_gives_status_1_its_row_and_the_others_are_still_verified(
+    processed_dir, damaged, tmp_path, capsys
+):
+    files = [tmp_path / "missing.npz", damaged, processed_dir / "val_teacher.npz"]
+    assert main(["verify", *map(str, files)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{files[2]}: ok, ")
+    missing, wrong = captured.err.splitlines()
+    assert missing.startswith(f"FileNotFoundError: {files[0]}: ")
+    for said in (f"ChecksumError: {damaged}: member 'images', row 5 (", "CRC-32 is", "was written"):
+        assert said in wrong
+    assert "restore or rebuild" in wrong
+
+
+def test_what_is_no_npz_file_gives_status_1(tmp_path, capsys):
+    (tmp_path / "a.npz").write_text("<html>")
+    assert main(["verify", str(tmp_path / "a.npz"), str(tmp_path)]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert "begins with b'<htm'" in first
+    assert "not a file" in second
+
+
+@pytest.mark.parametrize("arguments", [[], ["verify"], ["verify", "--nonsense"], ["destroy", "x"]])
+def test_wrong_usage_gives_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: python -m processing" in capsys.readouterr().err
+
+
+def test_a_file_of_others_is_verified_by_its_members_checksums(processed_dir, tmp_path, capsys):
+    with np.load(processed_dir / "train_detector.npz") as members:
+        own = {name: members[name] for name in members if name != "image_crc32"}
+    np.savez_compressed(tmp_path / "others.npz", **own)
+    unpacked = tmp_path / "unpacked"
+    command = ["verify", "--cache-dir", str(unpacked), str(tmp_path / "others.npz")]
+    assert main(command) == 0
+    assert "made by others" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".npy"] == []
+
+    (images,) = unpacked.glob("others.npz.images.*.npy")
+    data = bytearray(images.read_bytes())
+    data[-1] ^= 1
+    images.write_bytes(data)
+    assert main(command) == 1
+    assert f"ChecksumError: {images}: unpacked from member 'images'" in capsys.readouterr().err
+
+
+_VERIFY_LARGE = """
+import resource, sys
+from processing.lazy_dataset import LazyNPZDataset
+dataset = LazyNPZDataset(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+dataset.verify()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    rows, side = 2000, 256  # 393 MB
+    row = np.zeros((side, side, 3), np.uint8)
+    checksum = zlib.crc32(row)
+    with NPZWriter(tmp_path / "large.npz") as writer:
+        writer.begin("images", np.uint8, row.shape)
+        writer.append(row for _ in range(rows))
+        writer.end(combine_crc32([checksum] * rows, row.nbytes))
+        writer.column("bboxes", "<f4", (4,), [np.zeros((rows, 4))])
+        writer.column("image_paths", "<U3", (), [np.array(["a.b"] * rows)])
+        writer.column("image_crc32", "<u4", (), [np.full(rows, checksum)])
+        writer.finish()
+    command = [sys.executable, "-c", _VERIFY_LARGE, str(tmp_path / "large.npz")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 60_000, "kilobytes"
