@@ -59,6 +59,10 @@ class EarlierRows:
             if metadata.get("fingerprint") == fingerprint:
                 self._files[metadata["task"]].append(_EarlierFile(MappedNPZ(path), keys))
 
+    def close(self) -> None:
+        """Lets go of the files, whoever still holds this."""
+        self._files.clear()
+
     def find(self, task: str, path: str, key: int) -> NDArray[np.uint8] | None:
         """The images that a task's file holds of one photograph.
 

@@ -17,10 +17,11 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from processing.errors import ImageError
 from processing.geometry import ORIENTATIONS, Size
+from processing.png_checks import check_png
 
 MAX_PIXELS: Final = 178_956_970
 """Larger images are refused before memory is taken for them; Pillow's own limit, 0.5 GB of RGB."""
@@ -184,8 +185,10 @@ def _open(data: bytes) -> Image.Image:
         begins_like = next((name for name in _FORMATS if _begins_like(name, data)), None)
         found = f"{len(data):,} bytes that begin with {data[:8]!r}"
         if begins_like is not None:
+            # Pillow's general error names an address, which differs between runs.
+            cause = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
             raise ImageError(
-                f"{found} as {begins_like} does, but cannot be read: cut short or damaged",
+                f"{found} as {begins_like} does, but cannot be read{cause}: cut short or damaged",
                 reason="corrupt",
             ) from error
         raise ImageError(
@@ -305,17 +308,20 @@ def _decode_by_pillow(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     image = _open(data)
     try:
         image.load()
-    except MemoryError:
+        pixels = _to_rgb(image)
+        if header.format == "PNG":
+            check_png(data)
+    except (MemoryError, ImageError):
         raise
     except Exception as error:  # each of Pillow's codecs has its own ones
         reason = "truncated" if _TRUNCATED.search(str(error)) else "corrupt"
         raise _failure(header, error, reason) from error
-    return _to_rgb(image)
+    return pixels
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I;16"):
-        levels = np.asarray(image).astype(np.uint32)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        levels = np.asarray(image).astype(np.uint32)  # of a PPM, Pillow makes 0 to 65535
         grey = ((levels + 128) // 257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -168,15 +169,28 @@ def read_inside(raw_dir: Path, path: str) -> bytes:
                 mode = os.stat(file).st_mode  # noqa: PTH116 - like all here, half of Path's time
                 break
         if not stat.S_ISREG(mode):
-            raise ImageError("not a regular file", "missing_image")
+            found = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+            raise ImageError(f"{found}: expected a file", "not_a_file")
         with naming(file), open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
             return stream.read()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageError("no such file", "missing_image") from error
+        raise ImageError(_no_such_file(raw_dir, path), "missing_image") from error
     except OSError as error:
         if not is_of_one_file(error):
             raise
         raise ImageError(error.strerror or str(error), "unreadable") from error
+
+
+def _no_such_file(raw_dir: Path, path: str) -> str:
+    file = raw_dir / path
+    if file.is_symlink():
+        return f"a link to '{file.readlink()}', where nothing is: copy the image here"
+    stem, suffix = os.path.splitext(path)  # noqa: PTH122 - of a path of ours, not the system's
+    forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
+    for near in (*forms, stem + suffix.swapcase(), path.lower(), path.upper()):
+        if near != path and (raw_dir / near).is_file():
+            return f"no such file; {near!a} is there, the annotation says {path!a}: rename one"
+    return "no such file below the raw directory, although an annotation lists it"
 
 
 def _real_inside(raw_dir: Path, path: str) -> str:

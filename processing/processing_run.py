@@ -233,7 +233,7 @@ class ProcessingRun:
             desc="processing",
             disable=None if self._options.progress else True,  # None: where there is no terminal
         )
-        with contextlib.closing(results), bar:
+        with contextlib.closing(earlier), contextlib.closing(results), bar:
             yield self._with_progress(results, bar, start)
 
     def _with_progress(

@@ -37,6 +37,9 @@ Fractions written with six decimals, as YOLO's are, put an edge up to 0.75e-6 of
 a unit for the centre, a quarter for half the size), and float32 rounds by 0.15e-6.
 """
 
+_FARTHEST: Final = 1 << 24
+"""Pixels; farther out float32 counts no single ones, and enlarging a point may overflow."""
+
 _NO_BOX: Final = _OUTCOMES.index("no_box")
 _KEPT: Final = _OUTCOMES.index("kept")
 
@@ -77,7 +80,8 @@ def repair(
         annotations: what the source says.
         header: the image's size and orientation.
         min_box_size: pixels; boxes that are narrower or lower once clipped are dropped, with a
-            tolerance of a millionth of the image's side for what writing them rounded.
+            tolerance of a millionth of the image's side for what writing them rounded. Boxes below
+            a millionth of the longer side always are.
         keep_flagged: whether instances flagged crowd, invalid or difficult are treated like others.
 
     Returns:
@@ -85,7 +89,7 @@ def repair(
         box), ``no_box`` (the source gives none), or why its box was dropped: ``crowd``,
         ``invalid``, ``difficult``, ``not_finite``, ``inverted``, ``zero_size``, ``outside``,
         ``too_small``. Besides, ``clipped`` boxes were kept and changed, and ``bad_points``
-        instances lost their points, which were not finite.
+        instances lost their points, which were not finite or beyond `_FARTHEST`.
 
     Raises:
         ImageError: reason ``size_mismatch`` if the image annotated was of another size.
@@ -154,7 +158,8 @@ def _outcomes(
 ) -> NDArray[np.intp]:
     """For each instance a position in `_OUTCOMES`."""
     low, high = boxes[:, :2], boxes[:, 2:]
-    least = min_box_size - _SIZE_TOLERANCE * edges[:2]
+    # Whatever the minimum, float32 must tell the edges apart once the whole image is stored.
+    least = np.maximum(min_box_size - _SIZE_TOLERANCE * edges[:2], _SIZE_TOLERANCE * edges.max())
     applies = np.stack(
         [
             *(flags & np.uint8(flag) != 0 for flag in _FLAGS.values()),
@@ -171,17 +176,19 @@ def _outcomes(
 
 
 def _finite_points(points: RaggedArray) -> tuple[RaggedArray, int]:
-    """The points without those of instances that have one not finite, and how many these are.
+    """The points without those of instances that have one nowhere, and how many these are.
 
-    A point that is not labelled (visibility 0) has no place: what is not finite there becomes 0, 0.
+    A point that is not labelled (visibility 0) has no place: where it is nowhere it becomes 0, 0.
     """
     values, lengths = points.values, points.lengths
-    if np.isfinite(values).all():
+    somewhere = np.abs(values) < _FARTHEST  # NaN is not
+    if somewhere.all():
         return points, 0
-    lost = ~np.isfinite(values[:, :2]).all(axis=1)
-    values[lost & (values[:, 2] == 0), :2] = 0
+    lost = ~somewhere[:, :2].all(axis=1)
+    unlabelled = lost & (values[:, 2] == 0)
+    values[unlabelled, :2] = 0
     owners = np.repeat(np.arange(len(lengths)), lengths)
     bad = np.zeros(len(lengths), dtype=bool)
-    bad[owners[~np.isfinite(values).all(axis=1)]] = True
+    bad[owners[~somewhere.all(axis=1) & ~unlabelled]] = True
     offsets = offsets_of(np.where(bad, 0, lengths))
     return RaggedArray(values[~bad[owners]], offsets, check=False), int(bad.sum())

@@ -17,8 +17,8 @@ from processing.geometry import Rect, crop_rect, letterbox_rect, source_to_store
 from processing.npz_format import Column
 from processing.repairs import Instances
 
-PIXELS_VERSION: Final = 2
-"""Counts up when a change of this package changes stored pixels or coordinates."""
+PIXELS_VERSION: Final = 3
+"""Counts up when a change of this package changes stored pixels or coordinates, or which rows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ sources.coco_instances sources.yolo_layout sources.voc_images
 sources.coco sources.wider_face sources.pascal_voc sources.yolo
 sources.ibug_pts sources.csv_manifest
 sources
-imaging splits npz_reader
+png_checks splits npz_reader
+imaging
 repairs resizing npz_members dataset_writer published
 tasks npz_columns earlier_rows
 pipeline plan collate npz_verify

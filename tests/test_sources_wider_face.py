@@ -92,7 +92,7 @@ def test_a_path_that_leaves_the_raw_directory_is_rejected(tmp_path):
 
 def test_text_in_another_encoding_is_malformed(tmp_path):
     with pytest.raises(SourceError, match=r"byte 0 of .*train_bbx_gt.txt is not UTF-8"):
-        read(tmp_path, b"\xff\xfe0\x00")
+        read(tmp_path, b"\xff\xff0\x00")
 
 
 def test_an_image_of_a_bad_row_alone_is_no_negative(tmp_path):

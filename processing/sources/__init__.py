@@ -49,8 +49,8 @@ def read_sources(
 
     Official splits are respected as far as they help: ``train`` and ``val`` count only if both
     occur, else their images are `UNASSIGNED`; ``test`` always counts. Images that no annotation
-    names are no rows, but counted in the notes as ``unlisted_images``; files without a Unicode name
-    as ``undecodable_name``, linked folders, which are not entered, as ``linked_folders``.
+    names are no rows, but counted in the notes as ``unlisted_images``; linked folders, which are
+    not entered, as ``linked_folders``.
 
     Args:
         raw_dir: the directory that holds images and annotations.
@@ -71,7 +71,7 @@ def read_sources(
     raw = RawDirectory(Path(raw_dir))
     written = settle_namesakes(combine(_readings(raw, requests)))
     merged = merge_images(written.table)
-    rejections = written.rejections + merged.rejections
+    rejections = _without_repetition(written.rejections, raw.rejections) + merged.rejections
     table, unusable = reject_unusable(merged.table, written.incomplete, rejections)
     rejections += unusable
     notes = written.notes + merged.notes + _leftovers(raw, table, rejections)
@@ -133,7 +133,7 @@ class _Request:
         if not paths:
             raise SourceNotFoundError(
                 f"{raw.root / self.path}: nothing found of the format {self.source.name}; "
-                f"looked for {self.source.looked_for}{_links_passed(raw)}"
+                f"looked for {self.source.looked_for}{_passed_over(raw)}"
             )
         return self.source.read(raw, paths, **self.options)
 
@@ -145,15 +145,17 @@ def _detected(raw: RawDirectory) -> list[Found]:
         raise SourceNotFoundError(
             f"{raw.root} ({raw.root.absolute()}): no annotations found among "
             f"{len(raw.files):,} files, {len(raw.images):,} of them images"
-            f"{_links_passed(raw)}; looked for{looked_for}"
+            f"{_passed_over(raw)}; looked for{looked_for}"
         )
     return found
 
 
-def _links_passed(raw: RawDirectory) -> str:
+def _passed_over(raw: RawDirectory) -> str:
+    refused = "".join(f"; refused {rejection.message}" for rejection in raw.rejections[:3])
     if not raw.linked_folders:
-        return ""
-    return f"; linked folders, here {raw.linked_folders}, are not entered: copy what they lead to"
+        return refused
+    links = f"linked folders, here {raw.linked_folders}, are not entered: copy what they lead to"
+    return f"; {links}{refused}"
 
 
 def _leftovers(
@@ -161,11 +163,13 @@ def _leftovers(
 ) -> Counter[str]:
     listed = {rejection.path for rejection in rejections}.union(table.image_paths.tolist())
     unlisted = set(raw.images) - listed
-    return +Counter(
-        unlisted_images=len(unlisted),
-        undecodable_name=raw.undecodable,
-        linked_folders=raw.linked_folders,
-    )
+    return +Counter(unlisted_images=len(unlisted), linked_folders=raw.linked_folders)
+
+
+def _without_repetition(first: list[Rejection], others: list[Rejection]) -> list[Rejection]:
+    """`first`, and those of `others` whose file it does not name."""
+    named = {rejection.path for rejection in first}
+    return first + [rejection for rejection in others if rejection.path not in named]
 
 
 def _official(table: AnnotationTable) -> Any:

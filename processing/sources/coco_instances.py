@@ -108,19 +108,19 @@ def _columns(
     numbers = chain.from_iterable(box for box in written if len(box) == 4)
     boxes = np.full((n, 4), np.nan)
     boxes[boxed] = np.fromiter(numbers, np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
+    with np.errstate(over="ignore", invalid="ignore"):  # becomes inf or NaN, which is dropped
+        boxes[:, 2:] += boxes[:, :2]
+        boxes_in_float32 = boxes.astype(np.float32)
     crowded = np.fromiter((bool(entry.iscrowd) for entry in entries), np.bool_, n)
     flags = np.where(crowded, Flag.CROWD, 0) | np.where(boxed, 0, Flag.NO_BOX)
     points, points_whole = _points(entries)
-    # A finite number beyond float32 becomes inf, which the repairs reject as such.
-    with np.errstate(over="ignore"):
-        columns = Instances(
-            rows=_found([entry.image_id for entry in entries], rows),
-            labels=_found([entry.category_id for entry in entries], labels).astype(np.int32),
-            boxes=boxes.astype(np.float32),
-            flags=flags.astype(np.uint8),
-            points=points,
-        )
+    columns = Instances(
+        rows=_found([entry.image_id for entry in entries], rows),
+        labels=_found([entry.category_id for entry in entries], labels).astype(np.int32),
+        boxes=boxes_in_float32,
+        flags=flags.astype(np.uint8),
+        points=points,
+    )
     usable = (
         (boxed | (sizes == 0))
         & points_whole
@@ -151,7 +151,8 @@ def _points(entries: Sequence[Annotation]) -> tuple[RaggedArray, NDArray[np.bool
     values = np.fromiter(numbers, np.float64).reshape(-1, 3)
     owners = np.repeat(np.arange(n), lengths)
     labelled = np.bincount(owners, weights=values[:, 2] > 0, minlength=n) > 0
-    kept = values[labelled[owners]].astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # becomes inf or NaN, which is dropped
+        kept = values[labelled[owners]].astype(np.float32)
     return RaggedArray(kept, offsets_of(np.where(labelled, lengths, 0))), whole
 
 

@@ -18,6 +18,7 @@ import msgspec
 
 from processing.error_notes import naming
 from processing.errors import AnnotationError
+from processing.sources.reading import UTF16_MARKS
 
 Id = int | str
 Entry = TypeVar("Entry", bound=msgspec.Struct)
@@ -149,6 +150,8 @@ def looks_like_coco(path: Path) -> bool:
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
+        if content[:2] in UTF16_MARKS:
+            return any('"images"'.encode(name) in content[:] for name in ("utf-16-le", "utf-16-be"))
         present = [bool(pattern.search(content)) for pattern in _LISTS]
         if all(present) or not present[0]:
             return all(present)
@@ -176,12 +179,15 @@ def load(path: Path) -> CocoFile:
         file = msgspec.json.decode(content, type=_Strict)
     except _MALFORMED as strict_error:
         try:
-            # Python's json writes NaN and Infinity, which JSON does not have, and reads them back.
+            # Python's json writes NaN and Infinity, which JSON does not have, and reads them back;
+            # it reads UTF-16 as well.
             file = msgspec.convert(json.loads(content), _Loose)
         except (ValueError, RecursionError):
+            cut = not content.rstrip().endswith((b"}", b"]", b"}\0", b"]\0"))
             raise AnnotationError(
                 f"{strict_error}; expected a COCO file with the lists images, annotations and "
-                f"categories, found {len(content):,} bytes: was the copy interrupted?",
+                f"categories, found {len(content):,} bytes"
+                f"{': was the copy interrupted?' if cut else ''}",
                 reason="malformed",
             ) from strict_error
     return CocoFile(Entries(file.images), Entries(file.annotations), Entries(file.categories))

@@ -10,7 +10,8 @@
 Coordinates are taken as written, with exclusive far edges. A line that has a path and nothing else
 is a negative. Categories are sorted by name. Images are looked for beside the file, in its parent
 and the raw directory, there also in ``images/`` and in folders called after a word of the file's
-name (``images/train/``); if none is there, by basename. Sizes that contradict each other are left
+name (``images/train/``); if none is there, by basename. A line is a line: a quoted cell may not
+hold its end, so that a quote too many costs one line. Sizes that contradict each other are left
 to the merging of rows, which rejects the image. The split is a word in the file's name
 (``train_labels.csv``), else its folder's name. Bad lines are rejected alone; tables of other kinds
 are not found.
@@ -27,7 +28,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from processing.annotations import AnnotationTable, Flag, Instance, TableRow, table_from_rows
-from processing.error_notes import naming
 from processing.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate, usual_layouts
 from processing.sources.listing import RawDirectory, folder_of, is_image_name
@@ -36,6 +36,7 @@ from processing.sources.reading import (
     SourceFormat,
     combine,
     numbers_of,
+    open_text,
     read_text,
     rejection,
     size_of,
@@ -86,27 +87,29 @@ class _Columns:
 
 def _first_line(raw: RawDirectory, path: str) -> list[str]:
     # Any bytes: a file in another encoding shall be found, and then rejected with a reason.
-    name = raw.path(path)
-    with naming(name), name.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with open_text(raw, path) as file:
         try:
-            return next(_parsed(file), (0, []))[1]
+            return _cells(next(_lines(file), (0, ""))[1])
         except AnnotationError:
             return []
 
 
-def _parsed(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each line that has any.
+def _lines(text: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that has cells."""
+    return ((number, line) for number, line in enumerate(text, 1) if line.strip(" ,\t\r\n"))
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of one line.
 
     Raises:
-        AnnotationError: a cell too large for a table, reason ``malformed``.
+        AnnotationError: a cell without end, or too large for a table; reason ``malformed``.
     """
-    reader = csv.reader(lines)
     try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, [cell.strip() for cell in cells]
+        return [cell.strip() for cell in next(csv.reader([line], strict=True))]
     except csv.Error as error:
-        raise AnnotationError(f"line {reader.line_num}: {error}", reason="malformed") from error
+        found = f"{error} in {line[:80]!r}"
+        raise AnnotationError(f"expected cells, found {found}", reason="malformed") from error
 
 
 def _columns(first_line: list[str]) -> _Columns | None:
@@ -160,10 +163,10 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
     read = _Lines(folder_of(path), columns)
     rejections: list[Rejection] = []
     try:
-        lines = _parsed(io.StringIO(read_text(raw, path)))
-        for number, cells in itertools.islice(lines, int(columns.has_header), None):
+        lines = _lines(io.StringIO(read_text(raw, path)))
+        for number, line in itertools.islice(lines, int(columns.has_header), None):
             try:
-                read.add(raw, cells)
+                read.add(raw, _cells(line))
             except AnnotationError as error:
                 where = AnnotationError(f"line {number}: {error}", reason=error.reason)
                 rejections.append(rejection(path, where))
@@ -219,7 +222,7 @@ def _class_order(raw: RawDirectory, path: str) -> list[dict[str, int]]:
     for beside in raw.with_suffix(".csv"):
         if folder_of(beside) == folder_of(path) and beside != path:
             try:
-                lines = [cells for _, cells in _parsed(io.StringIO(read_text(raw, beside)))]
+                lines = [_cells(line) for _, line in _lines(io.StringIO(read_text(raw, beside)))]
             except AnnotationError:
                 continue
             if lines and all(len(cells) == 2 and cells[1].isdecimal() for cells in lines):

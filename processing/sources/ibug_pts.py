@@ -27,7 +27,7 @@ from processing.sources.reading import (
 )
 
 _VISIBLE: Final = 2.0
-_FILE: Final = re.compile(r"(?:.*\n)*?\s*n_points\s*:\s*(\d+)\s*\{([^}]*)\}\s*")
+_HEAD: Final = re.compile(r"^[ \t]*n_points[ \t]*:\s*(\d{1,9})\s*\{", re.MULTILINE)
 
 
 def find(raw: RawDirectory) -> list[str]:
@@ -75,18 +75,19 @@ def _row(raw: RawDirectory, path: str, images: list[str], base: int) -> TableRow
 
 
 def _points(text: str) -> list[list[float]]:
-    match = _FILE.fullmatch(text)
-    if match is None:
+    head = _HEAD.search(text)
+    body, brace, rest = text[head.end() if head else 0 :].partition("}")
+    if head is None or not brace or rest.strip():
         raise AnnotationError(
             "expected 'n_points: N' and N rows between braces; was the copy interrupted?",
             reason="malformed",
         )
-    lines = [line.split() for line in match[2].splitlines() if line.strip()]
+    lines = [line.split() for line in body.splitlines() if line.strip()]
     rows = [numbers_of(words) for words in lines]
     points = [row for row in rows if row is not None and len(row) == 2]
-    if len(points) != len(rows) or len(points) != int(match[1]):
+    if len(points) != len(rows) or len(points) != int(head[1]):
         raise AnnotationError(
-            f"expected {match[1]} rows of x and y, found {len(points)} among {len(rows)} rows",
+            f"expected {head[1]} rows of x and y, found {len(points)} among {len(rows)} rows",
             reason="malformed",
         )
     return points

@@ -1,8 +1,9 @@
 """RawDirectory: the names of all files below the raw directory, listed once for all formats.
 
 Nothing is opened here. Hidden files and folders are left out, and linked folders are counted and
-not entered, so that no annotation can lead out of the directory. Paths are relative to it, ``/``
-separated, and sorted.
+not entered. An annotation file that is a link out of the directory, or no regular file (opening a
+pipe would wait for ever), is refused: it is never opened. Paths are relative to the directory,
+``/`` separated, and sorted.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from processing.errors import AnnotationError, SourceError, SourceNotFoundError
+from processing.errors import AnnotationError, Rejection, SourceError, SourceNotFoundError
 
 IMAGE_SUFFIXES: Final = frozenset(
     f".{name}"
@@ -26,6 +27,8 @@ IMAGE_SUFFIXES: Final = frozenset(
     )
 )
 """Lower-case endings of what counts as an image."""
+
+_ANNOTATION_SUFFIXES: Final = (".csv", ".json", ".pts", ".txt", ".xml", ".yaml", ".yml")
 
 
 class RawDirectory:
@@ -48,15 +51,25 @@ class RawDirectory:
             )
         self.root: Final = root
         self._here: Final = f"{root.absolute().as_posix()}/"
-        listed, self.linked_folders = _walk(root)
-        self.undecodable: Final = sum(not _is_unicode(path) for path in listed)
+        listed, irregular, self.linked_folders = _walk(root)
+        self.undecodable: Final = sorted(path for path in listed if not _is_unicode(path))
         """Files left out because their names are not Unicode and so cannot be stored."""
         self._sorted: Final = sorted(filter(_is_unicode, listed))
         self.files: Final = frozenset(self._sorted)
+        self._refused: Final = {
+            path: error
+            for path in filter(_is_unicode, irregular)
+            if path.lower().endswith(_ANNOTATION_SUFFIXES)
+            and (error := _irregular(root, path)) is not None
+        }
 
     def with_suffix(self, *suffixes: str) -> list[str]:
-        """Files whose lower-cased ending is one of `suffixes` (``".xml"``), sorted."""
-        return [path for path in self._sorted if path.lower().endswith(suffixes)]
+        """Files to read whose lower-cased ending is one of `suffixes` (``".xml"``), sorted."""
+        return [
+            path
+            for path in self._sorted
+            if path.lower().endswith(suffixes) and path not in self._refused
+        ]
 
     @cached_property
     def images(self) -> list[str]:
@@ -92,8 +105,27 @@ class RawDirectory:
         """Images in and below the folder with that prefix, sorted."""
         return [path for path in self.images if path.startswith(folder)]
 
+    @property
+    def rejections(self) -> list[Rejection]:
+        """Files that may be annotations or images, but are refused whatever they hold."""
+        refused = [
+            Rejection(path, "annotation", error.reason, f"{path}: {error}")
+            for path, error in sorted(self._refused.items())
+        ]
+        return refused + [
+            _undecodable(path)
+            for path in self.undecodable
+            if is_image_name(path) or path.lower().endswith(_ANNOTATION_SUFFIXES)
+        ]
+
     def path(self, name: str) -> Path:
-        """Where the file `name` really lies."""
+        """Where to open the annotation file `name`.
+
+        Raises:
+            AnnotationError: it is refused: a link that leads out, or no regular file.
+        """
+        if name in self._refused:
+            raise self._refused[name]
         return self.root / name
 
     def inside(self, folder: str, name: str) -> str:
@@ -161,18 +193,49 @@ def _is_unicode(path: str) -> bool:
     return path.isascii() or not any("\ud800" <= character <= "\udfff" for character in path)
 
 
-def _walk(root: Path) -> tuple[list[str], int]:
-    """All files below `root`, and the number of linked folders."""
+def _undecodable(path: str) -> Rejection:
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    message = f"{name}: the name is not UTF-8, so no annotation can name it: rename the file"
+    return Rejection(name, "read", "undecodable_name", message)
 
-    def fail(error: OSError) -> None:
-        raise SourceError(f"folder {error.filename} cannot be listed: {error.strerror}") from error
 
+def _irregular(root: Path, path: str) -> AnnotationError | None:
+    """Why a link or special file is not to be opened; None for a link that may be followed."""
+    real, inside = os.path.realpath(root / path), os.path.realpath(root)
+    if not real.startswith(f"{inside}{os.sep}"):
+        return AnnotationError(
+            f"a link that leads out of the raw directory, to {real}; only files below it are "
+            "read: copy it here",
+            reason="outside_raw_dir",
+        )
+    if not os.path.isfile(real):  # noqa: PTH113 - a path of os.path.realpath
+        found = "a link to nothing" if os.path.islink(root / path) else "no regular file"  # noqa: PTH114
+        return AnnotationError(f"{found}: expected a file", reason="not_a_file")
+    return None
+
+
+def _walk(root: Path) -> tuple[list[str], list[str], int]:
+    """All files below `root`, those of them that are not regular, and how many linked folders."""
     files: list[str] = []
+    irregular: list[str] = []
     linked = 0
-    for folder, folders, names in os.walk(root, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        linked += sum(Path(folder, name).is_symlink() for name in folders)
-        relative = os.path.relpath(folder, root).replace(os.sep, "/")
-        prefix = "" if relative == "." else f"{relative}/"
-        files += (prefix + name for name in names if not name.startswith("."))
-    return files, linked
+    folders = [""]
+    while folders:
+        prefix = folders.pop()
+        try:
+            with os.scandir(root / prefix) as entries:
+                seen = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            message = f"folder {error.filename} cannot be listed: {error.strerror}"
+            raise SourceError(message) from error
+        for entry in seen:
+            path = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(f"{path}/")
+            elif entry.is_symlink() and os.path.isdir(entry):  # noqa: PTH112 - a loop is none
+                linked += 1
+            else:
+                files.append(path)
+                if not entry.is_file(follow_symlinks=False):
+                    irregular.append(path)
+    return files, irregular, linked

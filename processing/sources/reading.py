@@ -6,12 +6,15 @@ what it cannot use becomes a `Rejection`, what it settles by a rule is counted i
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from pathlib import Path
+from typing import Final, TextIO, TypeVar
 
 from processing.annotations import SPLITS, UNASSIGNED, AnnotationTable, concatenate, table_from_rows
 from processing.error_notes import naming
@@ -94,16 +97,35 @@ def read_text(raw: RawDirectory, path: str) -> str:
     """The text of an annotation file, with plain line ends and no byte order mark.
 
     Raises:
-        AnnotationError: it is not UTF-8; reason ``malformed``.
+        AnnotationError: it is neither UTF-8 nor marked UTF-16; reason ``malformed``.
     """
+    file = raw.path(path)
     try:
-        with naming(raw.path(path)):
-            return raw.path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
+        with naming(file):
+            return file.read_text(encoding=_encoding(file))
+    except UnicodeError as error:
+        where = f"byte {error.start} of " if isinstance(error, UnicodeDecodeError) else ""
         raise AnnotationError(
-            f"byte {error.start} of {path} is not UTF-8: was it saved in another encoding?",
-            reason="malformed",
+            f"{where}{path} is not UTF-8: was it saved in another encoding?", reason="malformed"
         ) from error
+
+
+@contextlib.contextmanager
+def open_text(raw: RawDirectory, path: str) -> Iterator[TextIO]:
+    """An annotation file, to look whether it is one: what cannot be decoded is replaced."""
+    file = raw.path(path)
+    with naming(file), file.open(encoding=_encoding(file), errors="replace", newline="") as text:
+        yield text
+
+
+def _encoding(file: Path) -> str:
+    """UTF-16 where a byte order mark says so, as spreadsheets and PowerShell write it."""
+    with file.open("rb") as content:
+        marked = content.read(2) in UTF16_MARKS
+    return "utf-16" if marked else "utf-8-sig"
+
+
+UTF16_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def numbers_of(words: Sequence[str]) -> list[float] | None:

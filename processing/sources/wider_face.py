@@ -4,6 +4,7 @@
   invalid occlusion pose``. After a count of 0 one row of zeros may follow. An entry with more or
   fewer rows than it counts is rejected, as faces may be missing from it; a row without four numbers
   is rejected alone.
+- What stands where an image's name is due and is none is rejected with the rows below it.
 - ``invalid`` becomes `Flag.INVALID`; boxes of no size are kept as written. The category is
   ``face``.
 - The list of the test images, whose annotations were never published, is not read: they are not
@@ -56,9 +57,13 @@ FORMAT: Final = SourceFormat(
 class _Entry:
     name: str
     line: int
-    count: int | None = None
+    count: float | None = None
     rows: list[list[float]] = field(default_factory=list)
     malformed: list[tuple[int, AnnotationError]] = field(default_factory=list)
+
+    def is_whole(self) -> bool:
+        """Whether as many rows as it counts are there."""
+        return self.count == len(self.rows) + len(self.malformed)
 
 
 def _read_file(raw: RawDirectory, path: str) -> Reading:
@@ -77,7 +82,7 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
     entries, names, rejections = [], [], []
     for entry in _entries(text):
         try:
-            path_from_own = raw.inside(own, entry.name)
+            path_from_own = raw.inside(own, _image_name(entry))
         except AnnotationError as error:
             entry.malformed = [(entry.line, error)]
         else:
@@ -103,19 +108,23 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
 
 
 def _entries(text: str) -> Iterator[_Entry]:
-    """Entries begin at an image's name, so that a wrong count spoils only its own."""
+    """Entries begin at an image's name, so that a wrong count spoils only its own.
+
+    They also begin at other text once the entry before is whole: at a name that is damaged.
+    """
     entry: _Entry | None = None
     for line, content in enumerate(text.splitlines(), 1):
         written = content.strip()
         numbers = numbers_of(written.split())
-        if numbers is None and is_image_name(written):
+        begins = is_image_name(written) or (written and (entry is None or entry.is_whole()))
+        if numbers is None and begins:
             if entry is not None:
                 yield entry
             entry = _Entry(written, line)
         elif entry is None or not written:
             continue
         elif entry.count is None and numbers is not None and len(numbers) == 1:
-            entry.count = int(numbers[0])
+            entry.count = numbers[0]
         elif numbers is not None and len(numbers) >= 4:
             entry.rows.append(numbers)
         else:
@@ -125,13 +134,23 @@ def _entries(text: str) -> Iterator[_Entry]:
         yield entry
 
 
+def _image_name(entry: _Entry) -> str:
+    if not is_image_name(entry.name):
+        raise AnnotationError(
+            f"expected the name of an image, found {entry.name[:80]!r}; the rows below it are "
+            "left out",
+            reason="malformed",
+        )
+    return entry.name
+
+
 def _settle_count(entry: _Entry) -> None:
     """Leaves an entry those rows that are faces: none if it has not as many as it counts."""
     if entry.count == 0 and len(entry.rows) <= 1 and not any(map(any, entry.rows)):
         entry.rows = []
-    found = len(entry.rows) + len(entry.malformed)
-    if entry.count != found:
-        counted = "no count" if entry.count is None else f"a count of {entry.count}"
+    if not entry.is_whole():
+        found = len(entry.rows) + len(entry.malformed)
+        counted = "no count" if entry.count is None else f"a count of {entry.count:g}"
         message = f"{entry.name}: {counted}, but {found} rows of faces follow"
         entry.malformed.append((entry.line, AnnotationError(message, reason="malformed")))
         entry.rows = []

@@ -57,8 +57,10 @@ def parse_row(line: int, words: Sequence[str], shape: KeypointShape | None) -> L
     if len(values) == _BOX_NUMBERS:
         instance = Instance(0, _corners(values))
     elif shape is None and len(values) % 2 == 0:
-        x, y = values[0::2], values[1::2]
-        instance = Instance(0, (min(x), min(y), max(x), max(y)))
+        corners = np.array(values).reshape(-1, 2)
+        # Numpy's extremes of NaN are NaN, Python's depend on the order.
+        (x1, y1), (x2, y2) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+        instance = Instance(0, (x1, y1, x2, y2))
     else:
         points = _points(values[_BOX_NUMBERS:], shape)
         instance = Instance(0, _corners(values[:_BOX_NUMBERS]), points=points)

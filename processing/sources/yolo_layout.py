@@ -13,11 +13,16 @@ from typing import Any, Final
 import yaml
 
 from processing.annotations import SPLITS
-from processing.error_notes import naming
 from processing.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate
 from processing.sources.listing import RawDirectory, folder_of
-from processing.sources.reading import numbers_of, read_text, rejection, split_of_folders
+from processing.sources.reading import (
+    numbers_of,
+    open_text,
+    read_text,
+    rejection,
+    split_of_folders,
+)
 from processing.sources.yolo_labels import MAX_CLASSES, KeypointShape
 
 _YAML: Final = (".yaml", ".yml")
@@ -62,11 +67,10 @@ def load(raw: RawDirectory, path: str) -> Dataset:
 
 
 def _looks_like_data_yaml(raw: RawDirectory, path: str) -> bool:
-    file = raw.path(path)
-    if file.stat().st_size > _MAX_YAML:
+    if raw.path(path).stat().st_size > _MAX_YAML:
         return False
-    with naming(file):
-        text = file.read_text(encoding="utf-8-sig", errors="replace")
+    with open_text(raw, path) as file:
+        text = file.read()
     return all(pattern.search(text) for pattern in _KEYS)
 
 
@@ -85,8 +89,7 @@ def _label_folders(raw: RawDirectory) -> list[str]:
 
 
 def _begins_with_numbers(raw: RawDirectory, path: str) -> bool:
-    name = raw.path(path)
-    with naming(name), name.open(encoding="utf-8-sig", errors="replace") as file:
+    with open_text(raw, path) as file:
         words = file.readline(1000).split()
     return len(words) > 4 and numbers_of(words[:5]) is not None
 
@@ -120,9 +123,19 @@ def _from_yaml(raw: RawDirectory, path: str) -> Dataset:
     return dataset
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses aliases: no data.yaml needs them, and nested ones make a short file endless."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # not in its stubs
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read", mark)
+        return super().compose_node(parent, index)
+
+
 def _load(raw: RawDirectory, path: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(read_text(raw, path))
+        content = yaml.load(read_text(raw, path), Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise AnnotationError(f"not a readable YAML: {error}", reason="malformed") from error
     if not isinstance(content, dict):
@@ -142,12 +155,12 @@ def _names(content: Mapping[str, Any]) -> dict[int, str] | None:
             return {i: _name(name) for i, name in enumerate(names)}
         count = content.get("nc")
         return None if count is None else {i: str(i) for i in range(min(int(count), MAX_CLASSES))}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise AnnotationError(f"names or nc: {error}", reason="malformed") from error
 
 
 def _name(name: object) -> str:
-    # Nested aliases make a short file into endless text; a name is one word or number.
+    # Else a list's text would become a name; a name is one word or number.
     if isinstance(name, list | dict):
         raise TypeError(f"expected a name, found a {type(name).__name__}")
     return str(name)
