@@ -325,11 +325,14 @@ def _final(directory: Path, name: str) -> Path:
 
 
 def forget_published_run(directory: Path) -> None:
-    """Removes the journal of a run that was killed when all that was left to do was removing it."""
+    """Removes the journal of a run that was killed when all that was left to do was removing it.
+
+    Or one that cannot be read, and so not be continued.
+    """
     header = header_of(directory / JOURNAL_NAME)
-    if header is None or any(_partial(directory, name).exists() for name in header.outputs):
-        return
-    (directory / JOURNAL_NAME).unlink()
+    names = header.outputs if header else []
+    if not any(_partial(directory, name).exists() for name in names):
+        (directory / JOURNAL_NAME).unlink(missing_ok=True)
 
 
 def _remove_leftovers(directory: Path) -> None:
