@@ -134,28 +134,28 @@ def run_with_kill(raw, output, scratch, at=0, how="none"):
 
     def perform(operation, do, half=None):
         nonlocal count
+        if count + 1 == at:
+            _strike(how, half)
+        result = do()  # what fails, such as unlinking what is not there, is not counted
         count += 1
-        if count == at:
-            _strike(how, do, half)
-        try:
-            result = do()
-        except OSError:  # a mkdir of what is there: not carried out, not recorded, not counted
-            count -= 1
-            raise
         os.write(record, pickle.dumps(operation))
+        if count == at and how == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
         return result
 
     with watched(output, perform), mock.patch.object(processing_run, "process_image", counted):
         return process_command(arguments(raw, output))
 
 
-def _strike(how, do, half):
+def _strike(how, half):
+    """Ends this process before an operation, or in the middle of it."""
     if how == "half" and half is not None:
         half()
-    elif how == "after":
-        do()
-    name = "SIGKILL" if how in ("before", "half", "after") else how
-    os.kill(os.getpid(), signal.Signals[name])
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how.startswith("SIG"):
+        os.kill(os.getpid(), signal.Signals[how])
 
 
 def is_rare(operation):
