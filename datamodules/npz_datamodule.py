@@ -17,6 +17,7 @@ import lightning as L
 import torch
 
 from datamodules.sampler import EpochLoader, EpochSampler
+from datamodules.shared_memory import workers_with_room
 from datamodules.transforms import Augmentation, to_float
 from processing.arguments import check_integer, check_number
 from processing.batch import Batch
@@ -69,7 +70,8 @@ class LazyNPZDataModule(L.LightningDataModule):
         train_split: fraction of the images that no official split names; for the processor.
         batch_size: samples a rank and step.
         num_workers: threads of each loader that gather batches ahead; see `BatchLoader`. With
-            `train_transform` processes, for training.
+            `train_transform` processes, for training; fewer, with a warning, where their batches
+            would not fit into shared memory.
         cache_size: samples in each dataset's LRU cache, a process; a mapping gives it by split, 0
             for those left out.
         pin_memory: whether batches go through page-locked memory. None: with a CUDA device only.
@@ -259,17 +261,23 @@ class LazyNPZDataModule(L.LightningDataModule):
 
     def _transforming_dataloader(self) -> EpochLoader:
         dataset = self.datasets["train"]
+        num_workers = workers_with_room(
+            self.num_workers,
+            prefetch_factor=self.prefetch_factor,
+            image_bytes=self.batch_size * dataset.layout.image_bytes,
+            processes=self.trainer.num_devices if self.trainer else 1,
+        )
         return EpochLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=EpochSampler(
                 dataset, shuffle=not self._overfits(), seed=self.seed, **self._ranks()
             ),
-            num_workers=self.num_workers,
+            num_workers=num_workers,
             pin_memory=self._pin_memory(),
             drop_last=self.drop_last,
-            persistent_workers=self.persistent_workers and self.num_workers > 0,
-            prefetch_factor=self.prefetch_factor if self.num_workers > 0 else None,
+            persistent_workers=self.persistent_workers and num_workers > 0,
+            prefetch_factor=self.prefetch_factor if num_workers > 0 else None,
         )
 
     def _ranks(self) -> dict[str, int]:

@@ -155,7 +155,15 @@ def empty_images(shape: tuple[int, ...], dtype: np.dtype[Any], buffers: BufferPo
     torch_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
     nbytes = int(np.prod(shape)) * dtype.itemsize
     # There is no public way to allocate in shared memory; torch's own collate function does this.
-    storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]
+    try:
+        storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        error.add_note(
+            f"batches of worker processes, this one of {nbytes:,} bytes of images, need shared "
+            "memory (/dev/shm): start the container with a larger --shm-size, lower num_workers, "
+            "prefetch_factor or batch_size, or use BatchLoader, which needs none"
+        )
+        raise
     return torch.empty(0, dtype=torch_dtype).set_(storage).view(shape)
 
 

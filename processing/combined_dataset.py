@@ -92,6 +92,10 @@ class CombinedLazyDataset(SampleDataset):
         """Intp (B,): the part that each index lies in; parts without samples hold none."""
         return np.searchsorted(self.offsets, indices, side="right") - 1
 
+    def _place(self, index: int) -> str:
+        part = int(self._locate(np.array([index]))[0])
+        return self.datasets[part]._place(index - int(self.offsets[part]))
+
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Says which samples are to be fetched soon; see `SampleDataset.advise`."""
         part_of = self._locate(indices)

@@ -15,9 +15,12 @@ from typing import Final
 
 _REMEDIES: Final = {
     (errno.ENOSPC, errno.EDQUOT): "free space there",
-    (errno.EACCES, errno.EPERM, errno.EROFS): "let this user read the inputs and write the output",
+    (errno.EACCES, errno.EPERM, errno.EROFS): "let this user read the inputs and write the output "
+    "(chmod, or mount it without `ro`), or choose another output directory",
+    (errno.EEXIST, errno.ENOTDIR): "choose an output directory that is no file",
     (errno.EIO,): "the storage failed: look into the system's log, and mend or leave that disk",
-    (errno.EMFILE, errno.ENFILE): "allow more open files (ulimit -n)",
+    (errno.EMFILE, errno.ENFILE): "allow more open files (ulimit -n), or lower num_workers",
+    (errno.ENOMEM,): "allow more memory (ulimit -v), or lower num_workers and batch_size",
 }
 _GO_ON: Final = "then run again: it continues at its last flush"
 

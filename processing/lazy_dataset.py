@@ -6,8 +6,12 @@ across fork and spawn: they are pickled by path and map the file again where the
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
+import os
 from collections.abc import Mapping, Sequence
+from multiprocessing.context import get_spawning_popen
 from os import PathLike
 from typing import Any
 
@@ -57,6 +61,7 @@ class LazyNPZDataset(SampleDataset):
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: the limits of this process do not admit another file.
         NPZFormatError: the file is damaged or holds something else; or has no checksums, with
             `verify`.
         ValueError: a negative `cache_size`.
@@ -82,10 +87,9 @@ class LazyNPZDataset(SampleDataset):
         self.transform = transform
         self.return_index = return_index
         self._verify_reads = verify
-        self._open(MappedNPZ(path, cache_dir=cache_dir))
+        self._open(*_mapped(path, cache_dir, verify=verify))
 
-    def _open(self, npz: MappedNPZ) -> None:
-        columns = Columns.read(npz, verify=self._verify_reads)
+    def _open(self, npz: MappedNPZ, columns: Columns) -> None:
         if self._verify_reads and "image_crc32" not in npz:
             raise NPZFormatError(
                 f"{npz.path}: verify=True needs the member 'image_crc32', which this file does not "
@@ -104,20 +108,27 @@ class LazyNPZDataset(SampleDataset):
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
         state["_columns"] = self._columns is not None
+        # Only on the way to a process that is being started.
+        state["_starter"] = None if get_spawning_popen() is None else os.getpid()
         del state["_cache"], state["_layout"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        starter = state.pop("_starter")
+        if starter is not None and not _is_running(starter):
+            # torch's workers ask who their parent is when they begin to work, and end when that
+            # changes; one that is still starting when its parent is killed would wait for ever.
+            raise RuntimeError(f"{state['path']}: process {starter}, which sent this here, is gone")
         self.__dict__.update(state, _columns=None)
         if not state["_columns"]:
             return
-        npz = MappedNPZ(self.path, cache_dir=self._cache_dir)
+        npz, columns = _mapped(self.path, self._cache_dir, verify=self._verify_reads)
         if npz.content_id != self._content_id:
             raise NPZFormatError(
                 f"{self.path}: was replaced by another file after this dataset was opened; "
                 "open it again"
             )
-        self._open(npz)
+        self._open(npz, columns)
 
     def close(self) -> None:
         """Lets go of the file; the dataset cannot be used afterwards, arrays taken from it can."""
@@ -242,6 +253,9 @@ class LazyNPZDataset(SampleDataset):
         """Says which samples are to be fetched soon; see `SampleDataset.advise`."""
         self.columns.advise(indices)
 
+    def _place(self, index: int) -> str:
+        return f"{self.path}, row {index}"
+
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
         return None if self.transform is None else [self.transform] * len(indices)
 
@@ -281,7 +295,41 @@ def open_dataset(
     )
     if isinstance(path, str | PathLike):
         return open_file(path)
-    return CombinedLazyDataset(open_file(file) for file in path)
+    with contextlib.ExitStack() as opened:  # closes them where one cannot be opened
+        combined = CombinedLazyDataset([opened.enter_context(open_file(file)) for file in path])
+        opened.pop_all()
+    return combined
+
+
+def _mapped(path: StrPath, cache_dir: StrPath | None, *, verify: bool) -> tuple[MappedNPZ, Columns]:
+    try:
+        npz = MappedNPZ(path, cache_dir=cache_dir)
+        return npz, Columns.read(npz, verify=verify)
+    except OSError as error:
+        if error.errno not in _LIMITS:
+            raise
+        raise OSError(error.errno, _LIMITS[error.errno], os.fspath(path)) from error
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt":  # there the signal that asks would end it; torch waits for it by itself
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+_LIMITS = {
+    errno.EMFILE: "too many open files: each data file takes 2 descriptors; raise the limit before "
+    "the program starts (`ulimit -n`, in a container `--ulimit nofile=`), or read fewer, larger "
+    "files",
+    errno.ENOMEM: "cannot be mapped: the whole file has to fit into the address space, but not "
+    "into memory; raise the limit of the address space (`ulimit -v`), or split the data among "
+    "smaller files",
+}
+"""What to do where a limit of the process or the system forbids to open another file."""
 
 
 def _read(

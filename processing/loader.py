@@ -8,7 +8,7 @@ thread; the gathering threads share nothing but the dataset, which is safe from 
 from __future__ import annotations
 
 import contextlib
-import math
+import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat, tee
 from typing import Any, NamedTuple
@@ -25,6 +25,8 @@ from processing.ordered_map import map_in_order
 from processing.readahead import batches_ahead
 from processing.sample_dataset import SampleDataset
 from processing.sampling import epoch_order, rank_share, share_size
+
+_LOG = logging.getLogger(__name__)
 
 
 class BatchLoader:
@@ -51,7 +53,7 @@ class BatchLoader:
         world_size: number of ranks.
         pin_memory: whether batches lie in page-locked memory, from which a CUDA device can copy
             while the host goes on; torch's allocator waits for such copies before it uses the
-            memory again.
+            memory again. Without such a device a warning is logged, and memory is ordinary.
         prefetch_factor: batches that each thread gathers ahead.
 
     Raises:
@@ -85,7 +87,9 @@ class BatchLoader:
         self.seed = check_integer("seed", seed, least=0)
         self.rank = check_integer("rank", rank, least=0)
         self.world_size = check_integer("world_size", world_size, least=self.rank + 1)
-        self.pin_memory = pin_memory
+        self.pin_memory = pin_memory and torch.accelerator.is_available()
+        if pin_memory and not self.pin_memory:
+            _LOG.warning("pin_memory=True, but there is no accelerator: memory is not page-locked")
         self.prefetch_factor = check_integer("prefetch_factor", prefetch_factor, least=1)
         self._next = self._reached = _Position()
 
@@ -162,9 +166,7 @@ class BatchLoader:
             yield share[start : start + self.batch_size]
 
     def _batches_ahead(self) -> int:
-        layout = self.dataset.layout
-        image_bytes = math.prod(layout.image_shape) * layout.image_dtype.itemsize
-        return batches_ahead(self.batch_size * image_bytes)
+        return batches_ahead(self.batch_size * self.dataset.layout.image_bytes)
 
     def _fetch(self, batch: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Sequence[Any]:
         """Fetches a batch, and says which one will be fetched later."""

@@ -6,6 +6,7 @@ Safe from several threads as long as `_gather` is.
 
 from __future__ import annotations
 
+import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,6 +46,11 @@ class Layout(NamedTuple):
     row_shapes: tuple[tuple[str, tuple[int, ...] | str], ...]
     return_index: bool
 
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image."""
+        return math.prod(self.image_shape) * self.image_dtype.itemsize
+
 
 class SampleDataset(Dataset[Any], ABC):
     """A map-style dataset whose samples and batches come from gathered rows.
@@ -73,6 +79,10 @@ class SampleDataset(Dataset[Any], ABC):
     @abstractmethod
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
         """The transform of each sample, or None if there are no transforms at all."""
+
+    @abstractmethod
+    def _place(self, index: int) -> str:
+        """File and row of a sample, to be named where something is wrong with it."""
 
     @abstractmethod
     def advise(self, indices: NDArray[np.intp]) -> None:
@@ -175,9 +185,21 @@ class SampleDataset(Dataset[Any], ABC):
         if transforms is None:
             return batch
         return [
-            sample if transform is None else _transformed(sample, transform)
-            for sample, transform in zip(batch, transforms, strict=True)
+            sample if transform is None else self._transformed(index, sample, transform)
+            for index, sample, transform in zip(indices.tolist(), batch, transforms, strict=True)
         ]
+
+    def _transformed(self, index: int, sample: Sample, transform: Transform) -> Any:
+        """A transform's result; a new dict still has the ragged keys that its sample had."""
+        place = f"{self._place(index)} ({sample['image_path']})"  # which it may take out
+        try:
+            result = transform(sample)
+        except Exception as error:
+            error.add_note(f"while the transform was given {place}")
+            raise
+        if isinstance(result, dict) and not isinstance(result, Sample):
+            return Sample(result, sample.ragged)
+        return result
 
     def _checked_indices(self, indices: Iterable[SupportsIndex]) -> NDArray[np.intp]:
         """`indices` as intp (B,) in ``[0, len)``."""
@@ -224,14 +246,6 @@ def _concatenate(columns: Sequence[Column], order: NDArray[np.intp]) -> Column:
         return RaggedArray(values, offsets_of(lengths), check=False).take(order)
     joined: NDArray[Any] = np.concatenate([np.asarray(column) for column in columns])[order]
     return joined
-
-
-def _transformed(sample: Sample, transform: Transform) -> Any:
-    """A transform's result; a new dict still has the ragged keys that its sample had."""
-    result = transform(sample)
-    if isinstance(result, dict) and not isinstance(result, Sample):
-        return Sample(result, sample.ragged)
-    return result
 
 
 def _as_array(column: Column) -> NDArray[Any]:

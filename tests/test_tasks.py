@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from processing.annotations import Instance, TableRow, table_from_rows
-from processing.cpus import available_cpus
 from processing.input_cache import InputCache, input_keys
 from processing.ragged import RaggedArray
 from processing.repairs import Instances
@@ -53,21 +52,6 @@ def test_the_detector_takes_images_with_nothing_and_not_those_with_points_alone(
     assert Detector((8, 8)).images(table).tolist() == [True, True, False]
     assert Teacher((8, 8)).images(table).tolist() == [True, False, False]
     assert Landmarker((8, 8)).images(table).tolist() == [False, False, True]
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"), [("100000 100000", 1), ("150000 100000", 2), ("1 100000", 1)]
-)
-def test_the_cpu_count_follows_the_containers_quota(tmp_path, monkeypatch, content, expected):
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
-    (tmp_path / "cpu.max").write_text(content)
-    assert available_cpus(tmp_path / "cpu.max") == expected
-
-
-def test_without_a_quota_the_affinity_mask_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
-    (tmp_path / "cpu.max").write_text("max 100000")
-    assert available_cpus(tmp_path / "cpu.max") == available_cpus(tmp_path / "absent") == 3
 
 
 def test_the_input_cache_knows_what_it_was_told_until_an_image_changes(tmp_path):

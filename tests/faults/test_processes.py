@@ -1,0 +1,204 @@
+"""Loaders end as they should and leave nothing behind, however they end and whoever is killed."""
+
+import functools
+import itertools
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.faults.loader_host import BATCH_SIZE, DAMAGED_ROW, PATIENCE, SAMPLES, write_data
+
+SEED, FAST = 20261123, 10
+HOST = "tests.faults.loader_host"
+REPOSITORY = Path(__file__).parents[2]
+ENDS = (
+    *("normal", "left", "dataset raises", "worker killed", "parent killed"),
+    "parent killed at once",  # while spawned workers are starting
+)
+# Which comes first is chance: one of torch's two watches, or a batch in memory that the dead worker
+# can hand over no more.
+WORKER_DIED = (
+    r"RuntimeError: DataLoader worker \(pid.*(exited unexpectedly|killed by signal)|"
+    "(ConnectionResetError|ConnectionRefusedError|FileNotFoundError|EOFError): "
+)
+
+
+class Case(NamedTuple):
+    """One way to iterate and to end; `method` starts worker processes, where there are any."""
+
+    loader: str
+    method: str
+    workers: int
+    persistent: bool
+    pin: bool
+    end: str
+
+    def __str__(self):
+        options = [name for name in ("persistent", "pin") if getattr(self, name)]
+        return ", ".join([self.loader, self.method, f"{self.workers} workers", *options, self.end])
+
+    @property
+    def uses_processes(self):
+        return self.loader in ("DataLoader", "datamodule with a transform")
+
+    @property
+    def is_possible(self):
+        methods = {"DataLoader": ("fork", "spawn", "forkserver")}
+        return (
+            self.method in methods.get(self.loader, ("fork",))
+            and (self.uses_processes or not self.persistent)
+            and (self.workers > 0 or not self.persistent)
+            and (self.end != "worker killed" or (self.uses_processes and self.workers > 0))
+            and (self.end != "parent killed at once" or (self.method == "spawn" and self.workers))
+        )
+
+
+CASES = [
+    case
+    for case in itertools.starmap(
+        Case,
+        itertools.product(
+            ("DataLoader", "BatchLoader", "datamodule", "datamodule with a transform"),
+            ("fork", "spawn", "forkserver"),
+            (0, 1, 4),
+            (False, True),
+            (False, True),
+            ENDS,
+        ),
+    )
+    if case.is_possible
+]
+
+
+@functools.cache
+def own_shared_memory():
+    """A prefix that gives a command a /dev/shm of its own, where others leave nothing either."""
+    prefix = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh"]
+    is_possible = shutil.which("unshare") and not subprocess.run([*prefix, "true"]).returncode
+    return prefix if is_possible else []
+
+
+class Host:
+    """A process that plays cases; see `loader_host`."""
+
+    def __init__(self, directory, *arguments):
+        self._errors = directory / f"{'-'.join(arguments)}.stderr"
+        with self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [*own_shared_memory(), sys.executable, "-m", HOST, directory, *arguments],
+                cwd=REPOSITORY,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+
+    def play(self, case):
+        data = "damaged" if case.end == "dataset raises" else "sound"
+        watchdog = threading.Timer(4 * PATIENCE, self._process.kill)
+        watchdog.start()
+        print(json.dumps({**case._asdict(), "data": data}), file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        watchdog.cancel()
+        assert line, f"{case} did not end: {self._errors.read_text()}"
+        return json.loads(line)
+
+    def close(self):
+        self._process.communicate()
+        assert self._process.returncode == 0, self._errors.read_text()
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    """Gives the process for a case, started when it is first needed."""
+    directory = write_data(tmp_path_factory.mktemp("loaders"))
+    hosts = {}
+
+    def host_of(case):
+        arguments = ("apart",) if case.end.startswith("parent") else ("here", case.method)
+        if arguments not in hosts:
+            hosts[arguments] = Host(directory, *arguments)
+        return hosts[arguments]
+
+    yield host_of
+    for one in hosts.values():
+        one.close()
+
+
+def ends_cleanly(host, case):
+    answer = host(case).play(case)
+    left = {name: answer.get(name, []) for name in ("processes", "files", "shared")}
+    assert not any(left.values()), left
+    if case.end.startswith("parent"):
+        assert answer["ended"] == "SIGKILL"
+        return "unaffected"
+    sizes = [len(indices) for indices in answer["epochs"]]
+    if case.end in ("normal", "left"):
+        assert answer["ended"] == ""
+        each = SAMPLES if case.end == "normal" else BATCH_SIZE
+        assert sizes == [each] * (2 if case.persistent else 1)
+        if case.end == "normal":
+            assert all(sorted(indices) == list(range(SAMPLES)) for indices in answer["epochs"])
+        return "unaffected"
+    assert sum(sizes) < SAMPLES
+    if case.end == "dataset raises":
+        assert answer["ended"].startswith("ChecksumError: ")
+        assert f"damaged/train_detector.npz: member 'images', row {DAMAGED_ROW} " in answer["ended"]
+    else:
+        assert re.match(WORKER_DIED, answer["ended"]), answer["ended"]
+    return "detected"
+
+
+def representative(cases):
+    """A few of the cases: each loader, start method and end at least once."""
+    chosen, seen = [], set()
+    for case in random.Random(SEED).sample(cases, len(cases)):
+        new = {case.loader, case.method, case.end, case.workers} - seen
+        if len(chosen) < FAST and new:
+            chosen.append(case)
+            seen |= new
+    return chosen
+
+
+def test_a_loader_leaves_nothing_behind(tally, host):
+    cases = representative(CASES)
+    tally.points, tally.seed = len(cases), SEED
+    tally.each(cases, lambda case: ends_cleanly(host, case))
+
+
+@pytest.mark.long
+def test_no_combination_of_loader_and_end_leaves_anything_behind(tally, host):
+    tally.points = len(CASES)
+    tally.each(CASES, lambda case: ends_cleanly(host, case))
+
+
+FAILING = """
+import sys
+from torch.utils.data import DataLoader
+from processing.lazy_dataset import open_dataset
+def transform(sample):
+    if sample["image"].max() == 5:
+        del sample["image_path"]
+        raise KeyError("depth")
+    return sample
+parts = open_dataset([sys.argv[1]] * 2, transform=transform, return_index=True)
+for batch in DataLoader(parts, batch_size=4, num_workers=1, sampler=range(64, 128)): pass
+"""
+
+
+def test_a_transform_that_fails_in_a_worker_is_told_with_file_and_row(tmp_path):
+    path = write_data(tmp_path) / "sound" / "train_detector.npz"
+    result = subprocess.run(
+        [sys.executable, "-c", FAILING, path], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert "KeyError: 'depth'" in result.stderr
+    assert f"while the transform was given {path}, row 5 (5.jpg)" in result.stderr

@@ -1,0 +1,302 @@
+"""Too little of everything: descriptors, shared memory, address space, rights to write."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.shared_memory import workers_with_room
+from processing.data_processor import DataProcessor
+from processing.error_notes import told
+from processing.lazy_dataset import LazyNPZDataset, open_dataset
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE = 240  # seconds: ends a hang, judges no speed
+PROCESS = (sys.executable, "-m", "processing.data_processor", "--all", "--no-progress")
+
+
+def run(*command, before="", **options):
+    """Runs a command after shell commands that take something from it."""
+    shell = ["sh", "-c", f'{before}\nexec "$@"', "sh", *map(str, command)]
+    result = subprocess.run(
+        shell,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        **options,
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+def run_python(code, *arguments, before=""):
+    return run(sys.executable, "-W", "error", "-c", code, *arguments, before=before)
+
+
+def mounted(command, why):
+    """Shell commands that mount something in a namespace of its own; skips where that is barred."""
+    if subprocess.run(["unshare", "-m", "sh", "-c", command], capture_output=True).returncode:
+        pytest.skip(f"no mount namespace may be made here, which {why} needs")
+    return ["unshare", "-m", "sh", "-c", f'{command} && exec "$@"', "sh"]
+
+
+def write_files(directory, files, rows=3, side=4):
+    paths = []
+    for i in range(files):
+        paths.append(directory / f"{i}.npz")
+        np.savez(
+            paths[-1],
+            images=np.full((rows, side, side, 3), i, np.uint8),
+            bboxes=np.zeros((rows, 4), np.float32),
+            bboxes_offsets=np.arange(rows + 1),
+            image_paths=np.array([f"{i}/{row}.jpg" for row in range(rows)]),
+        )
+    return paths
+
+
+OPEN_ALL = """
+import os, sys
+from processing.lazy_dataset import open_dataset
+def descriptors(): return len(os.listdir("/proc/self/fd"))
+before = descriptors()
+try:
+    dataset = open_dataset(sys.argv[1:])
+except OSError as error:
+    assert descriptors() == before, "while the error is held"
+    sys.exit(str(error))
+print(len(dataset), dataset[len(dataset) - 1]["image"].max(), descriptors() - before)
+"""
+
+
+class TestDescriptors:
+    def test_more_files_than_may_be_open_are_an_error_that_says_what_to_do(self, tmp_path):
+        paths = write_files(tmp_path, 120)
+        status, output = run_python(OPEN_ALL, *paths, before="ulimit -n 64")
+        assert status == 1
+        assert re.search(r"too many open files.*`ulimit -n`.*/\d+\.npz'", output), output
+        assert run_python(OPEN_ALL, *paths, before="ulimit -n 300") == (0, "360 119 240\n")
+
+    def test_files_that_are_closed_give_their_descriptors_back(self, tmp_path):
+        paths = write_files(tmp_path, 10)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(50):
+            open_dataset(paths).close()
+            LazyNPZDataset(paths[0])
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+    def test_64_are_enough_for_a_loader(self, tmp_path):
+        code = (
+            "import sys\nfrom torch.utils.data import DataLoader\n"
+            "from processing.lazy_dataset import open_dataset\n"
+            "from processing.loader import BatchLoader\n"
+            "dataset = open_dataset(sys.argv[1:])\n"
+            "for loader in (DataLoader, BatchLoader):\n"
+            "    batches = loader(dataset, 8, num_workers=4)\n"
+            "    print(sum(len(batch['image']) for batch in batches))\n"
+        )
+        paths = write_files(tmp_path, 2, rows=100)
+        before = "ulimit -n 64; export PYTHONWARNINGS=ignore"
+        status, output = run(sys.executable, "-c", code, *paths, before=before)
+        assert (status, output) == (0, "200\n200\n")
+
+    @pytest.mark.parametrize("num_workers", [4, 100])
+    def test_too_few_lose_no_image(self, shared_raw_dir, tmp_path, num_workers):
+        status, output = run(
+            *PROCESS,
+            *("--raw-data-dir", shared_raw_dir, "--output-dir", tmp_path / "out"),
+            *("--workers", num_workers),
+            before="ulimit -n 24",
+        )
+        if status == 0:
+            assert not list((tmp_path / "out").glob("*.rejected.jsonl"))
+        else:
+            assert status == 1, output
+            assert "Too many open files: lower num_workers" in output
+            status, output = run(
+                *PROCESS, *("--raw-data-dir", shared_raw_dir, "--output-dir", tmp_path / "out")
+            )
+            assert status == 0, output
+
+
+READ_WITHOUT_DESCRIPTORS = """
+import os, resource, sys
+from pathlib import Path
+from processing.pipeline import read_inside
+resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0), 64))
+read_inside(Path(sys.argv[1]), "images/0000.jpg")
+"""
+
+
+def test_an_image_is_not_called_bad_because_no_file_can_be_opened(shared_raw_dir):
+    status, output = run_python(READ_WITHOUT_DESCRIPTORS, shared_raw_dir)
+    assert status == 1
+    assert "OSError: [Errno 24] Too many open files: " in output, output
+    assert "images/0000.jpg" in output
+
+
+TRAIN = """
+import logging, sys, warnings
+logging.basicConfig(format="%(message)s")
+warnings.filterwarnings("ignore", "This DataLoader will create")
+from datamodules import LazyNPZDataModule
+from tests.faults.loader_host import with_process
+module = LazyNPZDataModule(
+    data_dir=sys.argv[1], batch_size=32, num_workers=int(sys.argv[2]), train_transform=with_process
+)
+module.setup("fit")
+loader = module.train_dataloader()
+print(loader.num_workers, sum(len(batch["index"]) for batch in loader))
+"""
+
+PLAIN = """
+import sys, warnings
+warnings.filterwarnings("ignore", "This DataLoader will create")
+from torch.utils.data import DataLoader
+from processing.lazy_dataset import LazyNPZDataset
+dataset = LazyNPZDataset(sys.argv[1] + "/train_detector.npz")
+for batch in DataLoader(dataset, batch_size=100, num_workers=4, prefetch_factor=4): pass
+"""
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """A data set of 79 MB."""
+    directory = tmp_path_factory.mktemp("data")
+    (path,) = write_files(directory, 1, rows=400, side=256)
+    for split in ("train", "val"):
+        (directory / f"{split}_detector.npz").hardlink_to(path)
+    return directory
+
+
+class TestSharedMemory:
+    @staticmethod
+    def of(size):
+        return mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", "a small /dev/shm")
+
+    def test_of_64_mb_makes_do_with_fewer_workers_and_says_how_to_have_more(self, data_dir):
+        train = (sys.executable, "-c", TRAIN, data_dir)
+        status, output = run(*self.of("64m"), *train, 4)
+        assert status == 0, output
+        assert output.startswith("2 400\n")
+        found = re.search(r"/dev/shm has 64 MiB free.*2 are used.*--shm-size=(\d+m)", output)
+        assert found, output
+        # The size that it asks for is the size that it needs.
+        assert run(*self.of(found[1]), *train, 4) == (0, "4 400\n")
+
+    @pytest.mark.long
+    @pytest.mark.parametrize(("megabytes", "workers"), [(90, 3), (40, 1)])
+    def test_takes_as_many_workers_as_there_is_room_for(self, data_dir, megabytes, workers):
+        train = (sys.executable, "-c", TRAIN, data_dir)
+        status, output = run(*self.of(f"{megabytes}m"), *train, 4)
+        assert status == 0, output
+        assert output.startswith(f"{workers} 400\n")
+        assert "--shm-size=91m" in output
+
+    @pytest.mark.long
+    def test_of_8_mb_trains_without_workers(self, data_dir):
+        status, output = run(*self.of("8m"), sys.executable, "-c", TRAIN, data_dir, 2)
+        assert status == 0, output
+        assert output.startswith("0 400\n")
+
+    def test_that_ran_out_in_a_plain_loader_is_an_error_that_says_what_to_do(self, data_dir):
+        status, output = run(*self.of("64m"), sys.executable, "-c", PLAIN, data_dir)
+        assert status == 1
+        assert "this one of 19,660,800 bytes of images, need shared memory (/dev/shm)" in output
+
+    def test_is_shared_by_the_processes_of_a_machine(self, tmp_path, caplog):
+        free = shutil.disk_usage(tmp_path).free
+        options = {"prefetch_factor": 2, "image_bytes": free // 40, "directory": tmp_path}
+        assert workers_with_room(4, **options) == 4
+        assert not caplog.text
+        assert workers_with_room(4, **options, processes=3) == 3
+        assert workers_with_room(4, **options, processes=16) == 0
+        assert "lower num_workers" in caplog.text
+        assert workers_with_room(4, **options | {"directory": tmp_path / "absent"}) == 4
+        assert workers_with_room(0, **options, processes=16) == 0
+
+
+class TestReadOnlyOutput:
+    def test_is_named_with_what_to_do(self, shared_raw_dir, tmp_path):
+        output_dir = tmp_path / "out"
+        output_dir.mkdir()
+        bound = mounted(
+            f"mount --bind '{output_dir}' '{output_dir}' "
+            f"&& mount -o remount,ro,bind '{output_dir}'",
+            "a read-only directory",
+        )
+        process = (*bound, *PROCESS, "--raw-data-dir", shared_raw_dir, "--output-dir")
+        for directory in (output_dir, output_dir / "new"):
+            status, output = run(*process, directory)
+            assert status == 1
+            assert re.search(f"Read-only file system: '{directory}", output), output
+            assert "what to do: let this user" in output
+            assert "or choose another output directory" in output
+
+    def test_that_is_a_file_is_named(self, shared_raw_dir, tmp_path):
+        (tmp_path / "out").write_text("")
+        with pytest.raises(FileExistsError, match=r"/out'") as caught:
+            DataProcessor(shared_raw_dir, tmp_path / "out", progress=False).process_all()
+        assert "choose an output directory that is no file" in told(caught.value)
+
+    def test_can_be_read_without_a_processor(self, processed_dir):
+        bound = mounted(
+            f"mount --bind '{processed_dir}' '{processed_dir}' "
+            f"&& mount -o remount,ro,bind '{processed_dir}'",
+            "a read-only directory",
+        )
+        path = processed_dir / "train_detector.npz"
+        code = (
+            "import sys\nfrom processing.lazy_dataset import LazyNPZDataset\n"
+            "dataset = LazyNPZDataset(sys.argv[1])\n"
+            "print(len(dataset.get_batch(range(len(dataset)))['images']))"
+        )
+        found = run(*bound, sys.executable, "-c", code, path)
+        assert found == (0, f"{len(LazyNPZDataset(path))}\n")
+
+
+class TestAddressSpace:
+    def test_too_small_for_a_file_is_an_error_that_says_what_to_do(self, tmp_path):
+        with (tmp_path / "large.npz").open("wb") as file:
+            file.truncate(1 << 40)
+        code = (
+            "import sys; from processing.lazy_dataset import LazyNPZDataset\n"
+            "LazyNPZDataset(sys.argv[1])"
+        )
+        status, output = run_python(code, tmp_path / "large.npz", before="ulimit -v 16777216")
+        assert status == 1
+        assert re.search(r"cannot be mapped.*`ulimit -v`.*/large\.npz'", output), output
+
+    @pytest.mark.parametrize(
+        "megabytes",
+        [pytest.param(1, marks=pytest.mark.long), 30, pytest.param(100, marks=pytest.mark.long)],
+    )
+    def test_too_small_for_processing_ends_it_and_loses_nothing(
+        self, shared_raw_dir, tmp_path, megabytes
+    ):
+        code = (
+            "import resource, sys\nfrom pathlib import Path\n"
+            "from processing.command_line import process_command\n"
+            "import processing.data_processor, cv2, simplejpeg\n"
+            "pages = int(Path('/proc/self/statm').read_text().split()[0])\n"
+            "limit = pages * resource.getpagesize() + (int(sys.argv[1]) << 20)\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
+            "sys.exit(process_command(sys.argv[2:]))"
+        )
+        arguments = (*PROCESS[3:], "--raw-data-dir", shared_raw_dir, "--output-dir")
+        status, output = run(
+            *(sys.executable, "-c", code, megabytes, *arguments, tmp_path / "out"),
+            *("--workers", 4),
+        )
+        assert status in (0, 1), output
+        if status == 1:
+            assert re.search("MemoryError|Errno 12|can't start new thread|memory", output), output
+        status, output = run(*PROCESS[:3], *arguments, tmp_path / "out")
+        assert status == 0, output
+        expected = LazyNPZDataset(tmp_path / "out/train_detector.npz")
+        assert len(expected) == 19
+        expected.verify()
