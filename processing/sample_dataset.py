@@ -209,7 +209,7 @@ class SampleDataset(Dataset[Any], ABC):
         if asked.ndim != 1 or asked.dtype.kind not in "iu":
             raise TypeError(f"indices must be integers (B,), got {asked.dtype} {asked.shape}")
         n = len(self)
-        if ((asked >= 0) & (asked < n)).all():
+        if not len(asked) or (asked.min() >= 0 and asked.max() < n):
             return asked.astype(np.intp, copy=False)
         rows = np.where(asked < 0, asked + n, asked)
         outside = (rows < 0) | (rows >= n)
