@@ -5,7 +5,7 @@ import gc
 import mmap
 import os
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -42,6 +42,12 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(readahead.os, "posix_fadvise", record)
     return ranges
+
+
+def in_a_thread(function):
+    """Runs it in a thread; what it raises, be it that the test is skipped, is raised here."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(function).result()
 
 
 def drop(path):
@@ -147,9 +153,7 @@ def test_one_thread_that_waited_starts_it_again_for_all(path, asked):
         advice.advise(np.array([0]))
 
     asked.clear()
-    thread = threading.Thread(target=wait_for_a_page)
-    thread.start()
-    thread.join()
+    in_a_thread(wait_for_a_page)
     asked.clear()
     advice.advise(np.array([1]))
     assert asked
@@ -168,9 +172,7 @@ def test_what_a_thread_waited_for_before_it_first_asks_does_not_count(path, aske
         fault(path)
         advice.advise(np.array([0]))
 
-    thread = threading.Thread(target=begin_after_a_wait)
-    thread.start()
-    thread.join()
+    in_a_thread(begin_after_a_wait)
     assert not asked
 
 
