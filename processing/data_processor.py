@@ -64,7 +64,8 @@ class DataProcessor:
         seed: key of the hash that divides images into splits.
         on_error: ``quarantine`` leaves bad inputs out and lists them in ``NAME.rejected.jsonl``,
             ``raise`` stops at the first.
-        max_bad_fraction: share of rejected images, in [0, 1], above which the run stops.
+        max_bad_fraction: share of rejected images, in [0, 1], above which the run stops. It always
+            stops where all are rejected.
         progress: show a progress bar on a terminal, log a line a minute elsewhere.
 
     Raises:

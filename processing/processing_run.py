@@ -136,7 +136,7 @@ class ProcessingRun:
 
         Raises:
             ImageError: a bad image, with ``on_error="raise"``.
-            TooManyRejectedError: more bad images than `max_bad_fraction` allows.
+            TooManyRejectedError: more bad images than `max_bad_fraction` allows, or nothing else.
             OSError: the output cannot be written, or would not fit.
         """
         check_space(self._output_dir, self._files, self._table, self._key())
@@ -284,10 +284,12 @@ class ProcessingRun:
     def _check_limits(self, new: Sequence[ImageError], total: int) -> None:
         if new and self._options.on_error == "raise":
             raise new[0]
-        if new and total > self._options.max_bad_fraction * len(self._images):
+        images, fraction = len(self._images), self._options.max_bad_fraction
+        # Files of nothing help nobody, and could replace good ones while a disk is not mounted.
+        if new and total > min(fraction * images, images - 1):
             raise TooManyRejectedError(
-                f"{total} of {len(self._images)} images were rejected, more than "
-                f"max_bad_fraction={self._options.max_bad_fraction} allows; the last: {new[-1]}"
+                f"{total} of {images} images were rejected, more than max_bad_fraction={fraction} "
+                f"allows, or all; the last: {new[-1]}"
             )
 
     def _conclude(self, progress: Progress) -> Mapping[str, Mapping[str, Any]]:

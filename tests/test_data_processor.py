@@ -329,11 +329,11 @@ def test_rejection_lists_go_when_the_inputs_are_mended(raw_dir, tmp_path, shared
 
 
 def test_a_flood_of_bad_images_does_not_flood_the_log(raw_dir, tmp_path, caplog):
-    for path in (raw_dir / "images").iterdir():
+    for path in sorted((raw_dir / "images").iterdir())[1:]:
         path.write_bytes(b"")
     report = processor(raw_dir, tmp_path / "out").process_detector()
-    assert sum(file.listed for file in report.files) == 24
-    assert sum(file.rows for file in report.files) == 0
+    assert sum(file.listed for file in report.files) == 23
+    assert sum(file.rows for file in report.files) == 1
     lines = [record.getMessage() for record in caplog.records]
     assert sum(line.startswith("left out: images/") for line in lines) == 20
     assert sum("listed in NAME.rejected.jsonl" in line for line in lines) == 1
@@ -360,6 +360,17 @@ def test_more_bad_images_than_allowed_stop_the_run(raw_dir, tmp_path):
     with pytest.raises(TooManyRejectedError, match=r"of 24 images.*max_bad_fraction=0\.1"):
         processor(raw_dir, tmp_path / "out", max_bad_fraction=0.1).process_detector()
     assert not stored_files(tmp_path / "out")
+
+
+def test_good_files_are_not_replaced_by_nothing_when_all_images_are_gone(raw_dir, tmp_path):
+    processor(raw_dir, tmp_path / "out").process_all()
+    before = stored_files(tmp_path / "out")
+    (raw_dir / "images").rename(tmp_path / "unmounted")
+    with pytest.raises(TooManyRejectedError, match="24 of 24 images .*no such file"):
+        processor(raw_dir, tmp_path / "out").process_all()
+    assert stored_files(tmp_path / "out") == before
+    (tmp_path / "unmounted").rename(raw_dir / "images")
+    assert processor(raw_dir, tmp_path / "out").process_all().up_to_date
 
 
 def test_repairs_are_counted_and_reads_equal_stored_plus_dropped(
