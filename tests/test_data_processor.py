@@ -366,7 +366,7 @@ def test_good_files_are_not_replaced_by_nothing_when_all_images_are_gone(raw_dir
     processor(raw_dir, tmp_path / "out").process_all()
     before = stored_files(tmp_path / "out")
     (raw_dir / "images").rename(tmp_path / "unmounted")
-    with pytest.raises(TooManyRejectedError, match="24 of 24 images .*no such file"):
+    with pytest.raises(TooManyRejectedError, match=r"24 of 24 images .*no such file"):
         processor(raw_dir, tmp_path / "out").process_all()
     assert stored_files(tmp_path / "out") == before
     (tmp_path / "unmounted").rename(raw_dir / "images")

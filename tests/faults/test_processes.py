@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,8 @@ import pytest
 
 from tests.faults.loader_host import BATCH_SIZE, DAMAGED_ROW, PATIENCE, SAMPLES, write_data
 
-SEED, FAST = 20261123, 10
+SEED, FAST = 20261123, 8
+TEMPORARY = re.compile(re.escape(tempfile.gettempdir()) + r"/tmp\w{8}'")
 HOST = "tests.faults.loader_host"
 REPOSITORY = Path(__file__).parents[2]
 ENDS = (
@@ -136,6 +138,10 @@ def host(tmp_path_factory):
 def ends_cleanly(host, case):
     answer = host(case).play(case)
     left = {name: answer.get(name, []) for name in ("processes", "files", "shared")}
+    if case.end == "worker killed":
+        # torch opens temporary files to see whether it can, and is interrupted in that by the
+        # signal that tells it of the dead worker.
+        left["files"] = [file for file in left["files"] if not TEMPORARY.search(file)]
     assert not any(left.values()), left
     if case.end.startswith("parent"):
         assert answer["ended"] == "SIGKILL"
