@@ -6,6 +6,7 @@ the directory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def sync_directory(directory: Path) -> None:
 def write_durably(path: Path, content: bytes) -> None:
     """Replaces `path` by `content` atomically, through a sibling named ``NAME.partial``."""
     partial = _partial(path)
-    with NamedFile(partial, "wb") as file:
+    with contextlib.closing(NamedFile(partial, "wb")) as file:
         file.write(content)
         file.sync()
     partial.replace(path)

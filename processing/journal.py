@@ -146,7 +146,7 @@ def header_of(path: Path) -> JournalHeader | None:
     """The header of the journal at `path`; None where there is none that can be read."""
     if not path.exists():
         return None
-    with NamedFile(path, "rb") as file:
+    with contextlib.closing(NamedFile(path, "rb")) as file:
         payload = _read_frame(file)
     try:
         return None if payload is None else msgspec.msgpack.decode(payload, type=JournalHeader)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from processing.error_notes import naming
 
@@ -25,17 +24,6 @@ class NamedFile:
         self.path = path
         with naming(path):
             self._file: Any = path.open(mode)  # buffered; for reading, writing, or both
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes; fewer only at the end of the file."""

@@ -79,8 +79,13 @@ def _judge_part(path, cases):
 
 def look_apart(path):
     """What `look` says in a process of its own, and what that took: bytes and seconds."""
+    return sent_by(_look_and_send, path)
+
+
+def sent_by(function, *arguments):
+    """What ``function(*arguments, sender)`` sends, called in a process of its own."""
     receiver, sender = PROCESSES_ARE_MADE.Pipe(duplex=False)
-    process = PROCESSES_ARE_MADE.Process(target=_look_and_send, args=(path, sender))
+    process = PROCESSES_ARE_MADE.Process(target=function, args=(*arguments, sender))
     with receiver:
         process.start()
         sender.close()

@@ -9,7 +9,7 @@ import pytest
 from processing.errors import NPZFormatError
 from processing.lazy_dataset import LazyNPZDataset
 from processing.loader import BatchLoader
-from tests.faults.damage import PROCESSES_ARE_MADE
+from tests.faults.damage import sent_by
 from tests.faults.lying_files import ours
 
 ROWS = 64
@@ -108,21 +108,6 @@ def _read_while(path, happens, read, sender):
             sender.send(str(error))
 
 
-def said_while(path, happens, read):
-    receiver, sender = PROCESSES_ARE_MADE.Pipe(duplex=False)
-    process = PROCESSES_ARE_MADE.Process(target=_read_while, args=(path, happens, read, sender))
-    with receiver:
-        process.start()
-        sender.close()
-        try:
-            return receiver.recv()
-        except EOFError:
-            process.join()
-            raise AssertionError(f"the process ended with {process.exitcode}") from None
-        finally:
-            process.join()
-
-
 class Case:
     def __init__(self, happens, read):
         self.happens, self.read = happens, read
@@ -137,7 +122,7 @@ def test_a_file_that_shrinks_is_an_error_and_one_that_is_replaced_stays(path, ta
     def check(case):
         path.unlink(missing_ok=True)
         path.write_bytes(sound)
-        said = said_while(path, case.happens, case.read)
+        said = sent_by(_read_while, path, case.happens, case.read)
         if case.happens in KEEPS and (case.read is not verified or case.happens is not grown):
             assert said == "equal"
             return "unaffected"
