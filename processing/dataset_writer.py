@@ -124,6 +124,7 @@ class DatasetWriter:
         key: hash of everything that decides their bytes; leftovers of a run of another key are
             removed.
         flush_every: batches between flushes.
+        still_holds: whether what an interrupted run has noted is still so; else all begins again.
         conclude: called once before publishing with what the whole run did; gives each output's
             metadata by name.
 
@@ -138,10 +139,11 @@ class DatasetWriter:
         key: str,
         *,
         flush_every: int,
+        still_holds: Callable[[Progress], bool],
         conclude: Callable[[Progress], Mapping[str, Mapping[str, Any]]],
     ) -> None:
         self._directory, self._outputs, self._conclude = directory, outputs, conclude
-        self._flush_every = flush_every
+        self._flush_every, self._still_holds = flush_every, still_holds
         self._unflushed: list[FlushRecord] = []
         self._writers: dict[str, NPZWriter] = {}
         names = [output.name for output in outputs]
@@ -214,11 +216,13 @@ class DatasetWriter:
             with contextlib.ExitStack() as unless_continued:
                 journal = Journal(path, header)
                 unless_continued.callback(journal.close)
-                rows = _progress(journal).rows
-                if all(self._is_there(o, rows[o.name], journal) for o in self._outputs):
+                progress = _progress(journal)
+                rows = progress.rows
+                whole = all(self._is_there(o, rows[o.name], journal) for o in self._outputs)
+                if whole and self._still_holds(progress):
                     unless_continued.pop_all()
                     return journal
-            _LOG.warning("%s: not all files it speaks of are there; beginning again", path)
+            _LOG.warning("%s: files or images are not as it says; beginning again", path)
         _remove_leftovers(self._directory)
         return Journal(path, header)
 

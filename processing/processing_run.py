@@ -148,6 +148,7 @@ class ProcessingRun:
             [file.output for file in self._files],
             self._key(),
             flush_every=self._options.flush_every,
+            still_holds=self._are_still_unreadable,
             conclude=self._conclude,
         )
         self.images_resumed = sink.images_done
@@ -174,6 +175,13 @@ class ProcessingRun:
             counts = stored_metadata(path)["counts"]
             reports.append(FileReport(path=path, **counts))
         return tuple(reports)
+
+    def _are_still_unreadable(self, progress: Progress) -> bool:
+        """Whether images that an interrupted run could not read cannot be read now either."""
+        checksums = np.array(progress.input_crc32, dtype=np.uint32)
+        unread = self._images[: len(checksums)][checksums == 0]
+        paths = self._table.image_paths[unread].tolist()
+        return not any(_content_crc32(self._raw_dir, path) for path in paths)
 
     def _key(self) -> str:
         """Hash of all that decides the run's output, with images told apart by size and time."""
@@ -290,7 +298,7 @@ class ProcessingRun:
             raise TooManyRejectedError(
                 f"{total} of {images} images were rejected, more than max_bad_fraction={fraction} "
                 f"allows, or all; the last: {new[-1]}"
-            )
+            ) from new[-1]
 
     def _conclude(self, progress: Progress) -> Mapping[str, Mapping[str, Any]]:
         """Before publishing: writes what goes beside the files, returns their metadata."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import pytest
 
 from processing.data_processor import DataProcessor
-from processing.errors import SourceError
+from processing.errors import ProcessingError, TooManyRejectedError
 from processing.lazy_dataset import LazyNPZDataset
 from tests.conftest import write_coco
 from tests.faults.failing_calls import KINDS, FailingCalls, no_descriptor_left_open
@@ -255,7 +255,7 @@ def check_input_fault(fault, raw_dir, output_dir, reference, whole):
         except BaseException as error:
             check_told_of_input(error, layer, raw_dir)
             assert not stored(output_dir)
-            error.__traceback__ = error.__context__ = None
+            let_go_of(error)
         else:
             outcome = check_rejected(fault, layer, output_dir, new, whole)
     process(raw_dir, output_dir)
@@ -264,9 +264,25 @@ def check_input_fault(fault, raw_dir, output_dir, reference, whole):
     return outcome
 
 
+def let_go_of(error):
+    """Tracebacks hold what was open."""
+    while error is not None:
+        error.__traceback__, error = None, error.__context__
+
+
 def check_told_of_input(error, layer, raw_dir):
-    """Of an annotation file the original is the cause; each way its name is told."""
-    original = error.__cause__ if isinstance(error, SourceError) else error
+    """Of an annotation file the original is the cause; each way its name is told.
+
+    Where no image can be read any more, the last image's error is the cause of that of the run.
+    """
+    original = error
+    while isinstance(original, ProcessingError) and original.__cause__ is not None:
+        original = original.__cause__
+    if isinstance(error, TooManyRejectedError):
+        assert layer.persistent
+        assert layer.kind in OF_ONE_IMAGE
+        assert "images/" in str(error)
+        return
     raised = layer.raised if layer.persistent else layer.raised[:1]
     assert any(original is other for other in raised), f"{error!r} instead of one of {raised}"
     if isinstance(original, OSError):
