@@ -18,6 +18,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from processing.batch import Batch, PackedTensors, PackedTexts, TensorList
 from processing.buffers import BufferPool
 from processing.npz_members import Column
+from processing.orphans import end_with_parent
 from processing.ragged import RaggedArray
 
 _SAMPLE_KEYS = {"images": "image", "image_paths": "image_path"}
@@ -152,6 +153,7 @@ def empty_images(shape: tuple[int, ...], dtype: np.dtype[Any], buffers: BufferPo
     """
     if get_worker_info() is None:
         return torch.from_numpy(buffers.empty(shape, dtype))
+    end_with_parent()
     torch_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
     nbytes = int(np.prod(shape)) * dtype.itemsize
     # There is no public way to allocate in shared memory; torch's own collate function does this.

@@ -12,7 +12,7 @@ PACKAGES = ("processing", "datamodules", "models", "conf")
 
 # A module imports from the lines above its own only.
 LAYERS = """
-errors error_notes arguments batch buffers ordered_map ragged readahead
+errors error_notes arguments batch buffers ordered_map orphans ragged readahead
 named_file cpus npz_format sampling run_report
 durable background_writer demo_people
 cache_file
@@ -41,7 +41,7 @@ __main__
 LATE = {("data_processor", "command_line")}
 
 READING = {
-    "errors", "error_notes", "arguments", "batch", "buffers", "ordered_map", "ragged",
+    "errors", "error_notes", "arguments", "batch", "buffers", "ordered_map", "orphans", "ragged",
     "readahead", "geometry", "npz_format", "npz_pickle", "npz_directory", "npz_unpack",
     "npz_reader", "npz_members", "npz_columns", "npz_verify", "verify_command",
     "collate", "sample_dataset", "combined_dataset", "lazy_dataset", "sampling", "loader",

@@ -161,7 +161,14 @@ def remove_the_journal(output):
     (output / JOURNAL).unlink()
 
 
-@pytest.mark.parametrize("moment", ["halfway", "before the first rename", "after the last"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "halfway",
+        pytest.param("before the first rename", marks=pytest.mark.long),
+        pytest.param("after the last", marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize(
     "meddle",
     [
