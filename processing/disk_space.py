@@ -18,7 +18,8 @@ from processing.npz_format import ALIGNMENT, Column
 from processing.plan import PlannedFile
 
 _MEMBERS: Final = 6  # beside the columns: images, offsets of two, metadata, directory, rounding up
-_BYTES_AN_IMAGE: Final = 24 + 16  # in the input cache, as in memory and as written; in the journal
+_BYTES_AN_IMAGE: Final = 2 * 12 + 16  # in the input cache, old and new; in the journal
+_BYTES_A_KEY: Final = 2 * 8  # of an image and file in the cache of rows, old and new
 
 
 def check_space(
@@ -66,8 +67,9 @@ def bytes_needed(file: PlannedFile, table: AnnotationTable) -> int:
         (values if column.ragged else rows) * _value_bytes(column) + 8 * rows * column.ragged
         for column in file.output.columns
     )
+    keys = _BYTES_A_KEY * len(file.images)
     padding = 2 * ALIGNMENT * (_MEMBERS + len(file.output.columns))
-    return 3 * rows * prod(file.output.image_size) + 2 * columns + padding
+    return 3 * rows * prod(file.output.image_size) + 2 * columns + keys + padding
 
 
 def _value_bytes(column: Column) -> int:

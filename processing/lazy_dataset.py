@@ -318,6 +318,8 @@ def _is_running(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:  # it is somebody else's
+        return True
     return True
 
 

@@ -240,9 +240,11 @@ def _copied(
         pictures: _Pictures = {}
         for task, task_views in views.items():
             images = earlier.find(task.name, path, key)
+            if images is None:
+                break
             size = task.image_size
             spans = [place(view.rect, source_size, size, reduction) for view in task_views]
-            if images is None or len(images) != sum(one is not None for one in spans):
+            if len(images) != sum(one is not None for one in spans):
                 break
             row = iter(images)
             pictures[task] = [one and _Shown(next(row), shown_rect(one, size)) for one in spans]

@@ -294,10 +294,11 @@ class ProcessingRun:
             raise new[0]
         images, fraction = len(self._images), self._options.max_bad_fraction
         # Files of nothing help nobody, and could replace good ones while a disk is not mounted.
-        if new and total > min(fraction * images, images - 1):
+        most = min(int(fraction * images), images - 1)
+        if new and total > most:
             raise TooManyRejectedError(
-                f"{total} of {images} images were rejected, more than max_bad_fraction={fraction} "
-                f"allows, or all; the last: {new[-1]}"
+                f"{total} of {images} images were rejected, at most {most} may be "
+                f"(max_bad_fraction={fraction}, and never all); the last: {new[-1]}"
             ) from new[-1]
 
     def _conclude(self, progress: Progress) -> Mapping[str, Mapping[str, Any]]:
