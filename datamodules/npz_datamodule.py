@@ -17,10 +17,10 @@ import lightning as L
 import torch
 
 from datamodules.sampler import EpochLoader, EpochSampler
-from datamodules.shared_memory import workers_with_room
 from datamodules.transforms import Augmentation, to_float
 from processing.arguments import check_integer, check_number
 from processing.batch import Batch
+from processing.collate import collate_transformed
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
 from processing.loader import BatchLoader
 from processing.sample_dataset import Transform
@@ -70,8 +70,7 @@ class LazyNPZDataModule(L.LightningDataModule):
         train_split: fraction of the images that no official split names; for the processor.
         batch_size: samples a rank and step.
         num_workers: threads of each loader that gather batches ahead; see `BatchLoader`. With
-            `train_transform` processes, for training; fewer, with a warning, where their batches
-            would not fit into shared memory.
+            `train_transform` processes, for training.
         cache_size: samples in each dataset's LRU cache, a process; a mapping gives it by split, 0
             for those left out.
         pin_memory: whether batches go through page-locked memory. None: with a CUDA device only.
@@ -260,13 +259,7 @@ class LazyNPZDataModule(L.LightningDataModule):
         )
 
     def _transforming_dataloader(self) -> EpochLoader:
-        dataset = self.datasets["train"]
-        num_workers = workers_with_room(
-            self.num_workers,
-            prefetch_factor=self.prefetch_factor,
-            image_bytes=self.batch_size * dataset.layout.image_bytes,
-            processes=self.trainer.num_devices if self.trainer else 1,
-        )
+        dataset, num_workers = self.datasets["train"], self.num_workers
         return EpochLoader(
             dataset,
             batch_size=self.batch_size,
@@ -274,6 +267,7 @@ class LazyNPZDataModule(L.LightningDataModule):
                 dataset, shuffle=not self._overfits(), seed=self.seed, **self._ranks()
             ),
             num_workers=num_workers,
+            collate_fn=collate_transformed,
             pin_memory=self._pin_memory(),
             drop_last=self.drop_last,
             persistent_workers=self.persistent_workers and num_workers > 0,

@@ -8,13 +8,16 @@ longer to make than all the boxes take to gather. Not to be shared between threa
 from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Move: TypeAlias = Callable[[Any], Any]
+from processing.shared_tensors import to_shared
+
+Move: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
 
 class TensorList(list[torch.Tensor]):
@@ -37,18 +40,19 @@ class TensorList(list[torch.Tensor]):
 
     def pin_memory(self, device: object = None) -> TensorList:
         """A copy in pinned memory; DataLoader calls this."""
-        return self._moved(lambda tensor: tensor.pin_memory())
+        return self.moved(torch.Tensor.pin_memory)
 
     def to(self, *args: Any, **kwargs: Any) -> TensorList:
         """A copy on another device or of another dtype; arguments as for `torch.Tensor.to`."""
-        return self._moved(lambda tensor: tensor.to(*args, **kwargs))
+        return self.moved(lambda tensor: tensor.to(*args, **kwargs))
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._is_uniform():
             return TensorList.split, (torch.cat(self), [len(tensor) for tensor in self])
         return TensorList, (list(self),)
 
-    def _moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> TensorList:
+    def moved(self, move: Move) -> TensorList:
+        """A copy whose memory `move` gives; it is called once where the items allow it."""
         if self._is_uniform():
             return TensorList.split(move(torch.cat(self)), [len(tensor) for tensor in self])
         return TensorList(move(tensor) for tensor in self)
@@ -72,13 +76,9 @@ class PackedTensors(NamedTuple):
         """The list; its items are views of `flat`."""
         return TensorList.split(self.flat, self.lengths.tolist())
 
-    def pin_memory(self) -> PackedTensors:
-        """A copy in pinned memory."""
-        return PackedTensors(self.flat.pin_memory(), self.lengths)
-
-    def to(self, *args: Any, **kwargs: Any) -> PackedTensors:
-        """A copy on another device or of another dtype; arguments as for `torch.Tensor.to`."""
-        return PackedTensors(self.flat.to(*args, **kwargs), self.lengths)
+    def moved(self, move: Move) -> PackedTensors:
+        """A copy whose memory `move` gives."""
+        return PackedTensors(move(self.flat), self.lengths)
 
 
 class PackedTexts(NamedTuple):
@@ -93,7 +93,6 @@ class PackedTexts(NamedTuple):
 
 
 _PACKED = (PackedTensors, PackedTexts)
-_MOVABLE = (torch.Tensor, TensorList, PackedTensors)
 
 
 class Batch(dict[str, Any]):
@@ -124,11 +123,11 @@ class Batch(dict[str, Any]):
             args: as for `torch.Tensor.to`.
             kwargs: likewise.
         """
-        return self._moved(lambda field: field.to(*args, **kwargs))
+        return self._moved(lambda tensor: tensor.to(*args, **kwargs))
 
     def pin_memory(self) -> Batch:
         """The batch in pinned memory; DataLoader calls this."""
-        return self._moved(lambda field: field.pin_memory())
+        return self._moved(torch.Tensor.pin_memory)
 
     def _moved(self, move: Move) -> Batch:
         return Batch({name: _moved(field, move) for name, field in dict.items(self)})
@@ -203,10 +202,20 @@ class Batch(dict[str, Any]):
 
 def _moved(field: Any, move: Move) -> Any:
     """The field with every tensor in it moved; users put nested ones into batches."""
-    if isinstance(field, _MOVABLE):
+    if isinstance(field, torch.Tensor):
         return move(field)
+    if isinstance(field, (TensorList, PackedTensors)):
+        return field.moved(move)
     if isinstance(field, dict):
         return {name: _moved(part, move) for name, part in field.items()}
     if type(field) in (list, tuple):
         return type(field)(_moved(part, move) for part in field)
     return field
+
+
+def _reduce_for_processes(batch: Batch) -> tuple[Any, ...]:
+    """How a batch goes to another process: all its tensors lie in shared memory."""
+    return batch._moved(to_shared).__reduce__()
+
+
+ForkingPickler.register(Batch, _reduce_for_processes)

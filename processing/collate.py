@@ -12,14 +12,15 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from torch.utils.data import default_collate, get_worker_info
-from torch.utils.data._utils.collate import default_collate_fn_map
+from torch.utils.data import get_worker_info
+from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
 from processing.batch import Batch, PackedTensors, PackedTexts, TensorList
 from processing.buffers import BufferPool
 from processing.npz_members import Column
 from processing.orphans import end_with_parent
 from processing.ragged import RaggedArray
+from processing.shared_tensors import empty_shared, is_plain, stack_shared
 
 _SAMPLE_KEYS = {"images": "image", "image_paths": "image_path"}
 
@@ -125,8 +126,8 @@ def collate_samples(
 
     Args:
         batch: B samples with the same keys; a `SampleBatch` is not copied.
-        collate_fn_map: torch passes it; not needed, since the registered functions are used for
-            every value.
+        collate_fn_map: torch passes it; not needed, since every value is collated as
+            `collate_transformed` does it.
 
     Returns:
         ``image`` (B, H, W, C), ragged keys as a `TensorList` of B, strings as a list, numbers and
@@ -139,10 +140,18 @@ def collate_samples(
         {
             key: TensorList(torch.as_tensor(sample[key]) for sample in batch)
             if key in first.ragged
-            else default_collate([sample[key] for sample in batch])
+            else collate_transformed([sample[key] for sample in batch])
             for key in first
         }
     )
+
+
+def collate_transformed(batch: Sequence[Any]) -> Any:
+    """Collates what a transform made of samples, whatever it is, as `default_collate` does.
+
+    In a DataLoader's worker what is stacked lies in shared memory without a name.
+    """
+    return collate(batch, collate_fn_map=_COLLATE)
 
 
 def empty_images(shape: tuple[int, ...], dtype: np.dtype[Any], buffers: BufferPool) -> torch.Tensor:
@@ -154,19 +163,21 @@ def empty_images(shape: tuple[int, ...], dtype: np.dtype[Any], buffers: BufferPo
     if get_worker_info() is None:
         return torch.from_numpy(buffers.empty(shape, dtype))
     end_with_parent()
-    torch_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
-    nbytes = int(np.prod(shape)) * dtype.itemsize
-    # There is no public way to allocate in shared memory; torch's own collate function does this.
-    try:
-        storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
-        error.add_note(
-            f"batches of worker processes, this one of {nbytes:,} bytes of images, need shared "
-            "memory (/dev/shm): start the container with a larger --shm-size, lower num_workers, "
-            "prefetch_factor or batch_size, or use BatchLoader, which needs none"
-        )
-        raise
-    return torch.empty(0, dtype=torch_dtype).set_(storage).view(shape)
+    return empty_shared(shape, torch.from_numpy(np.empty(0, dtype)).dtype)
+
+
+def _stack(
+    batch: Sequence[torch.Tensor],
+    *,
+    collate_fn_map: dict[Any, Callable[..., Any]] | None = None,
+) -> torch.Tensor:
+    """Stacks as torch's own function for tensors does."""
+    tensors = list(batch)
+    alike = len({(t.dtype, t.shape) for t in tensors}) == 1 and all(map(is_plain, tensors))
+    if get_worker_info() is None or not alike:
+        stacked: torch.Tensor = collate_tensor_fn(tensors, collate_fn_map=collate_fn_map)
+        return stacked
+    return stack_shared(tensors)
 
 
 def _row(column: Column, row: int) -> Any:
@@ -175,3 +186,4 @@ def _row(column: Column, row: int) -> Any:
 
 
 default_collate_fn_map[Sample] = collate_samples
+_COLLATE = {**default_collate_fn_map, torch.Tensor: _stack}

@@ -12,7 +12,8 @@ PACKAGES = ("processing", "datamodules", "models", "conf")
 
 # A module imports from the lines above its own only.
 LAYERS = """
-errors error_notes arguments batch buffers ordered_map orphans ragged readahead
+errors error_notes arguments buffers ordered_map orphans ragged readahead shared_tensors
+batch
 named_file cpus npz_format sampling run_report
 durable background_writer demo_people
 cache_file
@@ -44,9 +45,13 @@ READING = {
     "errors", "error_notes", "arguments", "batch", "buffers", "ordered_map", "orphans", "ragged",
     "readahead", "geometry", "npz_format", "npz_pickle", "npz_directory", "npz_unpack",
     "npz_reader", "npz_members", "npz_columns", "npz_verify", "verify_command",
-    "collate", "sample_dataset", "combined_dataset", "lazy_dataset", "sampling", "loader",
+    "shared_tensors", "collate", "sample_dataset", "combined_dataset", "lazy_dataset", "sampling",
+    "loader",
 }  # fmt: skip
-TORCH = {"batch", "collate", "sample_dataset", "combined_dataset", "lazy_dataset", "loader"}
+TORCH = {
+    "shared_tensors", "batch", "collate", "sample_dataset", "combined_dataset", "lazy_dataset",
+    "loader",
+}  # fmt: skip
 
 
 def module_name(path):

@@ -1,7 +1,6 @@
 """Too little of everything: descriptors, shared memory, address space, rights to write."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.shared_memory import workers_with_room
 from processing.data_processor import DataProcessor
 from processing.error_notes import told
 from processing.lazy_dataset import LazyNPZDataset, open_dataset
@@ -139,85 +137,37 @@ def test_an_image_is_not_called_bad_because_no_file_can_be_opened(shared_raw_dir
     assert "images/0000.jpg" in output
 
 
-TRAIN = """
-import logging, sys, warnings
-logging.basicConfig(format="%(message)s")
-warnings.filterwarnings("ignore", "This DataLoader will create")
-from datamodules import LazyNPZDataModule
-from tests.faults.loader_host import with_process
-module = LazyNPZDataModule(
-    data_dir=sys.argv[1], batch_size=32, num_workers=int(sys.argv[2]), train_transform=with_process
-)
-module.setup("fit")
-loader = module.train_dataloader()
-print(loader.num_workers, sum(len(batch["index"]) for batch in loader))
-"""
-
-PLAIN = """
+LOADERS = """
 import sys, warnings
 warnings.filterwarnings("ignore", "This DataLoader will create")
 from torch.utils.data import DataLoader
+from datamodules import LazyNPZDataModule
 from processing.lazy_dataset import LazyNPZDataset
-dataset = LazyNPZDataset(sys.argv[1] + "/train_detector.npz")
-for batch in DataLoader(dataset, batch_size=100, num_workers=4, prefetch_factor=4): pass
+def as_floats(sample):
+    return {**sample, "image": sample["image"].astype("float32")}
+def as_pair(sample):
+    return sample["image"].astype("float32"), sample["index"]
+def samples(loader):
+    print(loader.num_workers, sum(len(b[0] if type(b) is list else b["image"]) for b in loader))
+path = sys.argv[1] + "/train_detector.npz"
+for transform in (None, as_floats):
+    samples(DataLoader(LazyNPZDataset(path, transform=transform), batch_size=100, num_workers=4))
+for transform in (as_floats, as_pair):
+    module = LazyNPZDataModule(data_dir=sys.argv[1], num_workers=4, train_transform=transform)
+    module.setup("fit")
+    samples(module.train_dataloader())
 """
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    """A data set of 79 MB."""
-    directory = tmp_path_factory.mktemp("data")
-    (path,) = write_files(directory, 1, rows=400, side=256)
+@pytest.mark.parametrize("size", ["64m", "1m"])
+def test_worker_processes_need_no_room_in_dev_shm(tmp_path, size):
+    """A batch has 20 MB of bytes, or 79 of floats; torch's own way ends with a bus error."""
+    (path,) = write_files(tmp_path, 1, rows=400, side=256)
     for split in ("train", "val"):
-        (directory / f"{split}_detector.npz").hardlink_to(path)
-    return directory
-
-
-class TestSharedMemory:
-    @staticmethod
-    def of(size):
-        return mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", "a small /dev/shm")
-
-    def test_of_64_mb_makes_do_with_fewer_workers_and_says_how_to_have_more(self, data_dir):
-        train = (sys.executable, "-c", TRAIN, data_dir)
-        status, output = run(*self.of("64m"), *train, 4)
-        assert status == 0, output
-        assert output.startswith("2 400\n")
-        found = re.search(r"/dev/shm has 64 MiB free.*2 are used.*--shm-size=(\d+m)", output)
-        assert found, output
-        # The size that it asks for is the size that it needs.
-        assert run(*self.of(found[1]), *train, 4) == (0, "4 400\n")
-
-    @pytest.mark.long
-    @pytest.mark.parametrize(("megabytes", "workers"), [(90, 3), (40, 1)])
-    def test_takes_as_many_workers_as_there_is_room_for(self, data_dir, megabytes, workers):
-        train = (sys.executable, "-c", TRAIN, data_dir)
-        status, output = run(*self.of(f"{megabytes}m"), *train, 4)
-        assert status == 0, output
-        assert output.startswith(f"{workers} 400\n")
-        assert "--shm-size=91m" in output
-
-    @pytest.mark.long
-    def test_of_8_mb_trains_without_workers(self, data_dir):
-        status, output = run(*self.of("8m"), sys.executable, "-c", TRAIN, data_dir, 2)
-        assert status == 0, output
-        assert output.startswith("0 400\n")
-
-    def test_that_ran_out_in_a_plain_loader_is_an_error_that_says_what_to_do(self, data_dir):
-        status, output = run(*self.of("64m"), sys.executable, "-c", PLAIN, data_dir)
-        assert status == 1
-        assert "this one of 19,660,800 bytes of images, need shared memory (/dev/shm)" in output
-
-    def test_is_shared_by_the_processes_of_a_machine(self, tmp_path, caplog):
-        free = shutil.disk_usage(tmp_path).free
-        options = {"prefetch_factor": 2, "image_bytes": free // 40, "directory": tmp_path}
-        assert workers_with_room(4, **options) == 4
-        assert not caplog.text
-        assert workers_with_room(4, **options, processes=3) == 3
-        assert workers_with_room(4, **options, processes=16) == 0
-        assert "lower num_workers" in caplog.text
-        assert workers_with_room(4, **options | {"directory": tmp_path / "absent"}) == 4
-        assert workers_with_room(0, **options, processes=16) == 0
+        (tmp_path / f"{split}_detector.npz").hardlink_to(path)
+    small = mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", "a small /dev/shm")
+    found = run(*small, sys.executable, "-W", "error", "-c", LOADERS, tmp_path)
+    assert found == (0, "4 400\n" * 4)
 
 
 class TestReadOnlyOutput:
