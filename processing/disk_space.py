@@ -19,7 +19,7 @@ from processing.plan import PlannedFile
 
 _MEMBERS: Final = 6  # beside the columns: images, offsets of two, metadata, directory, rounding up
 _BYTES_AN_IMAGE: Final = 2 * 12 + 16  # in the input cache, old and new; in the journal
-_BYTES_A_KEY: Final = 2 * 8  # of an image and file in the cache of rows, old and new
+_BYTES_A_KEY: Final = 3 * 8  # in the cache of rows: of the file before, and of this one twice
 
 
 def check_space(

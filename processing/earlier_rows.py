@@ -2,8 +2,9 @@
 
 When files are made again because some inputs changed, the rows of all others are copied from the
 files that are to be replaced. Which image a file has rows of, and how they were made, is kept as
-one key an image, in a cache file: where it is lost, images are decoded again. Read-only once it is
-made, safe from several threads.
+one key an image, in a cache file: where it is lost, images are decoded again. It is written before
+files are replaced, and speaks of both the old and the new ones, whichever a killed run has left.
+Read-only once it is made, safe from several threads.
 """
 
 from __future__ import annotations
@@ -53,11 +54,10 @@ class EarlierRows:
 
     def __init__(self, directory: Path) -> None:
         self._files: dict[str, list[_EarlierFile]] = defaultdict(list)
-        for name, (fingerprint, keys) in _remembered(directory).items():
+        for name, keys in _of_published(directory).items():
             path = directory / f"{name}.npz"
-            metadata = stored_metadata(path)
-            if metadata.get("fingerprint") == fingerprint:
-                self._files[metadata["task"]].append(_EarlierFile(MappedNPZ(path), keys))
+            task = stored_metadata(path)["task"]
+            self._files[task].append(_EarlierFile(MappedNPZ(path), keys.keys))
 
     def close(self) -> None:
         """Lets go of the files, whoever still holds this."""
@@ -99,19 +99,19 @@ def _rows_of(path: str, npz: MappedNPZ) -> NDArray[np.uint8]:
 
 
 def remember(directory: Path, files: Mapping[str, FileKeys]) -> None:
-    """Notes of which images files are made, by name; what is noted of other files stays."""
+    """Notes of which images files are to be made, by name, beside what is noted of those there."""
     arrays: dict[str, NDArray[Any]] = {}
-    for name, (fingerprint, keys) in {**_remembered(directory), **files}.items():
-        arrays[f"{name}.fingerprint"] = np.array(fingerprint)
-        arrays[f"{name}.keys"] = np.sort(keys[keys != 0])
+    for several in (_of_published(directory), files):
+        for name, (fingerprint, keys) in several.items():
+            arrays[f"{name}.{fingerprint}"] = np.unique(keys[keys != 0])
     write_cache(directory / _CACHE_NAME, arrays)
 
 
-def _remembered(directory: Path) -> dict[str, FileKeys]:
-    stored = read_cache(directory / _CACHE_NAME)
-    names = [name.removesuffix(".keys") for name in stored if name.endswith(".keys")]
-    return {
-        name: FileKeys(str(stored[f"{name}.fingerprint"]), stored[f"{name}.keys"])
-        for name in names
-        if f"{name}.fingerprint" in stored
-    }
+def _of_published(directory: Path) -> dict[str, FileKeys]:
+    """What is noted of the files that are there, by name."""
+    published = {}
+    for noted, keys in read_cache(directory / _CACHE_NAME).items():
+        name, _, fingerprint = noted.rpartition(".")
+        if stored_metadata(directory / f"{name}.npz").get("fingerprint") == fingerprint:
+            published[name] = FileKeys(fingerprint, keys)
+    return published

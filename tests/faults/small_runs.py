@@ -115,7 +115,7 @@ def arguments(raw, output):
     return [str(word) for word in ["--all", "--image-size", *sizes, *conduct, *where]]
 
 
-def run_with_kill(raw, output, scratch, at=0, how="none"):
+def run_with_kill(raw, output, scratch, at=0, how="none", flags=()):
     """In a child: the command line, killed at its `at`-th operation on the output directory.
 
     Leaves in `scratch` how many images were decoded, ``decoded``, by the size of the file, and
@@ -144,7 +144,7 @@ def run_with_kill(raw, output, scratch, at=0, how="none"):
         return result
 
     with watched(output, perform), mock.patch.object(processing_run, "process_image", counted):
-        return process_command(arguments(raw, output))
+        return process_command([*arguments(raw, output), *flags])
 
 
 def _strike(how, half):

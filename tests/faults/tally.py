@@ -1,6 +1,7 @@
 """Tally: what a fault test tried, what came of it, and how to repeat one case of it."""
 
 import os
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +65,7 @@ class Tally:
         assert self.states, f"no case is named {wanted!r}"
 
     def _replay(self, case):
-        variable = f"{REPLAY_VARIABLE}='{case}' " if case else ""
+        variable = f"{REPLAY_VARIABLE}={shlex.quote(case)} " if case else ""
         return f"{variable}python -m pytest -m 'long or not long' '{self.test}'"
 
     def row(self):
