@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from processing.data_processor import DataProcessor
-from processing.lazy_dataset import LazyNPZDataset
 from processing.npz_reader import MappedNPZ
 from tests.conftest import write_coco
-from tests.faults.damage import damage, judge_all
+from tests.faults.damage import damage, judge_all, look_apart
+from tests.faults.tally import FalseAlarm
 
 TASKS = ("detector", "landmarker", "teacher")
 SEED = 20261123
@@ -182,13 +182,14 @@ def zip_fields(path):
 @pytest.mark.parametrize("task", TASKS)
 def test_a_sound_file_raises_no_alarm(files, tally, task):
     """On any file of ours: as written, copied, renamed."""
-    copy = shutil.copy(files[task], files[task].with_name(f"ü {task}.npz"))
+    directory = files[task].parent
+    copy = shutil.copy(files[task], directory / f"ü {task}.npz")
 
-    def check(path):
-        with LazyNPZDataset(path, verify=True) as dataset:
-            dataset.verify()
-            dataset.get_batch(range(len(dataset)))
+    def check(name):
+        said = look_apart(directory / name)[0]
+        if said != "sound":
+            raise FalseAlarm(said)
         return "unaffected"
 
     tally.points = 2
-    tally.each([files[task], copy], check)
+    tally.each([files[task].name, copy.name], check)

@@ -179,7 +179,8 @@ class Directory:
         assert [replace(f, path=f.path.name) for f in report.files] == [
             replace(f, path=f.path.name) for f in expected.files
         ]
-        self._changed, self._known = set(), True
+        self._changed = set()
+        self._known |= not report.up_to_date  # else a lost cache has not been made anew
 
     def _run(self, output):
         options = {name: value for name, value in self._options.items() if name != "train_split"}
