@@ -18,7 +18,6 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 from processing.batch import Batch, PackedTensors, PackedTexts, TensorList
 from processing.buffers import BufferPool
 from processing.npz_members import Column
-from processing.orphans import end_with_parent
 from processing.ragged import RaggedArray
 from processing.shared_tensors import empty_shared, is_plain, stack_shared
 
@@ -162,7 +161,6 @@ def empty_images(shape: tuple[int, ...], dtype: np.dtype[Any], buffers: BufferPo
     """
     if get_worker_info() is None:
         return torch.from_numpy(buffers.empty(shape, dtype))
-    end_with_parent()
     return empty_shared(shape, torch.from_numpy(np.empty(0, dtype)).dtype)
 
 

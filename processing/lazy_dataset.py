@@ -11,7 +11,6 @@ import errno
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from multiprocessing.context import get_spawning_popen
 from os import PathLike
 from typing import Any
 
@@ -26,6 +25,7 @@ from processing.npz_columns import Columns
 from processing.npz_members import Column
 from processing.npz_reader import MappedNPZ
 from processing.npz_verify import verify_columns
+from processing.orphans import end_with_starter, starting_process
 from processing.ragged import RaggedArray
 from processing.sample_dataset import (
     CacheInfo,
@@ -108,18 +108,13 @@ class LazyNPZDataset(SampleDataset):
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
         state["_columns"] = self._columns is not None
-        # Only on the way to a process that is being started.
-        state["_starter"] = None if get_spawning_popen() is None else os.getpid()
+        state["_starter"] = starting_process()
         del state["_cache"], state["_layout"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        starter = state.pop("_starter")
-        if starter is not None and not _is_running(starter):
-            # torch's workers ask who their parent is when they begin to work, and end when that
-            # changes; one that is still starting when its parent is killed would wait for ever.
-            raise RuntimeError(f"{state['path']}: process {starter}, which sent this here, is gone")
-        self.__dict__.update(state, _columns=None)
+        end_with_starter(state.pop("_starter"))
+        super().__setstate__({**state, "_columns": None})
         if not state["_columns"]:
             return
         npz, columns = _mapped(self.path, self._cache_dir, verify=self._verify_reads)
@@ -309,18 +304,6 @@ def _mapped(path: StrPath, cache_dir: StrPath | None, *, verify: bool) -> tuple[
         if error.errno not in _LIMITS:
             raise
         raise OSError(error.errno, _LIMITS[error.errno], os.fspath(path)) from error
-
-
-def _is_running(pid: int) -> bool:
-    if os.name == "nt":  # there the signal that asks would end it; torch waits for it by itself
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is somebody else's
-        return True
-    return True
 
 
 _LIMITS = {

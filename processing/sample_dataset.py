@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from processing.buffers import BufferPool
 from processing.collate import Sample, SampleBatch, empty_images
 from processing.npz_members import Column
+from processing.orphans import end_workers_with_parent
 from processing.ragged import RaggedArray, offsets_of
 
 Transform = Callable[[dict[str, Any]], Any]
@@ -63,6 +64,11 @@ class SampleDataset(Dataset[Any], ABC):
 
     def __init__(self) -> None:
         self._buffers = BufferPool()
+        end_workers_with_parent(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        end_workers_with_parent(self)
 
     @property
     def layout(self) -> Layout:
@@ -194,6 +200,8 @@ class SampleDataset(Dataset[Any], ABC):
         place = f"{self._place(index)} ({sample['image_path']})"  # which it may take out
         try:
             result = transform(sample)
+        except StopIteration as error:  # a loader would take it for the end of the epoch
+            raise RuntimeError(f"the transform raised StopIteration, given {place}") from error
         except Exception as error:
             error.add_note(f"while the transform was given {place}")
             raise

@@ -23,7 +23,7 @@ HOST = "tests.faults.loader_host"
 REPOSITORY = Path(__file__).parents[2]
 ENDS = (
     *("normal", "left", "dataset raises", "worker killed", "parent killed"),
-    "parent killed at once",  # while spawned workers are starting
+    "parent killed at once",  # while workers are starting
 )
 # Which comes first is chance: one of torch's two watches, or a batch in memory that the dead worker
 # can hand over no more.
@@ -59,7 +59,7 @@ class Case(NamedTuple):
             and (self.uses_processes or not self.persistent)
             and (self.workers > 0 or not self.persistent)
             and (self.end != "worker killed" or (self.uses_processes and self.workers > 0))
-            and (self.end != "parent killed at once" or (self.method == "spawn" and self.workers))
+            and (self.end != "parent killed at once" or (self.uses_processes and self.workers > 0))
         )
 
 
