@@ -9,12 +9,15 @@ note of the stage, by the next `put` or by `close`.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
 from processing.error_notes import telling
+
+_LOG = logging.getLogger(__name__)
 
 BatchT = TypeVar("BatchT", contravariant=True)
 T = TypeVar("T")
@@ -107,11 +110,7 @@ class BackgroundWriter(Generic[T]):
         Raises:
             BaseException: whatever stopped the thread; nothing is published then.
         """
-        try:
-            self._stop()
-        except BaseException:  # an interrupt; the caller's lock must not be released before
-            self.abort()
-            raise
+        self._stop()
         if self._channel.error is not None:
             raise self._channel.error
 
@@ -121,8 +120,18 @@ class BackgroundWriter(Generic[T]):
         self._stop()
 
     def _stop(self) -> None:
+        """Waits for the thread, however often it is interrupted: the caller's lock protects it."""
+        interrupt: BaseException | None = None
         self._channel.batches.put(_End())
-        self._channel.ended.wait()  # a join that is interrupted takes the thread for ended (3.11)
+        while not self._channel.ended.is_set():  # a join takes it for ended if interrupted (3.11)
+            try:
+                self._channel.ended.wait()
+            except BaseException as error:
+                _LOG.warning("interrupted: ending as soon as what is being written is whole")
+                self._channel.aborted.set()
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
         self._thread.join()
 
 

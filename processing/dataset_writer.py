@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from processing.durable import sync_directory
 from processing.error_notes import telling
-from processing.errors import NPZFormatError, Rejection
+from processing.errors import InterferenceError, NPZFormatError, Rejection
 from processing.journal import (
     JOURNAL_VERSION,
     Block,
@@ -35,13 +35,22 @@ from processing.journal import (
     Journal,
     JournalHeader,
     header_of,
+    refuse_used,
 )
+from processing.leftovers import (
+    JOURNAL_NAME,
+    final_of,
+    holds_rows,
+    is_whole,
+    partial_of,
+    remove_leftovers,
+)
+from processing.npz_columns import Columns
 from processing.npz_format import Column
 from processing.npz_reader import MappedNPZ
-from processing.npz_writer import NPZWriter, combine_crc32, first_member_end
+from processing.npz_writer import NPZWriter, combine_crc32
 
 _LOG = logging.getLogger(__name__)
-JOURNAL_NAME: Final = "processing.journal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +205,9 @@ class DatasetWriter:
         if self._journal.finished is None:
             self._finish()
         for output in self._outputs:
-            partial = _partial(self._directory, output.name)
+            partial = partial_of(self._directory, output.name)
             if partial.exists():  # else renamed by a run that was killed right afterwards
-                partial.replace(_final(self._directory, output.name))
+                partial.replace(final_of(self._directory, output.name))
         sync_directory(self._directory)
         self._journal.remove()
 
@@ -212,38 +221,41 @@ class DatasetWriter:
     def _open_journal(self, header: JournalHeader) -> Journal:
         """The journal of this run, continued if it and the files that it speaks of are there."""
         path = self._directory / JOURNAL_NAME
+        refuse_used(path)
         if header_of(path) == header:
             with contextlib.ExitStack() as unless_continued:
                 journal = Journal(path, header)
                 unless_continued.callback(journal.close)
                 progress = _progress(journal)
-                rows = progress.rows
-                whole = all(self._is_there(o, rows[o.name], journal) for o in self._outputs)
+                whole = all(self._is_there(output, journal) for output in self._outputs)
                 if whole and self._still_holds(progress):
                     unless_continued.pop_all()
                     return journal
             _LOG.warning("%s: files or images are not as it says; beginning again", path)
-        _remove_leftovers(self._directory)
+        remove_leftovers(self._directory)
         return Journal(path, header)
 
-    def _is_there(self, output: Output, rows: int, journal: Journal) -> bool:
-        """Whether the journal tells the truth of an output; somebody may have removed its file."""
-        partial = _partial(self._directory, output.name)
-        if journal.finished is None:
-            return rows == 0 or (
-                partial.exists() and partial.stat().st_size >= _rows_end(output, rows)
-            )
-        file = partial if partial.exists() else _final(self._directory, output.name)
-        return _content_id(file) == journal.finished.content_ids[output.name]
+    def _is_there(self, output: Output, journal: Journal) -> bool:
+        """Whether the journal tells the truth of an output; anything may have befallen its file."""
+        if journal.finished is not None:
+            content_id = journal.finished.content_ids[output.name]
+            return is_whole(self._directory, output.name, content_id)
+        checksums = _row_checksums(journal, output)
+        return holds_rows(partial_of(self._directory, output.name), output.image_size, checksums)
 
     def _open(self, output: Output) -> None:
-        writer = self._writers[output.name] = NPZWriter(_partial(self._directory, output.name))
+        writer = self._writers[output.name] = NPZWriter(partial_of(self._directory, output.name))
         rows = self.progress.rows[output.name]
         writer.begin("images", np.uint8, (*output.image_size, 3), rows=rows)
 
     def _finish(self) -> None:
         """Makes every partial a whole file, then says so in the journal."""
         self.flush()
+        if _progress(self._journal) != self.progress:
+            raise InterferenceError(
+                f"{self._journal.path}: no longer says what this run wrote: does another process "
+                "write to that directory? Run again"
+            )
         metadata = self._conclude(self.progress)
         for output in self._outputs:
             writer = self._writers[output.name]
@@ -251,26 +263,18 @@ class DatasetWriter:
             writer.scalar("metadata", msgspec.json.encode(metadata[output.name]).decode())
             writer.finish()
             writer.close()
-        content_ids = {name: MappedNPZ(w.path).content_id for name, w in self._writers.items()}
-        self._journal.finish(content_ids)
+        self._journal.finish({name: _readable(w.path) for name, w in self._writers.items()})
 
     def _write_columns(self, writer: NPZWriter, output: Output) -> None:
         row_bytes = 3 * output.image_size[0] * output.image_size[1]
-        checksums = self._chunks(output.name, "image_crc32", "<u4", ())
-        writer.end(combine_crc32((int(c) for chunk in checksums for c in chunk), row_bytes))
+        writer.end(combine_crc32(_row_checksums(self._journal, output), row_bytes))
+        journal = self._journal
         for column in output.columns:
-            chunks = self._chunks(output.name, column.name, column.dtype, column.row_shape)
+            chunks = _chunks(journal, output, column.name, column.dtype, column.row_shape)
             writer.column(column.name, column.dtype, column.row_shape, chunks)
             if column.ragged:
-                lengths = self._chunks(output.name, f"{column.name}_lengths", "<i8", ())
+                lengths = _chunks(journal, output, f"{column.name}_lengths", "<i8")
                 writer.column(f"{column.name}_offsets", "<i8", (), _running_offsets(lengths))
-
-    def _chunks(
-        self, output: str, column: str, dtype: str, row_shape: tuple[int, ...]
-    ) -> Iterator[NDArray[Any]]:
-        for record in self._journal.records():
-            content = record.blocks[output].columns[column]
-            yield np.frombuffer(content, dtype).reshape(-1, *row_shape)
 
 
 def _block(output: Output, rows: Sequence[Row]) -> Block:
@@ -287,6 +291,19 @@ def _block(output: Output, rows: Sequence[Row]) -> Block:
 
 def _pack(values: Sequence[Any], dtype: str, row_shape: tuple[int, ...]) -> bytes:
     return np.array(values, dtype=dtype).reshape(-1, *row_shape).tobytes()
+
+
+def _chunks(
+    journal: Journal, output: Output, column: str, dtype: str, row_shape: tuple[int, ...] = ()
+) -> Iterator[NDArray[Any]]:
+    """What the journal has of a column of an output, a flush at a time."""
+    for record in journal.records():
+        content = record.blocks[output.name].columns[column]
+        yield np.frombuffer(content, dtype).reshape(-1, *row_shape)
+
+
+def _row_checksums(journal: Journal, output: Output) -> Iterator[int]:
+    return (int(c) for chunk in _chunks(journal, output, "image_crc32", "<u4") for c in chunk)
 
 
 def _running_offsets(lengths: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
@@ -307,42 +324,14 @@ def _progress(journal: Journal) -> Progress:
     return progress
 
 
-def _rows_end(output: Output, rows: int) -> int:
-    """The least size of a partial that holds so many rows."""
-    return first_member_end("images", np.uint8, (*output.image_size, 3), rows)
-
-
-def _content_id(npz: Path) -> int | None:
-    """What tells the content of an NPZ file apart from others; None where there is no such file."""
+def _readable(partial: Path) -> int:
+    """The content id of a finished file, which is opened as a dataset will open it."""
     try:
-        return MappedNPZ(npz).content_id
-    except (FileNotFoundError, NPZFormatError):
-        return None
-
-
-def _partial(directory: Path, name: str) -> Path:
-    return directory / f"{name}.npz.partial"
-
-
-def _final(directory: Path, name: str) -> Path:
-    return directory / f"{name}.npz"
-
-
-def forget_published_run(directory: Path) -> None:
-    """Removes the journal of a run that was killed when all that was left to do was removing it.
-
-    Or one that cannot be read, and so not be continued.
-    """
-    header = header_of(directory / JOURNAL_NAME)
-    names = header.outputs if header else []
-    if not any(_partial(directory, name).exists() for name in names):
-        (directory / JOURNAL_NAME).unlink(missing_ok=True)
-
-
-def _remove_leftovers(directory: Path) -> None:
-    """Removes what an abandoned run of ours left: the files its journal names, and the journal."""
-    header = header_of(directory / JOURNAL_NAME)
-    for name in header.outputs if header else []:
-        _partial(directory, name).unlink(missing_ok=True)
-    sync_directory(directory)  # a partial must never be there without the journal that names it
-    (directory / JOURNAL_NAME).unlink(missing_ok=True)
+        npz = MappedNPZ(partial)
+        Columns.read(npz, will_gather=False)
+    except (FileNotFoundError, NPZFormatError) as error:
+        raise InterferenceError(
+            f"{partial}: no longer what this run wrote ({error}): was the directory moved, or does "
+            "another process write to it? Run again"
+        ) from error
+    return npz.content_id

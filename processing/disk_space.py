@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 
 from processing.annotations import AnnotationTable
-from processing.dataset_writer import JOURNAL_NAME
-from processing.journal import header_of
+from processing.journal import header_of, is_finished
+from processing.leftovers import JOURNAL_NAME, partial_of
 from processing.npz_format import ALIGNMENT, Column
 from processing.plan import PlannedFile
 
@@ -41,13 +41,14 @@ def check_space(
     """
     journal = directory / JOURNAL_NAME
     header = header_of(journal)
-    needed = _BYTES_AN_IMAGE * len(table) - _size(journal)
+    continued = header is not None and header.key == key
+    left = [partial_of(directory, name) for name in (header.outputs if header else [])]
+    needed = _BYTES_AN_IMAGE * len(table) - _size(journal) - sum(map(_size, left))
     for file in files:
-        partial = directory / f"{file.name}.npz.partial"
-        if partial.exists():
-            needed += bytes_needed(file, table) - _size(partial)
-        elif header is None or header.key != key:  # else that run has published it
-            needed += bytes_needed(file, table)
+        published = (
+            continued and is_finished(journal) and not partial_of(directory, file.name).exists()
+        )
+        needed += 0 if published else bytes_needed(file, table)
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise OSError(

@@ -6,6 +6,7 @@ ProcessingError
 ├── AnnotationError (ValueError)           one annotation is malformed; becomes a `Rejection`
 ├── ImageError (ValueError)                one image is unusable; becomes a `Rejection`
 ├── TooManyRejectedError (RuntimeError)    more inputs were bad than the caller allows
+├── InterferenceError (RuntimeError)       somebody else changed the files of a run
 ├── NPZFormatError (ValueError)            an NPZ file is damaged or not what it says
 │   ├── UnsafePickleError                  an object array wants to run code
 │   └── ChecksumError                      a stored row differs from its checksum
@@ -56,6 +57,10 @@ class ImageError(_Rejected):
 
 class TooManyRejectedError(ProcessingError, RuntimeError):
     """More inputs were rejected than `max_bad_fraction` allows."""
+
+
+class InterferenceError(ProcessingError, RuntimeError):
+    """Somebody else works on, or has changed, files that a run is writing."""
 
 
 class NPZFormatError(ProcessingError, ValueError):

@@ -80,8 +80,11 @@ class Journal:
     """The journal file of one run. Used by one thread at a time.
 
     Args:
-        path: the file; created if absent.
+        path: the file; created if absent, locked while it is open.
         header: the run. A journal of another run is emptied.
+
+    Raises:
+        InterferenceError: another process has it open.
 
     Attributes:
         finished: what was noted when the run's files were finished; None before.
@@ -94,6 +97,7 @@ class Journal:
         self._file = NamedFile(path, "r+b" if continued else "w+b")
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self._file.close)
+            self._file.lock()
             if continued:
                 for _ in self.records():
                     pass  # leaves the file's position behind the last whole record
@@ -142,6 +146,17 @@ class Journal:
         self.path.unlink()
 
 
+def refuse_used(path: Path) -> None:
+    """Makes sure that no process has the journal open that is at `path`, if there is one.
+
+    Raises:
+        InterferenceError: one has.
+    """
+    if path.exists():
+        with contextlib.closing(NamedFile(path, "rb")) as file:
+            file.lock()
+
+
 def header_of(path: Path) -> JournalHeader | None:
     """The header of the journal at `path`; None where there is none that can be read."""
     if not path.exists():
@@ -154,11 +169,32 @@ def header_of(path: Path) -> JournalHeader | None:
         return None
 
 
+def is_finished(path: Path) -> bool:
+    """Whether the journal at `path`, which has a header, says that all files are finished."""
+    with contextlib.closing(NamedFile(path, "rb")) as file:
+        _read_frame(file)
+        last = None
+        while payload := _read_frame(file):
+            last = payload
+    if last is None:
+        return False
+    record = msgspec.msgpack.decode(last, type=FlushRecord | FinishedRecord)
+    return isinstance(record, FinishedRecord)
+
+
 def _read_frame(file: NamedFile) -> bytes | None:
     """The next payload; None at the end of the file or where it is torn."""
     frame = file.read(_FRAME.size)
     if len(frame) < _FRAME.size:
         return None
     length, checksum = _FRAME.unpack(frame)
-    payload = file.read(length)
+    payload = file.read(min(length, _bytes_left(file)))
     return payload if len(payload) == length and crc32(payload) == checksum else None
+
+
+def _bytes_left(file: NamedFile) -> int:
+    """What a length that is not true must not take more memory than."""
+    position = file.tell()
+    end = file.seek(0, os.SEEK_END)
+    file.seek(position)
+    return end - position

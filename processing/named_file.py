@@ -7,6 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from processing.error_notes import naming
+from processing.errors import InterferenceError
+
+try:
+    import fcntl
+except ImportError:  # Windows keeps others from removing an open file by itself
+    fcntl = None  # type: ignore[assignment]
 
 
 class NamedFile:
@@ -58,6 +64,23 @@ class NamedFile:
         with naming(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
+
+    def lock(self) -> None:
+        """Keeps every other process from locking the file while it is open here.
+
+        Raises:
+            InterferenceError: another process does so.
+        """
+        if fcntl is None:
+            return  # type: ignore[unreachable]  # where types are checked, it is there
+        try:
+            with naming(self.path):
+                fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InterferenceError(
+                f"{self.path}: another process is writing it, although this one holds the lock of "
+                "that directory: was a lock file deleted? Wait for that process, or stop it"
+            ) from error
 
     def close(self) -> None:
         """Closes the file; what is still in its buffer is written first."""

@@ -62,13 +62,14 @@ class Columns:
     readahead: Readahead | None
 
     @classmethod
-    def read(cls, npz: MappedNPZ, *, verify: bool = False) -> Columns:
+    def read(cls, npz: MappedNPZ, *, verify: bool = False, will_gather: bool = True) -> Columns:
         """Finds out what a file holds.
 
         Args:
             npz: the file.
             verify: compare all members but the images with their checksums, not only those of up
                 to 4 MiB.
+            will_gather: whether rows will be asked for; else no file is held open for readahead.
 
         Raises:
             ChecksumError: a member differs from what was written.
@@ -87,7 +88,7 @@ class Columns:
         if len(set(lengths.values())) > 1:
             raise NPZFormatError(f"{npz.path}: members differ in length: {lengths}")
         readahead = None
-        if images.flags.c_contiguous:
+        if will_gather and images.flags.c_contiguous:
             readahead = Readahead(*npz.location("images"), images.strides[0])
         return cls(npz, task, metadata, images, annotations, paths, readahead)
 

@@ -8,6 +8,7 @@ directory's lock, which the caller holds.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import logging
@@ -26,11 +27,12 @@ from tqdm.auto import tqdm
 
 from processing.annotations import AnnotationTable
 from processing.background_writer import BackgroundWriter
-from processing.dataset_writer import Batch, DatasetWriter, Progress, forget_published_run
+from processing.dataset_writer import Batch, DatasetWriter, Progress
 from processing.disk_space import check_space
 from processing.earlier_rows import EarlierRows, FileKeys, remember
 from processing.errors import ImageError, Rejection, TooManyRejectedError
-from processing.input_cache import InputCache, input_keys
+from processing.input_cache import MISSING, InputCache, input_keys
+from processing.leftovers import forget_published_run
 from processing.ordered_map import map_in_order
 from processing.pipeline import (
     ImageJob,
@@ -40,7 +42,13 @@ from processing.pipeline import (
     read_inside,
 )
 from processing.plan import PlannedFile
-from processing.published import read_rejections, stored_metadata, write_rejections
+from processing.published import (
+    read_rejections,
+    rejections_crc32,
+    sound_metadata,
+    stored_metadata,
+    write_rejections,
+)
 from processing.run_report import FileReport
 from processing.tasks import Task
 
@@ -107,15 +115,18 @@ class ProcessingRun:
         self.images_resumed = 0
 
     def is_up_to_date(self) -> bool:
-        """Whether every file of the plan is there, made by the same recipe from the same images."""
-        stored = [stored_metadata(self._path(file)) for file in self._files]
+        """Whether every file of the plan is there, made by the same recipe from the same images.
+
+        One that a dataset would refuse to open counts as absent.
+        """
+        stored = [sound_metadata(self._path(file)) for file in self._files]
         recipes = [metadata.get("recipe") for metadata in stored]
         if recipes != [file.recipe for file in self._files]:
             return False
         checksums = self._by_table(self._current_crc32())
         return all(
             metadata["fingerprint"] == file.fingerprint(checksums)
-            and metadata["counts"]["listed"] == len(read_rejections(self._path(file)))
+            and metadata["listed_crc32"] == rejections_crc32(read_rejections(self._path(file)))
             for metadata, file in zip(stored, self._files, strict=True)
         )
 
@@ -157,6 +168,7 @@ class ProcessingRun:
             done = sink.images_done
             self._check_limits(_as_errors(sink.progress.rejections), rejected)
             while several := self._next_batch(results):
+                self._check_not_lost(done, several)
                 done += len(several)
                 batch = self._batch(done, several)
                 rejected += len(batch.rejections)
@@ -177,11 +189,14 @@ class ProcessingRun:
         return tuple(reports)
 
     def _are_still_unreadable(self, progress: Progress) -> bool:
-        """Whether images that an interrupted run could not read cannot be read now either."""
+        """Whether images that an interrupted run could not read are as unreadable now."""
         checksums = np.array(progress.input_crc32, dtype=np.uint32)
         unread = self._images[: len(checksums)][checksums == 0]
-        paths = self._table.image_paths[unread].tolist()
-        return not any(_content_crc32(self._raw_dir, path) for path in paths)
+        reasons = {r.path: r.reason for r in progress.rejections if r.stage == "read"}
+        return all(
+            _content_crc32(self._raw_dir, path) == (0, reasons.get(path))
+            for path in self._table.image_paths[unread].tolist()
+        )
 
     def _key(self) -> str:
         """Hash of all that decides the run's output, with images told apart by size and time."""
@@ -207,9 +222,15 @@ class ProcessingRun:
             paths = self._table.image_paths[self._images[unknown]].tolist()
             read = functools.partial(_content_crc32, self._raw_dir)
             threads = self._options.num_workers
-            checksums[unknown] = list(map_in_order(read, paths, threads=threads, ahead=4 * threads))
-            self._cache.update(self._keys, checksums)
+            found = map_in_order(read, paths, threads=threads, ahead=4 * threads)
+            checksums[unknown] = [checksum for checksum, _ in found]
+            self._remember_content(checksums)
         return checksums
+
+    def _remember_content(self, checksums: NDArray[np.uint32]) -> None:
+        """Saves the next run from reading images again that did not change during this one."""
+        now = input_keys(self._raw_dir, self._table.image_paths[self._images])
+        self._cache.update(np.where(now == self._keys, now, MISSING), checksums)
 
     def _jobs(self, start: int) -> Iterator[ImageJob]:
         for i in self._images[start:].tolist():
@@ -301,10 +322,27 @@ class ProcessingRun:
                 f"(max_bad_fraction={fraction}, and never all); the last: {new[-1]}"
             ) from new[-1]
 
+    def _check_not_lost(self, start: int, results: Sequence[ImageResult]) -> None:
+        """Storage that goes away in the middle of a run must not pass for images that are bad.
+
+        Raises:
+            FileNotFoundError: an image was there when the run began, and is not any more.
+        """
+        keys = self._keys[start : start + len(results)].tolist()
+        for key, result in zip(keys, results, strict=True):
+            rejection = result.rejection
+            if rejection and rejection.reason == "missing_image" and key != MISSING:
+                raise FileNotFoundError(
+                    errno.ENOENT,
+                    "was there when this run began, and is not now: is the storage of the raw "
+                    "directory still there? Run again",
+                    str(self._raw_dir / rejection.path),
+                ) from result.error
+
     def _conclude(self, progress: Progress) -> Mapping[str, Mapping[str, Any]]:
         """Before publishing: writes what goes beside the files, returns their metadata."""
         checksums = np.array(progress.input_crc32, dtype=np.uint32)
-        self._cache.update(self._keys, checksums)
+        self._remember_content(checksums)
         spread = self._by_table(checksums)
         keys = self._by_table(np.array(progress.image_keys, dtype=np.uint64))
         shared = sorted({file.task.name for file in self._files})
@@ -321,6 +359,7 @@ class ProcessingRun:
                 "tasks": shared,
                 "recipe": file.recipe,
                 "fingerprint": file.fingerprint(spread),
+                "listed_crc32": rejections_crc32(listed),
                 "counts": {**_counts(file, progress, rejected), "listed": len(listed)},
             }
             noted[file.name] = FileKeys(metadata[file.name]["fingerprint"], keys[file.images])
@@ -332,11 +371,12 @@ def _as_errors(rejections: Iterable[Rejection]) -> list[ImageError]:
     return [ImageError(f"{r.path}: {r.message}", r.reason) for r in rejections]
 
 
-def _content_crc32(raw_dir: Path, path: str) -> int:
+def _content_crc32(raw_dir: Path, path: str) -> tuple[int, str | None]:
+    """CRC-32 of an image's bytes; 0 and the reason where it cannot be read."""
     try:
-        return crc32(read_inside(raw_dir, path))
-    except ImageError:
-        return 0
+        return crc32(read_inside(raw_dir, path)), None
+    except ImageError as error:
+        return 0, error.reason
 
 
 def _counts(file: PlannedFile, progress: Progress, rejected: Sequence[Rejection]) -> dict[str, Any]:

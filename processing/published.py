@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from isal.isal_zlib import crc32
 
 from processing.annotations import SPLITS
 from processing.durable import remove_durably, write_durably
 from processing.error_notes import naming
 from processing.errors import NPZFormatError, Rejection
+from processing.npz_columns import Columns
 from processing.npz_reader import MappedNPZ
 
 
@@ -20,6 +23,14 @@ def stored_metadata(npz: Path) -> dict[str, Any]:
     try:
         return msgspec.json.decode(str(MappedNPZ(npz)["metadata"]), type=dict[str, Any])
     except (FileNotFoundError, NPZFormatError, KeyError, msgspec.DecodeError):
+        return {}
+
+
+def sound_metadata(npz: Path) -> dict[str, Any]:
+    """The metadata of a file of ours; empty where there is none, or no dataset can be opened."""
+    try:
+        return dict(Columns.read(MappedNPZ(npz), will_gather=False).metadata)
+    except (FileNotFoundError, NPZFormatError):
         return {}
 
 
@@ -45,6 +56,28 @@ def read_rejections(npz: Path) -> list[Rejection]:
         return [msgspec.json.decode(line, type=Rejection) for line in lines]
     except (FileNotFoundError, msgspec.DecodeError):
         return []
+
+
+def rejections_crc32(rejections: Iterable[Rejection]) -> int:
+    """What tells lists of rejections apart; the wording of messages does not count."""
+    listed = [(r.path, r.stage, r.reason) for r in rejections]
+    return crc32(msgspec.json.encode(listed))
+
+
+def refuse_other_kinds(directory: Path, names: Iterable[str]) -> None:
+    """Makes sure that what has a name of ours is a file.
+
+    Raises:
+        FileExistsError: a folder, pipe, socket or device.
+    """
+    for path in (directory / name for name in names):
+        if path.exists() and not path.is_file():
+            raise FileExistsError(
+                errno.EEXIST,
+                "expected a file of ours, found something else: move it away, or choose another "
+                "output_dir",
+                str(path),
+            )
 
 
 def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str]) -> list[str]:

@@ -27,9 +27,12 @@ sources.ibug_pts sources.csv_manifest
 sources
 png_checks splits npz_reader
 imaging
-repairs resizing npz_members dataset_writer published
-tasks npz_columns earlier_rows
-pipeline plan collate npz_verify
+repairs resizing npz_members
+tasks npz_columns collate
+published npz_verify
+earlier_rows leftovers
+dataset_writer
+pipeline plan
 disk_space
 processing_run sample_dataset
 data_processor combined_dataset loader

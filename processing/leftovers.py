@@ -1,0 +1,81 @@
+"""What an earlier run has left in an output directory, and whether it is still what that run wrote.
+
+A file is called ``NAME.npz.partial`` until all of its run are finished. Disks and people change
+files between two runs, so what is continued is compared with its checksums first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from math import prod
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from isal.isal_zlib import crc32
+
+from processing.durable import sync_directory
+from processing.errors import NPZFormatError
+from processing.journal import header_of
+from processing.named_file import NamedFile
+from processing.npz_columns import Columns
+from processing.npz_reader import MappedNPZ
+from processing.npz_verify import verify_columns
+from processing.npz_writer import first_member_end
+
+JOURNAL_NAME: Final = "processing.journal"
+
+
+def partial_of(directory: Path, name: str) -> Path:
+    """Where a file is written."""
+    return directory / f"{name}.npz.partial"
+
+
+def final_of(directory: Path, name: str) -> Path:
+    """Where it is published."""
+    return directory / f"{name}.npz"
+
+
+def holds_rows(partial: Path, image_size: tuple[int, int], row_crc32: Iterable[int]) -> bool:
+    """Whether a file begins with image rows of these checksums; one of none need not be there."""
+    expected = iter(row_crc32)
+    if not partial.exists():
+        return next(expected, None) is None
+    row_shape = (*image_size, 3)
+    with contextlib.closing(NamedFile(partial, "rb")) as file:
+        file.seek(first_member_end("images", np.uint8, row_shape, 0))
+        return all(crc32(file.read(prod(row_shape))) == checksum for checksum in expected)
+
+
+def is_whole(directory: Path, name: str, content_id: int) -> bool:
+    """Whether a finished file is there, renamed or not, and every byte is as it was written."""
+    partial = partial_of(directory, name)
+    try:
+        npz = MappedNPZ(partial if partial.exists() else final_of(directory, name))
+        if npz.content_id != content_id:
+            return False
+        verify_columns(Columns.read(npz, will_gather=False))
+    except (FileNotFoundError, NPZFormatError):
+        return False
+    return True
+
+
+def forget_published_run(directory: Path) -> None:
+    """Removes the journal of a run that was killed when all that was left to do was removing it.
+
+    Or one that cannot be read, and so not be continued.
+    """
+    header = header_of(directory / JOURNAL_NAME)
+    names = header.outputs if header else []
+    if not any(partial_of(directory, name).exists() for name in names):
+        (directory / JOURNAL_NAME).unlink(missing_ok=True)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Removes what an abandoned run of ours left: the files its journal names, and the journal."""
+    header = header_of(directory / JOURNAL_NAME)
+    for name in header.outputs if header else []:
+        partial_of(directory, name).unlink(missing_ok=True)
+    sync_directory(directory)  # a partial must never be there without the journal that names it
+    (directory / JOURNAL_NAME).unlink(missing_ok=True)
