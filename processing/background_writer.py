@@ -9,15 +9,12 @@ note of the stage, by the next `put` or by `close`.
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
 from processing.error_notes import telling
-
-_LOG = logging.getLogger(__name__)
 
 BatchT = TypeVar("BatchT", contravariant=True)
 T = TypeVar("T")
@@ -127,7 +124,6 @@ class BackgroundWriter(Generic[T]):
             try:
                 self._channel.ended.wait()
             except BaseException as error:
-                _LOG.warning("interrupted: ending as soon as what is being written is whole")
                 self._channel.aborted.set()
                 interrupt = error
         if interrupt is not None:

@@ -6,20 +6,32 @@ process works on an output directory at a time; a second one waits for it.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
-from filelock import FileLock
+import numpy as np
+from numpy.typing import NDArray
 
+from processing import split_checks
 from processing.arguments import check_integer, check_number
 from processing.cpus import available_cpus
 from processing.durable import make_directory
+from processing.earlier_rows import ROWS_NAME
 from processing.error_notes import telling_remedy
 from processing.errors import AnnotationError, SourceError
+from processing.input_cache import INPUTS_NAME
+from processing.leftovers import JOURNAL_NAME
+from processing.output_directory import (
+    LOCK_NAME,
+    locked,
+    refuse_other_kinds,
+    standard_descriptors,
+)
 from processing.pipeline import RepairOptions
 from processing.plan import PlannedFile, plan_files
 from processing.processing_run import ProcessingRun, RunOptions
@@ -30,7 +42,8 @@ from processing.sources.reading import Reading
 from processing.splits import assign_splits, group_pattern
 from processing.tasks import TASKS, Task
 
-LOCK_NAME: Final = "processing.lock"
+_LOG = logging.getLogger(__name__)
+
 DEFAULT_IMAGE_SIZES: Final = {"detector": 256, "landmarker": 192, "teacher": 128}
 
 ImageSize = int | Sequence[int]
@@ -167,44 +180,47 @@ class DataProcessor:
         """
         began = time.perf_counter()
         check_number("train_split", train_split, least=0, most=1)
-        reading = read_sources(self.raw_data_dir, self.sources)
-        if self._run_options.on_error == "raise" and reading.rejections:
-            first = reading.rejections[0]
-            raise AnnotationError(
-                f"{first.path}: {first.message.removeprefix(f'{first.path}: ')}", first.reason
-            )
-        tasks, skipped = self._tasks(task_names, reading, skip_missing=skip_missing)
-        files = self._plan(tasks, reading, train_split)
-        make_directory(self.output_dir)
-        with FileLock(self.output_dir / LOCK_NAME):
-            run = ProcessingRun(
-                self.raw_data_dir,
-                self.output_dir,
-                reading.table,
-                files,
-                reading.rejections,
-                self._repair,
-                self._run_options,
-            )
-            up_to_date = run.is_up_to_date()
-            if up_to_date:
-                run.check_published()
-            else:
-                run.execute()
-            names = [file.name for file in files]
-            removed = remove_obsolete(self.output_dir, [task.name for task in tasks], names)
-            return ProcessingReport(
-                files=run.reports(),
-                up_to_date=up_to_date,
-                images_decoded=run.images_decoded,
-                images_copied=run.images_copied,
-                images_resumed=run.images_resumed,
-                seconds=time.perf_counter() - began,
-                rejected_annotations=Counter(r.reason for r in reading.rejections),
-                notes=reading.notes,
-                removed=tuple(removed),
-                skipped_tasks=skipped,
-            )
+        with standard_descriptors():
+            work = self._plan(task_names, train_split, skip_missing=skip_missing)
+            make_directory(self.output_dir)
+            refuse_other_kinds(self.output_dir, work.names)
+            with locked(self.output_dir) as waited:
+                if waited:  # the data may be others by now
+                    work = self._plan(task_names, train_split, skip_missing=skip_missing)
+                return self._carry_out(work, began)
+
+    def _carry_out(self, work: _Work, began: float) -> ProcessingReport:
+        reading, files = work.reading, work.files
+        run = ProcessingRun(
+            self.raw_data_dir,
+            self.output_dir,
+            reading.table,
+            files,
+            reading.rejections,
+            self._repair,
+            self._run_options,
+        )
+        up_to_date = run.is_up_to_date()
+        if up_to_date:
+            run.check_published()
+        else:
+            run.execute()
+        tasks = {file.task.name for file in files}
+        removed = remove_obsolete(self.output_dir, tasks, [file.name for file in files])
+        for warning in self._split_warnings(work, run.content_crc32()):
+            _LOG.warning("%s", warning)
+        return ProcessingReport(
+            files=run.reports(),
+            up_to_date=up_to_date,
+            images_decoded=run.images_decoded,
+            images_copied=run.images_copied,
+            images_resumed=run.images_resumed,
+            seconds=time.perf_counter() - began,
+            rejected_annotations=Counter(r.reason for r in reading.rejections),
+            notes=reading.notes,
+            removed=tuple(removed),
+            skipped_tasks=work.skipped,
+        )
 
     def _tasks(
         self, names: Sequence[str], reading: Reading, *, skip_missing: bool
@@ -223,7 +239,14 @@ class DataProcessor:
             raise SourceError("; ".join(f"{name}: {why}" for name, why in skipped.items()))
         return tasks, skipped
 
-    def _plan(self, tasks: list[Task], reading: Reading, train_split: float) -> list[PlannedFile]:
+    def _plan(self, task_names: Sequence[str], train_split: float, *, skip_missing: bool) -> _Work:
+        reading = read_sources(self.raw_data_dir, self.sources)
+        if self._run_options.on_error == "raise" and reading.rejections:
+            first = reading.rejections[0]
+            raise AnnotationError(
+                f"{first.path}: {first.message.removeprefix(f'{first.path}: ')}", first.reason
+            )
+        tasks, skipped = self._tasks(task_names, reading, skip_missing=skip_missing)
         splits = assign_splits(
             reading.table.image_paths,
             reading.table.splits,
@@ -238,7 +261,33 @@ class DataProcessor:
             "group_by": self.group_by,
             "seed": self.seed,
         }
-        return plan_files(reading.table, splits, tasks, options, reading.rejections)
+        files = plan_files(reading.table, splits, tasks, options, reading.rejections)
+        return _Work(reading, splits, files, skipped)
+
+    def _split_warnings(self, work: _Work, content_crc32: NDArray[np.uint32]) -> Iterator[str]:
+        paths, splits, files = work.reading.table.image_paths, work.splits, work.files
+        if self.group_by is not None:
+            yield from split_checks.ungrouped(paths.tolist(), self.group_by)
+        yield from split_checks.empty_splits(files)
+        tasks = {file.task.name for file in files}
+        yield from split_checks.moved_since(self.output_dir, paths, splits, tasks)
+        yield from split_checks.same_content(self.raw_data_dir, paths, splits, content_crc32)
+
+
+class _Work(NamedTuple):
+    """What is to be done: the annotations, int8 (N,) splits, the files, why tasks are left out."""
+
+    reading: Reading
+    splits: NDArray[np.int8]
+    files: list[PlannedFile]
+    skipped: dict[str, str]
+
+    @property
+    def names(self) -> Iterator[str]:
+        """All that may be written, and what is written meanwhile."""
+        yield from (LOCK_NAME, JOURNAL_NAME, INPUTS_NAME, ROWS_NAME)
+        for file in self.files:
+            yield from (f"{file.name}{end}" for end in (".npz", ".npz.partial", ".rejected.jsonl"))
 
 
 def image_sizes(

@@ -25,7 +25,7 @@ from processing.npz_reader import MappedNPZ
 from processing.published import stored_metadata
 
 _LOG = logging.getLogger(__name__)
-_CACHE_NAME: Final = "processing.rows.cache"
+ROWS_NAME: Final = "processing.rows.cache"
 
 
 class FileKeys(NamedTuple):
@@ -104,13 +104,13 @@ def remember(directory: Path, files: Mapping[str, FileKeys]) -> None:
     for several in (_of_published(directory), files):
         for name, (fingerprint, keys) in several.items():
             arrays[f"{name}.{fingerprint}"] = np.unique(keys[keys != 0])
-    write_cache(directory / _CACHE_NAME, arrays)
+    write_cache(directory / ROWS_NAME, arrays)
 
 
 def _of_published(directory: Path) -> dict[str, FileKeys]:
     """What is noted of the files that are there, by name."""
     published = {}
-    for noted, keys in read_cache(directory / _CACHE_NAME).items():
+    for noted, keys in read_cache(directory / ROWS_NAME).items():
         name, _, fingerprint = noted.rpartition(".")
         if stored_metadata(directory / f"{name}.npz").get("fingerprint") == fingerprint:
             published[name] = FileKeys(fingerprint, keys)

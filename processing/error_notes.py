@@ -20,6 +20,10 @@ _REMEDIES: Final = {
     (errno.EEXIST, errno.ENOTDIR): "choose an output directory that is no file",
     (errno.EIO,): "the storage failed: look into the system's log, and mend or leave that disk",
     (errno.EMFILE, errno.ENFILE): "allow more open files (ulimit -n), or lower num_workers",
+    (errno.EFBIG,): "raise the limit of file sizes (ulimit -f), or choose an output directory on a "
+    "file system that holds files of that size",
+    (errno.ENOLCK, errno.EOPNOTSUPP): "choose an output directory whose file system has locks "
+    "(flock); a local one has",
     (errno.ENOMEM,): "allow more memory (ulimit -v), or lower num_workers and batch_size",
 }
 _GO_ON: Final = "then run again: it continues at its last flush"
@@ -51,12 +55,14 @@ def telling(stage: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def telling_remedy() -> Iterator[None]:
-    """Notes on an `OSError`, or an error that one has caused, what can be done about it."""
+    """Notes on an `OSError` or `MemoryError`, or what one has caused, what can be done about it."""
     try:
         yield
     except Exception as error:
-        failure = error if isinstance(error, OSError) else error.__cause__
+        told_by_number = isinstance(error, OSError | MemoryError)
+        failure = error if told_by_number else error.__cause__
         number = failure.errno if isinstance(failure, OSError) else None
+        number = errno.ENOMEM if isinstance(failure, MemoryError) else number
         for numbers, remedy in _REMEDIES.items():
             if number in numbers:
                 error.add_note(f"what to do: {remedy}; {_GO_ON}")

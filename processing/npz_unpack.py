@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -103,7 +104,7 @@ def _copy_member(path: Path, info: zipfile.ZipInfo, file: IO[bytes]) -> None:
         unit_scale=True,
         desc=f"unpacking {path.name}:{info.filename}",
         leave=False,
-        disable=None,  # shown on a terminal only
+        disable=None if sys.stderr else True,  # None: shown on a terminal only
     )
     with progress:
         for chunk in _chunks(path, info):

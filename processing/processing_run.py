@@ -8,10 +8,10 @@ directory's lock, which the caller holds.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
@@ -31,7 +30,7 @@ from processing.dataset_writer import Batch, DatasetWriter, Progress
 from processing.disk_space import check_space
 from processing.earlier_rows import EarlierRows, FileKeys, remember
 from processing.errors import ImageError, Rejection, TooManyRejectedError
-from processing.input_cache import MISSING, InputCache, input_keys
+from processing.input_images import InputImages
 from processing.leftovers import forget_published_run
 from processing.ordered_map import map_in_order
 from processing.pipeline import (
@@ -39,7 +38,6 @@ from processing.pipeline import (
     ImageResult,
     RepairOptions,
     process_image,
-    read_inside,
 )
 from processing.plan import PlannedFile
 from processing.published import (
@@ -108,8 +106,8 @@ class ProcessingRun:
         self._table, self._files, self._rejections = table, files, rejections
         self._repair, self._options = repair, options
         self._images = np.unique(np.concatenate([file.images for file in files]))
-        self._keys = input_keys(raw_dir, self._table.image_paths[self._images])
-        self._cache = InputCache(output_dir)
+        paths = self._table.image_paths[self._images]
+        self._inputs = InputImages(raw_dir, output_dir, paths, options.num_workers)
         self.images_decoded = 0
         self.images_copied = 0
         self.images_resumed = 0
@@ -123,7 +121,7 @@ class ProcessingRun:
         recipes = [metadata.get("recipe") for metadata in stored]
         if recipes != [file.recipe for file in self._files]:
             return False
-        checksums = self._by_table(self._current_crc32())
+        checksums = self.content_crc32()
         return all(
             metadata["fingerprint"] == file.fingerprint(checksums)
             and metadata["listed_crc32"] == rejections_crc32(read_rejections(self._path(file)))
@@ -159,7 +157,7 @@ class ProcessingRun:
             [file.output for file in self._files],
             self._key(),
             flush_every=self._options.flush_every,
-            still_holds=self._are_still_unreadable,
+            still_holds=self._inputs.are_still_unreadable,
             conclude=self._conclude,
         )
         self.images_resumed = sink.images_done
@@ -168,7 +166,7 @@ class ProcessingRun:
             done = sink.images_done
             self._check_limits(_as_errors(sink.progress.rejections), rejected)
             while several := self._next_batch(results):
-                self._check_not_lost(done, several)
+                self._inputs.check_not_lost(done, [r.rejection for r in several])
                 done += len(several)
                 batch = self._batch(done, several)
                 rejected += len(batch.rejections)
@@ -179,6 +177,10 @@ class ProcessingRun:
                 self.images_decoded += sum(not result.copied for result in several)
                 writer.put(batch)
 
+    def content_crc32(self) -> NDArray[np.uint32]:
+        """uint32 (N,): CRC-32 of the bytes of each image of the table; 0 where it is not known."""
+        return self._by_table(self._inputs.crc32())
+
     def reports(self) -> tuple[FileReport, ...]:
         """What the published files say of themselves."""
         reports = []
@@ -188,19 +190,9 @@ class ProcessingRun:
             reports.append(FileReport(path=path, **counts))
         return tuple(reports)
 
-    def _are_still_unreadable(self, progress: Progress) -> bool:
-        """Whether images that an interrupted run could not read are as unreadable now."""
-        checksums = np.array(progress.input_crc32, dtype=np.uint32)
-        unread = self._images[: len(checksums)][checksums == 0]
-        reasons = {r.path: r.reason for r in progress.rejections if r.stage == "read"}
-        return all(
-            _content_crc32(self._raw_dir, path) == (0, reasons.get(path))
-            for path in self._table.image_paths[unread].tolist()
-        )
-
     def _key(self) -> str:
         """Hash of all that decides the run's output, with images told apart by size and time."""
-        digest = hashlib.blake2b(self._keys.tobytes(), digest_size=16)
+        digest = hashlib.blake2b(self._inputs.keys.tobytes(), digest_size=16)
         for file in self._files:
             digest.update(file.recipe.encode())
         return digest.hexdigest()
@@ -213,24 +205,6 @@ class ProcessingRun:
         spread = np.zeros(len(self._table), dtype=values.dtype)
         spread[self._images] = values
         return spread
-
-    def _current_crc32(self) -> NDArray[np.uint32]:
-        """CRC-32 of this run's images now; reads only those whose size or time changed."""
-        checksums, known = self._cache.lookup(self._keys)
-        unknown = np.flatnonzero(~known)
-        if len(unknown):
-            paths = self._table.image_paths[self._images[unknown]].tolist()
-            read = functools.partial(_content_crc32, self._raw_dir)
-            threads = self._options.num_workers
-            found = map_in_order(read, paths, threads=threads, ahead=4 * threads)
-            checksums[unknown] = [checksum for checksum, _ in found]
-            self._remember_content(checksums)
-        return checksums
-
-    def _remember_content(self, checksums: NDArray[np.uint32]) -> None:
-        """Saves the next run from reading images again that did not change during this one."""
-        now = input_keys(self._raw_dir, self._table.image_paths[self._images])
-        self._cache.update(np.where(now == self._keys, now, MISSING), checksums)
 
     def _jobs(self, start: int) -> Iterator[ImageJob]:
         for i in self._images[start:].tolist():
@@ -260,7 +234,7 @@ class ProcessingRun:
             initial=start,
             unit="image",
             desc="processing",
-            disable=None if self._options.progress else True,  # None: where there is no terminal
+            disable=None if self._options.progress and sys.stderr else True,  # None: if no terminal
         )
         with contextlib.closing(earlier), contextlib.closing(results), bar:
             yield self._with_progress(results, bar, start)
@@ -322,27 +296,10 @@ class ProcessingRun:
                 f"(max_bad_fraction={fraction}, and never all); the last: {new[-1]}"
             ) from new[-1]
 
-    def _check_not_lost(self, start: int, results: Sequence[ImageResult]) -> None:
-        """Storage that goes away in the middle of a run must not pass for images that are bad.
-
-        Raises:
-            FileNotFoundError: an image was there when the run began, and is not any more.
-        """
-        keys = self._keys[start : start + len(results)].tolist()
-        for key, result in zip(keys, results, strict=True):
-            rejection = result.rejection
-            if rejection and rejection.reason == "missing_image" and key != MISSING:
-                raise FileNotFoundError(
-                    errno.ENOENT,
-                    "was there when this run began, and is not now: is the storage of the raw "
-                    "directory still there? Run again",
-                    str(self._raw_dir / rejection.path),
-                ) from result.error
-
     def _conclude(self, progress: Progress) -> Mapping[str, Mapping[str, Any]]:
         """Before publishing: writes what goes beside the files, returns their metadata."""
         checksums = np.array(progress.input_crc32, dtype=np.uint32)
-        self._remember_content(checksums)
+        self._inputs.remember(checksums)
         spread = self._by_table(checksums)
         keys = self._by_table(np.array(progress.image_keys, dtype=np.uint64))
         shared = sorted({file.task.name for file in self._files})
@@ -369,14 +326,6 @@ class ProcessingRun:
 
 def _as_errors(rejections: Iterable[Rejection]) -> list[ImageError]:
     return [ImageError(f"{r.path}: {r.message}", r.reason) for r in rejections]
-
-
-def _content_crc32(raw_dir: Path, path: str) -> tuple[int, str | None]:
-    """CRC-32 of an image's bytes; 0 and the reason where it cannot be read."""
-    try:
-        return crc32(read_inside(raw_dir, path)), None
-    except ImageError as error:
-        return 0, error.reason
 
 
 def _counts(file: PlannedFile, progress: Progress, rejected: Sequence[Rejection]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,22 +61,6 @@ def rejections_crc32(rejections: Iterable[Rejection]) -> int:
     """What tells lists of rejections apart; the wording of messages does not count."""
     listed = [(r.path, r.stage, r.reason) for r in rejections]
     return crc32(msgspec.json.encode(listed))
-
-
-def refuse_other_kinds(directory: Path, names: Iterable[str]) -> None:
-    """Makes sure that what has a name of ours is a file.
-
-    Raises:
-        FileExistsError: a folder, pipe, socket or device.
-    """
-    for path in (directory / name for name in names):
-        if path.exists() and not path.is_file():
-            raise FileExistsError(
-                errno.EEXIST,
-                "expected a file of ours, found something else: move it away, or choose another "
-                "output_dir",
-                str(path),
-            )
 
 
 def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str]) -> list[str]:

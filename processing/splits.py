@@ -41,9 +41,9 @@ def assign_splits(
         official: int8 (N,) positions in `SPLITS`, or `UNASSIGNED`.
         train_split: share of the images without an official split that go to train, in [0, 1].
         seed: key of the hash.
-        group_by: regular expression; what its first group (or the whole match) finds in a path
-            names the image's group. An image that it does not match is a group of its own. None:
-            every image is.
+        group_by: regular expression; what the first of its groups that finds something (or else the
+            whole match) finds in a path names the image's group. An image that it does not match is
+            a group of its own. None: every image is.
 
     Returns:
         int8 (N,) positions in `SPLITS`.
@@ -82,7 +82,8 @@ def _groups(image_paths: NDArray[Any] | Sequence[str], group_by: str | None) -> 
     groups = []
     for path in map(str, image_paths):
         match = pattern.search(path)
-        groups.append(path if match is None else match.group(min(1, pattern.groups)) or path)
+        texts = () if match is None else match.groups() or (match.group(),)
+        groups.append(next(filter(None, texts), path))
     return groups
 
 

@@ -32,8 +32,8 @@ tasks npz_columns collate
 published npz_verify
 earlier_rows leftovers
 dataset_writer
-pipeline plan
-disk_space
+pipeline plan output_directory
+disk_space split_checks input_images
 processing_run sample_dataset
 data_processor combined_dataset loader
 command_line lazy_dataset

@@ -1,6 +1,7 @@
 """Several processes at one output directory: one works, others wait, readers see whole files."""
 
 import contextlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from processing import data_processor, npz_reader, processing_run
+from processing import npz_reader, output_directory, processing_run
 from processing.data_processor import DataProcessor
 from processing.dataset_writer import DatasetWriter
+from processing.errors import InterferenceError
 from processing.lazy_dataset import LazyNPZDataset
+from processing.output_directory import LOCK_NAME
 from tests.faults.small_runs import BATCH, FLUSH_EVERY, IMAGES, OPTIONS, SmallRuns, published
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -60,13 +63,13 @@ def work(raw, output, results, inside, proceed):
 
 def wait(raw, output, results, at_the_lock):
     """A run that says when it asks for the lock."""
-    lock = data_processor.FileLock
+    lock = output_directory.FileLock
 
     def announced(path):
         at_the_lock.set()
         return lock(path)
 
-    data_processor.FileLock = announced
+    output_directory.FileLock = announced
     run(raw, output, results)
 
 
@@ -81,6 +84,37 @@ def test_while_one_process_works_another_waits_and_then_finds_it_done(runs, tmp_
             proceed.set()
             assert results.get(timeout=PATIENCE) == (0, IMAGES, False)
             assert results.get(timeout=PATIENCE) == (0, 0, True)
+    runs.check_rerun(tmp_path)
+
+
+def test_a_process_that_has_waited_reads_the_annotations_as_they_are_by_then(runs, tmp_path):
+    raw, results = Path(shutil.copytree(runs.raw["new"], tmp_path / "raw")), SPAWN.Queue()
+    inside, proceed, at_the_lock = SPAWN.Event(), SPAWN.Event(), SPAWN.Event()
+    with process(work, raw, tmp_path / "out", SPAWN.Queue(), inside, proceed):
+        assert inside.wait(PATIENCE)
+        with process(wait, raw, tmp_path / "out", results, at_the_lock):
+            assert at_the_lock.wait(PATIENCE)
+            file = raw / "annotations" / "instances.json"
+            content = json.loads(file.read_text())
+            del content["annotations"][0]
+            file.write_text(json.dumps(content))
+            proceed.set()
+            assert results.get(timeout=PATIENCE)[2] is False
+    DataProcessor(raw, tmp_path / "fresh", **OPTIONS).process_all()
+    assert published(tmp_path / "out") == published(tmp_path / "fresh")
+
+
+def test_a_lock_that_somebody_deleted_lets_nobody_write_what_another_writes(runs, tmp_path):
+    raw = runs.raw["new"]
+    inside, proceed = SPAWN.Event(), SPAWN.Event()
+    with process(work, raw, tmp_path, SPAWN.Queue(), inside, proceed) as owner:
+        assert inside.wait(PATIENCE)
+        (tmp_path / LOCK_NAME).unlink()
+        with pytest.raises(InterferenceError, match=r"processing\.journal: another process"):
+            DataProcessor(raw, tmp_path, **OPTIONS).process_all()
+        proceed.set()
+        owner.join(PATIENCE)
+        assert owner.exitcode == 0
     runs.check_rerun(tmp_path)
 
 
