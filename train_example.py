@@ -12,6 +12,8 @@ score on the validation split.
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from pathlib import Path
 
 import cv2
@@ -19,11 +21,13 @@ import hydra
 import lightning as L
 from hydra.errors import InstantiationException
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from models.drawing import sheet
 from models.model import WHITE, Model
 from processing.demo import render_demo
+from processing.error_notes import told
 from processing.errors import ProcessingError
 
 DEMO_DIR = Path("data/raw")
@@ -38,10 +42,13 @@ def main(cfg: DictConfig) -> None:
     except (ProcessingError, InstantiationException, OSError, ValueError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        cause = (isinstance(error, InstantiationException) and error.__cause__) or error
         raise SystemExit(
-            f"{type(cause).__name__}: {cause}\n(HYDRA_FULL_ERROR=1 shows where it was raised)"
+            f"{told(cause)}\n(HYDRA_FULL_ERROR=1 shows where it was raised)"
         ) from error
+    except SIGTERMException as error:  # whose exit status is that of success
+        print("ended by SIGTERM; ckpt_path=…/last.ckpt goes on", file=sys.stderr)  # noqa: T201 - a script
+        raise SystemExit(128 + signal.SIGTERM) from error
 
 
 def train(cfg: DictConfig) -> None:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import lightning as L
 import torch
 
-from datamodules.sampler import EpochLoader, EpochSampler
+from datamodules.epoch_loader import EpochLoader, startable_workers
+from datamodules.sampler import EpochSampler
 from datamodules.transforms import Augmentation, to_float
-from processing.arguments import check_integer, check_number
+from processing.arguments import check_integer, check_number, check_path
 from processing.batch import Batch
 from processing.collate import collate_transformed
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
@@ -259,7 +260,7 @@ class LazyNPZDataModule(L.LightningDataModule):
         )
 
     def _transforming_dataloader(self) -> EpochLoader:
-        dataset, num_workers = self.datasets["train"], self.num_workers
+        dataset, num_workers = self.datasets["train"], startable_workers(self.num_workers)
         return EpochLoader(
             dataset,
             batch_size=self.batch_size,
@@ -308,7 +309,7 @@ def _data_dirs(
         directories = [data_dir] if isinstance(data_dir, str | os.PathLike) else data_dir
     if not directories:
         raise ValueError("give data_dir, a processor, or both: there is nothing to read")
-    return [Path(directory).expanduser() for directory in directories]
+    return [check_path("data_dir", directory) for directory in directories]
 
 
 def _cache_sizes(cache_size: int | Mapping[str, int]) -> dict[str, int]:

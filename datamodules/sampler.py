@@ -1,4 +1,4 @@
-"""EpochSampler and EpochLoader: the order of `processing.sampling` in a DataLoader.
+"""EpochSampler: the order of `processing.sampling` in a DataLoader.
 
 Need no process group: rank and number of ranks are arguments. The sampler is a `DistributedSampler`
 because Lightning replaces every other kind under DDP, by one that repeats validation samples.
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sized
 from typing import Any, Final, cast
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler
 
 from processing.sampling import epoch_order, rank_share, share_size
 
@@ -64,15 +64,3 @@ class EpochSampler(DistributedSampler[int]):
         share = rank_share(order, self.rank, self.num_replicas, pad=self.shuffle)
         for start in range(0, len(share), _CHUNK):
             yield from share[start : start + _CHUNK].tolist()
-
-
-class EpochLoader(DataLoader[Any]):
-    """A DataLoader whose epoch begins when its first batch is asked for, not when it is iterated.
-
-    A resumed Trainer makes the iterator before it knows the epoch; worker processes would begin at
-    once, in the order of an epoch that is over.
-    """
-
-    # torch names the class of its iterator where every iterator serves.
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()

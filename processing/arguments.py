@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+from pathlib import Path
 
 
 def check_integer(name: str, value: object, *, least: int) -> int:
@@ -35,3 +37,17 @@ def check_number(name: str, value: object, *, least: float, most: float = math.i
         wanted = f"at least {least:g}" if most == math.inf else f"in [{least:g}, {most:g}]"
         raise ValueError(f"{name} must be {wanted}, got {number:g}")
     return number
+
+
+def check_path(name: str, value: str | os.PathLike[str]) -> Path:
+    """`value` as a path, a leading ``~`` or ``~user`` replaced by that home directory.
+
+    Raises:
+        ValueError: there is no such home directory.
+    """
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name}={os.fspath(value)!r}: no home directory is known for its first part"
+        ) from error

@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from processing.console import complain, say
 from processing.data_processor import DEFAULT_IMAGE_SIZES, DataProcessor
 from processing.error_notes import told
 from processing.errors import ProcessingError
@@ -56,13 +57,16 @@ def process_command(arguments: Sequence[str] | None = None) -> int:
         )
     # SystemExit: one that a thread raised, whose status must not pass for that of the work.
     except (ProcessingError, OSError, ValueError, MemoryError, SystemExit) as error:
-        print(told(error), file=sys.stderr)  # noqa: T201 - a command line speaks
+        complain(told(error))
         return EXIT_FAILED
     except KeyboardInterrupt:
-        message = "interrupted: the same command continues where the work was last made durable"
-        print(message, file=sys.stderr)  # noqa: T201 - a command line speaks
+        complain("interrupted: the same command continues where the work was last made durable")
         return EXIT_INTERRUPTED
-    print(report)  # noqa: T201 - the command's output
+    try:
+        say(str(report))
+    except OSError as error:
+        complain(told(error))
+        return EXIT_FAILED
     return EXIT_REJECTIONS if report.has_rejections else EXIT_CLEAN
 
 

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 _ROOT = Path("/")
+_DEFAULT_PERIOD = 100_000  # microseconds
 
 
 def available_cpus(root: Path = _ROOT) -> int:
     """CPUs of this process's affinity mask, at most its control groups' quota (rounded up).
+
+    What cannot be understood sets no limit: this is a default, never a reason to fail.
 
     Args:
         root: the directory that holds ``proc`` and ``sys``; what is absent there, as both are off
@@ -28,9 +31,9 @@ def _quotas(root: Path) -> Iterator[float]:
         limit = _words(group / "cpu.max")  # version 2
         if not limit:
             limit = [*_words(group / "cpu.cfs_quota_us"), *_words(group / "cpu.cfs_period_us")]
-        if limit and limit[0] not in ("max", "-1"):
-            quota, period = map(int, limit)
-            yield quota / period
+        quota, period = map(_number, [*limit, "", ""][:2])
+        if quota:  # not "max", "-1", or something unheard of
+            yield quota / (period or _DEFAULT_PERIOD)
 
 
 def _groups(root: Path) -> Iterator[Path]:
@@ -41,7 +44,7 @@ def _groups(root: Path) -> Iterator[Path]:
     """
     mounts = root / "sys/fs/cgroup"
     for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers and "cpu" not in controllers.split(","):
             continue
         # Version 2 names no controllers; beside version 1 it is mounted at "unified".
@@ -52,12 +55,17 @@ def _groups(root: Path) -> Iterator[Path]:
                 yield mounts / name / group
 
 
+def _number(word: str) -> int:
+    """What a word of digits says; 0 for any other."""
+    return int(word) if word.isascii() and word.isdecimal() else 0
+
+
 def _words(file: Path) -> list[str]:
     return " ".join(_lines(file)).split()
 
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text().splitlines()
+        return file.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return []

@@ -11,14 +11,13 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processing import split_checks
-from processing.arguments import check_integer, check_number
+from processing.arguments import check_integer, check_number, check_path
 from processing.cpus import available_cpus
 from processing.durable import make_directory
 from processing.earlier_rows import ROWS_NAME
@@ -111,8 +110,8 @@ class DataProcessor:
         workers = available_cpus() if num_workers is None else num_workers
         if on_error not in ("quarantine", "raise"):
             raise ValueError(f"on_error must be 'quarantine' or 'raise', got {on_error!r}")
-        self.raw_data_dir = Path(raw_data_dir).expanduser()
-        self.output_dir = Path(output_dir).expanduser()
+        self.raw_data_dir = check_path("raw_data_dir", raw_data_dir)
+        self.output_dir = check_path("output_dir", output_dir)
         self.image_size = image_sizes(image_size)
         self.crop_margin = check_number("crop_margin", crop_margin, least=0, most=100)
         if group_by is not None:

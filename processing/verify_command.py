@@ -6,9 +6,9 @@ Exit status: 0 all are, 1 some are damaged or cannot be read, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from processing.console import complain, say
 from processing.errors import ProcessingError
 from processing.lazy_dataset import LazyNPZDataset
 
@@ -30,11 +30,10 @@ def verify_command(options: argparse.Namespace) -> int:
         try:
             with LazyNPZDataset(file, cache_dir=options.cache_dir) as dataset:
                 dataset.verify()
-                print(f"{file}: ok, {_summary(dataset)}", flush=True)  # noqa: T201 - the command's output
+                say(f"{file}: ok, {_summary(dataset)}")
         except (ProcessingError, OSError) as error:
             notes = "; ".join(getattr(error, "__notes__", ()))
-            said = f"{type(error).__name__}: {error}{'; ' if notes else ''}{notes}"
-            print(said, file=sys.stderr, flush=True)  # noqa: T201 - a command line speaks
+            complain(f"{type(error).__name__}: {error}{'; ' if notes else ''}{notes}")
             status = EXIT_DAMAGED
     return status
 

@@ -93,6 +93,53 @@ def test_image_sizes_are_read_as_height_by_width(raw_dir, tmp_path, sizes, expec
     capsys.readouterr()
 
 
+def shell(line):
+    """A command line as typed into a shell; gives its exit status, not that of what it pipes to."""
+    command = ["bash", "-c", f"set -o pipefail; {line}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return result.returncode, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("streams", "status"),
+    [
+        ("2>&-", 0),
+        ("<&- >&- 2>&-", 0),
+        ("| true", 0),
+        ("| head -c 1 >&2", 0),
+        (">&-", 0),
+        ("2>&1 >/dev/full | cat >&2", 1),
+    ],
+)
+def test_streams_that_are_closed_or_read_by_nobody_change_no_exit_status(
+    raw_dir, tmp_path, streams, status
+):
+    where = f"--detector --raw-data-dir {raw_dir} --output-dir {tmp_path}/out"
+    found, _, errors = shell(f"{sys.executable} -m processing.data_processor {where} {streams}")
+    assert found == status, errors
+    assert "Traceback" not in errors
+    npz = tmp_path / "out" / "train_detector.npz"
+    if status == 0:
+        found, _, errors = shell(f"{sys.executable} -m processing verify {npz} {streams}")
+        assert (found, "Traceback" in errors) == (0, False)
+
+
+def test_a_narrow_terminal_gets_every_name(raw_dir, tmp_path):
+    where = f"--detector --raw-data-dir {raw_dir} --output-dir {tmp_path}/ö"
+    (raw_dir / "images" / "0000.jpg").write_bytes(b"")
+    line = f"{sys.executable} -m processing.data_processor {where}"
+    status, output, errors = shell(f"PYTHONIOENCODING=ascii {line}")
+    assert status == 3, errors
+    assert "\\xf6/train_detector.rejected.jsonl" in output
+
+
+def test_an_unknown_home_directory_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit) as stop:
+        process_command(["--all", "--raw-data-dir", "~nobody-of-that-name/raw"])
+    assert stop.value.code == 2
+    assert "raw_data_dir='~nobody-of-that-name/raw': no home" in capsys.readouterr().err
+
+
 def test_help_names_a_unit_and_a_default_for_every_flag():
     import inspect
 

@@ -14,7 +14,7 @@ PACKAGES = ("processing", "datamodules", "models", "conf")
 LAYERS = """
 errors error_notes arguments buffers ordered_map orphans ragged readahead shared_tensors
 batch
-named_file cpus npz_format sampling run_report
+named_file cpus npz_format sampling run_report console
 durable background_writer demo_people
 cache_file
 annotations geometry npz_writer npz_pickle npz_directory npz_unpack journal input_cache demo
@@ -48,8 +48,8 @@ READING = {
     "errors", "error_notes", "arguments", "batch", "buffers", "ordered_map", "orphans", "ragged",
     "readahead", "geometry", "npz_format", "npz_pickle", "npz_directory", "npz_unpack",
     "npz_reader", "npz_members", "npz_columns", "npz_verify", "verify_command",
-    "shared_tensors", "collate", "sample_dataset", "combined_dataset", "lazy_dataset", "sampling",
-    "loader",
+    "console", "shared_tensors", "collate", "sample_dataset", "combined_dataset", "lazy_dataset",
+    "sampling", "loader",
 }  # fmt: skip
 TORCH = {
     "shared_tensors", "batch", "collate", "sample_dataset", "combined_dataset", "lazy_dataset",

@@ -278,6 +278,28 @@ class TestCombined:
         assert "mark" in combined[-1]
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_transform_that_runs_out_of_something_does_not_end_the_epoch(tmp_path, num_workers):
+    def exhausted(sample):
+        return next(iter(())) if sample["image_path"] == "3.jpg" else sample
+
+    path = write(tmp_path / "a.npz", n=12)
+    with np.load(path) as stored:
+        members = {**stored, "image_paths": np.array([f"{i}.jpg" for i in range(12)])}
+    np.savez(path, **members)
+    dataset = LazyNPZDataset(path, transform=exhausted)
+    loader = DataLoader(
+        dataset,
+        batch_size=2,
+        num_workers=num_workers,
+        multiprocessing_context="fork" if num_workers else None,
+    )
+    with pytest.raises(
+        RuntimeError, match=r"raised StopIteration, given .*a\.npz, row 3 \(3\.jpg\)"
+    ):
+        list(loader)
+
+
 class TestLoader:
     def check_epoch(self, dataset, **kwargs):
         seen = {}

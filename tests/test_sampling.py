@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.sampler import EpochLoader, EpochSampler
+from datamodules.epoch_loader import EpochLoader
+from datamodules.sampler import EpochSampler
 from processing.sampling import epoch_order, rank_share, share_size
 
 

@@ -74,6 +74,15 @@ def test_an_image_that_the_pattern_does_not_match_is_a_group_of_its_own():
     assert (split_free(paths, group_by=r"video(\d+)") == TRAIN).sum() == 8
 
 
+def test_the_first_group_that_finds_something_names_the_image_s_group():
+    paths = [f"{person}_{i}.jpg" for person in ("p1", "p2", "q1", "q2", "q3") for i in range(4)]
+    splits = split_free(paths, group_by=r"(p\d+)_|(q\d+)_", train_split=0.5)
+    sides = {path[:2]: set() for path in paths}
+    for path, side in zip(paths, splits.tolist(), strict=True):
+        sides[path[:2]].add(side)
+    assert all(len(side) == 1 for side in sides.values())
+
+
 @pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan")])
 def test_a_share_that_is_none_is_refused(bad):
     with pytest.raises(ValueError, match=r"train_split must be in \[0, 1\]"):

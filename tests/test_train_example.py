@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -90,6 +92,26 @@ def test_a_wrong_key_is_named_in_one_line(tmp_path):
     assert run.returncode != 0
     assert "batchsize" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_ended_by_sigterm_is_no_success(tmp_path):
+    """Lightning ends with status 0 then, and what was to follow the training would."""
+    command = [sys.executable, "-u", ROOT / "train_example.py", *TINY]
+    with subprocess.Popen(
+        [*command, "trainer.max_epochs=100000", "demo_images=8"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        checkpoints = tmp_path / "outputs"
+        while process.poll() is None and not list(checkpoints.rglob("last.ckpt")):
+            time.sleep(0.05)
+        process.terminate()
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, errors[-3000:]
+    assert "ckpt_path=" in errors
 
 
 def test_the_last_epoch_is_shown_where_none_scored_better(first_run):

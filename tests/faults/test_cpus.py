@@ -40,11 +40,18 @@ class TestCPUs:
             ("1:cpu:/a\n0::/", {"cpu/a/cpu.cfs": "-1 100000"}, 16),
             ("1:name=systemd:/\n0::/b", {"unified/b/cpu.max": "200000 100000"}, 2),
             ("1:cpuset:/a", {"cpu.max": "200000 100000"}, 16),
+            ("0::/", {"cpu.max": "200000"}, 2),
+            ("0::/", {"cpu.max": "200000 0"}, 2),
+            ("0::/", {"cpu.max": "many 100000"}, 16),
+            ("0::/", {"cpu.max": "-7 100000"}, 16),
+            ("0::/", {"cpu.max": "0 100000"}, 16),
+            ("no colon at all", {"cpu.max": "200000 100000"}, 2),
+            ("0::/\udcff", {"\udcff/cpu.max": "300000 100000"}, 3),
         ],
     )
     def test_are_those_that_the_control_groups_allow(self, tmp_path, groups, limits, cpus):
         (tmp_path / "proc/self").mkdir(parents=True)
-        (tmp_path / "proc/self/cgroup").write_text(groups)
+        (tmp_path / "proc/self/cgroup").write_text(groups, errors="surrogateescape")
         for name, limit in limits.items():
             file = tmp_path / "sys/fs/cgroup" / name
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -170,6 +170,29 @@ def test_worker_processes_need_no_room_in_dev_shm(tmp_path, size):
     assert found == (0, "4 400\n" * 4)
 
 
+TRAIN = """
+import logging, sys
+logging.basicConfig(format="%(message)s")
+from datamodules import LazyNPZDataModule
+module = LazyNPZDataModule(data_dir=sys.argv[1], num_workers=2, train_transform=dict)
+module.setup("fit")
+loader = module.train_dataloader()
+print(loader.num_workers, sum(len(batch["image"]) for batch in loader))
+"""
+
+
+@pytest.mark.parametrize("options", ["ro", "size=4k", "nr_inodes=3"])
+def test_without_room_for_semaphores_training_goes_on_without_workers(tmp_path, options):
+    (path,) = write_files(tmp_path, 1, rows=50)
+    for split in ("train", "val"):
+        (tmp_path / f"{split}_detector.npz").hardlink_to(path)
+    small = mounted(f"mount -t tmpfs -o {options} tmpfs /dev/shm", "a /dev/shm of its own")
+    status, output = run(*small, sys.executable, "-c", TRAIN, tmp_path)
+    assert status == 0, output
+    assert output.startswith("0 50\n")
+    assert re.search(r"no room for semaphores \(/dev/shm: .*--shm-size=1m", output), output
+
+
 class TestReadOnlyOutput:
     def test_is_named_with_what_to_do(self, shared_raw_dir, tmp_path):
         output_dir = tmp_path / "out"

@@ -1,0 +1,32 @@
+"""What command lines say, on streams that may be closed, narrow, or read by nobody any more."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TextIO
+
+
+def say(text: str) -> None:
+    """Prints the result of a command."""
+    _print(text, sys.stdout)
+
+
+def complain(text: str) -> None:
+    """Prints what went wrong."""
+    _print(text, sys.stderr)
+
+
+def _print(text: str, stream: TextIO | None) -> None:
+    if stream is None:  # closed; what was done, and the exit status, are the same
+        return
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")  # rather than not name a file at all
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        # As `| head` does. At its exit Python would try, and complain, once more.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
