@@ -15,7 +15,7 @@ from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from processing.errors import ChecksumError, NPZFormatError
-from processing.npz_directory import REBUILD
+from processing.npz_format import REBUILD
 from processing.npz_members import (
     Column,
     read_annotations,
@@ -155,7 +155,7 @@ class Columns:
         return ChecksumError(
             f"{self.npz.path}: member 'images', row {index} ({self.image_paths[index]}): CRC-32 is "
             f"{found:08x}, {expected:08x} was written: the file was damaged after it was written; "
-            "restore or rebuild it"
+            "restore it from a copy, or delete it and run the processor again"
         )
 
     def _gather_annotation(self, name: str, column: Column, indices: NDArray[np.intp]) -> Column:

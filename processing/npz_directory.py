@@ -20,7 +20,7 @@ from typing import Final
 
 from processing.error_notes import naming
 from processing.errors import NPZFormatError
-from processing.npz_format import Member, end_of_archive
+from processing.npz_format import REBUILD, Member, end_of_archive
 
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3I2H")  # APPNOTE.TXT 4.3.7, without name and extra field
 _EXTRA: Final = struct.Struct("<2H")  # 4.5.1: id and size of one extra field
@@ -33,8 +33,6 @@ _END: Final = b"PK\x05\x06"
 _END_BYTES: Final = 22  # 4.3.16, without a comment of up to 65,535 bytes
 _LARGEST_DIRECTORY: Final = 4 << 20  # 40,000 members; more is no data set but an attack on memory
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the two that numpy writes
-
-REBUILD: Final = "restore or rebuild the file"
 
 
 class _DirectoryFile(io.FileIO):

@@ -60,6 +60,9 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 FORMAT_VERSION: Final = 1
+REBUILD: Final = "restore it from a copy, or delete it and run the processor again"
+"""What is to be done about a damaged file."""
+
 ALIGNMENT: Final = 4096  # the page size of the systems that we map on
 
 # Section numbers are those of PKWARE APPNOTE 6.3.10.

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.errors import NPZFormatError
-from processing.npz_directory import REBUILD
-from processing.npz_format import FORMAT_VERSION
+from processing.npz_format import FORMAT_VERSION, REBUILD
 from processing.npz_reader import MappedNPZ
 from processing.ragged import RaggedArray
 
@@ -228,6 +227,8 @@ def _ragged(
 def _from_objects(array: NDArray[Any], row_shape: tuple[int, ...], where: str) -> Column:
     """Converts an object array of lists, as files had it before there were offsets."""
     dtype = np.int64 if row_shape == () else np.float32
+    if array.ndim == 0:
+        raise NPZFormatError(f"{where}: expected a list a row, found one object; {REBUILD}")
     rows = []
     for index, value in enumerate(array):
         try:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.errors import NPZFormatError, UnsafePickleError
+from processing.npz_format import REBUILD
 
 _OPCODES: Final = {
     "PROTO", "FRAME", "MARK", "STOP", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
@@ -132,7 +133,7 @@ def load_object_array(data: memoryview, shape: tuple[int, ...], where: str) -> N
         ) from error
     except Exception as error:  # damaged pickles raise nearly everything
         raise NPZFormatError(
-            f"{where}: its object array is damaged ({error!r}); restore or rebuild the file"
+            f"{where}: its object array is damaged ({error!r}); {REBUILD}"
         ) from error
     if not isinstance(array, np.ndarray) or array.shape != shape:
         raise NPZFormatError(

@@ -28,10 +28,13 @@ from numpy.typing import NDArray
 
 from processing.error_notes import naming
 from processing.errors import ChecksumError, NPZFormatError
-from processing.npz_directory import REBUILD, locate_members, read_directory, verify_layout
+from processing.npz_directory import locate_members, read_directory, verify_layout
+from processing.npz_format import REBUILD
 from processing.npz_pickle import load_object_array
 from processing.npz_unpack import unpack_member, verify_packed
 
+_MOST_DIMENSIONS: Final = 64  # of numpy
+_NO_SHAPE: Final = f"no shape: that is up to {_MOST_DIMENSIONS} lengths below 2**63"
 _NPY_PREFIX: Final = 1 << 14  # numpy refuses headers above 10,000 characters
 CHECK_BYTES: Final = 1 << 24
 """What a check reads before it makes sure again that the file is there, and forgets the pages."""
@@ -272,8 +275,9 @@ def _read_npy_header(npy: _NpyFile, where: str) -> tuple[tuple[int, ...], bool, 
         if version not in _HEADER_READERS:
             raise ValueError(f"npy format version {version}")  # noqa: TRY301 - same report as numpy's own
         shape, fortran_order, dtype = _HEADER_READERS[version](stream)
-        if any(type(extent) is not int or extent < 0 for extent in shape):
-            raise ValueError(f"shape {shape} is not one of lengths")  # noqa: TRY301 - as above
+        lengths = all(type(extent) is int and 0 <= extent < 1 << 63 for extent in shape)
+        if not lengths or len(shape) > _MOST_DIMENSIONS:
+            raise ValueError(_NO_SHAPE)  # noqa: TRY301 - as above; numbers may have too many digits
     except Exception as error:  # numpy's parser lets several kinds through on damaged headers
         raise NPZFormatError(
             f"{where}: its npy header cannot be read ({error}); {REBUILD}"

@@ -22,6 +22,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from processing.errors import ChecksumError, NPZFormatError
+from processing.npz_format import REBUILD
 
 _CHUNK: Final = 1 << 20
 _TRUSTED: Final = 64 << 20  # bytes that may be unpacked from however few
@@ -136,15 +137,13 @@ def _chunks(path: Path, info: zipfile.ZipInfo) -> Iterator[bytes]:
     except zipfile.BadZipFile as error:
         # zipfile has one exception for all; only here has it read to the end and compared.
         kind = ChecksumError if "CRC-32" in str(error) else NPZFormatError
-        raise kind(f"{where}: damaged ({error}); restore or rebuild the file") from error
+        raise kind(f"{where}: damaged ({error}); {REBUILD}") from error
     except (zlib.error, EOFError, RuntimeError) as error:
-        raise NPZFormatError(
-            f"{where}: cannot be decompressed ({error}); restore or rebuild the file"
-        ) from error
+        raise NPZFormatError(f"{where}: cannot be decompressed ({error}); {REBUILD}") from error
     if unpacked != info.file_size:
         raise NPZFormatError(
             f"{where}: {info.file_size:,} bytes expected, {unpacked:,} unpacked: "
-            "the file is damaged; restore or rebuild it"
+            "the file is damaged; restore it from a copy, or process again"
         )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from processing.errors import ChecksumError, NPZFormatError
 from processing.npz_columns import Columns
-from processing.npz_directory import REBUILD
+from processing.npz_format import REBUILD
 from processing.npz_reader import CHECK_BYTES
 from processing.ragged import RaggedArray
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import threading
 from pathlib import Path
 
@@ -21,6 +22,12 @@ def pytest_addoption(parser):
         action="store_true",
         help="write the counts of the fault tests into docs/reliability.md",
     )
+
+
+def pytest_configure():
+    """Has Ctrl-C do what it does at a terminal; a shell has its background jobs ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

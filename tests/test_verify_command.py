@@ -53,7 +53,7 @@ def test_a_damaged_file_gives_status_1_its_row_and_the_others_are_still_verified
     assert missing.startswith(f"FileNotFoundError: {files[0]}: ")
     for said in (f"ChecksumError: {damaged}: member 'images', row 5 (", "CRC-32 is", "was written"):
         assert said in wrong
-    assert "restore or rebuild" in wrong
+    assert "delete it and run the processor again" in wrong
 
 
 def test_what_is_no_npz_file_gives_status_1(tmp_path, capsys):

@@ -71,7 +71,7 @@ FORMAT: Final = SourceFormat(
 def _read_file(raw: RawDirectory, path: str) -> Reading:
     try:
         file = coco_json.load(raw.path(path))
-        categories = _Categories.of(file)
+        categories = _Categories.of(file, path)
         images = _Images.of(file, raw, path)
         instances, rejections, incomplete = read_instances(
             file, path, images.positions, categories.labels
@@ -89,7 +89,8 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
         table = table.take(np.delete(np.arange(len(table)), list(images.ambiguous)))
     return Reading(
         table=table,
-        rejections=images.rejections
+        rejections=categories.rejections
+        + images.rejections
         + [_ambiguous(path, image, key) for image, key in ambiguous.items()]
         + rejections,
         incomplete=frozenset(located.paths[row] for row in incomplete),
@@ -107,15 +108,16 @@ class _Categories:
     names: tuple[str, ...]
     labels: Mapping[Id, int]
     keypoint_names: set[tuple[str, ...]]
+    rejections: list[Rejection]
 
     @classmethod
-    def of(cls, file: CocoFile) -> _Categories:
+    def of(cls, file: CocoFile, path: str) -> _Categories:
         names: dict[Id, str] = {}
-        keypoint_names = set()
+        keypoint_names, rejections = set(), []
         for _, categories, failures in file.categories.decoded(Category):
             for failure in failures:
-                where = f"categories[{failure.position}]"
-                raise AnnotationError(f"{where}: {failure.error}", reason="malformed")
+                said = f"categories[{failure.position}]: {failure.error}"
+                rejections.append(rejection(path, AnnotationError(said, reason="malformed")))
             for category in categories:
                 key = same_id(category.id)
                 if names.setdefault(key, category.name) != category.name:
@@ -127,7 +129,8 @@ class _Categories:
                 if category.keypoints:
                     keypoint_names.add(tuple(category.keypoints))
         ordered = sorted(names, key=lambda key: (isinstance(key, str), key))
-        return cls(*labels_of({key: names[key] for key in ordered}), keypoint_names)
+        labels = labels_of({key: names[key] for key in ordered})
+        return cls(*labels, keypoint_names, rejections)
 
 
 @dataclass

@@ -18,7 +18,7 @@ import msgspec
 
 from processing.error_notes import naming
 from processing.errors import AnnotationError
-from processing.sources.reading import UTF16_MARKS
+from processing.sources.reading import UTF16_MARKS, check_name
 
 Id = int | str
 Entry = TypeVar("Entry", bound=msgspec.Struct)
@@ -49,6 +49,10 @@ class Category(msgspec.Struct, gc=False):
     id: Id
     name: str
     keypoints: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *(self.keypoints or ())):
+            check_name(name)
 
 
 class _OwnId(msgspec.Struct):

@@ -46,7 +46,8 @@ from processing.sources.reading import (
 _BOX: Final = ("xmin", "ymin", "xmax", "ymax")
 _TENSORFLOW: Final = ("filename", "class", *_BOX)
 _RETINANET: Final = ("filename", *_BOX, "class")
-_LANDMARK: Final = re.compile(r"part_(\d+)_([xy])")
+_WHOLE: Final = re.compile(r"\d{1,9}", re.ASCII)
+_LANDMARK: Final = re.compile(r"part_(\d{1,9})_([xy])", re.ASCII)
 _VISIBLE: Final = 2.0
 
 
@@ -225,7 +226,7 @@ def _class_order(raw: RawDirectory, path: str) -> list[dict[str, int]]:
                 lines = [_cells(line) for _, line in _lines(io.StringIO(read_text(raw, beside)))]
             except AnnotationError:
                 continue
-            if lines and all(len(cells) == 2 and cells[1].isdecimal() for cells in lines):
+            if lines and all(len(cells) == 2 and _WHOLE.fullmatch(cells[1]) for cells in lines):
                 tables.append({name: int(number) for name, number in lines})
     return tables
 

@@ -27,7 +27,7 @@ from processing.sources.reading import (
 )
 
 _VISIBLE: Final = 2.0
-_HEAD: Final = re.compile(r"^[ \t]*n_points[ \t]*:\s*(\d{1,9})\s*\{", re.MULTILINE)
+_HEAD: Final = re.compile(r"^[ \t]*n_points[ \t]*:\s*(\d{1,9})\s*\{", re.MULTILINE | re.ASCII)
 
 
 def find(raw: RawDirectory) -> list[str]:

@@ -128,10 +128,21 @@ def _encoding(file: Path) -> str:
 UTF16_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
+def number_of(word: str) -> float:
+    """What a word says, as annotations write numbers: not as programs do, nor in other digits.
+
+    Raises:
+        ValueError: no number, ``1_000``, ``١٢``.
+    """
+    if "_" in word or not word.isascii():
+        raise ValueError(f"no number: {word!r}")
+    return float(word)
+
+
 def numbers_of(words: Sequence[str]) -> list[float] | None:
     """The words as numbers; None unless all are."""
     try:
-        return [float(word) for word in words]
+        return [number_of(word) for word in words]
     except ValueError:
         return None
 
@@ -144,12 +155,24 @@ def size_of(height: object, width: object) -> tuple[int, int] | None:
         width: likewise.
     """
     try:
-        numbers = [float(str(side)) for side in (height, width)]
+        numbers = [number_of(str(side)) for side in (height, width)]
     except ValueError:
         return None
     if not all(0 < number < _MAX_SIDE and number.is_integer() for number in numbers):
         return None
     return int(numbers[0]), int(numbers[1])
+
+
+def check_name(name: str) -> None:
+    """Makes sure that a name can be stored.
+
+    Raises:
+        ValueError: half a surrogate pair is in it, which JSON and YAML can write and UTF-8 cannot.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name!a} is no text: half a character is in it") from error
 
 
 _MAX_SIDE: Final = 1 << 31

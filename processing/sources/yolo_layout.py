@@ -17,6 +17,7 @@ from processing.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate
 from processing.sources.listing import RawDirectory, folder_of
 from processing.sources.reading import (
+    check_name,
     numbers_of,
     open_text,
     read_text,
@@ -29,6 +30,10 @@ _YAML: Final = (".yaml", ".yml")
 _KEYS: Final = [
     re.compile(pattern, re.MULTILINE) for pattern in (r"^(train|val)\s*:", r"^(names|nc)\s*:")
 ]
+_OF_VALUES_LIKE_THEIR_TAGS: Final = (
+    *(ValueError, LookupError, AttributeError, TypeError, RecursionError),
+)
+"""What PyYAML lets through where a value is not of the kind that its tag says, ``!!int ""``."""
 _MAX_YAML: Final = 1 << 20
 """Bytes; a data.yaml names classes, it holds no data."""
 
@@ -136,8 +141,8 @@ class _Loader(yaml.SafeLoader):
 def _load(raw: RawDirectory, path: str) -> dict[str, Any]:
     try:
         content = yaml.load(read_text(raw, path), Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise AnnotationError(f"not a readable YAML: {error}", reason="malformed") from error
+    except (yaml.YAMLError, *_OF_VALUES_LIKE_THEIR_TAGS) as error:
+        raise AnnotationError(f"not a readable YAML: {error!r}", reason="malformed") from error
     if not isinstance(content, dict):
         raise AnnotationError(
             f"expected keys and values, found a {type(content).__name__}", reason="malformed"
@@ -163,6 +168,7 @@ def _name(name: object) -> str:
     # Else a list's text would become a name; a name is one word or number.
     if isinstance(name, list | dict):
         raise TypeError(f"expected a name, found a {type(name).__name__}")
+    check_name(str(name))
     return str(name)
 
 

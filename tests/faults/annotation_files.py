@@ -213,6 +213,10 @@ COCO = [
     ("UTF-8 mark", coco(hostile()).encode("utf-8-sig"), kept(TEN)),
     ("UTF-16", coco(hostile()).encode("utf-16"), kept(TEN)),
     ("big-endian UTF-16", b"\xfe\xff" + coco(hostile()).encode("utf-16-be"), kept(TEN)),
+    ("category name of half a character", coco(hostile(category_id=2), categories=[
+        FACE, {"id": 2, "name": "\ud800"}]), {"rejected": (
+            ("a.json", "malformed"), ("a.json", "unknown_category"),
+            ("bad.png", "no_usable_annotation")), "says": "half a character"}),
     ("key twice", coco(hostile(bbox="RAW"), raw='[1, 1, 2, 2], "bbox": [4, 4, 10, 10]'), kept(TEN)),
     ("file name null", coco(hostile(), images=second_image(file_name=None)), alone(
         "a.json", "malformed", r"images\[1\]")),

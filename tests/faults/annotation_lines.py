@@ -79,6 +79,13 @@ def yolo_cases():
         "a name of infinity": ("train: images\nnames: {.inf: face}\n", "names or nc"),
         "merges without end": (f"{YAML}a0: &a0 {{k: v}}\n{LAUGHS}", "aliases"),
         "a Python object": (f"{YAML}x: !!python/object/apply:os.abort []", "constructor"),
+        "a number that is none": (f'{YAML}x: !!int ""', "not a readable YAML"),
+        "a truth that is none": (f'{YAML}x: !!bool "x"', "not a readable YAML"),
+        "a time that is none": (f'{YAML}x: !!timestamp "x"', "not a readable YAML"),
+        "a name of half a character": (
+            f"{YAML.replace('face', chr(34) + chr(92) + 'ud800' + chr(34))}",
+            "half a character",
+        ),
         "brackets": (f"{YAML}x: {'[' * 1000}", "not a readable YAML"),
         "train ..": ("train: ../../other\nnames: [face]\n", "neither a folder|leaves"),
         "train absolute": ("train: /etc\nnames: [face]\n", "leaves the raw directory"),
@@ -113,6 +120,8 @@ FACES = {
     "zero size": ("bad.png\n1\n4 4 0 0 0 0 0 0 0 0\n", dropped("zero_size")),
     "only a box": ("bad.png\n1\n4 4 10 10\n", kept(TEN)),
     "DOS line ends": ("bad.png\r\n1\r\n4 4 10 10 0 0 0 0 0 0\r\n", kept(TEN)),
+    "a program's number": ("bad.png\n1\n4 4 1_0 10\n", lost(WIDER, "malformed", "1_0")),
+    "other digits": ("bad.png\n1\n4 4 \u0661\u0660 10\n", lost(WIDER, "malformed", "x y w h")),
     "count of NaN": ("bad.png\nnan\n4 4 10 10\n", lost(WIDER, "malformed", "count of nan")),
     "count infinite": ("bad.png\ninf\n4 4 10 10\n", lost(WIDER, "malformed", "count of inf")),
     "count negative": ("bad.png\n-1\n4 4 10 10\n", lost(WIDER, "malformed", "count of -1")),
@@ -154,6 +163,10 @@ CELLS = {
     "sound": ("bad.png,24,24,face,4,4,14,14\n", kept(TEN)),
     "nothing": ("bad.png,24,24,,,,,\n", kept()),
     "NaN": ("bad.png,24,24,face,nan,4,14,14\n", dropped("not_finite")),
+    "a program's number": (
+        "bad.png,24,24,face,1_0,4,14,14\n", lost("a.csv", "malformed", "1_0")),
+    "other digits": (
+        "bad.png,24,24,face,\u0664,4,14,14\n", lost("a.csv", "malformed", "four numbers")),
     "x2 < x1": ("bad.png,24,24,face,14,4,4,14\n", dropped("inverted")),
     "edge at the width": ("bad.png,24,24,face,4,4,24,24\n", kept([4, 4, 24, 24])),
     "1-based edge": ("bad.png,24,24,face,4,4,25,25\n", clipped([4, 4, 24, 24])),

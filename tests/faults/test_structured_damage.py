@@ -81,6 +81,9 @@ def raw(build):
     return lambda path: path.write_bytes(build())
 
 
+ONE_OBJECT = pickle.dumps(np.array([1], object).reshape(()))
+HEXADECIMAL = "{'descr': '<f4', 'fortran_order': False, 'shape': (0x" + "f" * 5000 + ", 4), }\n"
+
 DAMAGED = {
     # Local header and directory contradict each other.
     "local name": (
@@ -235,7 +238,7 @@ DAMAGED = {
     ),
     "negative shape": (
         raw(lambda: with_npy("bboxes", npy_of(described("<f4", (-2, 4)), bytes(32)))),
-        "is not one of lengths",
+        "no shape",
     ),
     "shape beyond int64": (
         raw(lambda: with_npy("bboxes", npy_of(described("<f4", (1 << 62, 4)), bytes(32)))),
@@ -243,15 +246,32 @@ DAMAGED = {
     ),
     "shape of true": (
         raw(lambda: with_npy("bboxes", npy_of(described("<f4", (True, 4)), bytes(16)))),
-        "is not one of lengths",
+        "no shape",
     ),
     "shape of 70 dimensions": (
         raw(lambda: with_npy("bboxes", npy_of(described("<f4", (1,) * 70), bytes(4)))),
-        "no array has the shape",
+        "no shape",
     ),
     "shape of nothing, too long": (
         raw(lambda: with_npy("bboxes", npy_of(described("<f4", (0, 1 << 70))))),
+        "no shape",
+    ),
+    "shape of nothing, not too long": (
+        raw(lambda: with_npy("bboxes", npy_of(described("<f4", (0, *[(1 << 62)] * 8))))),
         "no array has the shape",
+    ),
+    "shape of 5,000 digits": (
+        raw(lambda: with_npy("bboxes", npy_of(HEXADECIMAL))),
+        "bboxes.*no shape",
+    ),
+    "one object for all rows": (
+        raw(
+            lambda: with_npy(
+                "bboxes",
+                npy_of(described("|O", ()), pickle.dumps(np.array([1], object).reshape(()))),
+            )
+        ),
+        "bboxes.*expected a list a row, found one object",
     ),
     "shape no tuple": (
         raw(lambda: with_npy("bboxes", npy_of(described("<f4", 8), bytes(32)))),
