@@ -1,4 +1,4 @@
-"""CSV: one box or one set of landmarks a line, in three dialects told apart by their first line.
+"""CSV: one box or one set of landmarks a line, in three dialects told apart by their first lines.
 
 - TensorFlow: a header with ``filename, class, xmin, ymin, xmax, ymax`` in any order, ``width,
   height`` if known.
@@ -6,6 +6,9 @@
   folder that names every class gives their order.
 - Landmarks: a header with ``image_name, part_0_x, part_0_y, part_1_x, …``; category ``object``, no
   boxes, all points visible (2).
+
+What stands before the first line that is of a dialect is a bad line, such as a comment. A file
+with two columns of one name is rejected.
 
 Coordinates are taken as written, with exclusive far edges. A line that has a path and nothing else
 is a negative. Categories are sorted by name. Images are looked for beside the file, in its parent
@@ -23,6 +26,7 @@ import csv
 import io
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -49,11 +53,12 @@ _RETINANET: Final = ("filename", *_BOX, "class")
 _WHOLE: Final = re.compile(r"\d{1,9}", re.ASCII)
 _LANDMARK: Final = re.compile(r"part_(\d{1,9})_([xy])", re.ASCII)
 _VISIBLE: Final = 2.0
+_LINES_LOOKED_AT: Final = 10
 
 
 def find(raw: RawDirectory) -> list[str]:
-    """CSV files whose first line is one of a dialect, sorted."""
-    return [path for path in raw.with_suffix(".csv") if _columns(_first_line(raw, path))]
+    """CSV files one of whose first lines is one of a dialect, sorted."""
+    return [path for path in raw.with_suffix(".csv") if _dialect(raw, path)]
 
 
 def read(raw: RawDirectory, paths: list[str]) -> Reading:
@@ -74,11 +79,19 @@ FORMAT: Final = SourceFormat(
 
 @dataclass
 class _Columns:
-    """Where a dialect keeps what."""
+    """Where a dialect keeps what.
+
+    Args:
+        position: by name, in lower case.
+        header: number of the line that says so; 0 if none does.
+        landmarks: where x and y of each are.
+        twice: names that the header has twice.
+    """
 
     position: dict[str, int]
-    has_header: bool
+    header: int = 0
     landmarks: list[tuple[int, int]] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
 
     def cell(self, cells: Sequence[str], name: str) -> str:
         """The text in the named column; empty if the line has no such column."""
@@ -86,13 +99,18 @@ class _Columns:
         return cells[position].strip() if position < len(cells) else ""
 
 
-def _first_line(raw: RawDirectory, path: str) -> list[str]:
+def _dialect(raw: RawDirectory, path: str) -> _Columns | None:
+    """What the first line of a dialect says of the file; those before it may be bad ones."""
     # Any bytes: a file in another encoding shall be found, and then rejected with a reason.
     with open_text(raw, path) as file:
-        try:
-            return _cells(next(_lines(file), (0, ""))[1])
-        except AnnotationError:
-            return []
+        for number, line in itertools.islice(_lines(file), _LINES_LOOKED_AT):
+            try:
+                columns = _columns(_cells(line), number)
+            except AnnotationError:
+                continue
+            if columns is not None:
+                return columns
+    return None
 
 
 def _lines(text: Iterable[str]) -> Iterator[tuple[int, str]]:
@@ -113,22 +131,31 @@ def _cells(line: str) -> list[str]:
         raise AnnotationError(f"expected cells, found {found}", reason="malformed") from error
 
 
-def _columns(first_line: list[str]) -> _Columns | None:
-    """The dialect that the first line shows; None for a table of another kind."""
-    position = {name.lower(): i for i, name in enumerate(first_line)}
+def _columns(cells: list[str], number: int) -> _Columns | None:
+    """The dialect that a line shows, as a header or a row; None for neither."""
+    names = [name.lower() for name in cells]
+    position = {name: i for i, name in enumerate(names)}
     if position.keys() >= set(_TENSORFLOW):
-        return _Columns(position, has_header=True)
-    parts = {int(match[1]) for match in map(_LANDMARK.fullmatch, position) if match}
-    axes = [(f"part_{part}_x", f"part_{part}_y") for part in sorted(parts)]
-    if "image_name" in position and axes and position.keys() >= {n for pair in axes for n in pair}:
-        landmarks = [(position[x], position[y]) for x, y in axes]
-        return _Columns({"filename": position["image_name"]}, has_header=True, landmarks=landmarks)
-    if len(first_line) == len(_RETINANET) and is_image_name(first_line[0]):
-        numeric = sum(numbers_of([corner]) is not None for corner in first_line[1:5])
-        # Three of four, since the first line may be a bad one.
-        if numeric >= 3 or not any(first_line[1:]):
-            return _Columns({name: i for i, name in enumerate(_RETINANET)}, has_header=False)
+        used = {*_TENSORFLOW, "width", "height"}
+        return _Columns(position, number, twice=_twice(name for name in names if name in used))
+    found = [(i, _LANDMARK.fullmatch(name)) for i, name in enumerate(names)]
+    of_axes = [(int(match[1]), match[2], i) for i, match in found if match]
+    at = {(part, axis): i for part, axis, i in of_axes}
+    parts = sorted({part for part, _ in at})
+    if "image_name" in position and parts and len(at) == 2 * len(parts):
+        twice = _twice(f"part_{part}_{axis}" for part, axis, _ in of_axes)
+        landmarks = [(at[part, "x"], at[part, "y"]) for part in parts]
+        return _Columns({"filename": position["image_name"]}, number, landmarks, twice)
+    if len(cells) == len(_RETINANET) and is_image_name(cells[0]):
+        numeric = sum(numbers_of([corner]) is not None for corner in cells[1:5])
+        # Three of four, since the line may be a bad one.
+        if numeric >= 3 or not any(cells[1:]):
+            return _Columns({name: i for i, name in enumerate(_RETINANET)})
     return None
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 @dataclass
@@ -159,13 +186,18 @@ class _Lines:
 
 
 def _read_file(raw: RawDirectory, path: str) -> Reading:
-    columns = _columns(_first_line(raw, path))
+    columns = _dialect(raw, path)
     assert columns is not None  # find() saw to it
+    if columns.twice:
+        said = f"line {columns.header}: two columns are called {', '.join(columns.twice)}"
+        return Reading(rejections=[rejection(path, AnnotationError(said, reason="malformed"))])
     read = _Lines(folder_of(path), columns)
     rejections: list[Rejection] = []
     try:
         lines = _lines(io.StringIO(read_text(raw, path)))
-        for number, line in itertools.islice(lines, int(columns.has_header), None):
+        for number, line in lines:
+            if number == columns.header:
+                continue
             try:
                 read.add(raw, _cells(line))
             except AnnotationError as error:

@@ -221,6 +221,32 @@ def csv_cases():
         "DOS": sound.replace("\n", "\r\n"),
     }.items():
         cases.append(Case("csv", name, {"a.csv": text}, **kept(TEN)))
+    return cases + csv_first_line_cases()
+
+
+def csv_first_line_cases():
+    """What stands where the dialect is looked for."""
+    rows = "good.png,4,4,20,20,face\nbad.png,4,4,14,14,face\n"
+    first = {
+        "a comment": ("# exported\n", ("a.csv", "malformed"), "line 1: expected 6 cells"),
+        "a header": ("path,x1,y1,x2,y2,class\n", ("a.csv", "malformed"), "line 1: .*four numbers"),
+        "no corners": ("bad.png,x,y,z,w,face\n", ("a.csv", "malformed"), "line 1: .*four numbers"),
+    }  # fmt: skip
+    cases = []
+    for name, (line, *listed, says) in first.items():
+        lists = {"rejected": tuple(listed), "says": says}
+        if name in ("a comment", "a header"):
+            lists["rejected"] += ((line.strip().split(",")[0], "no_usable_annotation"),)
+        cases.append(Case("csv", f"first {name}", {"a.csv": line + rows}, **kept(TEN) | lists))
+    text = "# exported\n" + HEADER + "good.png,24,24,face,4,4,20,20\nbad.png,24,24,face,4,4,14,14\n"
+    verdict = alone("a.csv", "malformed", "line 1", boxes=[TEN])
+    verdict["rejected"] += (("# exported", "no_usable_annotation"),)
+    cases.append(Case("csv", "a comment before the header", {"a.csv": text}, **verdict))
+    files = {"a.csv": HEADER + "good.png,24,24,face,4,4,20,20\nbad.png,24,24,face,4,4,14,14\n"}
+    files["b.csv"] = "filename,class,xmin,xmin,ymin,xmax,ymax\nbad.png,face,4,5,4,14,14\n"
+    says = "line 1: two columns are called xmin"
+    verdict = alone("b.csv", "malformed", says, boxes=[TEN])
+    cases.append(Case("csv", "a second file with a column twice", files, **verdict))
     return cases
 
 
