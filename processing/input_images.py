@@ -67,22 +67,27 @@ class InputImages:
     def check_not_lost(self, start: int, rejections: Sequence[Rejection | None]) -> None:
         """Storage that goes away in the middle of a run must not pass for images that are bad.
 
+        A single file may be deleted meanwhile; it is the folder that tells.
+
         Args:
             start: position of the first image that `rejections` speak of.
             rejections: of one image after the other; None for one that is not rejected.
 
         Raises:
-            FileNotFoundError: an image was there when the run began, and is not any more.
+            FileNotFoundError: an image was there when the run began, and is not any more, nor is
+                anything else in its folder.
         """
         keys = self.keys[start : start + len(rejections)].tolist()
         for key, rejection in zip(keys, rejections, strict=True):
             if rejection and rejection.reason == "missing_image" and key != MISSING:
-                raise FileNotFoundError(
-                    errno.ENOENT,
-                    "was there when this run began, and is not now: is the storage of the raw "
-                    "directory still there? Run again",
-                    str(self._raw_dir / rejection.path),
-                )
+                folder = (self._raw_dir / rejection.path).parent
+                if not folder.is_dir() or not any(folder.iterdir()):
+                    raise FileNotFoundError(
+                        errno.ENOENT,
+                        "held images when this run began, and is gone or empty now: is the storage "
+                        "of the raw directory still there? Run again",
+                        str(folder),
+                    )
 
 
 def _content_crc32(raw_dir: Path, path: str) -> tuple[int, str | None]:

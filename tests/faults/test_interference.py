@@ -178,7 +178,7 @@ def test_storage_that_goes_away_in_the_middle_of_a_run_does_not_pass_for_bad_ima
                 (raw / "images").rename(raw / "unmounted")
 
         monkeypatch.setattr(DatasetWriter, "write", away)
-        with pytest.raises(FileNotFoundError, match="was there when this run began"):
+        with pytest.raises(FileNotFoundError, match="held images when this run began"):
             DataProcessor(raw, output, **OPTIONS).process_all()
         assert published(output) == before
         monkeypatch.undo()
@@ -246,13 +246,18 @@ def test_interrupts_do_not_part_a_run_from_its_thread_however_many():
         for _ in range(3):
             assert ended.waited_for.wait(60)
             ended.waited_for.clear()
-            signal.pthread_kill(main, signal.SIGUSR1)
+            handled.clear()
+            # One that comes right before the system is asked to wait is not seen until the next.
+            while not handled.wait(0.1):
+                signal.pthread_kill(main, signal.SIGUSR1)
         assert ended.waited_for.wait(60)
         sink.proceed.set()
 
     def handler(*_):
+        handled.set()
         raise KeyboardInterrupt
 
+    handled = threading.Event()
     before = signal.signal(signal.SIGUSR1, handler)
     impatient = threading.Thread(target=interrupt_thrice)
     impatient.start()
