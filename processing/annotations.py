@@ -34,6 +34,10 @@ class Flag(IntFlag):
     """Pascal VOC ``difficult``: not to be counted for or against a detector."""
     NO_BOX = 8
     """The source gives points only; `boxes` holds NaN."""
+    IN_PIXELS = 16
+    """Not in fractions, although its row, united of several, is `normalized`."""
+    UPRIGHT = 32
+    """Its source declared no size, although its row, united of several, has one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,27 @@ import math
 import operator
 import os
 from pathlib import Path
+from typing import Final
+
+MOST: Final = (1 << 63) - 1
 
 
 def check_integer(name: str, value: object, *, least: int) -> int:
-    """`value` as an int that is at least `least`.
+    """`value` as an int that is at least `least`, and at most `MOST`.
 
     Raises:
         TypeError: it is not an integer.
-        ValueError: it is less.
+        ValueError: it is less, or more.
     """
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     number = operator.index(value)
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
+    if number > MOST:
+        raise ValueError(
+            f"{name} must be at most {MOST:,}, got a number of {number.bit_length()} bits"
+        )
     return number
 
 

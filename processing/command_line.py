@@ -56,7 +56,7 @@ def process_command(arguments: Sequence[str] | None = None) -> int:
             else processor.process(names, options.train_split)
         )
     # SystemExit: one that a thread raised, whose status must not pass for that of the work.
-    except (ProcessingError, OSError, ValueError, MemoryError, SystemExit) as error:
+    except (ProcessingError, OSError, ValueError, RuntimeError, MemoryError, SystemExit) as error:
         complain(told(error))
         return EXIT_FAILED
     except KeyboardInterrupt:

@@ -19,9 +19,10 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from processing.container_checks import check_jpeg2000, check_tiff, largest_tile
 from processing.errors import ImageError
 from processing.geometry import ORIENTATIONS, Size
-from processing.png_checks import check_png
+from processing.png_checks import check_png, exif_behind_pixels
 
 MAX_PIXELS: Final = 178_956_970
 """Larger images are refused before memory is taken for them; Pillow's own limit, 0.5 GB of RGB."""
@@ -169,7 +170,13 @@ def _plain_jpeg_header(data: bytes) -> ImageHeader | None:
 def _header_by_pillow(data: bytes) -> ImageHeader:
     image = _open(data)
     width, height = _stored_size(image)
-    return ImageHeader(str(image.format), width, height, _orientation(image))
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and (tile := largest_tile(image)):
+        raise ImageError(
+            f"TIFF of {width}x{height} in tiles of {tile[0]}x{tile[1]} pixels: expected tiles of "
+            "about the image's size at most",
+            reason="too_large",
+        )
+    return ImageHeader(str(image.format), width, height, _orientation(image, data))
 
 
 def _open(data: bytes) -> Image.Image:
@@ -208,10 +215,13 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
     return image.size
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image, data: bytes) -> int:
     try:
         # Not PngImageFile's own method: that decodes the pixels to look for EXIF behind them.
-        orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG)
+        exif = Image.Image.getexif(image)
+        if image.format == "PNG" and "exif" not in image.info:
+            exif.load(exif_behind_pixels(data))
+        orientation = exif.get(_ORIENTATION_TAG)
     except MemoryError:
         raise
     except Exception:  # whatever a broken EXIF block leads to; the pixels may still be sound
@@ -307,10 +317,15 @@ def _without_oddities(data: bytes) -> bytes:
 def _decode_by_pillow(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     image = _open(data)
     try:
+        tiles = list(getattr(image, "tile", ()))  # not all that Pillow opens has them
         image.load()
         pixels = _to_rgb(image)
         if header.format == "PNG":
             check_png(data)
+        elif header.format == "TIFF":
+            check_tiff(tiles, header.width, header.height)
+        elif header.format == "JPEG2000":
+            check_jpeg2000(data)
     except (MemoryError, ImageError):
         raise
     except Exception as error:  # each of Pillow's codecs has its own ones

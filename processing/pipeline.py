@@ -141,6 +141,10 @@ def process_image(
             result.counts[task] = +counts  # without those that are zero
     except ImageError as error:
         rejected = ImageResult(crc32=result.crc32)
+        for task in job.tasks:
+            instances_lost = int(task.instances(job.annotations).sum())
+            counts = Counter(instances_read=instances_lost, instances_rejected=instances_lost)
+            rejected.counts[task] = +counts
         rejected.rejection = Rejection(job.path, stage, error.reason, str(error))
         rejected.error = ImageError(f"{job.path}: {error}", error.reason)
         rejected.error.__cause__ = error

@@ -39,7 +39,8 @@ def check_png(data: bytes) -> None:
         for x, y, dx, dy in passes
         if (columns := -(-(width - x) // dx)) > 0 and (rows := -(-(height - y) // dy)) > 0
     )
-    names, pixels = _chunks(data)
+    chunks = _chunks(data)
+    names, pixels = {name for name, _ in chunks}, [c for name, c in chunks if name == b"IDAT"]
     if colour == _PALETTE and b"PLTE" not in names:
         raise ValueError("colours by palette, but there is no palette")
     inflater = isal_zlib.decompressobj()
@@ -54,15 +55,17 @@ def check_png(data: bytes) -> None:
         raise ValueError(f"{found:,} of {expected:,} bytes of pixels, or no checksum: truncated")
 
 
-def _chunks(data: bytes) -> tuple[set[bytes], list[bytes]]:
-    """The names of all chunks, and the compressed pixels."""
-    names: set[bytes] = set()
-    pixels = []
+def exif_behind_pixels(data: bytes) -> bytes:
+    """The EXIF block of a PNG wherever it stands; empty if there is none."""
+    return next((content for name, content in _chunks(data) if name == b"eXIf"), b"")
+
+
+def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Name and content of each chunk."""
+    chunks: list[tuple[bytes, bytes]] = []
     at = _SIGNATURE_LENGTH
-    while at + 8 <= len(data) and b"IEND" not in names:
+    while at + 8 <= len(data) and (not chunks or chunks[-1][0] != b"IEND"):
         length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        if name == b"IDAT":
-            pixels.append(data[at + 8 : at + 8 + length])
-        names.add(name)
+        chunks.append((name, data[at + 8 : at + 8 + length]))
         at += 12 + length
-    return names, pixels
+    return chunks

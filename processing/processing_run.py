@@ -271,10 +271,10 @@ class ProcessingRun:
             batch.image_keys.append(result.key)
             if result.rejection is not None:
                 batch.rejections.append(result.rejection)
-            for task, rows in result.rows.items():
+            for task, counts in result.counts.items():
                 name = self._files[self._file_of[task][image]].name
-                batch.rows.setdefault(name, []).extend(rows)
-                batch.counts.setdefault(name, Counter()).update(result.counts[task])
+                batch.rows.setdefault(name, []).extend(result.rows.get(task, ()))
+                batch.counts.setdefault(name, Counter()).update(counts)
         return batch
 
     def _log_rejections(self, new: Sequence[ImageError], total: int) -> None:
@@ -335,6 +335,7 @@ def _counts(file: PlannedFile, progress: Progress, rejected: Sequence[Rejection]
         "images": len(file.images),
         "instances_read": repairs.pop("instances_read", 0),
         "instances_stored": repairs.pop("instances_stored", 0),
+        "instances_rejected": repairs.pop("instances_rejected", 0),
         "repairs": dict(repairs),
         "rejected": dict(Counter(r.reason for r in rejected)),
     }

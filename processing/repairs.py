@@ -8,6 +8,7 @@ instances of one image, safe from any thread.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
@@ -129,24 +130,30 @@ def _upright(
     first, last = annotations.points.offsets[[0, -1]]
     values = annotations.points.values[first:last].copy()
     points = RaggedArray(values, annotations.points.offsets - first, check=False)
+    flags, boxes = annotations.flags, annotations.boxes.copy()
     declared, upright = annotations.declared_size, header.upright_size
-    if annotations.normalized:
+    in_fractions = (flags & np.uint8(Flag.IN_PIXELS) == 0) & annotations.normalized
+    as_declared = ~in_fractions & (flags & np.uint8(Flag.UPRIGHT) == 0)
+    if in_fractions.any():
         extent = np.array(upright[::-1], dtype=np.float32)
         with np.errstate(over="ignore"):  # what overflows becomes infinite, which is counted
-            values[:, :2] *= extent
-            boxes = annotations.boxes * np.tile(extent, 2)
+            values[np.repeat(in_fractions, points.lengths), :2] *= extent
+            boxes[in_fractions] *= np.tile(extent, 2)
+    if declared in (None, upright) or (annotations.normalized and not as_declared.any()):
         return boxes, points
-    if declared in (None, upright):
-        return annotations.boxes, points
     if declared != header.stored_size:
         raise ImageError(
             f"the annotation declares height, width {declared}, the image has {upright}: expected"
             " equal sizes, or boxes could be anywhere; was the image resized after annotating?",
             reason="size_mismatch",
         )
-    boxes = stored_to_upright(annotations.boxes, header.orientation, header.stored_size)
-    values = stored_to_upright(values, header.orientation, header.stored_size)
-    return boxes, RaggedArray(values, points.offsets, check=False)
+    turn = functools.partial(
+        stored_to_upright, orientation=header.orientation, stored_size=header.stored_size
+    )
+    boxes[as_declared] = turn(boxes[as_declared])
+    turned = np.repeat(as_declared, points.lengths)
+    values[turned] = turn(values[turned])
+    return boxes, points
 
 
 def _outcomes(

@@ -21,6 +21,7 @@ class FileReport:
         rejected: by reason, images left out.
         listed: inputs named in ``NAME.rejected.jsonl``: these images, and with the train file the
             annotations that could not be used.
+        instances_rejected: of those read, the ones of images that were left out.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class FileReport:
     repairs: Mapping[str, int]
     rejected: Mapping[str, int]
     listed: int
+    instances_rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class ProcessingReport:
             for title, counts in (("repairs", file.repairs), ("rejected images", file.rejected)):
                 if counts:
                     lines.append(f"    {title}: {_listed(counts)}")
+            if file.instances_rejected:
+                lines.append(f"    in rejected images: {file.instances_rejected} of those read")
             if file.listed:
                 lines.append(f"    left out: see {file.path.with_suffix('.rejected.jsonl')}")
         if self.rejected_annotations:

@@ -505,6 +505,22 @@ def test_a_lost_list_of_rejections_is_written_again(raw_dir, tmp_path):
     assert path.read_bytes() == content
 
 
+def test_instances_of_rejected_images_are_counted(raw_dir, tmp_path):
+    before = DataProcessor(raw_dir, tmp_path / "a", progress=False).process_detector()
+    (raw_dir / "images" / "0003.jpg").write_bytes(b"")  # which has three
+    after = DataProcessor(raw_dir, tmp_path / "b", progress=False).process_detector()
+    read, stored, lost = (
+        [sum(getattr(file, name) for file in report.files) for report in (before, after)]
+        for name in ("instances_read", "instances_stored", "instances_rejected")
+    )
+    assert read[0] == read[1]
+    assert lost == [0, 3]
+    assert read[1] == stored[1] + lost[1] + sum(
+        count for f in after.files for name, count in f.repairs.items() if name != "clipped"
+    )
+    assert "in rejected images: 3 of those read" in str(after)
+
+
 def official_splits(raw_dir, names):
     """Divides the COCO JSON into one file a split; `names` gives each image its split in turn."""
     content = annotations_of(raw_dir)

@@ -25,7 +25,7 @@ sources.coco_instances sources.yolo_layout sources.voc_images
 sources.coco sources.wider_face sources.pascal_voc sources.yolo
 sources.ibug_pts sources.csv_manifest
 sources
-png_checks splits npz_reader
+png_checks container_checks splits npz_reader
 imaging
 repairs resizing npz_members
 tasks npz_columns collate

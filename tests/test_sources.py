@@ -7,10 +7,22 @@ from hypothesis import strategies as st
 
 from processing.annotations import Flag, Instance, TableRow, concatenate, table_from_rows
 from processing.errors import SourceError, SourceNotFoundError
+from processing.geometry import stored_to_upright
+from processing.imaging import ImageHeader
+from processing.repairs import repair
 from processing.sources import FORMATS, detect, read_sources
 from processing.sources.listing import RawDirectory
 from processing.sources.merging import merge_images
-from tests.raw_files import boxes_of, points_of, reasons_of, splits_of, write_raw
+from tests.raw_files import (
+    boxes_of,
+    coco_box,
+    coco_file,
+    coco_image,
+    points_of,
+    reasons_of,
+    splits_of,
+    write_raw,
+)
 
 COCO = {
     "images": [{"id": 1, "file_name": "a.jpg", "height": 10, "width": 20}],
@@ -194,6 +206,70 @@ def test_fractions_count_where_the_pixels_say_nothing(tmp_path):
     reading = read_sources(write_raw(tmp_path, files, ["images/a.jpg"]))
     assert boxes_of(reading) == {"images/a.jpg": [("0", [0, 0, 1, 1])]}
     assert reading.table.normalized.tolist() == [True]
+
+
+def test_points_in_pixels_and_boxes_in_fractions_of_one_image_are_both_right(tmp_path):
+    files = {
+        "images/a.pts": "n_points: 2\n{\n6 6\n16 16\n}\n",
+        "labels/a.txt": "0 .5 .5 .5 .5\n",
+        "data.yaml": "train: images\nnames: [face]\n",
+    }
+    reading = read_sources(write_raw(tmp_path, files, ["images/a.png"]))
+    instances, counts = repair(
+        reading.table.image(0),
+        ImageHeader("PNG", 24, 20, orientation=1),
+        min_box_size=1.0,
+        keep_flagged=False,
+    )
+    assert counts == {"kept": 1, "no_box": 1}
+    assert instances.boxes[instances.has_box].tolist() == [[6, 5, 18, 15]]
+    assert sorted(points.tolist() for points in instances.points) == [
+        [], [[5, 5, 2], [15, 15, 2]]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", range(5, 9))
+def test_a_source_without_sizes_means_the_upright_image_whatever_another_declares(
+    tmp_path, orientation
+):
+    """The COCO file saw the image as it is stored, 40 pixels wide, the CSV file upright."""
+    header = ImageHeader("JPEG", 40, 24, orientation=orientation)
+    upright = stored_to_upright([2.0, 2, 12, 8], orientation, (24, 40)).tolist()
+    image = coco_image(name="m.jpg", width=40, height=24)
+    files = {
+        "a.json": coco_file([image], [coco_box(bbox=(2, 2, 10, 6))]),
+        "b.csv": f"m.jpg,{','.join(map(str, upright))},face\n",
+    }
+    reading = read_sources(write_raw(tmp_path, files, ["m.jpg"]))
+    instances, _ = repair(reading.table.image(0), header, min_box_size=1.0, keep_flagged=False)
+    assert {tuple(box) for box in instances.boxes.tolist()} == {tuple(upright)}
+
+
+def test_a_folder_of_utf_16_files_is_found(tmp_path):
+    xml = (
+        "<annotation><object><name>x</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
+        "<ymax>9</ymax></bndbox></object></annotation>"
+    )
+    files = {f"{i}.xml": xml.encode("utf-16") for i in range(2)}
+    reading = read_sources(write_raw(tmp_path, files, ["0.jpg", "1.jpg"]))
+    assert boxes_of(reading) == {f"{i}.jpg": [("x", [0, 0, 9, 9])] for i in range(2)}
+
+
+def test_a_yaml_that_names_no_images_is_listed(tmp_path):
+    files = {"coco.json": COCO, "y/data.yaml": "train:\nval:\nnames: [face]\n"}
+    reading = read_sources(write_raw(tmp_path, files, ["a.jpg"]))
+    assert reasons_of(reading) == [("y/data.yaml", "malformed")]
+
+
+def test_a_label_file_of_two_images_is_listed_once(tmp_path):
+    files = {
+        "coco.json": COCO,
+        "y/data.yaml": "train: images\nnames: [face]\n",
+        "y/labels/q.txt": "x\n",
+    }
+    images = ["a.jpg", "y/images/q.png", "y/images/q.jpg"]
+    reading = read_sources(write_raw(tmp_path, files, images))
+    assert reasons_of(reading).count(("y/labels/q.txt", "malformed")) == 1
 
 
 def test_hidden_files_are_not_read_and_linked_folders_not_entered(tmp_path):

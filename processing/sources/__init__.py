@@ -73,7 +73,7 @@ def read_sources(
     merged = merge_images(written.table)
     rejections = _without_repetition(written.rejections, raw.rejections) + merged.rejections
     table, unusable = reject_unusable(merged.table, written.incomplete, rejections)
-    rejections += unusable
+    rejections = list(dict.fromkeys([*rejections, *unusable]))  # two files may share a label file
     notes = written.notes + merged.notes + _leftovers(raw, table, rejections)
     if len(table) == 0:
         reasons = (

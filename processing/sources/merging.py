@@ -2,9 +2,10 @@
 
 - Rows come out sorted by path, in code-point order, whatever order file systems list them in.
 - An image named by two splits is in none: `UNASSIGNED` (``ambiguous_split``).
-- Where one source gives pixels and another fractions, the pixels are kept if they annotate
-  anything: the same boxes rounded differently would otherwise count twice
-  (``duplicate_in_fractions``).
+- Where one source gives boxes in pixels and another fractions, the pixels are kept: the same boxes
+  rounded differently would otherwise count twice (``duplicate_in_fractions``).
+- Instances of rows in other units, or of rows that declare no size, are marked so: what a row says
+  is true of its own instances alone.
 - Sources that declare different sizes for an image describe different images: it is rejected
   (``conflicting_sizes``).
 - Instances of an image with the same box and category are one (``duplicate_box``), with the points
@@ -95,9 +96,10 @@ def _starts(table: AnnotationTable) -> NDArray[np.int64]:
 
 
 def _fractions_beside_pixels(table: AnnotationTable) -> NDArray[np.bool_]:
-    """Rows in fractions of images that another row annotates in pixels."""
+    """Rows in fractions of images of which another row has boxes in pixels."""
     starts = _starts(table)
-    in_pixels = ~table.normalized & (np.diff(table.offsets) > 0)
+    boxes = offsets_of(table.flags & np.uint8(Flag.NO_BOX) == 0)
+    in_pixels = ~table.normalized & (np.diff(boxes[table.offsets]) > 0)
     if not table.normalized.any() or not in_pixels.any():
         return np.zeros(len(table), dtype=bool)
     any_in_pixels = np.maximum.reduceat(in_pixels, starts)
@@ -117,6 +119,7 @@ def _unite_rows(
     width, several_widths = _the_only(table.declared_sizes[:, 1], 0, starts)
     united = dataclasses.replace(
         table,
+        flags=table.flags | np.repeat(_unlike_the_others(table, starts), np.diff(table.offsets)),
         image_paths=table.image_paths[starts],
         declared_sizes=np.stack([height, width], axis=1),
         splits=splits,
@@ -125,6 +128,22 @@ def _unite_rows(
         offsets=table.offsets[np.append(starts, len(table))],
     )
     return united, several_heights | several_widths, int(np.count_nonzero(several_splits))
+
+
+def _unlike_the_others(table: AnnotationTable, starts: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """uint8 (N,): for each row the flags of its instances, once it is united with its image's."""
+    rows = np.diff(np.append(starts, len(table)))
+    declares = (table.declared_sizes > 0).any(axis=1)
+    any_normalized, any_declares = (
+        np.repeat(np.maximum.reduceat(of_rows, starts), rows)
+        for of_rows in (table.normalized, declares)
+    )
+    in_pixels = any_normalized & ~table.normalized
+    upright = any_declares & ~declares & ~table.normalized
+    flags: NDArray[np.uint8] = (in_pixels * Flag.IN_PIXELS + upright * Flag.UPRIGHT).astype(
+        np.uint8
+    )
+    return flags
 
 
 def _the_only(

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,9 @@ from processing.sources.reading import (
 )
 from processing.sources.voc_images import locate_images
 
+_ROOT: Final = re.compile(
+    b"|".join("<annotation".encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be"))
+)
 _HEAD_BYTES: Final = 4096
 """The root element stands within; what precedes it are declarations and a comment."""
 
@@ -58,7 +62,7 @@ def find(raw: RawDirectory) -> list[str]:
     paths = raw.with_suffix(".xml")
     ours: set[str] = set()
     for path in paths:
-        if folder_of(path) not in ours and b"<annotation" in _head(raw, path):
+        if folder_of(path) not in ours and _ROOT.search(_head(raw, path)):
             ours.add(folder_of(path))
     return [path for path in paths if folder_of(path) in ours]
 
@@ -150,6 +154,10 @@ def _parsed(raw: RawDirectory, path: str, base: int) -> _File:
     file.whole = True
     file.filename = (root.findtext("filename") or "").strip()
     file.size = size_of(root.findtext("size/height"), root.findtext("size/width"))
+    elsewhere = _boxes_elsewhere(root)
+    if elsewhere:
+        said = f"expected each bndbox in an object of annotation, found one in {elsewhere}"
+        file.faults.append(AnnotationError(said, reason="malformed"))
     for number, element in enumerate(root.iterfind("object"), 1):
         try:
             file.objects.append(_object(element, base))
@@ -157,6 +165,21 @@ def _parsed(raw: RawDirectory, path: str, base: int) -> _File:
             where = AnnotationError(f"object {number}: {error}", reason=error.reason)
             file.faults.append(where)
     return file
+
+
+def _boxes_elsewhere(root: Element) -> str:
+    """What holds boxes and is no object of the image, which would seem to have none; or nothing."""
+    objects = set(root.iterfind("object"))
+    for parent in root.iter():
+        boxed = any(_local(child.tag) == "bndbox" for child in parent)
+        if boxed and parent not in objects and _local(parent.tag) != "part":
+            return str(parent.tag)
+    return ""
+
+
+def _local(tag: object) -> str:
+    """The name of an element in lower case, without its namespace; empty for a comment."""
+    return tag.rpartition("}")[2].lower() if isinstance(tag, str) else ""
 
 
 def _root(raw: RawDirectory, path: str) -> Element:

@@ -34,6 +34,7 @@ _OF_VALUES_LIKE_THEIR_TAGS: Final = (
     *(ValueError, LookupError, AttributeError, TypeError, RecursionError),
 )
 """What PyYAML lets through where a value is not of the kind that its tag says, ``!!int ""``."""
+_LINES_LOOKED_AT: Final = 10
 _MAX_YAML: Final = 1 << 20
 """Bytes; a data.yaml names classes, it holds no data."""
 
@@ -95,8 +96,8 @@ def _label_folders(raw: RawDirectory) -> list[str]:
 
 def _begins_with_numbers(raw: RawDirectory, path: str) -> bool:
     with open_text(raw, path) as file:
-        words = file.readline(1000).split()
-    return len(words) > 4 and numbers_of(words[:5]) is not None
+        rows = [file.readline(1000).split() for _ in range(_LINES_LOOKED_AT)]
+    return any(len(words) > 4 and numbers_of(words[:5]) is not None for words in rows)
 
 
 def _from_folders(raw: RawDirectory, path: str) -> Dataset:
@@ -116,6 +117,11 @@ def _from_yaml(raw: RawDirectory, path: str) -> Dataset:
     content = _load(raw, path)
     dataset = Dataset(_names(content), _keypoint_shape(content))
     bases = _bases(raw, path, content)
+    if not any(content.get(name) for name in SPLITS):
+        raise AnnotationError(
+            f"expected {' or '.join(SPLITS)} to name a folder or a list of images, found nothing",
+            reason="malformed",
+        )
     for split, name in enumerate(SPLITS):
         entries = content.get(name) or []
         for entry in entries if isinstance(entries, list) else [entries]:

@@ -302,6 +302,8 @@ def voc(name="bad", box=(5, 5, 14, 14), size=(24, 24), title="face", more=""):
 ENTITY = "<!DOCTYPE a [{}]><annotation><filename>&x;</filename></annotation>"
 NO_XML = alone("bad.xml", "malformed", "not a readable XML", notes={"unlisted_images": 1})
 NO_OBJECT = alone("bad.xml", "malformed", "object 1: expected a name", notes={"unlisted_images": 1})
+ELSEWHERE = alone("bad.xml", "malformed", "expected each bndbox in an object of annotation",
+    notes={"unlisted_images": 1})  # fmt: skip
 OBJECTS = {
     "sound": (voc(), kept(TEN)),
     "all of the image": (voc(box=(1, 1, 24, 24)), kept(WHOLE)),
@@ -315,6 +317,15 @@ OBJECTS = {
         {"rejected": (("bad.png", "size_mismatch"),), "says": r"\(48, 24\)"},
     ),
     "no name": (voc(title=""), NO_OBJECT),
+    "objects in a list": (
+        voc().replace("<object>", "<objects><object>").replace("</object>", "</object></objects>"),
+        ELSEWHERE,
+    ),
+    "objects in capitals": (
+        voc().replace("<object>", "<Object>").replace("</object>", "</Object>"),
+        ELSEWHERE,
+    ),
+    "a part of a person": (voc(more="<part><name>head</name><bndbox/></part>"), kept(TEN)),
     "a corner missing": (voc(box=("", 5, 14, 14)), NO_OBJECT),
     "a name of another file": (voc("../../other"), kept(TEN)),
     "UTF-16": ('<?xml version="1.0" encoding="utf-16"?>' + voc(), kept(TEN)),

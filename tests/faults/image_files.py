@@ -77,6 +77,18 @@ def png(width=SIDE, height=SIDE, depth=8, colour=2, rows=None, before=b"", signa
     return start + chunk(b"IHDR", header) + before + data + chunk(b"IEND", b"")
 
 
+def tiled_tiff(side, compression=1, data=b""):
+    """A TIFF of 24x24 pixels in one tile."""
+    offset = 8
+    tags = {
+        256: (4, SIDE), 257: (4, SIDE), 258: (3, 8), 259: (3, compression), 262: (3, 1),
+        277: (3, 1), 322: (4, side), 323: (4, side), 324: (4, offset), 325: (4, len(data)),
+    }  # fmt: skip
+    entries = [struct.pack("<HHII", tag, kind, 1, value) for tag, (kind, value) in tags.items()]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", offset + len(data)) + data + directory
+
+
 def rgb_png(before=b""):
     return png(rows=[row.tobytes() for row in PIXELS], before=before)
 
@@ -186,7 +198,7 @@ def bombs():
             "bomb.ppm": b"P6 100000 100000 255\n" + bytes(300),
             "bomb.jp2": jp2,
         },
-    )
+    ) + _files(Rejected("too_large", "tiles of 19200x19200"), {"bomb_tile.tif": tiled_tiff(19_200)})
 
 
 ARITHMETIC = (
@@ -257,6 +269,10 @@ def orientations():
         for name, suffix in exact.items() if value in (1, 6, 7) else ():
             data = encoded(stored, name, exif=orientation(value))
             files.append(ImageFile(f"orientation_{value}.{suffix}", data, Kept(PIXELS)))
+            if name == "PNG":
+                plain, exif = encoded(stored, name), orientation(value).tobytes()[6:]
+                data = plain[:-12] + chunk(b"eXIf", exif) + plain[-12:]
+                files.append(ImageFile(f"orientation_{value}_last.png", data, Kept(PIXELS)))
         data = jpeg(stored, exif=orientation(value))
         files.append(ImageFile(f"orientation_{value}.jpg", data, Kept(PIXELS, tolerance=9)))
     broken = {
@@ -363,12 +379,20 @@ def others():
         "deep.pgm": (b"P5 24 24 65535\n" + deep.tobytes(), grey),
         "text.ppm": (b"P3 24 24 255\n" + " ".join(map(str, PIXELS.ravel())).encode(), PIXELS),
         "lossless.jp2": (encoded(PIXELS, "JPEG2000"), PIXELS),
+        "tiled.jp2": (encoded(PIXELS, "JPEG2000", tile_size=(12, 12)), PIXELS),
+        "codestream.jp2": (encoded(PIXELS, "JPEG2000", no_jp2=True), PIXELS),
     }
     numbers = {
         "float.tif": encoded(PIXELS[..., 0].astype(np.float32), "TIFF"),
         "int32.tif": encoded(PIXELS[..., 0].astype(np.int32), "TIFF"),
     }
+    tiled = encoded(PIXELS, "JPEG2000", tile_size=(12, 12))
+    second_tile = tiled.index(b"\xff\x90", tiled.index(b"\xff\x90") + 2)
     broken = {
+        "missing_strips.tif": tiff_with(tiff, tag278=3),
+        "tiles_missing.jp2": tiled[:second_tile],
+        "no_tile.jp2": tiled[: tiled.index(b"\xff\x90") + 12],
+        "no_end.jp2": encoded(PIXELS, "JPEG2000")[:-2],
         "no_frame.gif": gif[: 13 + 3 * 256],
         "far_strip.tif": tiff_with(tiff, tag273=1 << 30),
         "size_0.tif": tiff_with(tiff, tag256=0),
