@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from processing.errors import NPZFormatError
 from processing.npz_reader import MappedNPZ
 from processing.plan import PlannedFile
 from processing.splits import group_pattern
+from processing.tasks import TASKS
 
 _TRAIN: Final = SPLITS.index("train")
 
@@ -58,16 +60,15 @@ def moved_since(
         splits: int8 (N,), positions in `SPLITS`.
         tasks: names of those of this run, whose files are made anew.
     """
-    for npz in sorted(directory.glob("*_*.npz")):
-        split, _, task = npz.stem.partition("_")
-        if split not in SPLITS or task in tasks:
-            continue
+    others = [task for task in TASKS if task not in tasks]
+    for (position, split), task in itertools.product(enumerate(SPLITS), others):
+        npz = directory / f"{split}_{task}.npz"
         try:
             stored = MappedNPZ(npz)["image_paths"].astype(paths.dtype)
         except (NPZFormatError, KeyError, FileNotFoundError):
             continue
         at = np.minimum(np.searchsorted(paths, stored), len(paths) - 1)
-        elsewhere = (paths[at] == stored) & (splits[at] != SPLITS.index(split))
+        elsewhere = (paths[at] == stored) & (splits[at] != position)
         count = len(np.unique(stored[elsewhere]))
         if count:
             yield (
