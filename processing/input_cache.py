@@ -69,7 +69,7 @@ class InputCache:
         return checksums, found | (keys == MISSING)
 
     def update(self, keys: NDArray[np.uint64], checksums: NDArray[np.uint32]) -> None:
-        """Adds entries and writes the file, atomically.
+        """Adds entries and writes the file, atomically, if any is new.
 
         Images that could not be read, whose CRC-32 is given as 0, are asked for again next time:
         once they may be read, neither their size nor their time tells.
@@ -77,6 +77,8 @@ class InputCache:
         present = (keys != MISSING) & (checksums != 0)
         all_keys = np.concatenate([keys[present], self._keys])
         all_checksums = np.concatenate([checksums[present], self._crc32])
-        self._keys, first = np.unique(all_keys, return_index=True)
-        self._crc32 = all_checksums[first]
+        merged, first = np.unique(all_keys, return_index=True)
+        if np.array_equal(merged, self._keys) and np.array_equal(all_checksums[first], self._crc32):
+            return
+        self._keys, self._crc32 = merged, all_checksums[first]
         write_cache(self._path, {"keys": self._keys, "crc32": self._crc32})

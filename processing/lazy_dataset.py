@@ -146,6 +146,13 @@ class LazyNPZDataset(SampleDataset):
         return self._columns
 
     @property
+    def _whole(self) -> Columns:
+        """What the file holds, after a look at whether it was cut; views kept are not protected."""
+        columns = self.columns
+        columns.npz.check_size()
+        return columns
+
+    @property
     def task(self) -> str:
         """``detector``, ``landmarker`` or ``teacher``."""
         return self.columns.task
@@ -169,27 +176,27 @@ class LazyNPZDataset(SampleDataset):
     @property
     def images(self) -> NDArray[Any]:
         """uint8 (N, H, W, 3), a view of the file."""
-        return self.columns.images
+        return self._whole.images
 
     @property
     def image_paths(self) -> NDArray[np.str_]:
         """Unicode (N,): relative to the raw directory, ``/`` separated."""
-        return self.columns.image_paths
+        return self._whole.image_paths
 
     @property
     def bboxes(self) -> Column | None:
         """float32 x1, y1, x2, y2: N rows (k, 4) (detector) or (N, 4) (teacher); None without."""
-        return self.columns.annotations.get("bboxes")
+        return self._whole.annotations.get("bboxes")
 
     @property
     def keypoints(self) -> Column | None:
         """float32 (N, K, 3) as x, y, visibility, or N rows (k, 3); None without."""
-        return self.columns.annotations.get("keypoints")
+        return self._whole.annotations.get("keypoints")
 
     @property
     def labels(self) -> Column | None:
         """Integers like `bboxes`, positions in `category_names`; None without."""
-        return self.columns.annotations.get("labels")
+        return self._whole.annotations.get("labels")
 
     @property
     def source_rects(self) -> NDArray[np.float32] | None:

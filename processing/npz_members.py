@@ -31,6 +31,8 @@ _BESIDE: Final[dict[str, tuple[int, ...]]] = {
 }
 """Members that describe the images, and what each has of one: numbers."""
 
+_FREELY: Final = 64 << 20  # bytes that paths may take whatever the file has
+_EXPANSION: Final = 64
 _LARGEST_METADATA: Final = 16 << 20  # bytes
 _CHECKED_AT_ONCE: Final = 4 << 20  # bytes; half a millisecond
 
@@ -53,7 +55,7 @@ def read_metadata(npz: MappedNPZ) -> dict[str, Any]:
         )
     try:
         metadata = json.loads(npz["metadata"].item())
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, SystemError) as error:  # the last of code points too large
         raise NPZFormatError(f"{npz.path}: member 'metadata': not JSON ({error})") from error
     if not isinstance(metadata, dict):
         raise NPZFormatError(f"{npz.path}: member 'metadata': a JSON object is expected")
@@ -138,6 +140,12 @@ def read_image_paths(npz: MappedNPZ) -> NDArray[np.str_]:
     """
     paths = _member(npz, "image_paths")
     if paths.dtype == object and all(isinstance(path, str) for path in paths.flat):
+        needed = 4 * paths.size * max(map(len, paths.flat), default=0)
+        if needed > max(_FREELY, _EXPANSION * npz.member_size("image_paths")):
+            raise NPZFormatError(
+                f"{npz.path}: member 'image_paths': {paths.size:,} paths as long as the longest "
+                f"take {needed:,} bytes: taken for a bomb; {REBUILD}"
+            )
         paths = paths.astype(np.str_)
     if paths.ndim != 1 or paths.dtype.kind != "U":
         raise NPZFormatError(

@@ -31,8 +31,9 @@ from processing.errors import ChecksumError, NPZFormatError
 from processing.npz_directory import locate_members, read_directory, verify_layout
 from processing.npz_format import REBUILD
 from processing.npz_pickle import load_object_array
-from processing.npz_unpack import unpack_member, verify_packed
+from processing.npz_unpack import check_objects, unpack_member, verify_packed
 
+_COMPARED_WHEN_MAPPED: Final = 64 << 20  # bytes of an unpacked file
 _MOST_DIMENSIONS: Final = 64  # of numpy
 _NO_SHAPE: Final = f"no shape: that is up to {_MOST_DIMENSIONS} lengths below 2**63"
 _NPY_PREFIX: Final = 1 << 14  # numpy refuses headers above 10,000 characters
@@ -114,6 +115,7 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
             UnsafePickleError: an object array that holds more than arrays, lists, numbers and text.
         """
         # Two threads that meet here compute equal views; either may be kept.
+        self.check_size()
         if name not in self._arrays:
             self._arrays[name] = self._array(name)
         return self._arrays[name]
@@ -218,16 +220,28 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
             if info.compress_type == zipfile.ZIP_STORED:
                 self._files[name] = _NpyFile(self._map, start, info.file_size)
             else:
-                unpacked = unpack_member(self.path, info, self.cache_dir)
-                mapped = self._maps.setdefault(unpacked, _map_file(unpacked))
+                unpacked, mapped = self._unpacked(info)
+                mapped = self._maps.setdefault(unpacked, mapped)
                 self._files[name] = _NpyFile(mapped, 0, info.file_size)
         return self._files[name]
+
+    def _unpacked(self, info: zipfile.ZipInfo) -> tuple[Path, mmap.mmap]:
+        """The file that a member is unpacked to, and its map; one that was damaged is made anew."""
+        unpacked = unpack_member(self.path, info, self.cache_dir)
+        mapped = _map_file(unpacked)
+        if info.file_size <= _COMPARED_WHEN_MAPPED and crc32(mapped) != info.CRC:
+            mapped.close()
+            unpacked.unlink(missing_ok=True)
+            unpacked = unpack_member(self.path, info, self.cache_dir)
+            mapped = _map_file(unpacked)
+        return unpacked, mapped
 
     def _array(self, name: str) -> NDArray[Any]:
         npy = self._file(name)
         where = f"{self.path}: member {name!r}"
         shape, fortran_order, dtype, header_size = _read_npy_header(npy, where)
         if dtype == np.object_:
+            check_objects(self._members[name][0], shape, where)
             return load_object_array(npy.bytes()[header_size:], shape, where)
         if dtype.hasobject:
             raise NPZFormatError(f"{where}: dtype {dtype} has object fields, which are not read")

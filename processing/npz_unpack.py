@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -85,16 +84,17 @@ def _check_room(directory: Path, info: zipfile.ZipInfo) -> None:
 
 
 def _unpack(path: Path, info: zipfile.ZipInfo, target: Path) -> None:
-    """Unpacks into a temporary sibling of `target`, makes it durable, and renames it."""
-    handle, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".partial", dir=target.parent)
+    """Unpacks into a sibling of `target`, makes it durable, and renames it; its lock is held."""
+    partial = target.with_name(f"{target.name}.partial")  # of a process that was killed, cut first
     try:
-        with os.fdopen(handle, "wb") as file:
+        with partial.open("wb") as file:
             _copy_member(path, info, file)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(target)
+        shutil.copymode(path, partial)
+        partial.replace(target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
@@ -144,6 +144,24 @@ def _chunks(path: Path, info: zipfile.ZipInfo) -> Iterator[bytes]:
         raise NPZFormatError(
             f"{where}: {info.file_size:,} bytes expected, {unpacked:,} unpacked: "
             "the file is damaged; restore it from a copy, or process again"
+        )
+
+
+def check_objects(info: zipfile.ZipInfo, shape: tuple[int, ...], where: str) -> None:
+    """Refuses an object array that would take far more memory than its bytes.
+
+    Args:
+        info: the member.
+        shape: the header's.
+        where: file and member, for the message.
+
+    Raises:
+        NPZFormatError: it is of nothing, however often, or its pickle is a decompression bomb.
+    """
+    if 0 in shape[1:] or info.file_size > max(1 << 20, _HIGHEST_RATIO * info.compress_size):
+        raise NPZFormatError(
+            f"{where}: an object array of shape {shape} in {info.compress_size:,} bytes, which "
+            f"unpack to {info.file_size:,}, is taken for a bomb"
         )
 
 

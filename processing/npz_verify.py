@@ -19,7 +19,7 @@ from processing.npz_format import REBUILD
 from processing.npz_reader import CHECK_BYTES
 from processing.ragged import RaggedArray
 
-_ROWS_AT_ONCE: Final = 1 << 18
+_CHANNELS: Final = 3
 _LAST_CHARACTER: Final = 0x10FFFF
 _ROUNDING: Final = 0.01
 """Pixels by which a float32 box may leave its image."""
@@ -35,7 +35,8 @@ def verify_columns(columns: Columns) -> None:
     npz = columns.npz
     rows_checked = "image_crc32" in npz and columns.images.flags.c_contiguous
     for name in npz:
-        if name != "images" or not rows_checked:
+        in_place = name == "images" and rows_checked and npz.location(name)[0] == npz.path
+        if not in_place:  # else `_verify_images` compares it, reading it once
             npz.verify(name)
     if rows_checked:
         _verify_images(columns)
@@ -63,7 +64,7 @@ def _verify_images(columns: Columns) -> None:
         npz.check_size()
         for index, expected in enumerate(npz["image_crc32"][chunk].tolist(), chunk.start):
             found = crc32(images[index])
-            if found != expected:
+            if found != expected & 0xFFFFFFFF:  # others may store it signed
                 raise columns.damaged_row(index, found, expected)
             total = crc32_combine(total, found, row_bytes)
         npz.forget_pages()
@@ -82,8 +83,9 @@ def _verify_paths(columns: Columns) -> None:
     codes: NDArray[Any] = (
         paths.view(paths.dtype.byteorder + "u4").reshape(-1, width) if width else paths
     )
-    for chunk in _chunks(len(codes) if width else 0, _ROWS_AT_ONCE):
+    for chunk in _chunks(len(codes) if width else 0, _rows_at_once(paths)):
         _refuse(columns, "image_paths", chunk, (codes[chunk] > _LAST_CHARACTER).any(1), "not text")
+        columns.npz.forget_pages()
 
 
 def _verify_promises(columns: Columns) -> None:
@@ -100,10 +102,35 @@ def _verify_promises(columns: Columns) -> None:
                 f"{npz.path}: member 'metadata': {name} is {written}, the images have {found}; "
                 f"{REBUILD}"
             )
+    _verify_kinds(columns)
     for name, column in columns.annotations.items():
         values = column.values if isinstance(column, RaggedArray) else column
-        for chunk in _chunks(len(values), _ROWS_AT_ONCE):
+        for chunk in _chunks(len(values), _rows_at_once(values)):
             _verify_values(columns, name, chunk, values[chunk])
+            npz.forget_pages()
+
+
+def _verify_kinds(columns: Columns) -> None:
+    """Images are RGB, labels belong to boxes one by one, and all of them show something."""
+    npz, images = columns.npz, columns.images
+    wrong = {}
+    if images.dtype != np.uint8 or images.shape[3] != _CHANNELS:
+        wrong["images"] = f"expected uint8 of 3 channels, found {images.dtype} {images.shape}"
+    boxes, labels = (columns.annotations.get(name) for name in ("bboxes", "labels"))
+    if (
+        isinstance(boxes, RaggedArray)
+        and isinstance(labels, RaggedArray)
+        and not np.array_equal(boxes.offsets, labels.offsets)
+    ):
+        wrong["labels_offsets"] = "labels of other boxes than bboxes_offsets says"
+    if "source_rects" in npz:
+        rects = npz["source_rects"]
+        if not (np.isfinite(rects).all() and (rects[:, :2] < rects[:, 2:]).all()):
+            wrong["source_rects"] = "not all are rectangles"
+    if "source_sizes" in npz and (npz["source_sizes"] < 1).any():
+        wrong["source_sizes"] = "not all are sizes"
+    for name, said in wrong.items():
+        raise NPZFormatError(f"{npz.path}: member {name!r}: {said}; {REBUILD}")
 
 
 def _verify_values(columns: Columns, name: str, chunk: slice, values: NDArray[Any]) -> None:
@@ -126,6 +153,11 @@ def _box_limits(columns: Columns, chunk: slice) -> NDArray[np.float64]:
         sizes = columns.npz.get("source_sizes", np.full((len(columns), 2), np.inf))
         return sizes[chunk, ::-1] + _ROUNDING
     return np.array(columns.images.shape[2:0:-1]) + _ROUNDING
+
+
+def _rows_at_once(values: NDArray[Any]) -> int:
+    """So many that work is done in bounded memory, however long a row is."""
+    return max(1, CHECK_BYTES // max(1, values[:1].nbytes))
 
 
 def _chunks(rows: int, at_once: int) -> Iterator[slice]:

@@ -6,10 +6,11 @@ Exit status: 0 all are, 1 some are damaged or cannot be read, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from processing.console import complain, say
-from processing.errors import ProcessingError
 from processing.lazy_dataset import LazyNPZDataset
 
 EXIT_SOUND, EXIT_DAMAGED = 0, 1
@@ -18,22 +19,28 @@ EXIT_SOUND, EXIT_DAMAGED = 0, 1
 def add_verify_command(parser: argparse.ArgumentParser) -> None:
     """Gives a subcommand's parser its arguments, and what is to be run with them."""
     parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="NPZ files")
-    cache_dir = "where compressed members are unpacked to; None: beside the file"
+    cache_dir = "where compressed members are unpacked to, and stay; default: a temporary directory"
     parser.add_argument("--cache-dir", metavar="DIR", type=Path, help=cache_dir)
     parser.set_defaults(run=verify_command)
 
 
 def verify_command(options: argparse.Namespace) -> int:
     """Verifies each file; says on stdout which are sound, on stderr what is wrong with the rest."""
+    with tempfile.TemporaryDirectory() as temporary:  # verifying leaves nothing beside a file
+        return _verify_files(options.files, options.cache_dir or Path(temporary))
+
+
+def _verify_files(files: Sequence[Path], cache_dir: Path) -> int:
     status = EXIT_SOUND
-    for file in options.files:
+    for file in files:
         try:
-            with LazyNPZDataset(file, cache_dir=options.cache_dir) as dataset:
+            with LazyNPZDataset(file, cache_dir=cache_dir) as dataset:
                 dataset.verify()
                 say(f"{file}: ok, {_summary(dataset)}")
-        except (ProcessingError, OSError) as error:
+        except Exception as error:  # whatever one file does, the others are looked at
             notes = "; ".join(getattr(error, "__notes__", ()))
-            complain(f"{type(error).__name__}: {error}{'; ' if notes else ''}{notes}")
+            where = "" if str(file) in str(error) else f"{file}: "
+            complain(f"{where}{type(error).__name__}: {error}{'; ' if notes else ''}{notes}")
             status = EXIT_DAMAGED
     return status
 

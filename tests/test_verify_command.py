@@ -83,11 +83,10 @@ def test_a_file_of_others_is_verified_by_its_members_checksums(processed_dir, tm
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".npy"] == []
 
     (images,) = unpacked.glob("others.npz.images.*.npy")
-    data = bytearray(images.read_bytes())
-    data[-1] ^= 1
-    images.write_bytes(data)
-    assert main(command) == 1
-    assert f"ChecksumError: {images}: unpacked from member 'images'" in capsys.readouterr().err
+    whole = images.read_bytes()
+    images.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert main(command) == 0  # the file itself is sound; what is unpacked is made again
+    assert images.read_bytes() == whole
 
 
 _VERIFY_LARGE = """

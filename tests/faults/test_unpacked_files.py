@@ -1,0 +1,180 @@
+"""Files of others that are compressed: what is unpacked beside them, and what befalls it."""
+
+import shutil
+import subprocess
+import sys
+from zlib import crc32
+
+import numpy as np
+import pytest
+
+from processing.errors import NPZFormatError
+from processing.lazy_dataset import LazyNPZDataset
+from processing.npz_reader import MappedNPZ
+from processing.npz_unpack import unpack_member
+from tests.faults.forks import ROOT
+
+ROWS = 6
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """A compressed file, and what it holds."""
+    images = np.random.default_rng(0).integers(0, 255, (ROWS, 9, 9, 3), dtype=np.uint8)
+    members = {
+        "images": images,
+        "bboxes": np.tile(np.float32([1, 2, 5, 6]), (ROWS, 1)),
+        "bboxes_offsets": np.arange(ROWS + 1),
+        "image_paths": np.array([f"{i}.jpg" for i in range(ROWS)]),
+        "image_crc32": np.array([crc32(image.tobytes()) for image in images], np.uint32),
+    }
+    path = tmp_path / "c.npz"
+    np.savez_compressed(path, **members)
+    return path, members
+
+
+def flip(path, at=-1):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def verify(*arguments):
+    command = [sys.executable, "-m", "processing", "verify", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("member", ["images", "bboxes", "bboxes_offsets", "image_paths"])
+@pytest.mark.parametrize("checked", [False, True])
+def test_damage_of_what_is_unpacked_is_mended(packed, member, checked):
+    path, members = packed
+    LazyNPZDataset(path).close()
+    (unpacked,) = path.parent.glob(f"c.npz.{member}.*.npy")
+    flip(unpacked)
+    with LazyNPZDataset(path, verify=checked) as dataset:
+        batch = dataset.get_batch(range(ROWS))
+        dataset.verify()
+    assert (batch["images"] == members["images"]).all()
+    assert np.stack([boxes[0] for boxes in batch["bboxes"]]).tolist() == members["bboxes"].tolist()
+
+
+def test_damage_of_the_file_is_found_also_after_it_was_unpacked(packed):
+    path, _ = packed
+    with LazyNPZDataset(path) as dataset:
+        dataset.verify()
+    start = MappedNPZ(path)._members["images"][1]
+    flip(path, start + 50)
+    with LazyNPZDataset(path) as dataset, pytest.raises(NPZFormatError, match="images"):
+        dataset.verify()
+
+
+def test_what_a_killed_process_left_is_used_again(packed):
+    path, _ = packed
+    info = MappedNPZ(path)._members["images"][0]
+    target = unpack_member(path, info, None)
+    left = target.with_name(f"{target.name}.partial")
+    target.rename(left)
+    with LazyNPZDataset(path) as dataset:
+        dataset.verify()
+    assert not left.exists()
+
+
+def test_what_is_unpacked_may_be_read_by_whoever_may_read_the_file(packed):
+    path, _ = packed
+    path.chmod(0o640)
+    LazyNPZDataset(path).close()
+    modes = {file.stat().st_mode & 0o777 for file in path.parent.glob("c.npz.*.npy")}
+    assert modes == {0o640}
+
+
+def test_verifying_leaves_nothing_behind(packed):
+    path, _ = packed
+    result = verify(path)
+    assert result.returncode == 0, result.stderr
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_one_file_keeps_no_other_from_being_verified(packed, tmp_path):
+    path, members = packed
+    odd = tmp_path / "odd.npz"
+    one = np.empty((), dtype=object)
+    one[()] = [1.0]
+    np.savez(odd, **{**members, "bboxes": one})
+    result = verify(odd, tmp_path / "absent.npz", path)
+    assert result.returncode == 1
+    assert "odd.npz: member 'bboxes': expected a list a row" in result.stderr
+    assert "absent.npz: there is no such file" in result.stderr
+    assert "c.npz: ok, 6 rows" in result.stdout
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_a_file_that_was_cut_is_an_error_wherever_it_is_touched(packed, tmp_path, cold):
+    """In a process of its own: a page that is gone kills."""
+    path = tmp_path / "plain.npz"
+    rects = np.tile(np.float32([0, 0, 9, 9]), (ROWS, 1))
+    np.savez(path, **packed[1], source_rects=rects, source_sizes=np.full((ROWS, 2), 9, np.int32))
+    code = (
+        "import os, sys\n"
+        "from processing.errors import NPZFormatError\n"
+        "from processing.lazy_dataset import LazyNPZDataset\n"
+        "dataset = LazyNPZDataset(sys.argv[1])\n"
+        f"if {not cold}: dataset.to_source(0, [[1, 1]])\n"
+        "os.truncate(sys.argv[1], 100)\n"
+        "touched = [lambda: dataset.to_source(0, [[1, 1]])]\n"
+        "for name in 'images image_paths bboxes source_rects source_sizes'.split():\n"
+        "    touched.append(lambda name=name: getattr(dataset, name))\n"
+        "for touch in touched:\n"
+        "    try: touch()\n"
+        "    except NPZFormatError as error: assert 'cut while in use' in str(error)\n"
+        "    else: sys.exit('no error')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, (result.returncode, result.stderr)
+
+
+def test_object_arrays_that_would_take_far_more_than_their_bytes_are_refused(packed, tmp_path):
+    _, members = packed
+    many = np.empty(300_000, dtype=object)
+    many[:] = [[] for _ in many]
+    long = np.array(["a"] * 20_000 + ["x" * 50_000], dtype=object)
+    for name, array, said in (
+        ("bboxes", np.empty((10**6, 0), dtype=object), "taken for a bomb"),
+        ("image_paths", long, "taken for a bomb"),
+    ):
+        path = tmp_path / f"{name}.npz"
+        np.savez_compressed(path, **{**members, name: array})
+        with pytest.raises(NPZFormatError, match=said):
+            LazyNPZDataset(path)
+    shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("member", "change"),
+    [
+        ("labels_offsets", lambda a: np.array([0, 0, 2, 3, 4, 5, 6])),
+        ("source_rects", lambda a: a[:, ::-1]),
+        ("source_rects", lambda a: a * np.nan),
+        ("source_sizes", lambda a: -a),
+        ("images", lambda a: a.astype(np.uint16)),
+    ],
+)
+def test_members_that_contradict_each_other_are_found(packed, tmp_path, member, change):
+    members = {
+        **packed[1],
+        "labels": np.zeros(ROWS, np.int32),
+        "labels_offsets": np.arange(ROWS + 1),
+        "source_rects": np.tile(np.float32([0, 0, 9, 9]), (ROWS, 1)),
+        "source_sizes": np.full((ROWS, 2), 9, np.int32),
+        "metadata": np.array('{"format_version": 1, "category_names": ["face"]}'),
+    }
+    for name, changed in (("sound", {}), ("changed", {member: change(members[member])})):
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, **{**members, **changed})
+        with LazyNPZDataset(path) as dataset:
+            if changed:
+                with pytest.raises(NPZFormatError, match=member.partition("_")[0]):
+                    dataset.verify()
+            else:
+                dataset.verify()
