@@ -48,8 +48,9 @@ def stopped(killer, output, stage):
     return sorted(output.glob("*.npz.partial"))
 
 
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.long)])
 @pytest.mark.parametrize("stage", ["half", "finished"])
-def test_damage_of_what_a_killed_run_left_is_never_published(killer, tally, stage):
+def test_damage_of_what_a_killed_run_left_is_never_published(killer, tally, stage, rounds):
     """Any bit of the partial files or of the journal; the rerun ends with the right bytes."""
     chance = random.Random(SEED)
 
@@ -66,19 +67,20 @@ def test_damage_of_what_a_killed_run_left_is_never_published(killer, tally, stag
 
     with killer.prepared("fresh") as output:
         names = [path.name for path in stopped(killer, output, stage)]
-    cases = [f"{name} {chance.random():.6f}" for name in [*names, JOURNAL] * 6]
+    cases = [f"{name} {chance.random():.6f}" for name in [*names, JOURNAL] * rounds]
     tally.points, tally.seed = len(cases), SEED
     tally.each(cases, check)
 
 
-def test_any_bit_of_a_cache_may_flip(killer, tally):
+@pytest.mark.parametrize("bits_of_each", [20, pytest.param(1000, marks=pytest.mark.long)])
+def test_any_bit_of_a_cache_may_flip(killer, tally, bits_of_each):
     """No run ends, and no file becomes another, because of a cache."""
     cases = []
     with killer.prepared("fresh") as output:
         killer.runs.process("new", output)
         for name in (INPUTS_NAME, ROWS_CACHE):
             bits = range(8 * (output / name).stat().st_size)
-            cases += [f"{name} {bit}" for bit in random.Random(SEED).sample(bits, 60)]
+            cases += [f"{name} {bit}" for bit in random.Random(SEED).sample(bits, bits_of_each)]
 
         def check(case):
             name, bit = case.split()
@@ -272,8 +274,10 @@ def test_interrupts_do_not_part_a_run_from_its_thread_however_many():
         signal.signal(signal.SIGUSR1, before)
 
 
-@pytest.mark.parametrize("name", [JOURNAL, INPUTS_NAME, "processing.lock", "val_teacher.npz"])
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [(JOURNAL, os.mkfifo), ("processing.lock", os.mkfifo), ("val_teacher.npz", os.mkdir)],
+)
 def test_what_has_a_name_of_ours_and_is_no_file_is_refused(killer, tmp_path, name, make):
     make(tmp_path / name)
     command = [sys.executable, "-m", "processing.data_processor"]
@@ -287,7 +291,7 @@ def test_what_has_a_name_of_ours_and_is_no_file_is_refused(killer, tmp_path, nam
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-", "<&- 2>&-"])
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-"])
 def test_what_c_libraries_print_never_gets_into_a_file(tmp_path, closed):
     """Services start without standard streams, and the first file opened gets their descriptors."""
     raw = tmp_path / "raw"

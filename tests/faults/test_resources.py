@@ -159,7 +159,7 @@ for transform in (as_floats, as_pair):
 """
 
 
-@pytest.mark.parametrize("size", ["64m", "1m"])
+@pytest.mark.parametrize("size", [pytest.param("64m", marks=pytest.mark.long), "1m"])
 def test_worker_processes_need_no_room_in_dev_shm(tmp_path, size):
     """A batch has 20 MB of bytes, or 79 of floats; torch's own way ends with a bus error."""
     (path,) = write_files(tmp_path, 1, rows=400, side=256)
@@ -181,7 +181,10 @@ print(loader.num_workers, sum(len(batch["image"]) for batch in loader))
 """
 
 
-@pytest.mark.parametrize("options", ["ro", "size=4k", "nr_inodes=3"])
+@pytest.mark.parametrize(
+    "options",
+    ["size=4k", *(pytest.param(o, marks=pytest.mark.long) for o in ("ro", "nr_inodes=3"))],
+)
 def test_without_room_for_semaphores_training_goes_on_without_workers(tmp_path, options):
     (path,) = write_files(tmp_path, 1, rows=50)
     for split in ("train", "val"):
