@@ -114,23 +114,25 @@ def check_counts(processed, images):
     """Every box that was written is stored, or counted under the reason why it is not."""
     sound = [image for image in images if image[3]]
     notes = processed.report.notes.get("duplicate_box", 0)
-    lost_with_image = 0
     for task in ("detector", "teacher"):
         counts = processed.counts(task)
         repairs = dict(counts.repairs)
         clipped = repairs.pop("clipped", 0)
         repairs.pop("bad_points", None)
-        assert counts.instances_read == counts.instances_stored + sum(repairs.values())
+        dropped = sum(repairs.values())
+        rejected = counts.instances_rejected
+        assert counts.instances_read == counts.instances_stored + dropped + rejected
+        assert counts.instances_read == len(images) * BOXES - notes
         assert 0 < clipped <= counts.instances_read
-        lost_with_image = len(images) * BOXES - notes - counts.instances_read
+        most = (len(images) - len(sound)) * BOXES
+        assert most - notes <= rejected <= most
         assert counts.rejected == {"not_an_image": len(images) - len(sound)}
-    most = (len(images) - len(sound)) * BOXES
-    assert most - notes <= lost_with_image <= most
     boxes = sum(len(rows[0]["bboxes"]) for rows in processed.rows("detector").values())
     assert boxes == processed.counts("detector").instances_stored
     landmarks = processed.counts("landmarker")
     dropped = sum(landmarks.repairs.get(name, 0) for name in ("bad_points", "no_extent"))
-    not_shown = landmarks.instances_read - landmarks.instances_stored - dropped
+    accounted = landmarks.instances_stored + landmarks.instances_rejected + dropped
+    not_shown = landmarks.instances_read - accounted
     assert 0 <= not_shown <= landmarks.repairs.get("outside", 0)
 
 
