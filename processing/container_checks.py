@@ -13,7 +13,7 @@ _TILE_SIDES: Final = (322, 323)  # width, length; TIFF 6.0, section 15
 _LARGEST_TILE: Final = 1 << 24
 """Pixels that a tile may have whatever the image's size; it is decoded as a whole."""
 
-_CODESTREAM: Final = b"\xff\x4f\xff\x51"  # SOC, SIZ; ISO/IEC 15444-1, annex A
+_CODESTREAM: Final = b"\xff\x4f\xff\x51"  # start, then size; ISO/IEC 15444-1, annex A
 _END_OF_CODESTREAM: Final = b"\xff\xd9"
 _BOX_OF_CODESTREAM: Final = b"jp2c"
 

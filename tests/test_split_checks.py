@@ -46,8 +46,8 @@ def test_copies_of_a_photograph_in_two_splits_are_counted(raw_dir, tmp_path, cap
 
 
 def test_groups_that_are_none_and_splits_that_are_empty_are_told(raw_dir, tmp_path, caplog):
-    (alone,) = said(caplog, raw_dir, tmp_path, "process_detector", group_by="perosn")
-    assert "group_by='perosn' finds nothing in 24 of 24 paths, such as images/0000.jpg" in alone
+    (alone,) = said(caplog, raw_dir, tmp_path, "process_detector", group_by="nobody")
+    assert "group_by='nobody' finds nothing in 24 of 24 paths, such as images/0000.jpg" in alone
     (empty,) = said(caplog, raw_dir, tmp_path, "process_detector", group_by="images")
     assert "none of 24 images is in this split" in empty
     assert not said(caplog, raw_dir, tmp_path, "process_detector", train_split=1.0)
