@@ -11,12 +11,15 @@ import pytest
 from PIL import Image
 
 from processing.data_processor import DataProcessor
+from tests.faults.tally import PROPERTY, publish
 
-REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"
+ROOT = Path(__file__).resolve().parents[1]
+REAL = ROOT.parent / "shared" / "real"
+RELIABILITY = ROOT / "docs" / "reliability.md"
 
 
 def pytest_addoption(parser):
-    """Adds what `tests/faults/conftest.py` reads; options are asked of this file only."""
+    """Adds the option that publishes what fault tests counted."""
     parser.addoption(
         "--write-reliability",
         action="store_true",
@@ -28,6 +31,23 @@ def pytest_configure():
     """Has Ctrl-C do what it does at a terminal; a shell has its background jobs ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Prints what fault tests counted, in whichever process they ran; publishes it on demand."""
+    passed = {report.nodeid for report in terminalreporter.getreports("passed")}
+    rows = [
+        row
+        for report in terminalreporter.getreports("")  # those of a test's end are among them
+        for name, row in report.user_properties
+        if name == PROPERTY and report.nodeid in passed
+    ]
+    if rows:
+        terminalreporter.section("faults")
+    for *cells, _ in rows:
+        terminalreporter.line("  ".join(cells))
+    if rows and config.getoption("--write-reliability"):
+        publish(rows, RELIABILITY)
 
 
 @pytest.fixture(scope="session")

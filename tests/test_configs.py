@@ -1,7 +1,4 @@
 import inspect
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import lightning as L
@@ -156,23 +153,3 @@ def test_a_mistyped_key_is_named(configured):
 def test_combined_says_what_it_needs(configured):
     with pytest.raises(InstantiationException, match="give data_dir"):
         instantiate(configured("datamodule=combined").datamodule)
-
-
-def show_config(directory, *arguments):
-    done = subprocess.run(
-        [sys.executable, REPOSITORY / "train_example.py", *arguments, "--cfg", "job", "--resolve"],
-        cwd=directory,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def test_the_command_finds_its_settings_from_any_directory(tmp_path):
-    code, output = show_config(tmp_path, "experiment=smoke")
-    assert code == 0, output
-    assert "raw_data_dir: data/raw" in output
-    assert "max_epochs: 1" in output

@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -15,6 +14,7 @@ from processing import pipeline, processing_run
 from processing.data_processor import DataProcessor, image_sizes
 from processing.errors import AnnotationError, ImageError, SourceError, TooManyRejectedError
 from processing.geometry import stored_to_source
+from tests.processes import PROCESSES
 
 SMALL = {"detector": 64, "landmarker": 48, "teacher": 32}
 
@@ -617,10 +617,9 @@ def _process_and_report(raw_dir, output_dir, barrier, results):
 
 
 def test_of_two_processes_at_one_output_one_works_and_the_other_finds_it_done(raw_dir, tmp_path):
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(2), context.Queue()
+    barrier, results = PROCESSES.Barrier(2), PROCESSES.Queue()
     arguments = (raw_dir, tmp_path / "out", barrier, results)
-    workers = [context.Process(target=_process_and_report, args=arguments) for _ in range(2)]
+    workers = [PROCESSES.Process(target=_process_and_report, args=arguments) for _ in range(2)]
     for worker in workers:
         worker.start()
     assert sorted(results.get(timeout=120) for _ in workers) == [False, True]

@@ -450,92 +450,87 @@ def test_overfitting_one_batch_still_works(data_dir, tmp_path):
     assert indices(model.batches) == [0, 1, 2, 3] * 2
 
 
-DDP_SCRIPT = """
-import sys, json, warnings
-from pathlib import Path
-import lightning as L
-import torch
-
-warnings.simplefilter("ignore")
-sys.path.insert(0, str(Path(sys.argv[1]) / "tests"))
-from test_datamodule import Recorder, trainer
-from datamodules import Augmentation, LazyNPZDataModule
-
-data_dir, devices, per_rank = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-datamodule = LazyNPZDataModule(
-    data_dir=data_dir, batch_size=per_rank, seed=5, augment=Augmentation(0.5, 0.2, 0.2)
-)
-options = {"strategy": "ddp", "devices": devices} if devices > 1 else {"devices": 1}
-
-class Checked(Recorder):
-    def training_step(self, batch, batch_idx):
-        self.kind = "train"
-        return super().training_step(batch, batch_idx)
-
-    def validation_step(self, batch, batch_idx):
-        self.kind = "val"
-        return super().validation_step(batch, batch_idx)
+class Kept(Recorder):
+    """Keeps of each batch its stage, its epoch, its indices and its images, as a step gets them."""
 
     def predict_step(self, batch, batch_idx):
-        self.kind = "predict"
         self._keep(batch)
+        return super().predict_step(batch, batch_idx)
 
     def _keep(self, batch):
+        stage = self.trainer.state.stage.value
         epoch = self.trainer.current_epoch
-        self.batches.append((self.kind, epoch, batch["index"].tolist(), batch["image"]))
+        self.batches.append((stage, epoch, batch["index"].tolist(), batch["image"]))
 
-model = Checked()
-run = trainer(data_dir, max_epochs=2, **options)
-run.fit(model, datamodule=datamodule)
-run.predict(model, datamodule=datamodule, return_predictions=False)
-torch.save(model.batches, data_dir / f"rank_{run.global_rank}.pt")
+
+def train_and_predict(data_dir, batch_size, **options):
+    """The batches that this process saw, and its rank."""
+    augment = Augmentation(0.5, 0.2, 0.2)
+    datamodule = LazyNPZDataModule(
+        data_dir=data_dir, batch_size=batch_size, seed=5, augment=augment
+    )
+    model = Kept()
+    run = trainer(data_dir, max_epochs=2, **options)
+    run.fit(model, datamodule=datamodule)
+    run.predict(model, datamodule=datamodule, return_predictions=False)
+    return model.batches, run.global_rank
+
+
+DDP_SCRIPT = """
+import sys, warnings
+import torch
+warnings.simplefilter("ignore")
+from tests.test_datamodule import Path, train_and_predict
+data_dir = Path(sys.argv[1])
+kept, rank = train_and_predict(data_dir, 4, devices=2, strategy="ddp")
+torch.save(kept, data_dir / f"rank_{rank}.pt")
 """
 
 
-def run_ranks(data_dir, devices, per_rank):
+def run_two_ranks(data_dir):
     script = data_dir / "ddp.py"
     script.write_text(DDP_SCRIPT)
-    arguments = [sys.executable, script, REPOSITORY, data_dir, str(devices), str(per_rank)]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, script, data_dir]
     done = subprocess.run(
-        arguments, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    return [torch.load(data_dir / f"rank_{rank}.pt") for rank in range(devices)]
+    return [torch.load(data_dir / f"rank_{rank}.pt") for rank in range(2)]
 
 
-def of_kind(rank, kind):
-    return [batch[1:] for batch in rank if batch[0] == kind]
+def of_stage(rank, stage):
+    return [batch[1:] for batch in rank if batch[0] == stage]
 
 
 def test_two_ranks_train_in_step_and_validate_each_sample_once(data_dir):
     write_split(data_dir, "train", "detector", 21)  # odd: one rank must repeat a sample
-    ranks = run_ranks(data_dir, devices=2, per_rank=4)
-    (alone,) = run_ranks(data_dir, devices=1, per_rank=8)
+    ranks = run_two_ranks(data_dir)
+    alone, _ = train_and_predict(data_dir, 8, devices=1)
 
-    for kind in ("val", "predict"):
+    for stage in ("validate", "predict"):
         seen = [
             i
             for rank in ranks
-            for epoch, index, _ in of_kind(rank, kind)
+            for epoch, index, _ in of_stage(rank, stage)
             if epoch != 1
             for i in index
         ]
-        assert sorted(seen) == list(range(9)), kind
+        assert sorted(seen) == list(range(9)), stage
 
-    first, second = (of_kind(rank, "train") for rank in ranks)
+    first, second = (of_stage(rank, "train") for rank in ranks)
     assert (
         [len(index) for _, index, _ in first]
         == [len(index) for _, index, _ in second]
         == [4, 4, 3] * 2
     )
     together = [a[1] + b[1] for a, b in zip(first, second, strict=True)]
-    single = [index for _, index, _ in of_kind(alone, "train")]
+    single = [index for _, index, _ in of_stage(alone, "train")]
     assert [set(index) for index in together[:2]] == [set(index) for index in single[:2]]
 
     images = {
         (e, i): x
-        for e, index, image in of_kind(alone, "train")
+        for e, index, image in of_stage(alone, "train")
         for i, x in zip(index, image, strict=True)
     }
     for epoch, index, image in first + second:

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import multiprocessing
 import os
 import pickle
 import tempfile
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader, default_collate
 from processing.errors import ChecksumError, DatasetClosedError, NPZFormatError
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
 from processing.ragged import RaggedArray
+from tests.processes import PROCESSES
 
 
 def objects(rows):
@@ -705,9 +705,8 @@ def _length(dataset, queue):
 
 def test_a_dataset_travels_to_a_forkserver_process(tmp_path):
     dataset = LazyNPZDataset(write(tmp_path / "a.npz"))
-    context = multiprocessing.get_context("forkserver")
-    queue = context.Queue()
-    process = context.Process(target=_length, args=(dataset, queue))
+    queue = PROCESSES.Queue()
+    process = PROCESSES.Process(target=_length, args=(dataset, queue))
     process.start()
     assert queue.get(timeout=60) == (12, int(dataset[2]["image"].sum()))
     process.join()

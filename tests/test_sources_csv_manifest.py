@@ -159,8 +159,14 @@ def test_a_path_that_leaves_the_raw_directory_is_rejected(tmp_path, path):
 
 
 def test_another_encoding_is_malformed(tmp_path):
-    with pytest.raises(SourceError, match=r"boxes\.csv: byte 12 of boxes\.csv is not UTF-8"):
+    with pytest.raises(SourceError, match=r"boxes\.csv: line 1: b'a\.jpg,.*' is not UTF-8"):
         read(tmp_path, b"a.jpg,1,2,3,\xe94,cat\n" + b"a.jpg,1,2,3,4,caf\xe9\n")
+
+
+def test_a_line_in_another_encoding_costs_no_other(tmp_path):
+    reading = read(tmp_path, b"a.jpg,1,2,3,4,caf\xe9\nb.jpg,1,2,3,4,caf\xc3\xa9\n")
+    assert boxes_of(reading) == {"b.jpg": [("café", [1, 2, 3, 4])]}
+    assert reasons_of(reading) == [("boxes.csv", "malformed")]
 
 
 def test_a_cell_without_end_is_malformed_and_what_precedes_it_kept(tmp_path):

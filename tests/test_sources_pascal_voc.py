@@ -190,10 +190,10 @@ def test_other_xml_is_not_found(tmp_path):
         read(tmp_path, {"pom.xml": "<project></project>"})
 
 
-def test_an_image_set_in_another_encoding_is_rejected_alone(tmp_path):
+def test_a_line_of_an_image_set_in_another_encoding_is_rejected_alone(tmp_path):
     main = "V/ImageSets/Main"
     files = {f"V/Annotations/{name}.xml": xml() for name in "ab"}
-    files |= {f"{main}/train.txt": b"\xff\xff", f"{main}/test.txt": "b\n"}
+    files |= {f"{main}/train.txt": b"\xff\xff\na\n", f"{main}/val.txt": "b\n"}
     reading = read(tmp_path, files, [f"V/JPEGImages/{name}.jpg" for name in "ab"])
-    assert splits_of(reading) == {"V/JPEGImages/a.jpg": None, "V/JPEGImages/b.jpg": "test"}
+    assert splits_of(reading) == {"V/JPEGImages/a.jpg": "train", "V/JPEGImages/b.jpg": "val"}
     assert reasons_of(reading) == [(f"{main}/train.txt", "malformed")]

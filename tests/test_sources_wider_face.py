@@ -91,8 +91,15 @@ def test_a_path_that_leaves_the_raw_directory_is_rejected(tmp_path):
 
 
 def test_text_in_another_encoding_is_malformed(tmp_path):
-    with pytest.raises(SourceError, match=r"byte 0 of .*train_bbx_gt.txt is not UTF-8"):
+    with pytest.raises(SourceError, match=r"train_bbx_gt.txt: line 1: b'.*' is not UTF-8"):
         read(tmp_path, b"\xff\xff0\x00")
+
+
+def test_a_line_in_another_encoding_costs_its_entry_or_its_row_alone(tmp_path):
+    written = b"caf\xe9.jpg\n1\n1 2 3 4\n0--Parade/a.jpg\n2\n\xe9 2 3 4\n1 2 3 4\n"
+    reading = read(tmp_path, written)
+    assert boxes_of(reading) == {"WIDER_train/images/0--Parade/a.jpg": [("face", [1, 2, 4, 6])]}
+    assert reasons_of(reading) == [(TRAIN, "malformed"), (TRAIN, "malformed")]
 
 
 def test_an_image_of_a_bad_row_alone_is_no_negative(tmp_path):

@@ -107,13 +107,14 @@ def test_roboflow_folders_are_found(tmp_path):
 def test_lists_of_images_are_followed(tmp_path):
     files = {
         "data.yaml": "train: train.txt\nval: lists/val.txt\nnames: [cat]\n",
-        "train.txt": "./images/train/a.jpg\r\n\r\n",
+        "train.txt": b"caf\xe9.jpg\r\n./images/train/a.jpg\r\n\r\n",
         "lists/val.txt": f"{tmp_path}/{VAL}\n../../../x.jpg\n",
     }
     reading = read(tmp_path, files | LABELS)
     assert splits_of(reading) == {TRAIN: "train", VAL: "val"}
-    assert reasons_of(reading) == [("lists/val.txt", "outside_raw_dir")]
-    assert "line 2" in reading.rejections[0].message
+    assert reasons_of(reading) == [("train.txt", "malformed"), ("lists/val.txt", "outside_raw_dir")]
+    assert r"line 1: b'caf\xe9.jpg' is not UTF-8" in reading.rejections[0].message
+    assert "line 2" in reading.rejections[1].message
 
 
 def test_an_image_in_several_splits_is_in_none(tmp_path):

@@ -7,18 +7,50 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
 import yaml
 
+import train_example
 from processing.demo import render_demo
+from tests.processes import ForkServer
 
-ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = Path(__file__).resolve().parents[1] / "train_example.py"
 TINY = ["experiment=smoke", "trainer=cpu", "trainer.enable_progress_bar=false"]
 
 
-def train(directory, *overrides):
-    """Runs the command as a person would, one computing thread, from `directory`."""
-    return subprocess.run(
-        [sys.executable, ROOT / "train_example.py", *TINY, *overrides],
+def run_script(directory, arguments):
+    """What ``python train_example.py ARGUMENTS`` does; called in a child."""
+    os.chdir(directory)
+    torch.set_num_threads(1)
+    sys.argv = ["train_example.py", *arguments]
+    train_example.main()
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    """Runs the command in `directory`; gives its exit status and what it printed."""
+    log = tmp_path_factory.mktemp("train") / "log"
+    with ForkServer(__name__) as server:
+
+        def run(directory, *arguments):
+            status = server.run("run_script", log, directory=directory, arguments=arguments)
+            return status, log.read_text()
+
+        yield run
+
+
+def summary(status, printed, task="detector"):
+    assert status == 0, printed[-3000:]
+    (line,) = (line for line in printed.splitlines() if line.startswith(f"{task}: "))
+    return line
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory):
+    """The command as a person runs it, one computing thread, from a directory with nothing."""
+    directory = tmp_path_factory.mktemp("train")
+    run = subprocess.run(
+        [sys.executable, SCRIPT, *TINY, "demo_images=16"],
         cwd=directory,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -26,23 +58,14 @@ def train(directory, *overrides):
         timeout=300,
         check=False,
     )
-
-
-def summary(run):
-    assert run.returncode == 0, run.stderr[-3000:]
-    return run.stdout.strip().splitlines()[-1]
-
-
-@pytest.fixture(scope="module")
-def first_run(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("train")
-    return directory, train(directory, "demo_images=16")
+    return directory, run
 
 
 def test_the_bare_command_renders_trains_and_shows(first_run):
     directory, run = first_run
     assert "data/raw: not there, so rendering 16 demo photographs" in run.stdout
-    line = summary(run)
+    line = summary(run.returncode, run.stdout + run.stderr)
+    assert run.stdout.splitlines()[-1] == line
     assert line.startswith("detector: AP@0.5 = ")
     picture = directory / line.partition("predictions: ")[2]
     assert picture.is_relative_to(directory / "outputs")
@@ -55,15 +78,15 @@ def test_the_bare_command_renders_trains_and_shows(first_run):
     assert settings["demo_images"] == 16
 
 
-def test_the_second_run_converts_and_renders_nothing(first_run):
+def test_the_second_run_converts_and_renders_nothing(first_run, train):
     directory, _ = first_run
     files = sorted(directory.glob("data/**/*"))
     before = [(path, path.stat().st_mtime_ns) for path in files if path.is_file()]
     assert any(path.suffix == ".npz" for path, _ in before)
     before = [entry for entry in before if entry[0].suffix != ".lock"]  # taken, not written to
-    run = train(directory, "output_dir=data/preprocessed")
-    assert summary(run).startswith("detector: AP@0.5 = ")
-    assert "rendering" not in run.stdout
+    status, printed = train(directory, *TINY, "output_dir=data/preprocessed")
+    assert summary(status, printed).startswith("detector: AP@0.5 = ")
+    assert "rendering" not in printed
     after = [(path, path.stat().st_mtime_ns) for path, _ in before]
     assert after == before
 
@@ -71,32 +94,40 @@ def test_the_second_run_converts_and_renders_nothing(first_run):
 @pytest.mark.parametrize(
     ("task", "metric", "unit"), [("landmarker", "NME", ""), ("teacher", "PSNR", " dB")]
 )
-def test_the_other_tasks_train_on_any_raw_directory(tmp_path, task, metric, unit):
+def test_the_other_tasks_train_on_any_raw_directory(train, tmp_path, task, metric, unit):
     render_demo(tmp_path / "photographs", images=8)
-    line = summary(train(tmp_path, f"datamodule={task}", "raw_data_dir=photographs"))
+    run = train(tmp_path, *TINY, f"datamodule={task}", "raw_data_dir=photographs")
+    line = summary(*run, task)
     assert line.startswith(f"{task}: {metric} = ")
     assert f"{unit} on " in line
     assert not (tmp_path / "data" / "raw").exists()
 
 
-def test_a_mistyped_raw_directory_is_an_error_not_a_demo(tmp_path):
-    run = train(tmp_path, "raw_data_dir=data/wiedr")
-    assert run.returncode != 0
-    assert "data/wiedr" in run.stderr
-    assert "Traceback" not in run.stderr
+def test_a_mistyped_raw_directory_is_an_error_not_a_demo(train, tmp_path):
+    status, printed = train(tmp_path, *TINY, "raw_data_dir=data/wiedr")
+    assert status == 1
+    assert "data/wiedr" in printed
+    assert "Traceback" not in printed
     assert not (tmp_path / "data" / "wiedr").exists()
 
 
-def test_a_wrong_key_is_named_in_one_line(tmp_path):
-    run = train(tmp_path, "datamodule.batchsize=3")
-    assert run.returncode != 0
-    assert "batchsize" in run.stderr
-    assert "Traceback" not in run.stderr
+def test_a_wrong_key_is_named_in_one_line(train, tmp_path):
+    status, printed = train(tmp_path, *TINY, "datamodule.batchsize=3")
+    assert status == 1
+    assert "batchsize" in printed
+    assert "Traceback" not in printed
+
+
+def test_the_command_finds_its_settings_from_any_directory(train, tmp_path):
+    status, printed = train(tmp_path, "experiment=smoke", "--cfg", "job", "--resolve")
+    assert status == 0, printed
+    assert "raw_data_dir: data/raw" in printed
+    assert "max_epochs: 1" in printed
 
 
 def test_ended_by_sigterm_is_no_success(tmp_path):
     """Lightning ends with status 0 then, and what was to follow the training would."""
-    command = [sys.executable, "-u", ROOT / "train_example.py", *TINY]
+    command = [sys.executable, "-u", SCRIPT, *TINY]
     with subprocess.Popen(
         [*command, "trainer.max_epochs=100000", "demo_images=8"],
         cwd=tmp_path,
@@ -117,7 +148,7 @@ def test_ended_by_sigterm_is_no_success(tmp_path):
 def test_the_last_epoch_is_shown_where_none_scored_better(first_run):
     """One epoch finds nothing yet: AP is 0 from first to last, and the picture is the last's."""
     directory, run = first_run
-    picture = directory / summary(run).partition("predictions: ")[2]
+    picture = directory / summary(run.returncode, run.stdout).partition("predictions: ")[2]
     assert {path.name for path in (picture.parent / "checkpoints").iterdir()} == {
         "best.ckpt",
         "last.ckpt",

@@ -56,7 +56,7 @@ ROWS = {
     "DOS line ends": (f"{CENTRE}\r\n", kept(HALF)),
     "UTF-8 mark": (f"\ufeff{CENTRE}", kept(HALF)),
     "UTF-16": (CENTRE.encode("utf-16"), kept(HALF)),
-    "Latin-1": (b"\xe9 0.5 0.5 0.5 0.5", in_labels("malformed", "byte 0 .* not UTF-8")),
+    "Latin-1": (b"\xe9 0.5 0.5 0.5 0.5", in_labels("malformed", "line 1: .* not UTF-8")),
 }
 YAML = "train: images\nnames: [face]\n"
 LAUGHS = "\n".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 30))

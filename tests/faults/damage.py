@@ -4,7 +4,6 @@ Runs in processes of its own, thousands of cases each, so that a crash is seen a
 """
 
 import itertools
-import multiprocessing
 import os
 import resource
 import shutil
@@ -22,11 +21,10 @@ from processing.lazy_dataset import LazyNPZDataset
 from processing.npz_reader import MappedNPZ
 from processing.ragged import RaggedArray
 from tests.faults.tally import REPLAY_VARIABLE
+from tests.processes import PROCESSES
 
-PROCESSES = 2
+AT_ONCE = 2
 CASES_A_PROCESS = 50_000
-PROCESSES_ARE_MADE = multiprocessing.get_context("forkserver")
-PROCESSES_ARE_MADE.set_forkserver_preload([__name__])  # torch takes seconds to import
 
 
 def judge_all(tally, path, cases):
@@ -41,9 +39,9 @@ def judge_all(tally, path, cases):
     """
     wanted = os.environ.get(REPLAY_VARIABLE)
     cases = [case for case in cases if wanted in (None, case)]
-    share = min(CASES_A_PROCESS, -(-len(cases) // PROCESSES) or 1)
+    share = min(CASES_A_PROCESS, -(-len(cases) // AT_ONCE) or 1)
     parts = [cases[start : start + share] for start in range(0, len(cases), share)]
-    with ThreadPoolExecutor(PROCESSES) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = dict(
             itertools.chain.from_iterable(pool.map(_judge_part, [path] * len(parts), parts))
         )
@@ -61,8 +59,8 @@ def judge_all(tally, path, cases):
 
 def _judge_part(path, cases):
     """Each case with the answer of a process, or with how that ended."""
-    receiver, sender = PROCESSES_ARE_MADE.Pipe(duplex=False)
-    process = PROCESSES_ARE_MADE.Process(target=_answer, args=(path, cases, sender))
+    receiver, sender = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=_answer, args=(path, cases, sender))
     answers = []
     with receiver:
         process.start()
@@ -84,8 +82,8 @@ def look_apart(path):
 
 def sent_by(function, *arguments):
     """What ``function(*arguments, sender)`` sends, called in a process of its own."""
-    receiver, sender = PROCESSES_ARE_MADE.Pipe(duplex=False)
-    process = PROCESSES_ARE_MADE.Process(target=function, args=(*arguments, sender))
+    receiver, sender = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=function, args=(*arguments, sender))
     with receiver:
         process.start()
         sender.close()

@@ -9,11 +9,14 @@ each in a process of its own, which may be killed.
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -28,6 +31,8 @@ from processing.loader import BatchLoader
 SAMPLES, BATCH_SIZE, DAMAGED_ROW = 64, 4, 37
 PATIENCE = 60  # seconds; torch's workers look every five seconds whether their parent lives
 _PR_SET_CHILD_SUBREAPER = 36
+TEMPORARY = re.compile(re.escape(tempfile.gettempdir()) + r"/tmp\w{8}$")
+NONE = re.compile(r"(?!)")  # matches nothing
 
 
 def with_process(sample):
@@ -40,6 +45,7 @@ def serve(directory, mode, method=None):
         _prepare(method)
     else:  # what is orphaned becomes a child of this process
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        importlib.import_module("datamodules")  # once, not in each of the processes apart
     for line in sys.stdin:
         case = json.loads(line)
         answer = _here(case, directory) if mode == "here" else _apart(case, directory)
@@ -58,10 +64,17 @@ def _prepare(method):
 
 def _here(case, directory):
     helpers = {pid for pid, _ in descendants(os.getpid())}
-    shared, files = _listing("/dev/shm"), _open_files()
+
+    def opened():
+        # torch opens temporary files to see whether it can, and is interrupted in that by the
+        # signal that tells it of a dead worker.
+        excused = TEMPORARY if case["end"] == "worker killed" else NONE
+        return {file for file in _open_files() if not excused.match(str(file[1]))}
+
+    shared, files = _listing("/dev/shm"), opened()
     answer = _play(case, directory)
     gc.collect()
-    answer["files"] = _remaining(lambda: _open_files() - files)
+    answer["files"] = _remaining(lambda: opened() - files)
     answer["processes"] = _remaining(
         lambda: [child for child in descendants(os.getpid()) if child[0] not in helpers]
     )

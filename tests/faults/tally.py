@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 REPLAY_VARIABLE = "FAULT_CASE"
+PROPERTY = "fault counts"  # of a test's report: its row
 OUTCOMES = {
     "detected": "the fault was reported, with an error that names it",
     "recovered": "the work was done all the same, with equal bytes",
@@ -88,15 +89,15 @@ class Tally:
         return (name, *counts, seed, f"{self.seconds:.1f}", f"`{self._replay(self.example)}`")
 
 
-def publish(tallies, page):
-    """Puts the rows of these tests into a page's table; those of other tests stay."""
+def publish(rows, page):
+    """Puts these rows into a page's table; those of other tests stay."""
     before, _, rest = Path(page).read_text().partition(_BEGIN)
     table, _, after = rest.partition(_END)
-    rows = {line.split(" | ")[0]: line for line in table.splitlines() if ".py::" in line}
-    for tally in tallies:
-        line = "| " + " | ".join(tally.row()) + " |"
-        rows[line.split(" | ")[0]] = line
+    lines = {line.split(" | ")[0]: line for line in table.splitlines() if ".py::" in line}
+    for row in rows:
+        line = "| " + " | ".join(row) + " |"
+        lines[line.split(" | ")[0]] = line
     align = [":--", *["--:"] * (len(_TITLES) - 2), ":--"]
     head = ["| " + " | ".join(_TITLES) + " |", "| " + " | ".join(align) + " |"]
-    lines = [before + _BEGIN, *head, *(rows[name] for name in sorted(rows)), _END + after]
-    Path(page).write_text("\n".join(lines))
+    page_lines = [before + _BEGIN, *head, *(lines[name] for name in sorted(lines)), _END + after]
+    Path(page).write_text("\n".join(page_lines))

@@ -165,7 +165,13 @@ def make_link_to_device(path, _):
     path.symlink_to("/dev/zero")
 
 
+def make_huge(path, _):
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
 NO_IMAGES = {
+    make_huge: ("too_large", "1,099,511,627,776 bytes: expected at most"),
     make_loop: ("unreadable", "symbolic links"),
     make_dangling: ("missing_image", "a link to 'gone', where nothing is"),
     make_folder: ("not_a_file", "a folder: expected a file"),

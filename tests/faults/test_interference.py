@@ -19,9 +19,9 @@ from processing.dataset_writer import DatasetWriter
 from processing.errors import InterferenceError, NPZFormatError
 from processing.input_cache import INPUTS_NAME
 from processing.lazy_dataset import LazyNPZDataset
-from tests.faults.forks import ROOT, ForkServer
 from tests.faults.killer import Killer
 from tests.faults.small_runs import JOURNAL, OPTIONS, arguments, published
+from tests.processes import ROOT, ForkServer
 
 SEED = 20261125
 ROWS_CACHE = "processing.rows.cache"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.faults.forks import ROOT, ForkServer
 from tests.faults.killer import SITUATIONS, Killer
 from tests.faults.small_runs import IMAGES, JOURNAL, WINDOW, arguments, is_rare
+from tests.processes import ROOT, ForkServer
 
 SEED = 4
 STATUS = {"before": -9, "half": -9, "after": -9, "SIGTERM": -15, "SIGINT": 130}
@@ -117,13 +117,13 @@ def test_a_run_killed_at_an_operation_leaves_whole_files_and_is_continued(killer
     operation_of = {case: killer.operations[case.situation][case.at - 1] for case in cases}
     rare = [case for case in cases if is_rare(operation_of[case])]
     torn = [c for c in rare if c.how == "half" and operation_of[c].name == JOURNAL]
-    sample = {*rng.sample(torn, 8), *rng.sample(rare, 17), *rng.sample(cases, 15)}
-    tried(killer, [*sorted(sample, key=str), *gentle(killer, 12)], tally)
+    sample = {*rng.sample(torn, 5), *rng.sample(rare, 12), *rng.sample(cases, 10)}
+    tried(killer, [*sorted(sample, key=str), *gentle(killer, 6)], tally)
 
 
 def test_a_rerun_killed_as_well_is_continued(killer, tally):
     tally.seed = SEED
-    tried(killer, twice(killer, 12), tally)
+    tried(killer, twice(killer, 8), tally)
 
 
 @pytest.mark.long

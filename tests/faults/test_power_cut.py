@@ -9,10 +9,10 @@ import pytest
 
 from processing.data_processor import DataProcessor
 from tests.faults.disk import watched
-from tests.faults.forks import ForkServer
 from tests.faults.killer import SITUATIONS, Killer
 from tests.faults.power_cut import Disk
 from tests.faults.small_runs import IMAGES, OPTIONS, is_rare
+from tests.processes import ForkServer
 
 SEED = 5
 SURVIVAL = (0.0, 0.5, 0.9, 1.0)

@@ -16,8 +16,8 @@ from PIL import Image
 
 from processing.data_processor import DataProcessor
 from processing.lazy_dataset import LazyNPZDataset
-from tests.faults.forks import ForkServer
 from tests.faults.small_runs import BESIDE, JOURNAL, OPTIONS, published
+from tests.processes import ForkServer
 
 SEED = 20261125
 MOST_OPERATIONS = 150  # of a run; a kill behind the last is none

@@ -17,8 +17,8 @@ from processing.errors import InterferenceError
 from processing.lazy_dataset import LazyNPZDataset
 from processing.output_directory import LOCK_NAME
 from tests.faults.small_runs import BATCH, FLUSH_EVERY, IMAGES, OPTIONS, SmallRuns, published
+from tests.processes import PROCESSES
 
-SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 120  # seconds until something that does not come is a failure
 AT_ONCE = 8
 
@@ -31,7 +31,7 @@ def runs(tmp_path_factory):
 @contextlib.contextmanager
 def process(target, *arguments):
     """A process of its own, gone at the end whatever happens."""
-    child = SPAWN.Process(target=target, args=arguments)
+    child = PROCESSES.Process(target=target, args=arguments)
     child.start()
     try:
         yield child
@@ -74,8 +74,8 @@ def wait(raw, output, results, at_the_lock):
 
 
 def test_while_one_process_works_another_waits_and_then_finds_it_done(runs, tmp_path):
-    raw, results = runs.raw["new"], SPAWN.Queue()
-    inside, proceed, at_the_lock = SPAWN.Event(), SPAWN.Event(), SPAWN.Event()
+    raw, results = runs.raw["new"], PROCESSES.Queue()
+    inside, proceed, at_the_lock = PROCESSES.Event(), PROCESSES.Event(), PROCESSES.Event()
     with process(work, raw, tmp_path, results, inside, proceed):
         assert inside.wait(PATIENCE)
         with process(wait, raw, tmp_path, results, at_the_lock):
@@ -88,9 +88,9 @@ def test_while_one_process_works_another_waits_and_then_finds_it_done(runs, tmp_
 
 
 def test_a_process_that_has_waited_reads_the_annotations_as_they_are_by_then(runs, tmp_path):
-    raw, results = Path(shutil.copytree(runs.raw["new"], tmp_path / "raw")), SPAWN.Queue()
-    inside, proceed, at_the_lock = SPAWN.Event(), SPAWN.Event(), SPAWN.Event()
-    with process(work, raw, tmp_path / "out", SPAWN.Queue(), inside, proceed):
+    raw, results = Path(shutil.copytree(runs.raw["new"], tmp_path / "raw")), PROCESSES.Queue()
+    inside, proceed, at_the_lock = PROCESSES.Event(), PROCESSES.Event(), PROCESSES.Event()
+    with process(work, raw, tmp_path / "out", PROCESSES.Queue(), inside, proceed):
         assert inside.wait(PATIENCE)
         with process(wait, raw, tmp_path / "out", results, at_the_lock):
             assert at_the_lock.wait(PATIENCE)
@@ -106,8 +106,8 @@ def test_a_process_that_has_waited_reads_the_annotations_as_they_are_by_then(run
 
 def test_a_lock_that_somebody_deleted_lets_nobody_write_what_another_writes(runs, tmp_path):
     raw = runs.raw["new"]
-    inside, proceed = SPAWN.Event(), SPAWN.Event()
-    with process(work, raw, tmp_path, SPAWN.Queue(), inside, proceed) as owner:
+    inside, proceed = PROCESSES.Event(), PROCESSES.Event()
+    with process(work, raw, tmp_path, PROCESSES.Queue(), inside, proceed) as owner:
         assert inside.wait(PATIENCE)
         (tmp_path / LOCK_NAME).unlink()
         with pytest.raises(InterferenceError, match=r"processing\.journal: another process"):
@@ -119,9 +119,9 @@ def test_a_lock_that_somebody_deleted_lets_nobody_write_what_another_writes(runs
 
 
 def test_work_of_a_process_killed_at_it_is_taken_over_by_the_one_that_waits(runs, tmp_path):
-    raw, results = runs.raw["new"], SPAWN.Queue()
-    inside, never, at_the_lock = SPAWN.Event(), SPAWN.Event(), SPAWN.Event()
-    with process(work, raw, tmp_path, SPAWN.Queue(), inside, never) as owner:
+    raw, results = runs.raw["new"], PROCESSES.Queue()
+    inside, never, at_the_lock = PROCESSES.Event(), PROCESSES.Event(), PROCESSES.Event()
+    with process(work, raw, tmp_path, PROCESSES.Queue(), inside, never) as owner:
         assert inside.wait(PATIENCE)
         with process(wait, raw, tmp_path, results, at_the_lock):
             assert at_the_lock.wait(PATIENCE)
@@ -211,7 +211,7 @@ def check_reading(runs, output, times):
     names = ["train_detector.npz", "val_teacher.npz"]
     whole = {name: {content(runs.output[run] / name) for run in runs.output} for name in names}
     shutil.copytree(runs.output["old"], output, dirs_exist_ok=True)
-    read, done = SPAWN.Semaphore(0), SPAWN.Event()
+    read, done = PROCESSES.Semaphore(0), PROCESSES.Event()
     with process(republish, runs.raw, output, times, read, done) as writer:
         while not done.is_set():
             assert writer.is_alive() or done.is_set()

@@ -1,18 +1,18 @@
 """Files of others that are compressed: what is unpacked beside them, and what befalls it."""
 
+import os
 import shutil
-import subprocess
-import sys
 from zlib import crc32
 
 import numpy as np
 import pytest
 
+from processing.__main__ import main
 from processing.errors import NPZFormatError
 from processing.lazy_dataset import LazyNPZDataset
 from processing.npz_reader import MappedNPZ
 from processing.npz_unpack import unpack_member
-from tests.faults.forks import ROOT
+from tests.processes import PROCESSES
 
 ROWS = 6
 
@@ -37,11 +37,6 @@ def flip(path, at=-1):
     content = bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
-
-
-def verify(*arguments):
-    command = [sys.executable, "-m", "processing", "verify", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("member", ["images", "bboxes", "bboxes_offsets", "image_paths"])
@@ -89,22 +84,34 @@ def test_what_is_unpacked_may_be_read_by_whoever_may_read_the_file(packed):
 
 def test_verifying_leaves_nothing_behind(packed):
     path, _ = packed
-    result = verify(path)
-    assert result.returncode == 0, result.stderr
+    assert main(["verify", str(path)]) == 0
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_one_file_keeps_no_other_from_being_verified(packed, tmp_path):
+def test_one_file_keeps_no_other_from_being_verified(packed, tmp_path, capsys):
     path, members = packed
     odd = tmp_path / "odd.npz"
     one = np.empty((), dtype=object)
     one[()] = [1.0]
     np.savez(odd, **{**members, "bboxes": one})
-    result = verify(odd, tmp_path / "absent.npz", path)
-    assert result.returncode == 1
-    assert "odd.npz: member 'bboxes': expected a list a row" in result.stderr
-    assert "absent.npz: there is no such file" in result.stderr
-    assert "c.npz: ok, 6 rows" in result.stdout
+    assert main(["verify", *map(str, (odd, tmp_path / "absent.npz", path))]) == 1
+    output, errors = capsys.readouterr()
+    assert "odd.npz: member 'bboxes': expected a list a row" in errors
+    assert "absent.npz: there is no such file" in errors
+    assert "c.npz: ok, 6 rows" in output
+
+
+def touch_what_is_cut(path, cold):
+    dataset = LazyNPZDataset(path)
+    if not cold:
+        dataset.to_source(0, [[1, 1]])
+    os.truncate(path, 100)
+    touches = {"to_source": lambda: dataset.to_source(0, [[1, 1]])}
+    for name in ("images", "image_paths", "bboxes", "source_rects", "source_sizes"):
+        touches[name] = lambda name=name: getattr(dataset, name)
+    for touch in touches.values():
+        with pytest.raises(NPZFormatError, match="cut while in use"):
+            touch()
 
 
 @pytest.mark.parametrize("cold", [False, True])
@@ -113,25 +120,10 @@ def test_a_file_that_was_cut_is_an_error_wherever_it_is_touched(packed, tmp_path
     path = tmp_path / "plain.npz"
     rects = np.tile(np.float32([0, 0, 9, 9]), (ROWS, 1))
     np.savez(path, **packed[1], source_rects=rects, source_sizes=np.full((ROWS, 2), 9, np.int32))
-    code = (
-        "import os, sys\n"
-        "from processing.errors import NPZFormatError\n"
-        "from processing.lazy_dataset import LazyNPZDataset\n"
-        "dataset = LazyNPZDataset(sys.argv[1])\n"
-        f"if {not cold}: dataset.to_source(0, [[1, 1]])\n"
-        "os.truncate(sys.argv[1], 100)\n"
-        "touched = [lambda: dataset.to_source(0, [[1, 1]])]\n"
-        "for name in 'images image_paths bboxes source_rects source_sizes'.split():\n"
-        "    touched.append(lambda name=name: getattr(dataset, name))\n"
-        "for touch in touched:\n"
-        "    try: touch()\n"
-        "    except NPZFormatError as error: assert 'cut while in use' in str(error)\n"
-        "    else: sys.exit('no error')\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 0, (result.returncode, result.stderr)
+    process = PROCESSES.Process(target=touch_what_is_cut, args=(path, cold))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
 
 
 def test_object_arrays_that_would_take_far_more_than_their_bytes_are_refused(packed, tmp_path):
