@@ -14,8 +14,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from isal.isal_zlib import crc32
@@ -27,12 +28,15 @@ from processing.earlier_rows import EarlierRows
 from processing.error_notes import naming
 from processing.errors import ImageError, Rejection, Stage, is_of_one_file
 from processing.geometry import Rect, Size, largest_reduction, place, shown_rect
-from processing.imaging import Photo, decode, read_header
+from processing.imaging import MAX_PIXELS, Photo, decode, read_header
 from processing.repairs import Instances, repair
 from processing.resizing import show
 from processing.tasks import PIXELS_VERSION, Task, View
 
 Views = Mapping[Task, Sequence[View]]
+
+MAX_FILE_BYTES: Final = 8 * MAX_PIXELS
+"""Larger files are refused unread: not even the largest image takes as much, 16 bits a channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +180,21 @@ def read_inside(raw_dir: Path, path: str) -> bytes:
             found = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
             raise ImageError(f"{found}: expected a file", "not_a_file")
         with naming(file), open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
-            return stream.read()
+            return _read(stream)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError(_no_such_file(raw_dir, path), "missing_image") from error
     except OSError as error:
         if not is_of_one_file(error):
             raise
         raise ImageError(error.strerror or str(error), "unreadable") from error
+
+
+def _read(stream: FileIO) -> bytes:
+    """All of a file; one that a photograph cannot be is refused before memory is taken."""
+    size = os.fstat(stream.fileno()).st_size
+    if size > MAX_FILE_BYTES:
+        raise ImageError(f"{size:,} bytes: expected at most {MAX_FILE_BYTES:,}", "too_large")
+    return stream.read()
 
 
 def _no_such_file(raw_dir: Path, path: str) -> str:

@@ -38,9 +38,11 @@ from processing.sources.listing import RawDirectory, folder_of, is_image_name
 from processing.sources.reading import (
     Reading,
     SourceFormat,
+    check_text,
     combine,
     numbers_of,
     open_text,
+    read_lines,
     read_text,
     rejection,
     size_of,
@@ -194,15 +196,14 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
     read = _Lines(folder_of(path), columns)
     rejections: list[Rejection] = []
     try:
-        lines = _lines(io.StringIO(read_text(raw, path)))
-        for number, line in lines:
+        for number, line in _lines(read_lines(raw, path)):
             if number == columns.header:
                 continue
             try:
+                check_text(line)
                 read.add(raw, _cells(line))
             except AnnotationError as error:
-                where = AnnotationError(f"line {number}: {error}", reason=error.reason)
-                rejections.append(rejection(path, where))
+                rejections.append(rejection(path, error, line=number))
     except AnnotationError as error:
         rejections.append(rejection(path, error))
     listed = list(dict.fromkeys([*(name for name, _ in read.objects), *read.incomplete]))

@@ -42,8 +42,9 @@ from processing.sources.listing import RawDirectory, folder_of, is_image_name, p
 from processing.sources.reading import (
     Reading,
     SourceFormat,
+    check_text,
     numbers_of,
-    read_text,
+    read_lines,
     rejection,
     size_of,
     split_of_folders,
@@ -249,15 +250,21 @@ class _ImageSets:
         for split, name in enumerate(SPLITS):
             path = f"{folder}{name}.txt"
             if path in self._raw.files:
-                for line in self._lines(path):
-                    listed = line.strip()
+                for listed in self._lines(path):
                     stem = PurePosixPath(listed).stem if is_image_name(listed) else listed
                     members[stem].add(split)
         return dict(members)
 
     def _lines(self, path: str) -> list[str]:
+        """What a list lists; lines that are no text are rejected."""
+        listed = []
         try:
-            return read_text(self._raw, path).splitlines()
+            for number, line in enumerate(read_lines(self._raw, path), 1):
+                try:
+                    check_text(line)
+                    listed.append(line.strip())
+                except AnnotationError as error:
+                    self.rejections.append(rejection(path, error, line=number))
         except AnnotationError as error:
             self.rejections.append(rejection(path, error))
-            return []
+        return listed

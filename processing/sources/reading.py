@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import posixpath
 import re
 from collections import Counter
@@ -77,9 +78,10 @@ def combine(readings: Sequence[Reading]) -> Reading:
     )
 
 
-def rejection(path: str, error: AnnotationError) -> Rejection:
-    """The record of an annotation in the file `path` that could not be used."""
-    return Rejection(path, "annotation", error.reason, f"{path}: {error}")
+def rejection(path: str, error: AnnotationError, *, line: int | None = None) -> Rejection:
+    """The record of an annotation in the file `path`, or one line of it, that cannot be used."""
+    where = path if line is None else f"{path}: line {line}"
+    return Rejection(path, "annotation", error.reason, f"{where}: {error}")
 
 
 def labels_of(names: Mapping[Key, str]) -> tuple[tuple[str, ...], dict[Key, int]]:
@@ -107,6 +109,37 @@ def read_text(raw: RawDirectory, path: str) -> str:
         where = f"byte {error.start} of " if isinstance(error, UnicodeDecodeError) else ""
         raise AnnotationError(
             f"{where}{path} is not UTF-8: was it saved in another encoding?", reason="malformed"
+        ) from error
+
+
+def read_lines(raw: RawDirectory, path: str) -> Iterator[str]:
+    """The lines, ends included, of an annotation file in which each stands for itself.
+
+    One that is not UTF-8 costs no other: its bytes stay in it, for `check_text` to find.
+
+    Raises:
+        AnnotationError: it is marked UTF-16 and is not; reason ``malformed``.
+    """
+    file = raw.path(path)
+    if _encoding(file) == "utf-16":
+        return io.StringIO(read_text(raw, path))
+    with naming(file):
+        return io.StringIO(file.read_text(encoding="utf-8-sig", errors="surrogateescape"))
+
+
+def check_text(line: str) -> None:
+    """Makes sure that one of `read_lines` is text.
+
+    Raises:
+        AnnotationError: it is not UTF-8; reason ``malformed``.
+    """
+    try:
+        line.encode()
+    except UnicodeEncodeError as error:
+        found = line.strip().encode(errors="surrogateescape")
+        raise AnnotationError(
+            f"{found[:80]!r} is not UTF-8: was it saved in another encoding?",
+            reason="malformed",
         ) from error
 
 

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,9 +25,10 @@ from processing.sources.listing import RawDirectory, folder_of, is_image_name, p
 from processing.sources.reading import (
     Reading,
     SourceFormat,
+    check_text,
     combine,
     numbers_of,
-    read_text,
+    read_lines,
     rejection,
 )
 
@@ -68,7 +69,7 @@ class _Entry:
 
 def _read_file(raw: RawDirectory, path: str) -> Reading:
     try:
-        text = read_text(raw, path)
+        lines = read_lines(raw, path)
     except AnnotationError as error:
         return Reading(rejections=[rejection(path, error)])
     match = _FILE.fullmatch(path)
@@ -80,7 +81,7 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
         for base in dict.fromkeys([own, parent_of(own)])
     ]
     entries, names, rejections = [], [], []
-    for entry in _entries(text):
+    for entry in _entries(lines):
         try:
             path_from_own = raw.inside(own, _image_name(entry))
         except AnnotationError as error:
@@ -90,8 +91,7 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
             entries.append(entry)
             names.append(path_from_own)
         for line, fault in entry.malformed:
-            where = AnnotationError(f"line {line}: {fault}", reason=fault.reason)
-            rejections.append(rejection(path, where))
+            rejections.append(rejection(path, fault, line=line))
     located = locate(raw, layouts, names)
     rows = [
         TableRow(image, [_instance(row) for row in entry.rows], split=SPLITS.index(split))
@@ -107,13 +107,13 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
     )
 
 
-def _entries(text: str) -> Iterator[_Entry]:
+def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
     """Entries begin at an image's name, so that a wrong count spoils only its own.
 
     They also begin at other text once the entry before is whole: at a name that is damaged.
     """
     entry: _Entry | None = None
-    for line, content in enumerate(text.splitlines(), 1):
+    for line, content in enumerate(lines, 1):
         written = content.strip()
         numbers = numbers_of(written.split())
         begins = is_image_name(written) or (written and (entry is None or entry.is_whole()))
@@ -128,13 +128,14 @@ def _entries(text: str) -> Iterator[_Entry]:
         elif numbers is not None and len(numbers) >= 4:
             entry.rows.append(numbers)
         else:
-            message = f"expected x y w h and attributes, found {written!r}"
+            message = f"expected x y w h and attributes, found {written[:80]!r}"
             entry.malformed.append((line, AnnotationError(message, reason="malformed")))
     if entry is not None:
         yield entry
 
 
 def _image_name(entry: _Entry) -> str:
+    check_text(entry.name)
     if not is_image_name(entry.name):
         raise AnnotationError(
             f"expected the name of an image, found {entry.name[:80]!r}; the rows below it are "

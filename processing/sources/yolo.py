@@ -33,9 +33,10 @@ from processing.sources.listing import RawDirectory
 from processing.sources.reading import (
     Reading,
     SourceFormat,
+    check_text,
     combine,
     labels_of,
-    read_text,
+    read_lines,
     rejection,
 )
 from processing.sources.yolo_labels import KeypointShape, LabelRow, parse_row
@@ -114,14 +115,14 @@ def _read_labels(
     rows: list[LabelRow] = []
     rejections: list[Rejection] = []
     try:
-        for line, content in enumerate(read_text(raw, path).splitlines(), 1):
+        for line, content in enumerate(read_lines(raw, path), 1):
             words = content.split()
             if words:
                 try:
+                    check_text(content)
                     rows.append(parse_row(line, words, shape))
                 except AnnotationError as error:
-                    where = AnnotationError(f"line {line}: {error}", reason=error.reason)
-                    rejections.append(rejection(path, where))
+                    rejections.append(rejection(path, error, line=line))
     except AnnotationError as error:
         rejections.append(rejection(path, error))
     return rows, rejections

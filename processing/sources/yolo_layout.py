@@ -18,8 +18,10 @@ from processing.sources.image_search import locate
 from processing.sources.listing import RawDirectory, folder_of
 from processing.sources.reading import (
     check_name,
+    check_text,
     numbers_of,
     open_text,
+    read_lines,
     read_text,
     rejection,
     split_of_folders,
@@ -251,12 +253,12 @@ def _images_of_list(
 ) -> Iterator[str]:
     folders = list(dict.fromkeys([folder_of(path), *bases]))
     listed = []
-    for line, content in enumerate(read_text(raw, path).splitlines(), 1):
+    for line, content in enumerate(read_lines(raw, path), 1):
         if content.strip():
             try:
+                check_text(content)
                 listed.append(raw.inside(folders[0], content.strip()))
             except AnnotationError as error:
-                where = AnnotationError(f"line {line}: {error}", reason=error.reason)
-                rejections.append(rejection(path, where))
+                rejections.append(rejection(path, error, line=line))
     # No search by basename: labels are found by their image's path.
     return iter(locate(raw, [[folder] for folder in folders], listed).paths)
