@@ -1,6 +1,7 @@
 """Fixtures: a small raw directory, its processed files, and a watch on leaked threads."""
 
 import json
+import os
 import shutil
 import signal
 import threading
@@ -12,6 +13,9 @@ from PIL import Image
 
 from processing.data_processor import DataProcessor
 from tests.faults.tally import PROPERTY, publish
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes must not compute on all cores each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "real"
