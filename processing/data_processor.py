@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing import split_checks
+from processing.abandoned_run import ABANDONED_JOURNAL_NAME
 from processing.arguments import check_integer, check_number, check_path
 from processing.cpus import available_cpus
 from processing.durable import make_directory
@@ -284,9 +285,10 @@ class _Work(NamedTuple):
     @property
     def names(self) -> Iterator[str]:
         """All that may be written, and what is written meanwhile."""
-        yield from (LOCK_NAME, JOURNAL_NAME, INPUTS_NAME, ROWS_NAME)
+        yield from (LOCK_NAME, JOURNAL_NAME, ABANDONED_JOURNAL_NAME, INPUTS_NAME, ROWS_NAME)
+        ends = (".npz", ".npz.partial", ".npz.earlier", ".rejected.jsonl")
         for file in self.files:
-            yield from (f"{file.name}{end}" for end in (".npz", ".npz.partial", ".rejected.jsonl"))
+            yield from (f"{file.name}{end}" for end in ends)
 
 
 def image_sizes(

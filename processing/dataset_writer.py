@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from processing.abandoned_run import forget_abandoned_run, set_aside
 from processing.durable import sync_directory
 from processing.error_notes import telling
 from processing.errors import InterferenceError, NPZFormatError, Rejection
@@ -43,7 +44,6 @@ from processing.leftovers import (
     holds_rows,
     is_whole,
     partial_of,
-    remove_leftovers,
 )
 from processing.npz_columns import Columns
 from processing.npz_format import Column
@@ -88,6 +88,7 @@ class Batch:
     Args:
         images_done: images of the plan that are finished after this batch, from its start.
         rows: by output name.
+        image_rows: by output name, how many of these rows each image has.
         counts: by output name, instances read and stored and how often each repair was made.
         input_crc32: CRC-32 of each image's bytes, in order; 0 where it could not be read.
         image_keys: of each image, what its rows were made of and how; see `EarlierRows`.
@@ -96,6 +97,7 @@ class Batch:
 
     images_done: int
     rows: dict[str, list[Row]] = field(default_factory=dict)
+    image_rows: dict[str, list[int]] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     input_crc32: list[int] = field(default_factory=list)
     image_keys: list[int] = field(default_factory=list)
@@ -131,7 +133,7 @@ class DatasetWriter:
         directory: where the files go; exists.
         outputs: the files.
         key: hash of everything that decides their bytes; leftovers of a run of another key are
-            removed.
+            set aside until these files are published.
         flush_every: batches between flushes.
         still_holds: whether what an interrupted run has noted is still so; else all begins again.
         conclude: called once before publishing with what the whole run did; gives each output's
@@ -155,8 +157,8 @@ class DatasetWriter:
         self._flush_every, self._still_holds = flush_every, still_holds
         self._unflushed: list[FlushRecord] = []
         self._writers: dict[str, NPZWriter] = {}
-        names = [output.name for output in outputs]
-        self._journal = self._open_journal(JournalHeader(key, names, JOURNAL_VERSION))
+        sizes = {output.name: output.image_size for output in outputs}
+        self._journal = self._open_journal(JournalHeader(key, sizes, JOURNAL_VERSION))
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
             self.progress = _progress(self._journal)
@@ -180,7 +182,7 @@ class DatasetWriter:
         self._unflushed.append(
             FlushRecord(
                 images_done=batch.images_done,
-                blocks={o.name: _block(o, batch.rows.get(o.name, [])) for o in self._outputs},
+                blocks={output.name: _block(output, batch) for output in self._outputs},
                 counts={name: dict(counts) for name, counts in batch.counts.items()},
                 input_crc32=batch.input_crc32,
                 image_keys=batch.image_keys,
@@ -201,7 +203,7 @@ class DatasetWriter:
         self._unflushed.clear()
 
     def publish(self) -> None:
-        """Finishes every file, then gives all their final names, and forgets the journal."""
+        """Finishes every file, then gives all their final names, and removes what only helped."""
         if self._journal.finished is None:
             self._finish()
         for output in self._outputs:
@@ -210,6 +212,7 @@ class DatasetWriter:
                 partial.replace(final_of(self._directory, output.name))
         sync_directory(self._directory)
         self._journal.remove()
+        forget_abandoned_run(self._directory)
 
     def close(self) -> None:
         """Closes all files as they are."""
@@ -232,7 +235,7 @@ class DatasetWriter:
                     unless_continued.pop_all()
                     return journal
             _LOG.warning("%s: files or images are not as it says; beginning again", path)
-        remove_leftovers(self._directory)
+        set_aside(self._directory)
         return Journal(path, header)
 
     def _is_there(self, output: Output, journal: Journal) -> bool:
@@ -277,16 +280,16 @@ class DatasetWriter:
                 writer.column(f"{column.name}_offsets", "<i8", (), _running_offsets(lengths))
 
 
-def _block(output: Output, rows: Sequence[Row]) -> Block:
+def _block(output: Output, batch: Batch) -> Block:
     """The columns of new rows, packed; of ragged ones the values and the lengths."""
-    columns = {}
+    rows, columns = batch.rows.get(output.name, []), {}
     for column in output.columns:
         values = [row.columns[column.name] for row in rows]
         if column.ragged:
             columns[f"{column.name}_lengths"] = _pack([len(v) for v in values], "<i8", ())
             values = [value for several in values for value in several]
         columns[column.name] = _pack(values, column.dtype, column.row_shape)
-    return Block(len(rows), columns)
+    return Block(batch.image_rows[output.name], columns)
 
 
 def _pack(values: Sequence[Any], dtype: str, row_shape: tuple[int, ...]) -> bytes:

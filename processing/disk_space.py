@@ -11,9 +11,10 @@ from typing import Final
 
 import numpy as np
 
+from processing.abandoned_run import forget_abandoned_run
 from processing.annotations import AnnotationTable
 from processing.journal import header_of, is_finished
-from processing.leftovers import JOURNAL_NAME, partial_of
+from processing.leftovers import JOURNAL_NAME, partial_of, remove_leftovers
 from processing.npz_format import ALIGNMENT, Column
 from processing.plan import PlannedFile
 
@@ -22,13 +23,14 @@ _BYTES_AN_IMAGE: Final = 2 * 12 + 16  # in the input cache, old and new; in the 
 _BYTES_A_KEY: Final = 3 * 8  # in the cache of rows: of the file before, and of this one twice
 
 
-def check_space(
+def ensure_space(
     directory: Path, files: Sequence[PlannedFile], table: AnnotationTable, key: str
 ) -> None:
     """Refuses a run whose output would not fit beside what is there.
 
     Old files stay until new ones take their names, so their room is not counted as free; what an
-    interrupted run has left is used, or removed, and so is counted.
+    interrupted run has left is used, and so is counted. The rows of one that cannot be continued
+    are given up where there is no room for both.
 
     Args:
         directory: where the files go.
@@ -42,14 +44,21 @@ def check_space(
     journal = directory / JOURNAL_NAME
     header = header_of(journal)
     continued = header is not None and header.key == key
-    left = [partial_of(directory, name) for name in (header.outputs if header else [])]
-    needed = _BYTES_AN_IMAGE * len(table) - _size(journal) - sum(map(_size, left))
+    needed = _BYTES_AN_IMAGE * len(table)
+    if header is not None and continued:
+        left = (journal, *(partial_of(directory, name) for name in header.outputs))
+        needed -= sum(map(_size, left))
     for file in files:
         published = (
             continued and is_finished(journal) and not partial_of(directory, file.name).exists()
         )
         needed += 0 if published else bytes_needed(file, table)
     free = shutil.disk_usage(directory).free
+    if needed > free:
+        if not continued:
+            remove_leftovers(directory)
+        forget_abandoned_run(directory)
+        free = shutil.disk_usage(directory).free
     if needed > free:
         raise OSError(
             errno.ENOSPC,

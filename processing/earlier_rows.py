@@ -1,9 +1,10 @@
-"""EarlierRows: images that published files hold already, found by what they were made of.
+"""EarlierRows: images that earlier files hold already, found by what they were made of.
 
 When files are made again because some inputs changed, the rows of all others are copied from the
-files that are to be replaced. Which image a file has rows of, and how they were made, is kept as
-one key an image, in a cache file: where it is lost, images are decoded again. It is written before
-files are replaced, and speaks of both the old and the new ones, whichever a killed run has left.
+files that are to be replaced, or from those of a run that was killed before. Which image a file has
+rows of, and how they were made, is kept as one key an image, in a cache file: where it is lost,
+images are decoded again. It is written before files are replaced, and speaks of both the old and
+the new ones, whichever a killed run has left.
 Read-only once it is made, safe from several threads.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
+from processing.abandoned_run import AbandonedRun
 from processing.cache_file import read_cache, write_cache
 from processing.errors import ChecksumError, NPZFormatError
 from processing.npz_reader import MappedNPZ
@@ -58,6 +60,7 @@ class EarlierRows:
             path = directory / f"{name}.npz"
             task = stored_metadata(path)["task"]
             self._files[task].append(_EarlierFile(MappedNPZ(path), keys.keys))
+        self._abandoned = AbandonedRun(directory)
 
     def close(self) -> None:
         """Lets go of the files, whoever still holds this."""
@@ -82,7 +85,7 @@ class EarlierRows:
                     return _rows_of(path, npz)
                 except (NPZFormatError, KeyError) as error:
                     _LOG.warning("%s: made anew, since earlier rows are damaged: %s", path, error)
-        return None
+        return self._abandoned.find(task, path, key)
 
 
 def _rows_of(path: str, npz: MappedNPZ) -> NDArray[np.uint8]:

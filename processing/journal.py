@@ -21,7 +21,7 @@ from processing.durable import sync_directory
 from processing.errors import Rejection
 from processing.named_file import NamedFile
 
-JOURNAL_VERSION: Final = 2
+JOURNAL_VERSION: Final = 3
 _FRAME: Final = struct.Struct("<II")  # payload bytes, CRC-32 of the payload
 
 
@@ -30,20 +30,30 @@ class JournalHeader(msgspec.Struct, frozen=True):
 
     Args:
         key: hash of everything that decides the run's output.
-        outputs: names of the files that it writes.
+        outputs: names of the files that it writes, and height and width of their images.
         version: of the journal's records; one of another version is not continued.
     """
 
     key: str
-    outputs: list[str]
+    outputs: dict[str, tuple[int, int]]
     version: int = 1
 
 
 class Block(msgspec.Struct):
-    """Rows appended to one output, and their columns' bytes; ragged ones with ``NAME_lengths``."""
+    """What was appended to one output.
 
-    rows: int
+    Args:
+        image_rows: how many rows each new image has in it.
+        columns: the rows' columns as bytes; ragged ones with ``NAME_lengths``.
+    """
+
+    image_rows: list[int]
     columns: dict[str, bytes]
+
+    @property
+    def rows(self) -> int:
+        """How many rows were appended."""
+        return sum(self.image_rows)
 
 
 class FlushRecord(msgspec.Struct, tag="flush"):
@@ -112,8 +122,7 @@ class Journal:
         self._file.seek(0)
         _read_frame(self._file)
         end = self._file.tell()
-        while payload := _read_frame(self._file):
-            record = msgspec.msgpack.decode(payload, type=FlushRecord | FinishedRecord)
+        for record in _records(self._file):
             if isinstance(record, FinishedRecord):
                 self.finished = record
             else:
@@ -176,10 +185,27 @@ def is_finished(path: Path) -> bool:
         last = None
         while payload := _read_frame(file):
             last = payload
-    if last is None:
-        return False
-    record = msgspec.msgpack.decode(last, type=FlushRecord | FinishedRecord)
-    return isinstance(record, FinishedRecord)
+    return last is not None and isinstance(_decoded(last), FinishedRecord)
+
+
+def records_of(path: Path) -> Iterator[FlushRecord]:
+    """The whole records of the journal at `path`; none where none can be read."""
+    if header_of(path) is None:
+        return
+    with contextlib.closing(NamedFile(path, "rb")) as file:
+        _read_frame(file)
+        for record in _records(file):
+            if isinstance(record, FlushRecord):
+                yield record
+
+
+def _records(file: NamedFile) -> Iterator[FlushRecord | FinishedRecord]:
+    while payload := _read_frame(file):
+        yield _decoded(payload)
+
+
+def _decoded(payload: bytes) -> FlushRecord | FinishedRecord:
+    return msgspec.msgpack.decode(payload, type=FlushRecord | FinishedRecord)
 
 
 def _read_frame(file: NamedFile) -> bytes | None:

@@ -67,7 +67,7 @@ def forget_published_run(directory: Path) -> None:
     Or one that cannot be read, and so not be continued.
     """
     header = header_of(directory / JOURNAL_NAME)
-    names = header.outputs if header else []
+    names = list(header.outputs) if header else []
     if not any(partial_of(directory, name).exists() for name in names):
         (directory / JOURNAL_NAME).unlink(missing_ok=True)
 
@@ -75,7 +75,7 @@ def forget_published_run(directory: Path) -> None:
 def remove_leftovers(directory: Path) -> None:
     """Removes what an abandoned run of ours left: the files its journal names, and the journal."""
     header = header_of(directory / JOURNAL_NAME)
-    for name in header.outputs if header else []:
+    for name in header.outputs if header else ():
         partial_of(directory, name).unlink(missing_ok=True)
     sync_directory(directory)  # a partial must never be there without the journal that names it
     (directory / JOURNAL_NAME).unlink(missing_ok=True)

@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from processing.abandoned_run import forget_abandoned_run
 from processing.annotations import AnnotationTable
 from processing.background_writer import BackgroundWriter
 from processing.dataset_writer import Batch, DatasetWriter, Progress
-from processing.disk_space import check_space
+from processing.disk_space import ensure_space
 from processing.earlier_rows import EarlierRows, FileKeys, remember
 from processing.errors import ImageError, Rejection, TooManyRejectedError
 from processing.input_images import InputImages
@@ -136,6 +137,7 @@ class ProcessingRun:
             TooManyRejectedError: more were than `max_bad_fraction` allows.
         """
         forget_published_run(self._output_dir)
+        forget_abandoned_run(self._output_dir)
         listed = [r for file in self._files for r in read_rejections(self._path(file))]
         bad = {r.path: r for r in listed if r not in self._rejections}
         self._check_limits(_as_errors(bad.values()), len(bad))
@@ -148,7 +150,7 @@ class ProcessingRun:
             TooManyRejectedError: more bad images than `max_bad_fraction` allows, or nothing else.
             OSError: the output cannot be written, or would not fit.
         """
-        check_space(self._output_dir, self._files, self._table, self._key())
+        ensure_space(self._output_dir, self._files, self._table, self._key())
         for file in self._files:
             if self._path(file).exists():
                 _LOG.warning("%s: not of these data and options; replacing it", self._path(file))
@@ -265,16 +267,21 @@ class ProcessingRun:
 
     def _batch(self, done: int, results: Sequence[ImageResult]) -> Batch:
         """The results of the images before `done`, sorted by file."""
-        batch = Batch(done)
+        batch = Batch(done, image_rows={file.name: [] for file in self._files})
         for image, result in zip(self._images[done - len(results) : done], results, strict=True):
             batch.input_crc32.append(result.crc32)
             batch.image_keys.append(result.key)
             if result.rejection is not None:
                 batch.rejections.append(result.rejection)
+            rows_in: Counter[str] = Counter()
             for task, counts in result.counts.items():
                 name = self._files[self._file_of[task][image]].name
-                batch.rows.setdefault(name, []).extend(result.rows.get(task, ()))
+                rows = result.rows.get(task, ())
+                rows_in[name] = len(rows)
+                batch.rows.setdefault(name, []).extend(rows)
                 batch.counts.setdefault(name, Counter()).update(counts)
+            for name, image_rows in batch.image_rows.items():
+                image_rows.append(rows_in[name])
         return batch
 
     def _log_rejections(self, new: Sequence[ImageError], total: int) -> None:

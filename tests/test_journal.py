@@ -5,13 +5,13 @@ import pytest
 from processing.errors import Rejection
 from processing.journal import Block, FinishedRecord, FlushRecord, Journal, JournalHeader, header_of
 
-HEADER = JournalHeader("key", ["train_detector"])
+HEADER = JournalHeader("key", {"train_detector": (8, 8)})
 
 
 def record(n):
     return FlushRecord(
         images_done=n,
-        blocks={"train_detector": Block(n, {"bboxes": bytes(n)})},
+        blocks={"train_detector": Block([n], {"bboxes": bytes(n)})},
         counts={"train_detector": dict(Counter(clipped=n))},
         input_crc32=[n],
         image_keys=[2**64 - 1],
@@ -58,7 +58,7 @@ def test_a_flipped_byte_ends_the_journal_before_its_record(path):
 
 
 def test_a_journal_of_another_run_is_emptied(path):
-    other = JournalHeader("other", ["train_detector"])
+    other = JournalHeader("other", {"train_detector": (8, 8)})
     assert reopened(path, other) == ([], None)
     assert header_of(path) == other
 

@@ -30,7 +30,9 @@ imaging
 repairs resizing npz_members
 tasks npz_columns collate
 published npz_verify
-earlier_rows leftovers
+leftovers
+abandoned_run
+earlier_rows
 dataset_writer
 pipeline plan output_directory
 disk_space split_checks input_images

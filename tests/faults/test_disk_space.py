@@ -14,7 +14,7 @@ import pytest
 
 from processing import processing_run
 from processing.command_line import process_command
-from processing.disk_space import check_space
+from processing.disk_space import ensure_space
 from processing.error_notes import told
 from tests.conftest import write_coco
 from tests.faults.test_failing_calls import names_in, process, stored
@@ -180,12 +180,12 @@ def test_a_disk_that_is_filled_during_the_run_leaves_what_the_next_one_continues
         ballast = fill(output_dir, but=needed + 8192)
 
         def check_then_fill(*arguments):
-            check_space(*arguments)
+            ensure_space(*arguments)
             fill(output_dir, but=room)
 
         failure = None
         with monkeypatch.context() as patch:
-            patch.setattr(processing_run, "check_space", check_then_fill)
+            patch.setattr(processing_run, "ensure_space", check_then_fill)
             try:
                 process(raw, output_dir, **SIZE)
             except OSError as error:

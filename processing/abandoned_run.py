@@ -1,0 +1,186 @@
+"""AbandonedRun: rows that a killed run had made when its inputs or options changed.
+
+Such a run cannot be continued, but most of its rows are still right. Its journal and partial files
+are set aside as ``….earlier`` when the next run begins, and go when that one has published. The
+journal is renamed first and removed last: whatever a crash leaves, it says whose the files are.
+Read-only once it is made, safe from several threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import defaultdict
+from math import prod
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from isal.isal_zlib import crc32
+from numpy.typing import NDArray
+
+from processing.durable import sync_directory
+from processing.journal import header_of, records_of
+from processing.leftovers import JOURNAL_NAME, partial_of, remove_leftovers
+from processing.named_file import NamedFile
+from processing.npz_writer import first_member_end
+
+_LOG = logging.getLogger(__name__)
+ABANDONED_JOURNAL_NAME: Final = f"{JOURNAL_NAME}.earlier"
+
+
+def abandoned_of(directory: Path, name: str) -> Path:
+    """Where the rows are that an abandoned run has written of a file."""
+    return directory / f"{name}.npz.earlier"
+
+
+def set_aside(directory: Path) -> None:
+    """Makes room for another run; one of two that were abandoned is kept."""
+    journal, abandoned = directory / JOURNAL_NAME, directory / ABANDONED_JOURNAL_NAME
+    if journal.exists():
+        if not _is_worth_more(_image_keys(journal), _image_keys(abandoned)):
+            remove_leftovers(directory)
+            return
+        forget_abandoned_run(directory)
+        journal.replace(abandoned)
+        sync_directory(directory)
+    header = header_of(abandoned)  # also of one whose files a killed run has not all renamed
+    for name in header.outputs if header else ():
+        if partial_of(directory, name).exists():
+            partial_of(directory, name).replace(abandoned_of(directory, name))
+    sync_directory(directory)
+
+
+def forget_abandoned_run(directory: Path) -> None:
+    """Removes what was set aside, if anything was."""
+    abandoned = directory / ABANDONED_JOURNAL_NAME
+    header = header_of(abandoned)
+    names = list(header.outputs) if header else []
+    for name in names:
+        abandoned_of(directory, name).unlink(missing_ok=True)
+        if not (directory / JOURNAL_NAME).exists():  # else a partial is of the run that it names
+            partial_of(directory, name).unlink(missing_ok=True)
+    if names:
+        sync_directory(directory)  # no file must be there without the journal that names it
+    abandoned.unlink(missing_ok=True)
+
+
+def _is_worth_more(new: NDArray[np.uint64], old: NDArray[np.uint64]) -> bool:
+    """Whether a run's rows are more likely to be used than those of one that was killed before it.
+
+    The more the better; but where the newer has copied none from the older, that was of other data.
+    """
+    return len(new) > len(old) or (len(new) > 0 and not np.isin(new, old).any())
+
+
+def _image_keys(journal: Path) -> NDArray[np.uint64]:
+    """What a run has made rows of."""
+    keys = [np.array(record.image_keys, np.uint64) for record in records_of(journal)]
+    all_keys = np.concatenate([np.zeros(0, np.uint64), *keys])
+    rows_of: NDArray[np.uint64] = all_keys[all_keys != 0]  # an image that was left out has none
+    return rows_of
+
+
+class _Rows(NamedTuple):
+    """Where the rows of each image are in one file.
+
+    Args:
+        file: where they lie.
+        row_shape: of an image as it is stored.
+        keys: uint64 (N,), ascending: what each image's rows were made of and how.
+        firsts: int64 (N,), the first row of each.
+        counts: int64 (N,), how many they are.
+        crc32: uint32 (R,), of each row's pixels.
+    """
+
+    file: Path
+    row_shape: tuple[int, int, int]
+    keys: NDArray[np.uint64]
+    firsts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    crc32: NDArray[np.uint32]
+
+    def find(self, key: int) -> slice | None:
+        """The rows made of `key`; None if the run has not had it."""
+        at = int(np.searchsorted(self.keys, np.uint64(key)))
+        if at == len(self.keys) or self.keys[at] != key:
+            return None
+        return slice(int(self.firsts[at]), int(self.firsts[at] + self.counts[at]))
+
+    def read(self, rows: slice) -> NDArray[np.uint8] | None:
+        """uint8 (k, H, W, 3), a copy; None if they are not as they were written."""
+        count, row_bytes = rows.stop - rows.start, prod(self.row_shape)
+        if not self.file.exists():  # it has been published, or was lost
+            return None
+        with contextlib.closing(NamedFile(self.file, "rb")) as file:
+            file.seek(first_member_end("images", np.uint8, self.row_shape, rows.start))
+            content = file.read(count * row_bytes)
+        if len(content) < count * row_bytes:
+            return None
+        images = np.frombuffer(content, np.uint8).reshape(count, *self.row_shape)
+        return images if [crc32(image) for image in images] == self.crc32[rows].tolist() else None
+
+
+class AbandonedRun:
+    """The rows of the run that was set aside in an output directory; there may be none.
+
+    Args:
+        directory: the output directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._files: dict[str, list[_Rows]] = defaultdict(list)
+        self._damaged: set[Path] = set()  # said once of each
+        header = header_of(directory / ABANDONED_JOURNAL_NAME)
+        if header is None:
+            return
+        keys: list[int] = []
+        counts: dict[str, list[int]] = {name: [] for name in header.outputs}
+        checksums: dict[str, list[bytes]] = {name: [] for name in header.outputs}
+        for record in records_of(directory / ABANDONED_JOURNAL_NAME):
+            keys += record.image_keys
+            for name, block in record.blocks.items():
+                counts[name] += block.image_rows
+                checksums[name].append(block.columns["image_crc32"])
+        order = np.argsort(np.array(keys, np.uint64))
+        for name, (height, width) in header.outputs.items():
+            count = np.array(counts[name], np.int64)
+            rows = _Rows(
+                abandoned_of(directory, name),
+                (height, width, 3),
+                np.array(keys, np.uint64)[order],
+                (np.cumsum(count) - count)[order],
+                count[order],
+                np.frombuffer(b"".join(checksums[name]), "<u4"),
+            )
+            self._files[name.partition("_")[2]].append(rows)
+
+    def find(self, task: str, path: str, key: int) -> NDArray[np.uint8] | None:
+        """The images that the run had made for a task of one photograph.
+
+        Args:
+            task: name of the task.
+            path: the photograph.
+            key: what they were made of and how.
+
+        Returns:
+            uint8 (k, H, W, 3), a copy, in the order of the rows, which all lie in one file; None if
+            the run had not made them, or they are damaged.
+        """
+        found = None
+        for file in self._files.get(task, ()):
+            rows = file.find(key)
+            if rows is None:
+                return None  # no file of the run has it
+            if found is None or rows.stop > rows.start:
+                found = file, rows
+        if found is None:
+            return None
+        file, rows = found
+        if rows.start == rows.stop:
+            return np.empty((0, *file.row_shape), np.uint8)
+        images = file.read(rows)
+        if images is None and file.file not in self._damaged:
+            self._damaged.add(file.file)
+            _LOG.warning("%s: rows of %s are lost or damaged and made anew", file.file, path)
+        return images

@@ -1,0 +1,162 @@
+"""Inputs change after a kill: the run begins again, and copies all that still holds."""
+
+import os
+import shutil
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from processing import disk_space
+from processing.abandoned_run import set_aside
+from processing.data_processor import DataProcessor
+from tests.faults.killer import SITUATIONS, Killer
+from tests.faults.small_runs import BESIDE, IMAGES, JOURNAL, OPTIONS, published
+from tests.processes import ForkServer
+
+CHANGED, BAD = "0001.jpg", 4
+"""What is changed, and how many images cannot be decoded and so not be copied either."""
+
+
+class Changing:
+    """A killer whose raw directory changes after the kill, and what must come of it."""
+
+    def __init__(self, directory, server):
+        self.killer = Killer(directory, server)
+        self.raw = self.killer.runs.raw["new"]
+        self.fresh = directory / "fresh"
+        self._original = (self.raw / "images" / CHANGED).read_bytes()
+        self.change()
+        DataProcessor(self.raw, self.fresh, **OPTIONS).process_all()
+        self.expected = published(self.fresh)
+        self.restore()
+
+    def change(self):
+        """One image gets other pixels, another is touched."""
+        image = self.raw / "images" / CHANGED
+        pixels = np.random.default_rng(9).integers(0, 255, (80, 50, 3), np.uint8)
+        Image.fromarray(pixels).save(image, quality=90)
+        os.utime(self.raw / "images" / "0005.jpg")
+
+    def restore(self):
+        """The image gets its pixels back, and is changed in the eyes of who looks at times."""
+        (self.raw / "images" / CHANGED).write_bytes(self._original)
+
+    def kill(self, output, at):
+        """Gives how many images the killed run had made durable."""
+        status, _ = self.killer.run("new", output, at, "before")
+        assert status == -9, self.killer.log
+        return self.killer.runs.journalled(output)
+
+    def check_rerun(self, output, durable):
+        """The files are those of a run from nothing, and only what had to be was decoded."""
+        report = DataProcessor(self.raw, output, **OPTIONS).process_all()
+        assert published(output) == self.expected
+        left = {path.name for path in output.iterdir()} - set(self.expected)
+        assert left <= BESIDE, left
+        assert report.images_decoded <= IMAGES - durable + 1 + BAD
+        return report
+
+
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory):
+    with ForkServer("tests.faults.small_runs") as server:
+        yield Changing(tmp_path_factory.mktemp("changing"), server)
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Where runs are killed: the first, and perhaps the one after the change."""
+
+    situation: str
+    at: int
+    again: int = 0
+
+    def __str__(self):
+        return f"{self.situation}-{self.at}-{self.again}"
+
+
+def check(changing, case):
+    with changing.killer.prepared(case.situation) as output:
+        try:
+            durable = changing.kill(output, case.at)
+            changing.change()
+            if case.again and (output / JOURNAL).exists():
+                status, _ = changing.killer.run("new", output, case.again, "before")
+                assert status in (-9, 3), changing.killer.log
+                changing.restore()
+                changing.change()  # another time: the second run cannot be continued either
+            changing.check_rerun(output, durable)
+        finally:
+            changing.restore()
+    return "recovered"
+
+
+def cases(changing, each):
+    """Kills at every `each`-th operation, and after half of those kills another."""
+    found = []
+    for situation in SITUATIONS:
+        last = len(changing.killer.operations[situation])
+        for number, at in enumerate(range(each // 2 + 1, last, each)):
+            found.append(Kill(situation, at, 0 if number % 2 else 1 + at * 7 % (last // 2)))
+    return found
+
+
+@pytest.mark.parametrize("each", [40, pytest.param(3, marks=pytest.mark.long)])
+def test_after_a_kill_and_a_change_what_still_holds_is_copied(changing, tally, each):
+    kills = cases(changing, each)
+    tally.points = len(kills)
+    tally.each(kills, lambda case: check(changing, case))
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut", "flipped"])
+def test_rows_of_an_abandoned_run_that_are_lost_or_damaged_are_made_anew(changing, damage):
+    with changing.killer.prepared("fresh") as output:
+        try:
+            changing.kill(output, len(changing.killer.operations["fresh"]) // 2)
+            path = output / "train_detector.npz.partial"
+            content = path.read_bytes()
+            if damage == "lost":
+                path.unlink()
+            elif damage == "cut":
+                path.write_bytes(content[: len(content) // 2])
+            else:
+                path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+            changing.change()
+            changing.check_rerun(output, 0)
+        finally:
+            changing.restore()
+
+
+def test_where_there_is_no_room_for_both_the_rows_of_an_abandoned_run_are_given_up(
+    changing, monkeypatch
+):
+    with changing.killer.prepared("fresh") as output:
+        changing.kill(output, len(changing.killer.operations["fresh"]) - 20)
+        size = sum(path.stat().st_size for path in output.glob("*.partial"))
+        assert size
+
+        def disk_usage(_):  # a disk that the files of one run fill
+            taken = sum(path.stat().st_size for path in output.iterdir())
+            return shutil._ntuple_diskusage(0, taken, 3 * size - taken)
+
+        monkeypatch.setattr(disk_space.shutil, "disk_usage", disk_usage)
+        try:
+            changing.change()
+            report = changing.check_rerun(output, 0)
+        finally:
+            changing.restore()
+        assert report.images_decoded == IMAGES
+
+
+def test_what_an_abandoned_run_left_goes_where_files_are_up_to_date_all_the_same(changing):
+    with changing.killer.prepared("fresh") as output:
+        runs = changing.killer.runs
+        shutil.copytree(runs.output["new"], output, dirs_exist_ok=True)
+        (output / "val_teacher.npz").unlink()  # something to do
+        changing.kill(output, 60)
+        set_aside(output)
+        assert list(output.glob("*.earlier"))
+        shutil.copy(runs.output["new"] / "val_teacher.npz", output)
+        assert runs.check_rerun(output).up_to_date
