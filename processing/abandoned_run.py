@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from array import array
 from collections import defaultdict
 from math import prod
 from pathlib import Path
@@ -134,26 +135,28 @@ class AbandonedRun:
         header = header_of(directory / ABANDONED_JOURNAL_NAME)
         if header is None:
             return
-        keys: list[int] = []
-        counts: dict[str, list[int]] = {name: [] for name in header.outputs}
-        checksums: dict[str, list[bytes]] = {name: [] for name in header.outputs}
+        keys = array("Q")  # a list: five times as much
+        counts = {name: array("Q") for name in header.outputs}
+        checksums = {name: bytearray() for name in header.outputs}
         for record in records_of(directory / ABANDONED_JOURNAL_NAME):
-            keys += record.image_keys
+            keys.extend(record.image_keys)
             for name, block in record.blocks.items():
-                counts[name] += block.image_rows
-                checksums[name].append(block.columns["image_crc32"])
+                counts[name].extend(block.image_rows)
+                checksums[name] += block.columns["image_crc32"]
         order = np.argsort(np.array(keys, np.uint64))
+        ascending = np.array(keys, np.uint64)[order]
         for name, (height, width) in header.outputs.items():
             count = np.array(counts[name], np.int64)
-            rows = _Rows(
-                abandoned_of(directory, name),
-                (height, width, 3),
-                np.array(keys, np.uint64)[order],
-                (np.cumsum(count) - count)[order],
-                count[order],
-                np.frombuffer(b"".join(checksums[name]), "<u4"),
+            self._files[name.partition("_")[2]].append(
+                _Rows(
+                    abandoned_of(directory, name),
+                    (height, width, 3),
+                    ascending,
+                    (np.cumsum(count) - count)[order],
+                    count[order],
+                    np.frombuffer(bytes(checksums[name]), "<u4"),
+                )
             )
-            self._files[name.partition("_")[2]].append(rows)
 
     def find(self, task: str, path: str, key: int) -> NDArray[np.uint8] | None:
         """The images that the run had made for a task of one photograph.
