@@ -19,7 +19,7 @@ import torch
 from datamodules.epoch_loader import EpochLoader, startable_workers
 from datamodules.sampler import EpochSampler
 from datamodules.transforms import Augmentation, to_float
-from processing.arguments import check_integer, check_number, check_path
+from processing.arguments import check_flag, check_integer, check_number, check_path
 from processing.batch import Batch
 from processing.collate import collate_transformed
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
@@ -127,14 +127,14 @@ class LazyNPZDataModule(L.LightningDataModule):
         self.batch_size = check_integer("batch_size", batch_size, least=1)
         self.num_workers = check_integer("num_workers", num_workers, least=0)
         self.cache_sizes = _cache_sizes(cache_size)
-        self.pin_memory = pin_memory
-        self.persistent_workers = persistent_workers
+        self.pin_memory = None if pin_memory is None else check_flag("pin_memory", pin_memory)
+        self.persistent_workers = check_flag("persistent_workers", persistent_workers)
         self.prefetch_factor = check_integer("prefetch_factor", prefetch_factor, least=1)
-        self.drop_last = drop_last
+        self.drop_last = check_flag("drop_last", drop_last)
         self.seed = check_integer("seed", seed, least=0)
         self.augment = augment
         self._augment = augment
-        self.verify = verify
+        self.verify = check_flag("verify", verify)
         self.train_transform = train_transform
         self.datasets: dict[Split, AnyDataset] = {}
 

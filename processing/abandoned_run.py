@@ -1,8 +1,7 @@
 """AbandonedRun: rows that a killed run had made when its inputs or options changed.
 
 Such a run cannot be continued, but most of its rows are still right. Its journal and partial files
-are set aside as ``….earlier`` when the next run begins, and go when that one has published. The
-journal is renamed first and removed last: whatever a crash leaves, it says whose the files are.
+are set aside as ``….earlier`` when the next run begins, and go when that one has published.
 Read-only once it is made, safe from several threads.
 """
 
@@ -25,6 +24,7 @@ from processing.journal import header_of, records_of
 from processing.leftovers import JOURNAL_NAME, partial_of, remove_leftovers
 from processing.named_file import NamedFile
 from processing.npz_writer import first_member_end
+from processing.tasks import FILE_NAMES
 
 _LOG = logging.getLogger(__name__)
 ABANDONED_JOURNAL_NAME: Final = f"{JOURNAL_NAME}.earlier"
@@ -39,39 +39,50 @@ def set_aside(directory: Path) -> None:
     """Makes room for another run; one of two that were abandoned is kept."""
     journal, abandoned = directory / JOURNAL_NAME, directory / ABANDONED_JOURNAL_NAME
     if journal.exists():
-        if not _is_worth_more(_image_keys(journal), _image_keys(abandoned)):
+        if not _is_worth_more(_image_keys(journal), _usable_keys(directory)):
             remove_leftovers(directory)
             return
         forget_abandoned_run(directory)
         journal.replace(abandoned)
-        sync_directory(directory)
+        sync_directory(directory)  # a file set aside must never be there without its journal
     header = header_of(abandoned)  # also of one whose files a killed run has not all renamed
-    for name in header.outputs if header else ():
-        if partial_of(directory, name).exists():
-            partial_of(directory, name).replace(abandoned_of(directory, name))
+    for name in FILE_NAMES:
+        partial = partial_of(directory, name)
+        if header is not None and name in header.outputs and partial.exists():
+            partial.replace(abandoned_of(directory, name))
+    remove_leftovers(directory)  # partial files that no journal speaks of
     sync_directory(directory)
 
 
 def forget_abandoned_run(directory: Path) -> None:
     """Removes what was set aside, if anything was."""
-    abandoned = directory / ABANDONED_JOURNAL_NAME
-    header = header_of(abandoned)
-    names = list(header.outputs) if header else []
-    for name in names:
+    for name in FILE_NAMES:
         abandoned_of(directory, name).unlink(missing_ok=True)
-        if not (directory / JOURNAL_NAME).exists():  # else a partial is of the run that it names
-            partial_of(directory, name).unlink(missing_ok=True)
-    if names:
-        sync_directory(directory)  # no file must be there without the journal that names it
-    abandoned.unlink(missing_ok=True)
+    (directory / ABANDONED_JOURNAL_NAME).unlink(missing_ok=True)
+
+
+def abandoned_bytes(directory: Path) -> int:
+    """What `forget_abandoned_run` would free."""
+    files = [directory / ABANDONED_JOURNAL_NAME, *(abandoned_of(directory, n) for n in FILE_NAMES)]
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _is_worth_more(new: NDArray[np.uint64], old: NDArray[np.uint64]) -> bool:
-    """Whether a run's rows are more likely to be used than those of one that was killed before it.
+    """Whether a killed run's rows are of more use than those of one that was killed before it.
 
-    The more the better; but where the newer has copied none from the older, that was of other data.
+    Both have begun with the same images. The share of the older's that the newer has made in the
+    same way, among as many as both have, is taken for the share of them that still hold.
     """
-    return len(new) > len(old) or (len(new) > 0 and not np.isin(new, old).any())
+    both = np.isin(new, old).sum()
+    return len(new) * min(len(new), len(old)) >= both * len(old) and len(new) > 0
+
+
+def _usable_keys(directory: Path) -> NDArray[np.uint64]:
+    """What the run that was set aside has made rows of; nothing where files of it are lost."""
+    abandoned = directory / ABANDONED_JOURNAL_NAME
+    header = header_of(abandoned)
+    whole = header and all(abandoned_of(directory, name).exists() for name in header.outputs)
+    return _image_keys(abandoned) if whole else np.zeros(0, np.uint64)
 
 
 def _image_keys(journal: Path) -> NDArray[np.uint64]:

@@ -46,12 +46,28 @@ def check_number(name: str, value: object, *, least: float, most: float = math.i
     return number
 
 
+def check_flag(name: str, value: object) -> bool:
+    """`value`, which is True or False: of a text such as "no", both would be made.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be true or false, got {value!r}")
+    return value
+
+
 def check_path(name: str, value: str | os.PathLike[str]) -> Path:
     """`value` as a path, a leading ``~`` or ``~user`` replaced by that home directory.
 
     Raises:
-        ValueError: there is no such home directory.
+        TypeError: it is no path.
+        ValueError: there is no such home directory, or it is empty, as an unset variable is.
     """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {value!r}")
+    if not os.fspath(value):
+        raise ValueError(f"{name} is empty: was a variable not set? '.' is the working directory")
     try:
         return Path(value).expanduser()
     except RuntimeError as error:

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from PIL import TiffImagePlugin
 
-_TILE_SIDES: Final = (322, 323)  # width, length; TIFF 6.0, section 15
+_IMAGE_SIDES: Final = (256, 257)  # width, length; TIFF 6.0, section 8
+_CHANNELS, _PLANES, _EACH_CHANNEL = 277, 284, 2
+_TILE_SIDES: Final = (322, 323)  # width, length; section 15
 _LARGEST_TILE: Final = 1 << 24
 """Pixels that a tile may have whatever the image's size; it is decoded as a whole."""
 
@@ -23,26 +25,34 @@ def largest_tile(image: TiffImagePlugin.TiffImageFile) -> tuple[int, int] | None
 
     Args:
         image: opened, not loaded.
+
+    Raises:
+        ValueError: the tags hold no numbers.
     """
     width, length = (image.tag_v2.get(tag, 0) for tag in _TILE_SIDES)
+    if not (isinstance(width, int) and isinstance(length, int)):
+        raise ValueError(f"tiles of {width!r:.40} x {length!r:.40} pixels")  # noqa: TRY004 - of a file, not an argument
     area = image.size[0] * image.size[1]
     return (width, length) if width * length > max(_LARGEST_TILE, 4 * area) else None
 
 
-def check_tiff(tiles: list[Any], width: int, height: int) -> None:
+def check_tiff(image: TiffImagePlugin.TiffImageFile, tiles: list[Any]) -> None:
     """Makes sure that strips or tiles cover the image.
 
     Args:
+        image: its header.
         tiles: ``Image.tile`` before the pixels were loaded.
-        width: of the image as stored, in pixels.
-        height: likewise.
 
     Raises:
         ValueError: some are missing.
     """
+    width, length = (image.tag_v2[tag] for tag in _IMAGE_SIDES)
+    # Where channels lie in planes of their own, each has strips; libtiff is given all at once.
+    in_planes = image.tag_v2.get(_PLANES, 1) == _EACH_CHANNEL and len(tiles) > 1
+    expected = width * length * (image.tag_v2.get(_CHANNELS, 1) if in_planes else 1)
     covered = sum((x2 - x1) * (y2 - y1) for _, (x1, y1, x2, y2), *_ in tiles)
-    if covered < width * height:
-        raise ValueError(f"strips for {covered:,} of {width * height:,} pixels: truncated")
+    if covered < expected:
+        raise ValueError(f"strips for {covered:,} of {expected:,} pixels: truncated")
 
 
 def check_jpeg2000(data: bytes) -> None:

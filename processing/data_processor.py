@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from processing import split_checks
 from processing.abandoned_run import ABANDONED_JOURNAL_NAME
-from processing.arguments import check_integer, check_number, check_path
+from processing.arguments import check_flag, check_integer, check_number, check_path
 from processing.cpus import available_cpus
 from processing.durable import make_directory
 from processing.earlier_rows import ROWS_NAME
@@ -35,12 +35,12 @@ from processing.output_directory import (
 from processing.pipeline import RepairOptions
 from processing.plan import PlannedFile, plan_files
 from processing.processing_run import ProcessingRun, RunOptions
-from processing.published import remove_obsolete
+from processing.published import remove_obsolete, remove_orphaned_lists
 from processing.run_report import ProcessingReport
 from processing.sources import read_sources
 from processing.sources.reading import Reading
 from processing.splits import assign_splits, group_pattern
-from processing.tasks import TASKS, Task
+from processing.tasks import FILE_NAMES, TASKS, Task
 
 _LOG = logging.getLogger(__name__)
 
@@ -120,7 +120,8 @@ class DataProcessor:
         self.group_by, self.seed = group_by, check_integer("seed", seed, least=0)
         self.sources = [sources] if isinstance(sources, str) else sources
         self._repair = RepairOptions(
-            check_number("min_box_size", min_box_size, least=0, most=65_535), keep_flagged
+            check_number("min_box_size", min_box_size, least=0, most=65_535),
+            check_flag("keep_flagged", keep_flagged),
         )
         self._run_options = RunOptions(
             batch_size=check_integer("batch_size", batch_size, least=1),
@@ -128,7 +129,7 @@ class DataProcessor:
             flush_every=check_integer("flush_every", flush_every, least=1),
             on_error=on_error,
             max_bad_fraction=check_number("max_bad_fraction", max_bad_fraction, least=0, most=1),
-            progress=progress,
+            progress=check_flag("progress", progress),
         )
 
     def process_all(
@@ -147,6 +148,7 @@ class DataProcessor:
             TooManyRejectedError: more bad images than `max_bad_fraction`.
             OSError: the output cannot be written.
         """
+        check_flag("include_teacher", include_teacher)
         names = [name for name in TASKS if include_teacher or name != "teacher"]
         return self.process(names, train_split, skip_missing=True)
 
@@ -183,7 +185,7 @@ class DataProcessor:
         with standard_descriptors():
             work = self._plan(task_names, train_split, skip_missing=skip_missing)
             make_directory(self.output_dir)
-            refuse_other_kinds(self.output_dir, work.names)
+            refuse_other_kinds(self.output_dir, _NAMES)
             with locked(self.output_dir) as waited:
                 if waited:  # the data may be others by now
                     work = self._plan(task_names, train_split, skip_missing=skip_missing)
@@ -207,6 +209,8 @@ class DataProcessor:
             run.execute()
         tasks = {file.task.name for file in files}
         removed = remove_obsolete(self.output_dir, tasks, [file.name for file in files])
+        if not (self.output_dir / JOURNAL_NAME).exists():  # else of files that are still to come
+            remove_orphaned_lists(self.output_dir)
         for warning in self._split_warnings(work, run.content_crc32()):
             _LOG.warning("%s", warning)
         return ProcessingReport(
@@ -282,13 +286,13 @@ class _Work(NamedTuple):
     files: list[PlannedFile]
     skipped: dict[str, str]
 
-    @property
-    def names(self) -> Iterator[str]:
-        """All that may be written, and what is written meanwhile."""
-        yield from (LOCK_NAME, JOURNAL_NAME, ABANDONED_JOURNAL_NAME, INPUTS_NAME, ROWS_NAME)
-        ends = (".npz", ".npz.partial", ".npz.earlier", ".rejected.jsonl")
-        for file in self.files:
-            yield from (f"{file.name}{end}" for end in ends)
+
+_ENDS: Final = (".npz", ".npz.partial", ".npz.earlier", ".rejected.jsonl")
+_NAMES: Final = (
+    *(LOCK_NAME, JOURNAL_NAME, ABANDONED_JOURNAL_NAME, INPUTS_NAME, ROWS_NAME),
+    *(f"{name}{end}" for name in FILE_NAMES for end in _ENDS),
+)
+"""All that any run may write, and what is written meanwhile."""
 
 
 def image_sizes(

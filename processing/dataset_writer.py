@@ -5,9 +5,8 @@ with every flush and become members when all rows are there. Then all files are 
 after the other: what a run does to the files of an earlier one, it does in that moment. A run that
 was killed continues at its last flush, or with the renames that are missing.
 
-The journal is durable before there is any partial, and goes after all names are durable: whatever
-a crash leaves, the next run knows whose it is. Used by the background writer's thread; its sibling
-sees only `images_done` before that thread starts.
+The journal is durable before there is any partial, and goes after all names are durable. Used by
+the background writer's thread; its sibling sees only `images_done` before that thread starts.
 """
 
 from __future__ import annotations
@@ -136,6 +135,8 @@ class DatasetWriter:
             set aside until these files are published.
         flush_every: batches between flushes.
         still_holds: whether what an interrupted run has noted is still so; else all begins again.
+        ensure_space: called before anything is written, with whether an interrupted run is
+            `continued`, and whether that had `finished` all files; raises if the disk is too small.
         conclude: called once before publishing with what the whole run did; gives each output's
             metadata by name.
 
@@ -151,10 +152,12 @@ class DatasetWriter:
         *,
         flush_every: int,
         still_holds: Callable[[Progress], bool],
+        ensure_space: Callable[..., None],
         conclude: Callable[[Progress], Mapping[str, Mapping[str, Any]]],
     ) -> None:
         self._directory, self._outputs, self._conclude = directory, outputs, conclude
         self._flush_every, self._still_holds = flush_every, still_holds
+        self._ensure_space = ensure_space
         self._unflushed: list[FlushRecord] = []
         self._writers: dict[str, NPZWriter] = {}
         sizes = {output.name: output.image_size for output in outputs}
@@ -232,10 +235,13 @@ class DatasetWriter:
                 progress = _progress(journal)
                 whole = all(self._is_there(output, journal) for output in self._outputs)
                 if whole and self._still_holds(progress):
+                    finished = journal.finished is not None
+                    self._ensure_space(continued=True, finished=finished)
                     unless_continued.pop_all()
                     return journal
             _LOG.warning("%s: files or images are not as it says; beginning again", path)
         set_aside(self._directory)
+        self._ensure_space(continued=False, finished=False)
         return Journal(path, header)
 
     def _is_there(self, output: Output, journal: Journal) -> bool:

@@ -11,10 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from processing.abandoned_run import forget_abandoned_run
+from processing.abandoned_run import abandoned_bytes, forget_abandoned_run
 from processing.annotations import AnnotationTable
-from processing.journal import header_of, is_finished
-from processing.leftovers import JOURNAL_NAME, partial_of, remove_leftovers
+from processing.leftovers import JOURNAL_NAME, partial_of
 from processing.npz_format import ALIGNMENT, Column
 from processing.plan import PlannedFile
 
@@ -24,39 +23,38 @@ _BYTES_A_KEY: Final = 3 * 8  # in the cache of rows: of the file before, and of 
 
 
 def ensure_space(
-    directory: Path, files: Sequence[PlannedFile], table: AnnotationTable, key: str
+    directory: Path,
+    files: Sequence[PlannedFile],
+    table: AnnotationTable,
+    *,
+    continued: bool,
+    finished: bool,
 ) -> None:
     """Refuses a run whose output would not fit beside what is there.
 
-    Old files stay until new ones take their names, so their room is not counted as free; what an
-    interrupted run has left is used, and so is counted. The rows of one that cannot be continued
-    are given up where there is no room for both.
+    Old files stay until new ones take their names, so their room is not counted as free; what is
+    continued is counted. What was set aside is given up where there is no room for both.
 
     Args:
         directory: where the files go.
         files: the plan.
         table: the annotations.
-        key: as for `DatasetWriter`.
+        continued: whether what an interrupted run has left is continued.
+        finished: whether it had made all files, and only names are left to change.
 
     Raises:
         OSError: ``ENOSPC``, with both numbers.
     """
-    journal = directory / JOURNAL_NAME
-    header = header_of(journal)
-    continued = header is not None and header.key == key
     needed = _BYTES_AN_IMAGE * len(table)
-    if header is not None and continued:
-        left = (journal, *(partial_of(directory, name) for name in header.outputs))
-        needed -= sum(map(_size, left))
+    if continued:
+        needed -= _size(directory / JOURNAL_NAME)
     for file in files:
-        published = (
-            continued and is_finished(journal) and not partial_of(directory, file.name).exists()
-        )
-        needed += 0 if published else bytes_needed(file, table)
+        partial = partial_of(directory, file.name)
+        is_published = finished and not partial.exists()
+        needed += 0 if is_published else bytes_needed(file, table)
+        needed -= _size(partial) if continued else 0
     free = shutil.disk_usage(directory).free
-    if needed > free:
-        if not continued:
-            remove_leftovers(directory)
+    if free < needed <= free + abandoned_bytes(directory):
         forget_abandoned_run(directory)
         free = shutil.disk_usage(directory).free
     if needed > free:

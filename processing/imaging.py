@@ -170,13 +170,22 @@ def _plain_jpeg_header(data: bytes) -> ImageHeader | None:
 def _header_by_pillow(data: bytes) -> ImageHeader:
     image = _open(data)
     width, height = _stored_size(image)
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and (tile := largest_tile(image)):
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _check_tiles(image)
+    return ImageHeader(str(image.format), width, height, _orientation(image, data))
+
+
+def _check_tiles(image: TiffImagePlugin.TiffImageFile) -> None:
+    try:
+        tile = largest_tile(image)
+    except ValueError as error:
+        raise ImageError(f"TIFF in {error}: damaged", reason="corrupt") from error
+    if tile:
         raise ImageError(
-            f"TIFF of {width}x{height} in tiles of {tile[0]}x{tile[1]} pixels: expected tiles of "
-            "about the image's size at most",
+            f"TIFF of {image.width}x{image.height} in tiles of {tile[0]}x{tile[1]} pixels: "
+            "expected tiles of about the image's size at most",
             reason="too_large",
         )
-    return ImageHeader(str(image.format), width, height, _orientation(image, data))
 
 
 def _open(data: bytes) -> Image.Image:
@@ -317,13 +326,13 @@ def _without_oddities(data: bytes) -> bytes:
 def _decode_by_pillow(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     image = _open(data)
     try:
-        tiles = list(getattr(image, "tile", ()))  # not all that Pillow opens has them
+        tiles = list(getattr(image, "tile", ()))  # which loading empties
         image.load()
         pixels = _to_rgb(image)
         if header.format == "PNG":
             check_png(data)
-        elif header.format == "TIFF":
-            check_tiff(tiles, header.width, header.height)
+        elif isinstance(image, TiffImagePlugin.TiffImageFile):
+            check_tiff(image, tiles)
         elif header.format == "JPEG2000":
             check_jpeg2000(data)
     except (MemoryError, ImageError):

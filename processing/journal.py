@@ -12,7 +12,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from isal.isal_zlib import crc32
@@ -36,7 +36,7 @@ class JournalHeader(msgspec.Struct, frozen=True):
 
     key: str
     outputs: dict[str, tuple[int, int]]
-    version: int = 1
+    version: int
 
 
 class Block(msgspec.Struct):
@@ -167,25 +167,13 @@ def refuse_used(path: Path) -> None:
 
 
 def header_of(path: Path) -> JournalHeader | None:
-    """The header of the journal at `path`; None where there is none that can be read."""
+    """The header of the journal at `path`; None where none of this version can be read."""
     if not path.exists():
         return None
     with contextlib.closing(NamedFile(path, "rb")) as file:
         payload = _read_frame(file)
-    try:
-        return None if payload is None else msgspec.msgpack.decode(payload, type=JournalHeader)
-    except msgspec.DecodeError:
-        return None
-
-
-def is_finished(path: Path) -> bool:
-    """Whether the journal at `path`, which has a header, says that all files are finished."""
-    with contextlib.closing(NamedFile(path, "rb")) as file:
-        _read_frame(file)
-        last = None
-        while payload := _read_frame(file):
-            last = payload
-    return last is not None and isinstance(_decoded(last), FinishedRecord)
+    header = None if payload is None else _decoded(payload, JournalHeader)
+    return header if header is not None and header.version == JOURNAL_VERSION else None
 
 
 def records_of(path: Path) -> Iterator[FlushRecord]:
@@ -200,12 +188,20 @@ def records_of(path: Path) -> Iterator[FlushRecord]:
 
 
 def _records(file: NamedFile) -> Iterator[FlushRecord | FinishedRecord]:
+    """The records from here on, up to the first that is torn or none of ours."""
     while payload := _read_frame(file):
-        yield _decoded(payload)
+        record = _decoded(payload, FlushRecord | FinishedRecord)
+        if record is None:
+            return
+        yield record
 
 
-def _decoded(payload: bytes) -> FlushRecord | FinishedRecord:
-    return msgspec.msgpack.decode(payload, type=FlushRecord | FinishedRecord)
+def _decoded(payload: bytes, kind: Any) -> Any:
+    """What a frame holds; None where it holds something else."""
+    try:
+        return msgspec.msgpack.decode(payload, type=kind)
+    except msgspec.DecodeError:
+        return None
 
 
 def _read_frame(file: NamedFile) -> bytes | None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from processing.arguments import check_integer
+from processing.arguments import check_flag, check_integer, check_path
 from processing.combined_dataset import CombinedLazyDataset
 from processing.errors import DatasetClosedError, NPZFormatError
 from processing.geometry import stored_to_source
@@ -85,8 +85,8 @@ class LazyNPZDataset(SampleDataset):
         super().__init__()
         self.cache_size = check_integer("cache_size", cache_size, least=0)
         self.transform = transform
-        self.return_index = return_index
-        self._verify_reads = verify
+        self.return_index = check_flag("return_index", return_index)
+        self._verify_reads = check_flag("verify", verify)
         self._open(*_mapped(path, cache_dir, verify=verify))
 
     def _open(self, npz: MappedNPZ, columns: Columns) -> None:
@@ -305,7 +305,8 @@ def open_dataset(
 
 def _mapped(path: StrPath, cache_dir: StrPath | None, *, verify: bool) -> tuple[MappedNPZ, Columns]:
     try:
-        npz = MappedNPZ(path, cache_dir=cache_dir)
+        cache = None if cache_dir is None else check_path("cache_dir", cache_dir)
+        npz = MappedNPZ(check_path("path", path), cache_dir=cache)
         return npz, Columns.read(npz, verify=verify)
     except OSError as error:
         if error.errno not in _LIMITS:

@@ -7,7 +7,7 @@ files between two runs, so what is continued is compared with its checksums firs
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import prod
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,6 @@ from typing import Final
 import numpy as np
 from isal.isal_zlib import crc32
 
-from processing.durable import sync_directory
 from processing.errors import NPZFormatError
 from processing.journal import header_of
 from processing.named_file import NamedFile
@@ -23,6 +22,7 @@ from processing.npz_columns import Columns
 from processing.npz_reader import MappedNPZ
 from processing.npz_verify import verify_columns
 from processing.npz_writer import first_member_end
+from processing.tasks import FILE_NAMES
 
 JOURNAL_NAME: Final = "processing.journal"
 
@@ -61,21 +61,21 @@ def is_whole(directory: Path, name: str, content_id: int) -> bool:
     return True
 
 
-def forget_published_run(directory: Path) -> None:
-    """Removes the journal of a run that was killed when all that was left to do was removing it.
+def forget_published_run(directory: Path, names: Collection[str]) -> None:
+    """Removes what is of no use any more where files are up to date.
 
-    Or one that cannot be read, and so not be continued.
+    Args:
+        directory: the output directory.
+        names: of those files. What a killed run has made of others is kept, to be continued.
     """
     header = header_of(directory / JOURNAL_NAME)
-    names = list(header.outputs) if header else []
-    if not any(partial_of(directory, name).exists() for name in names):
-        (directory / JOURNAL_NAME).unlink(missing_ok=True)
+    outputs = header.outputs if header else ()
+    if not any(partial_of(directory, name).exists() for name in set(outputs).difference(names)):
+        remove_leftovers(directory)
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Removes what an abandoned run of ours left: the files its journal names, and the journal."""
-    header = header_of(directory / JOURNAL_NAME)
-    for name in header.outputs if header else ():
+    """Removes the journal of a run and all partial files."""
+    for name in FILE_NAMES:
         partial_of(directory, name).unlink(missing_ok=True)
-    sync_directory(directory)  # a partial must never be there without the journal that names it
     (directory / JOURNAL_NAME).unlink(missing_ok=True)

@@ -192,9 +192,11 @@ def verify_layout(
     Raises:
         NPZFormatError: a file of ours has other bytes.
     """
+    before = min((info.header_offset for info in infos), default=0)  # ours begin at byte 0
     if not any(
-        _equals(mapped, info.header_offset, _member(mapped, info, info.header_offset, start))
+        _equals(mapped, info.header_offset, _member(mapped, info, offset, start))
         for info, start in zip(infos, starts, strict=True)
+        for offset in {info.header_offset, info.header_offset - before}
     ):
         return
     members, end = [], 0

@@ -136,10 +136,11 @@ class ProcessingRun:
             ImageError: a bad image was left out of them, with ``on_error="raise"``.
             TooManyRejectedError: more were than `max_bad_fraction` allows.
         """
-        forget_published_run(self._output_dir)
+        forget_published_run(self._output_dir, [file.name for file in self._files])
         forget_abandoned_run(self._output_dir)
         listed = [r for file in self._files for r in read_rejections(self._path(file))]
-        bad = {r.path: r for r in listed if r not in self._rejections}
+        annotations = {(r.path, r.stage, r.reason) for r in self._rejections}
+        bad = {r.path: r for r in listed if (r.path, r.stage, r.reason) not in annotations}
         self._check_limits(_as_errors(bad.values()), len(bad))
 
     def execute(self) -> None:
@@ -150,7 +151,6 @@ class ProcessingRun:
             TooManyRejectedError: more bad images than `max_bad_fraction` allows, or nothing else.
             OSError: the output cannot be written, or would not fit.
         """
-        ensure_space(self._output_dir, self._files, self._table, self._key())
         for file in self._files:
             if self._path(file).exists():
                 _LOG.warning("%s: not of these data and options; replacing it", self._path(file))
@@ -160,6 +160,9 @@ class ProcessingRun:
             self._key(),
             flush_every=self._options.flush_every,
             still_holds=self._inputs.are_still_unreadable,
+            ensure_space=functools.partial(
+                ensure_space, self._output_dir, self._files, self._table
+            ),
             conclude=self._conclude,
         )
         self.images_resumed = sink.images_done

@@ -15,6 +15,7 @@ from processing.error_notes import naming
 from processing.errors import NPZFormatError, Rejection
 from processing.npz_columns import Columns
 from processing.npz_reader import MappedNPZ
+from processing.tasks import FILE_NAMES
 
 
 def stored_metadata(npz: Path) -> dict[str, Any]:
@@ -61,6 +62,13 @@ def rejections_crc32(rejections: Iterable[Rejection]) -> int:
     """What tells lists of rejections apart; the wording of messages does not count."""
     listed = [(r.path, r.stage, r.reason) for r in rejections]
     return crc32(msgspec.json.encode(listed))
+
+
+def remove_orphaned_lists(directory: Path) -> None:
+    """Removes the lists of files that are not there: a killed run had written them."""
+    for npz in (directory / f"{name}.npz" for name in FILE_NAMES):
+        if not npz.exists() and rejection_list(npz).exists():
+            remove_durably(rejection_list(npz))
 
 
 def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str]) -> list[str]:

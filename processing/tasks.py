@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.annotations import AnnotationTable, Flag, ImageAnnotations
+from processing.annotations import SPLITS, AnnotationTable, Flag, ImageAnnotations
 from processing.geometry import Rect, crop_rect, letterbox_rect, source_to_stored
 from processing.npz_format import Column
 from processing.repairs import Instances
@@ -208,6 +208,8 @@ class Teacher(Task):
 
 
 TASKS: Final[dict[str, type[Task]]] = {task.name: task for task in (Detector, Landmarker, Teacher)}
+FILE_NAMES: Final = tuple(f"{split}_{task}" for split in SPLITS for task in TASKS)
+"""Of all files that any run may write, without endings."""
 
 
 def _boxed(annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]:

@@ -3,9 +3,17 @@ from collections import Counter
 import pytest
 
 from processing.errors import Rejection
-from processing.journal import Block, FinishedRecord, FlushRecord, Journal, JournalHeader, header_of
+from processing.journal import (
+    JOURNAL_VERSION,
+    Block,
+    FinishedRecord,
+    FlushRecord,
+    Journal,
+    JournalHeader,
+    header_of,
+)
 
-HEADER = JournalHeader("key", {"train_detector": (8, 8)})
+HEADER = JournalHeader("key", {"train_detector": (8, 8)}, JOURNAL_VERSION)
 
 
 def record(n):
@@ -58,7 +66,7 @@ def test_a_flipped_byte_ends_the_journal_before_its_record(path):
 
 
 def test_a_journal_of_another_run_is_emptied(path):
-    other = JournalHeader("other", {"train_detector": (8, 8)})
+    other = JournalHeader("other", HEADER.outputs, JOURNAL_VERSION)
     assert reopened(path, other) == ([], None)
     assert header_of(path) == other
 

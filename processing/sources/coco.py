@@ -93,7 +93,7 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
         + images.rejections
         + [_ambiguous(path, image, key) for image, key in ambiguous.items()]
         + rejections,
-        incomplete=frozenset(located.paths[row] for row in incomplete),
+        incomplete=frozenset((located.paths[row], "") for row in incomplete),
         namesakes=located.namesakes,
     )
 

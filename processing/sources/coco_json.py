@@ -140,6 +140,7 @@ _CHUNK: Final = 512
 the garbage collector's first threshold. Each of its full passes walks the names of all files, and
 65,536 at a time cost a hundred passes, a third of the time to read a million images."""
 
+_MOST_DIGITS: Final = 18
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
 _MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BAD_ENTRY: Final = (msgspec.MsgspecError, UnicodeDecodeError)
@@ -183,9 +184,8 @@ def load(path: Path) -> CocoFile:
         file = msgspec.json.decode(content, type=_Strict)
     except _MALFORMED as strict_error:
         try:
-            # Python's json writes NaN and Infinity, which JSON does not have, and reads them back;
-            # it reads UTF-16 as well.
-            file = msgspec.convert(json.loads(content), _Loose)
+            # Python's json writes NaN and Infinity, which JSON does not have, and reads them back.
+            file = msgspec.convert(json.loads(_text(content), parse_int=_number), _Loose)
         except (ValueError, RecursionError):
             cut = not content.rstrip().endswith((b"}", b"]", b"}\0", b"]\0"))
             raise AnnotationError(
@@ -195,6 +195,18 @@ def load(path: Path) -> CocoFile:
                 reason="malformed",
             ) from strict_error
     return CocoFile(Entries(file.images), Entries(file.annotations), Entries(file.categories))
+
+
+def _text(content: bytes) -> str:
+    """UTF-8 or UTF-16; bytes that are neither stay, and cost the entries whose names have them."""
+    if content[:2] in UTF16_MARKS:
+        return content.decode("utf-16", errors="replace")
+    return content.decode(json.detect_encoding(content), errors="surrogateescape")
+
+
+def _number(written: str) -> int | float:
+    """What is too long for an integer is infinite, and costs its entry alone."""
+    return int(written) if len(written) <= _MOST_DIGITS else float(written)
 
 
 def _one_by_one(

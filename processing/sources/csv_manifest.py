@@ -85,12 +85,14 @@ class _Columns:
 
     Args:
         position: by name, in lower case.
+        count: of all columns.
         header: number of the line that says so; 0 if none does.
         landmarks: where x and y of each are.
         twice: names that the header has twice.
     """
 
     position: dict[str, int]
+    count: int
     header: int = 0
     landmarks: list[tuple[int, int]] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
@@ -139,7 +141,8 @@ def _columns(cells: list[str], number: int) -> _Columns | None:
     position = {name: i for i, name in enumerate(names)}
     if position.keys() >= set(_TENSORFLOW):
         used = {*_TENSORFLOW, "width", "height"}
-        return _Columns(position, number, twice=_twice(name for name in names if name in used))
+        twice = _twice(name for name in names if name in used)
+        return _Columns(position, len(cells), number, twice=twice)
     found = [(i, _LANDMARK.fullmatch(name)) for i, name in enumerate(names)]
     of_axes = [(int(match[1]), match[2], i) for i, match in found if match]
     at = {(part, axis): i for part, axis, i in of_axes}
@@ -147,12 +150,13 @@ def _columns(cells: list[str], number: int) -> _Columns | None:
     if "image_name" in position and parts and len(at) == 2 * len(parts):
         twice = _twice(f"part_{part}_{axis}" for part, axis, _ in of_axes)
         landmarks = [(at[part, "x"], at[part, "y"]) for part in parts]
-        return _Columns({"filename": position["image_name"]}, number, landmarks, twice)
+        own = {"filename": position["image_name"]}
+        return _Columns(own, len(cells), number, landmarks, twice)
     if len(cells) == len(_RETINANET) and is_image_name(cells[0]):
         numeric = sum(numbers_of([corner]) is not None for corner in cells[1:5])
         # Three of four, since the line may be a bad one.
         if numeric >= 3 or not any(cells[1:]):
-            return _Columns({name: i for i, name in enumerate(_RETINANET)})
+            return _Columns({name: i for i, name in enumerate(_RETINANET)}, len(_RETINANET))
     return None
 
 
@@ -212,7 +216,7 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
     return Reading(
         _table(read, places, _class_order(raw, path), split_of(path)),
         rejections,
-        incomplete=frozenset(places[name] for name in read.incomplete),
+        incomplete=frozenset((places[name], "") for name in read.incomplete),
         namesakes=located.namesakes,
     )
 
@@ -221,6 +225,10 @@ def _object(cells: list[str], columns: _Columns) -> tuple[str, Instance] | None:
     needed = 1 + max(*columns.position.values(), *itertools.chain(*columns.landmarks), 0)
     if len(cells) < needed:
         raise AnnotationError(f"expected {needed} cells, found {len(cells)}", reason="malformed")
+    if any(cells[columns.count :]):  # a decimal comma shifts all that follows
+        raise AnnotationError(
+            f"expected {columns.count} cells, found {len(cells)}", reason="malformed"
+        )
     return _landmarks(cells, columns) if columns.landmarks else _box(cells, columns)
 
 

@@ -43,14 +43,14 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
         paths: the files.
         coordinate_base: what the first pixel is counted as, 1 or 0.
     """
-    rows, rejections, incomplete = [], [], []
+    rows, rejections, incomplete = [], [], set()
     for path in paths:
         images = raw.images_by_path_stem.get(posixpath.splitext(path)[0], [])
         try:
             rows.append(_row(raw, path, images, coordinate_base))
         except AnnotationError as error:
             rejections.append(rejection(path, error))
-            incomplete += images[:1]
+            incomplete |= {(image, path) for image in images[:1]}
     table = table_from_rows(rows, category_names=["face"])
     return Reading(table, rejections, incomplete=frozenset(incomplete))
 
@@ -85,9 +85,10 @@ def _points(text: str) -> list[list[float]]:
     lines = [line.split() for line in body.splitlines() if line.strip()]
     rows = [numbers_of(words) for words in lines]
     points = [row for row in rows if row is not None and len(row) == 2]
-    if len(points) != len(rows) or len(points) != int(head[1]):
+    if not points or len(points) != len(rows) or len(points) != int(head[1]):
         raise AnnotationError(
-            f"expected {head[1]} rows of x and y, found {len(points)} among {len(rows)} rows",
+            f"expected {int(head[1]) or 'some'} rows of x and y, found {len(points)} among "
+            f"{len(rows)} rows",
             reason="malformed",
         )
     return points

@@ -99,7 +99,7 @@ def settle_namesakes(reading: Reading) -> Reading:
     """
     if not reading.namesakes:
         return reading
-    named = {*reading.table.image_paths.tolist(), *reading.incomplete}
+    named = {*reading.table.image_paths.tolist(), *(path for path, _ in reading.incomplete)}
     named.update(rejection.path for rejection in reading.rejections)
     claims = Counter(end for pair in reading.namesakes for end in pair)
     moved = {
@@ -117,7 +117,7 @@ def settle_namesakes(reading: Reading) -> Reading:
             dataclasses.replace(rejection, path=moved.get(rejection.path, rejection.path))
             for rejection in reading.rejections
         ],
-        incomplete=frozenset(moved.get(path, path) for path in reading.incomplete),
+        incomplete=frozenset((moved.get(path, path), own) for path, own in reading.incomplete),
         namesakes=frozenset(),
     )
 

@@ -51,7 +51,8 @@ class RawDirectory:
             )
         self.root: Final = root
         self._here: Final = f"{root.absolute().as_posix()}/"
-        listed, irregular, self.linked_folders = _walk(root)
+        listed, irregular, folders, self.linked_folders = _walk(root)
+        self.folders: Final = frozenset(folders)
         self.undecodable: Final = sorted(path for path in listed if not _is_unicode(path))
         """Files left out because their names are not Unicode and so cannot be stored."""
         self._sorted: Final = sorted(filter(_is_unicode, listed))
@@ -126,6 +127,8 @@ class RawDirectory:
         """
         if name in self._refused:
             raise self._refused[name]
+        if name in self.folders:
+            raise AnnotationError("a folder: expected a file", reason="not_a_file")
         return self.root / name
 
     def inside(self, folder: str, name: str) -> str:
@@ -214,10 +217,11 @@ def _irregular(root: Path, path: str) -> AnnotationError | None:
     return None
 
 
-def _walk(root: Path) -> tuple[list[str], list[str], int]:
-    """All files below `root`, those of them that are not regular, and how many linked folders."""
+def _walk(root: Path) -> tuple[list[str], list[str], list[str], int]:
+    """All files below `root`, those of them that are not regular, folders, how many are linked."""
     files: list[str] = []
     irregular: list[str] = []
+    walked: list[str] = []
     linked = 0
     folders = [""]
     while folders:
@@ -232,10 +236,11 @@ def _walk(root: Path) -> tuple[list[str], list[str], int]:
             path = prefix + entry.name
             if entry.is_dir(follow_symlinks=False):
                 folders.append(f"{path}/")
+                walked.append(path)
             elif entry.is_symlink() and os.path.isdir(entry):  # noqa: PTH112 - a loop is none
                 linked += 1
             else:
                 files.append(path)
                 if not entry.is_file(follow_symlinks=False):
                     irregular.append(path)
-    return files, irregular, linked
+    return files, irregular, walked, linked

@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Collection, Sequence
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -57,23 +56,24 @@ def merge_images(table: AnnotationTable) -> Reading:
 
 
 def reject_unusable(
-    table: AnnotationTable, incomplete: Collection[str], rejections: Sequence[Rejection]
+    table: AnnotationTable, incomplete: Collection[tuple[str, str]], rejections: Sequence[Rejection]
 ) -> tuple[AnnotationTable, list[Rejection]]:
     """The table without images that only seem to have no objects, and their rejections.
 
     Args:
         table: one row an image.
-        incomplete: paths of images of which an annotation was rejected.
+        incomplete: as `Reading` has them.
         rejections: what is listed so far; an image is not listed again if it is named there, or
-            its own annotation file is, the one of its name.
+            the annotation file is that is of it alone.
     """
     if not incomplete:
         return table, []
     annotated = set(table.image_paths[np.diff(table.offsets) > 0].tolist())
-    unusable = set(incomplete) - annotated
+    unusable = {path for path, _ in incomplete} - annotated
     kept = [i for i, path in enumerate(table.image_paths.tolist()) if path not in unusable]
-    listed = {PurePosixPath(rejection.path).stem for rejection in rejections}
-    new = sorted(path for path in unusable if PurePosixPath(path).stem not in listed)
+    named = {rejection.path for rejection in rejections}
+    listed = {path for path, own in incomplete if not named.isdisjoint((path, own))}
+    new = sorted(unusable - listed)
     return table.take(np.array(kept, dtype=np.int64)), [_no_usable_annotation(path) for path in new]
 
 

@@ -42,6 +42,7 @@ from processing.sources.listing import RawDirectory, folder_of, is_image_name, p
 from processing.sources.reading import (
     Reading,
     SourceFormat,
+    check_size,
     check_text,
     numbers_of,
     read_lines,
@@ -91,12 +92,13 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
     image_sets = _ImageSets(raw)
     described = list(zip(located.paths, files, strict=True))
     table = _table([(image, file) for image, file in described if file.whole], image_sets)
+    faulty = [(image, file.path) for image, file in described if file.faults and image in there]
     return Reading(
         table,
         [rejection(file.path, fault) for file in files for fault in file.faults]
         + image_sets.rejections,
         image_sets.notes,
-        frozenset(image for image, file in described if file.faults and image in there),
+        frozenset(faulty),
         located.namesakes,
     )
 
@@ -184,6 +186,7 @@ def _local(tag: object) -> str:
 
 
 def _root(raw: RawDirectory, path: str) -> Element:
+    check_size(raw.path(path))
     with naming(raw.path(path)):
         content = raw.path(path).read_bytes()
     try:
@@ -209,7 +212,8 @@ def _check_filename(raw: RawDirectory, file: _File) -> None:
 
 def _object(element: Element, base: int) -> _Object:
     name = (element.findtext("name") or "").strip()
-    texts = [element.findtext(f"bndbox/{side}") or "" for side in ("xmin", "ymin", "xmax", "ymax")]
+    found = (element.iterfind(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
+    texts = [" and ".join(one.text or "" for one in several) for several in found]
     numbers = numbers_of(texts)
     if not name or numbers is None:
         raise AnnotationError(

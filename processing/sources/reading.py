@@ -35,14 +35,15 @@ class Reading:
         table: one row an image; a path may occur several times until the rows are merged.
         rejections: what was left out, and why.
         notes: harmless rules applied, name to how often, e.g. ``duplicate_box``.
-        incomplete: paths of images of which an annotation was rejected.
+        incomplete: of each image of which an annotation was rejected its path, and that of the
+            annotation file that is of it alone, empty where there is none.
         namesakes: as `image_search.Located` has them, until they are settled.
     """
 
     table: AnnotationTable = EMPTY
     rejections: list[Rejection] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
-    incomplete: frozenset[str] = frozenset()
+    incomplete: frozenset[tuple[str, str]] = frozenset()
     namesakes: frozenset[tuple[str, str]] = frozenset()
 
 
@@ -95,43 +96,69 @@ def labels_of(names: Mapping[Key, str]) -> tuple[tuple[str, ...], dict[Key, int]
     return unique, {key: position[name] for key, name in names.items()}
 
 
-def read_text(raw: RawDirectory, path: str) -> str:
-    """The text of an annotation file, with plain line ends and no byte order mark.
+MOST_OF_ONE: Final = 64 << 20
+"""Bytes of a file that describes one image or names the classes; larger ones are refused unread."""
+
+
+def check_size(file: Path) -> None:
+    """Makes sure that a file that describes one image is not larger than any such file.
 
     Raises:
-        AnnotationError: it is neither UTF-8 nor marked UTF-16; reason ``malformed``.
+        AnnotationError: it is; reason ``too_large``.
+    """
+    size = file.stat().st_size
+    if size > MOST_OF_ONE:
+        raise AnnotationError(
+            f"{size:,} bytes: expected at most {MOST_OF_ONE:,} for one image", reason="too_large"
+        )
+
+
+def read_text(raw: RawDirectory, path: str) -> str:
+    """The text of an annotation file of one image, plain line ends and no byte order mark.
+
+    Raises:
+        AnnotationError: it is neither UTF-8 nor marked UTF-16; reason ``malformed``. Or it is
+            ``too_large``.
     """
     file = raw.path(path)
+    check_size(file)
+    encoding = _encoding(file)
     try:
         with naming(file):
-            return file.read_text(encoding=_encoding(file))
+            return file.read_text(encoding=encoding)
     except UnicodeError as error:
         where = f"byte {error.start} of " if isinstance(error, UnicodeDecodeError) else ""
+        name = encoding.upper().removesuffix("-SIG")
         raise AnnotationError(
-            f"{where}{path} is not UTF-8: was it saved in another encoding?", reason="malformed"
+            f"{where}{path} is not {name}: was it saved in another encoding?", reason="malformed"
         ) from error
 
 
 def read_lines(raw: RawDirectory, path: str) -> Iterator[str]:
     """The lines, ends included, of an annotation file in which each stands for itself.
 
-    One that is not UTF-8 costs no other: its bytes stay in it, for `check_text` to find.
-
-    Raises:
-        AnnotationError: it is marked UTF-16 and is not; reason ``malformed``.
+    One that is no text costs no other: it stays as it is, for `check_text` to find. Byte order
+    marks go, also those amid a file that was put together from several.
     """
     file = raw.path(path)
-    if _encoding(file) == "utf-16":
-        return io.StringIO(read_text(raw, path))
+    encoding = _encoding(file)
     with naming(file):
-        return io.StringIO(file.read_text(encoding="utf-8-sig", errors="surrogateescape"))
+        if encoding == "utf-16":
+            text = file.read_text(encoding, errors="replace").replace("\ufffd", _UNREADABLE)
+        else:
+            text = file.read_text(encoding, errors="surrogateescape")
+    return (line.removeprefix("\ufeff") for line in io.StringIO(text))
+
+
+_UNREADABLE: Final = "\udcff"
+"""What Python puts in place of a byte 255 that is no text."""
 
 
 def check_text(line: str) -> None:
     """Makes sure that one of `read_lines` is text.
 
     Raises:
-        AnnotationError: it is not UTF-8; reason ``malformed``.
+        AnnotationError: some of its bytes are not; reason ``malformed``.
     """
     try:
         line.encode()

@@ -101,7 +101,9 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
         table_from_rows(rows, category_names=["face"]),
         rejections,
         incomplete=frozenset(
-            image for image, entry in zip(located.paths, entries, strict=True) if entry.malformed
+            (image, "")
+            for image, entry in zip(located.paths, entries, strict=True)
+            if entry.malformed
         ),
         namesakes=located.namesakes,
     )

@@ -20,7 +20,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,6 +32,7 @@ from processing.sources.listing import RawDirectory
 from processing.sources.reading import (
     Reading,
     SourceFormat,
+    check_size,
     check_text,
     combine,
     labels_of,
@@ -73,15 +73,15 @@ def _read_dataset(raw: RawDirectory, dataset: Dataset) -> Reading:
     rejections = list(dataset.rejections)
     parsed: list[tuple[str, int, str, list[LabelRow]]] = []
     notes: Counter[str] = Counter()
-    incomplete: set[str] = set()
+    incomplete: set[tuple[str, str]] = set()
     for image, splits in dataset.splits.items():
         notes["ambiguous_split"] += len(splits) > 1
         split = min(splits) if len(splits) == 1 else UNASSIGNED
-        labels = _label_file(raw, image)
+        labels = yolo_layout.label_file(raw, image)
         rows, malformed = _read_labels(raw, labels, dataset.keypoint_shape) if labels else ([], [])
         rejections += malformed
         if malformed:
-            incomplete.add(image)
+            incomplete.add((image, labels))
         parsed.append((image, split, labels, rows))
     greatest = max((row.class_id for *_, rows in parsed for row in rows), default=-1)
     names, positions = labels_of(dataset.names or {i: str(i) for i in range(greatest + 1)})
@@ -93,19 +93,12 @@ def _read_dataset(raw: RawDirectory, dataset: Dataset) -> Reading:
         ]
         rejections += unknown
         if unknown:
-            incomplete.add(image)
+            incomplete.add((image, labels))
         instances = [replace(row.instance, label=positions[row.class_id]) for row in known]
         table_rows.append(TableRow(image, instances, split=split, normalized=True))
     table = table_from_rows(table_rows, category_names=names)
+    rejections += yolo_layout.without_image(raw, [labels for _, _, labels, _ in parsed])
     return Reading(table, rejections, +notes, frozenset(incomplete))
-
-
-def _label_file(raw: RawDirectory, image: str) -> str:
-    """The image's label file; ``""`` if it has none."""
-    stem = posixpath.splitext(image)[0]
-    head, found, tail = f"/{stem}".rpartition("/images/")
-    mirrored = f"{head}/labels/{tail}.txt"[1:] if found else ""
-    return next((path for path in (mirrored, f"{stem}.txt") if path in raw.files), "")
 
 
 def _read_labels(
@@ -115,6 +108,7 @@ def _read_labels(
     rows: list[LabelRow] = []
     rejections: list[Rejection] = []
     try:
+        check_size(raw.path(path))
         for line, content in enumerate(read_lines(raw, path), 1):
             words = content.split()
             if words:

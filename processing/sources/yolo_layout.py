@@ -111,8 +111,24 @@ def _from_folders(raw: RawDirectory, path: str) -> Dataset:
     beside = (f"{folder}classes.txt" for folder in (above, f"{path}/"))
     classes = next((name for name in beside if name in raw.files), None)
     if classes is not None:
-        dataset.names = dict(enumerate(read_text(raw, classes).rstrip().splitlines()))
+        dataset.names = _class_names(raw, classes, dataset.rejections)
     return dataset
+
+
+def _class_names(raw: RawDirectory, path: str, rejections: list[Rejection]) -> dict[int, str]:
+    """What each line calls a class; one that is no text names it all the same."""
+    names = [line.rstrip("\r\n") for line in read_lines(raw, path)]
+    while names and not names[-1].strip():
+        names.pop()
+    for line, name in enumerate(names, 1):
+        try:
+            check_text(name)
+        except AnnotationError as error:
+            rejections.append(rejection(path, error, line=line))
+            names[line - 1] = name.encode(errors="surrogateescape").decode(
+                errors="backslashreplace"
+            )
+    return dict(enumerate(names))
 
 
 def _from_yaml(raw: RawDirectory, path: str) -> Dataset:
@@ -147,10 +163,12 @@ class _Loader(yaml.SafeLoader):
 
 
 def _load(raw: RawDirectory, path: str) -> dict[str, Any]:
+    text = read_text(raw, path)
     try:
-        content = yaml.load(read_text(raw, path), Loader=_Loader)
+        content = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, *_OF_VALUES_LIKE_THEIR_TAGS) as error:
-        raise AnnotationError(f"not a readable YAML: {error!r}", reason="malformed") from error
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise AnnotationError(f"not a readable YAML: {said}", reason="malformed") from error
     if not isinstance(content, dict):
         raise AnnotationError(
             f"expected keys and values, found a {type(content).__name__}", reason="malformed"
@@ -262,3 +280,28 @@ def _images_of_list(
                 rejections.append(rejection(path, error, line=line))
     # No search by basename: labels are found by their image's path.
     return iter(locate(raw, [[folder] for folder in folders], listed).paths)
+
+
+def label_file(raw: RawDirectory, image: str) -> str:
+    """The image's label file; ``""`` if it has none."""
+    stem = posixpath.splitext(image)[0]
+    head, found, tail = f"/{stem}".rpartition("/images/")
+    mirrored = f"{head}/labels/{tail}.txt"[1:] if found else ""
+    there = (path for path in (mirrored, f"{stem}.txt") if path in raw.files or path in raw.folders)
+    return next(there, "")
+
+
+def without_image(raw: RawDirectory, label_files: list[str]) -> list[Rejection]:
+    """Rejections of the files among these label files that are labels of no image at all."""
+    folders = {folder_of(path) for path in label_files if path}
+    rejections = []
+    for path in raw.with_suffix(".txt"):
+        if folder_of(path) not in folders:
+            continue
+        stem = posixpath.splitext(path)[0]
+        head, found, tail = f"/{stem}".rpartition("/labels/")
+        stems = [stem, f"{head}/images/{tail}"[1:]] if found else [stem]
+        if raw.images_by_path_stem.keys().isdisjoint(stems) and _begins_with_numbers(raw, path):
+            said = f"expected an image at {stems[-1]}.*, found none: was the copy interrupted?"
+            rejections.append(rejection(path, AnnotationError(said, reason="missing_image")))
+    return rejections

@@ -2,15 +2,20 @@
 
 import os
 import shutil
+import struct
 from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
 from processing import disk_space
-from processing.abandoned_run import set_aside
+from processing.abandoned_run import ABANDONED_JOURNAL_NAME, _is_worth_more, set_aside
 from processing.data_processor import DataProcessor
+from processing.journal import Journal, header_of
 from tests.faults.killer import SITUATIONS, Killer
 from tests.faults.small_runs import BESIDE, IMAGES, JOURNAL, OPTIONS, published
 from tests.processes import ForkServer
@@ -160,3 +165,86 @@ def test_what_an_abandoned_run_left_goes_where_files_are_up_to_date_all_the_same
         assert list(output.glob("*.earlier"))
         shutil.copy(runs.output["new"] / "val_teacher.npz", output)
         assert runs.check_rerun(output).up_to_date
+
+
+def of_another_version(journal):
+    header = header_of(journal)
+    Journal(journal, msgspec.structs.replace(header, version=header.version + 1)).close()
+
+
+def with_other_records(journal):
+    """Whole frames, as another version may write them."""
+    payload = msgspec.msgpack.encode({"type": "flush", "images_done": 5})
+    with journal.open("ab") as file:
+        file.write(struct.pack("<II", len(payload), crc32(payload)) + payload)
+
+
+def twice(journal):
+    journal.write_bytes(2 * journal.read_bytes())
+
+
+def with_a_broken_header(journal):
+    content = bytearray(journal.read_bytes())
+    content[20] ^= 1
+    journal.write_bytes(content)
+
+
+@pytest.mark.parametrize("aside", [False, True])
+@pytest.mark.parametrize(
+    "spoil",
+    [Path.unlink, of_another_version, with_other_records, twice, with_a_broken_header],
+)
+def test_nothing_stays_of_a_run_whose_journal_cannot_be_read(changing, spoil, aside):
+    with changing.killer.prepared("fresh") as output:
+        changing.kill(output, len(changing.killer.operations["fresh"]) // 2)
+        if aside:
+            set_aside(output)
+        spoil(output / (ABANDONED_JOURNAL_NAME if aside else JOURNAL))
+        DataProcessor(changing.raw, output, **OPTIONS).process_detector()  # fewer files than before
+        left = {path.name for path in output.iterdir()} - BESIDE
+        ends = (".npz", ".rejected.jsonl")
+        assert left == {f"{split}_detector{end}" for split in ("train", "val") for end in ends}
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_what_a_killed_run_left_goes_where_its_files_are_up_to_date(changing, others):
+    """And stays, to be continued, where it was making other files as well."""
+    runs = changing.killer.runs
+    with changing.killer.prepared("fresh") as output:
+        shutil.copytree(runs.output["new"], output, dirs_exist_ok=True)
+        (output / "val_teacher.npz").unlink()
+        changing.kill(output, len(changing.killer.operations["fresh"]) // 3)
+        if others:
+            report = DataProcessor(changing.raw, output, **OPTIONS).process_detector()
+        else:
+            shutil.copy(runs.output["new"] / "val_teacher.npz", output)
+            report = DataProcessor(changing.raw, output, **OPTIONS).process_all()
+        assert report.up_to_date
+        assert (output / JOURNAL).exists() == others
+        assert bool(list(output.glob("*.partial"))) == others
+
+
+def test_lists_of_files_that_were_never_published_go(changing):
+    kinds = [(op.kind, op.name) for op in changing.killer.operations["fresh"]]
+    with changing.killer.prepared("fresh") as output:
+        changing.kill(output, kinds.index(("replace", "train_detector.npz.partial")) + 1)
+        assert (output / "train_teacher.rejected.jsonl").exists()
+        DataProcessor(changing.raw, output, **OPTIONS).process_detector()
+        assert not list(output.glob("*_teacher.rejected.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "kept"),
+    [
+        (range(30), range(100), "old"),  # it had copied all it had
+        (range(100), range(30), "new"),
+        (range(100), range(100), "new"),
+        ([*range(10), *range(200, 230)], range(100), "new"),  # of other options, but for a few
+        ([*range(60), *range(200, 210)], range(100), "old"),  # a few were changed
+        ([], range(100), "old"),
+        ([1], [], "new"),
+    ],
+)
+def test_of_two_killed_runs_the_one_is_kept_of_which_more_still_holds(new, old, kept):
+    keys = [np.array(one, np.uint64) for one in (new, old)]
+    assert _is_worth_more(*keys) == (kept == "new")

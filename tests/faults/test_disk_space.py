@@ -179,8 +179,8 @@ def test_a_disk_that_is_filled_during_the_run_leaves_what_the_next_one_continues
             path.unlink()
         ballast = fill(output_dir, but=needed + 8192)
 
-        def check_then_fill(*arguments):
-            ensure_space(*arguments)
+        def check_then_fill(*arguments, **options):
+            ensure_space(*arguments, **options)
             fill(output_dir, but=room)
 
         failure = None
