@@ -132,6 +132,8 @@ class LazyNPZDataModule(L.LightningDataModule):
         self.prefetch_factor = check_integer("prefetch_factor", prefetch_factor, least=1)
         self.drop_last = check_flag("drop_last", drop_last)
         self.seed = check_integer("seed", seed, least=0)
+        if augment is not None and not callable(augment):
+            raise TypeError(f"augment must be an Augmentation, got {augment!r}")
         self.augment = augment
         self._augment = augment
         self.verify = check_flag("verify", verify)
@@ -297,7 +299,11 @@ def _as_tuple(
 ) -> tuple[DataProcessor, ...]:
     if processor is None:
         return ()
-    return tuple(processor) if isinstance(processor, Sequence) else (processor,)
+    processors = tuple(processor) if isinstance(processor, list | tuple) else (processor,)
+    for one in processors:
+        if not hasattr(one, "output_dir"):
+            raise TypeError(f"processor must be a DataProcessor, or several, got {one!r}")
+    return processors
 
 
 def _data_dirs(
@@ -307,6 +313,8 @@ def _data_dirs(
         directories: Sequence[PathLike] = [processor.output_dir for processor in processors]
     else:
         directories = [data_dir] if isinstance(data_dir, str | os.PathLike) else data_dir
+    if not isinstance(directories, Sequence):
+        raise TypeError(f"data_dir must be a path, or several, got {data_dir!r}")
     if not directories:
         raise ValueError("give data_dir, a processor, or both: there is nothing to read")
     return [check_path("data_dir", directory) for directory in directories]

@@ -48,7 +48,7 @@ def check_tiff(image: TiffImagePlugin.TiffImageFile, tiles: list[Any]) -> None:
     """
     width, length = (image.tag_v2[tag] for tag in _IMAGE_SIDES)
     # Where channels lie in planes of their own, each has strips; libtiff is given all at once.
-    in_planes = image.tag_v2.get(_PLANES, 1) == _EACH_CHANNEL and len(tiles) > 1
+    in_planes = image.tag_v2.get(_PLANES) == _EACH_CHANNEL and tiles[:1] and tiles[0][0] == "raw"
     expected = width * length * (image.tag_v2.get(_CHANNELS, 1) if in_planes else 1)
     covered = sum((x2 - x1) * (y2 - y1) for _, (x1, y1, x2, y2), *_ in tiles)
     if covered < expected:

@@ -435,10 +435,15 @@ def test_names_given_stand_in_for_names_the_file_lacks(data_dir, tmp_path):
         ({"cache_size": {"training": 3}}, r"cache_size names \['training'\].*train, val, test"),
         ({"data_dir": None}, "give data_dir, a processor, or both"),
         ({"data_dir": []}, "give data_dir, a processor, or both"),
+        ({"data_dir": 5}, "data_dir must be a path, or several, got 5"),
+        ({"processor": "x"}, "processor must be a DataProcessor, or several, got 'x'"),
+        ({"augment": "yes"}, "augment must be an Augmentation, got 'yes'"),
+        ({"verify": "no"}, "verify must be true or false, got 'no'"),
+        ({"pin_memory": "no"}, "pin_memory must be true or false, got 'no'"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         LazyNPZDataModule(**({"data_dir": "somewhere"} | settings))
 
 

@@ -245,6 +245,17 @@ def test_a_source_without_sizes_means_the_upright_image_whatever_another_declare
     assert {tuple(box) for box in instances.boxes.tolist()} == {tuple(upright)}
 
 
+def test_an_image_without_usable_annotation_is_listed_beside_one_of_its_name(tmp_path):
+    """Only its own annotation file speaks for it."""
+    names = ["a/1.png", "b/1.png", "c/1.png", "good.png"]
+    ids = [0, 0, 1, 2]  # of the first two it is not known whose boxes are whose
+    images = [coco_image(key, name) for key, name in zip(ids, names, strict=True)]
+    listed = coco_file(images, [coco_box(1, bbox=["x", 1, 2, 3]), coco_box(2)])
+    reading = read_sources(write_raw(tmp_path, {"coco.json": json.dumps(listed)}, names))
+    assert list(boxes_of(reading)) == ["good.png"]
+    assert ("c/1.png", "no_usable_annotation") in reasons_of(reading)
+
+
 def test_a_folder_of_utf_16_files_is_found(tmp_path):
     xml = (
         "<annotation><object><name>x</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"

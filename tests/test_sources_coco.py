@@ -339,6 +339,17 @@ def test_text_that_is_not_utf8_costs_its_entry_alone(tmp_path):
     assert reasons_of(reading) == [("coco.json", "malformed")]
 
 
+def test_what_is_no_json_costs_its_entry_alone_beside_text_that_is_not_utf8(tmp_path):
+    boxes = [coco_box(bbox=[1, float("nan"), 3, 4]), coco_box(bbox=[1, 2, 3, 4])]
+    images = [coco_image(1, "QQ.jpg"), coco_image(2)]
+    listed = coco_file(images, [{**box, "image_id": 2} for box in boxes])
+    content = json.dumps({**listed, "info": {"by": "ZZ", "digits": 7}}).encode()
+    content = content.replace(b"QQ", b"\xff\xfe").replace(b"ZZ", b"\xe9")
+    reading = read(tmp_path, content.replace(b": 7}", b": " + b"9" * 5000 + b"}"))
+    assert boxes_of(reading)["a.jpg"][1:] == [("face", [1, 2, 4, 6])]
+    assert reasons_of(reading) == [("coco.json", "malformed")]
+
+
 numbers = st.floats(-1e6, 1e6, width=32)
 
 

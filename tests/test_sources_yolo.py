@@ -117,6 +117,20 @@ def test_lists_of_images_are_followed(tmp_path):
     assert "line 2" in reading.rejections[1].message
 
 
+def test_a_folder_in_place_of_labels_makes_no_negative(tmp_path):
+    (tmp_path / "labels/train/a.txt").mkdir(parents=True)
+    reading = read(tmp_path, {"data.yaml": YAML, "labels/val/b.txt": ROW})
+    assert list(boxes_of(reading)) == [VAL]
+    assert reasons_of(reading) == [("labels/train/a.txt", "not_a_file")]
+
+
+def test_a_class_name_in_another_encoding_costs_no_box(tmp_path):
+    files = {"labels/train/a.txt": ROW, "labels/classes.txt": b"caf\xe9\ndog\n"}
+    reading = read(tmp_path, files, [TRAIN])
+    assert boxes_of(reading) == {TRAIN: [(r"caf\xe9", CORNERS)]}
+    assert reasons_of(reading) == [("labels/classes.txt", "malformed")]
+
+
 def test_an_image_in_several_splits_is_in_none(tmp_path):
     yaml = "train: [images/train, images/val]\nval: images/val\nnames: [cat]\n"
     reading = read(tmp_path, {"data.yaml": yaml} | LABELS)

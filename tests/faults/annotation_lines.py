@@ -87,6 +87,8 @@ def yolo_cases():
             "half a character",
         ),
         "brackets": (f"{YAML}x: {'[' * 1000}", "not a readable YAML"),
+        "a tab": ("train: images\nnames:\n\t- face\n", "not a readable YAML: .*line 3, column 1"),
+        "Latin-1": (YAML.encode() + b"# \xe9\n", "byte .* of x/data.yaml is not UTF-8"),
         "train ..": ("train: ../../other\nnames: [face]\n", "neither a folder|leaves"),
         "train absolute": ("train: /etc\nnames: [face]\n", "leaves the raw directory"),
     }
@@ -96,6 +98,11 @@ def yolo_cases():
         reasons = {"train ..": "missing_folder", "train absolute": "outside_raw_dir"}
         verdict = alone("x/data.yaml", reasons.get(name, "malformed"), says, boxes=[HALF])
         cases.append(Case("yolo", f"a second yaml: {name}", files, good=(HALF,), **verdict))
+    lost_labels = {f"labels/{name}.txt": CENTRE for name in ("bad", "lost")}
+    says = r"expected an image at images/lost\.\*"
+    verdict = alone("labels/lost.txt", "missing_image", says, boxes=[HALF])
+    files = sound | lost_labels | {"labels/notes.txt": "x"}
+    cases.append(Case("yolo", "labels of no image", files, good=(HALF,), **verdict))
     for name, line in LINES.items():
         files = {
             "labels/good.txt": CENTRE,
@@ -168,6 +175,9 @@ CELLS = {
     "other digits": (
         "bad.png,24,24,face,\u0664,4,14,14\n", lost("a.csv", "malformed", "four numbers")),
     "x2 < x1": ("bad.png,24,24,face,14,4,4,14\n", dropped("inverted")),
+    "bare decimal comma": (
+        "bad.png,24,24,face,4,5,4,14,14\n", lost("a.csv", "malformed", "8 cells, found 9")),
+    "a cell of nothing": ("bad.png,24,24,face,4,4,14,14,\n", kept(TEN)),
     "edge at the width": ("bad.png,24,24,face,4,4,24,24\n", kept([4, 4, 24, 24])),
     "1-based edge": ("bad.png,24,24,face,4,4,25,25\n", clipped([4, 4, 24, 24])),
     "sizes for corners": ("bad.png,24,24,face,14,14,10,10\n", dropped("inverted")),
@@ -216,6 +226,13 @@ def csv_cases():
         for name, (line, verdict) in CELLS.items()
     ]
     sound = HEADER + first + CELLS["sound"][0]
+    odd = sound.encode("utf-16") + b"x"
+    lost = alone("a.csv", "malformed", "line 4: .*is not UTF-8", boxes=[TEN])
+    cases.append(Case("csv", "UTF-16 and a byte", {"a.csv": odd}, **lost))
+    twice = alone("a.csv", "malformed", "line 4: expected a class", boxes=[TEN])
+    joined = f"{sound}\ufeff{HEADER}"
+    twice["rejected"] += (("filename", "no_usable_annotation"),)
+    cases.append(Case("csv", "put together of two", {"a.csv": joined}, **twice))
     for name, text in {
         "UTF-16": sound.encode("utf-16"),
         "DOS": sound.replace("\n", "\r\n"),
@@ -275,6 +292,11 @@ FACE_POINTS = {
     "100,000 beginnings": ("n_points: 1 {\n" * 100_000, CUT),
     "DOS line ends": (PTS.replace("\n", "\r\n"), {"points": GOOD_POINTS}),
     "UTF-8 mark": ("\ufeff" + PTS, {"points": GOOD_POINTS}),
+    "no points": ("version: 1\nn_points: 0\n{\n}\n", CUT),
+    "more than any face has": (
+        PTS + " " * (64 << 20),
+        alone("bad.pts", "too_large", "expected at most", notes={"unlisted_images": 1}),
+    ),
 }
 
 
@@ -304,6 +326,7 @@ NO_XML = alone("bad.xml", "malformed", "not a readable XML", notes={"unlisted_im
 NO_OBJECT = alone("bad.xml", "malformed", "object 1: expected a name", notes={"unlisted_images": 1})
 ELSEWHERE = alone("bad.xml", "malformed", "expected each bndbox in an object of annotation",
     notes={"unlisted_images": 1})  # fmt: skip
+BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax></bndbox>"
 OBJECTS = {
     "sound": (voc(), kept(TEN)),
     "all of the image": (voc(box=(1, 1, 24, 24)), kept(WHOLE)),
@@ -327,6 +350,7 @@ OBJECTS = {
     ),
     "a part of a person": (voc(more="<part><name>head</name><bndbox/></part>"), kept(TEN)),
     "a corner missing": (voc(box=("", 5, 14, 14)), NO_OBJECT),
+    "two boxes": (voc(more=BOX), NO_OBJECT),
     "a name of another file": (voc("../../other"), kept(TEN)),
     "UTF-16": ('<?xml version="1.0" encoding="utf-16"?>' + voc(), kept(TEN)),
     "billion laughs": (ENTITY.format('<!ENTITY a "ha"><!ENTITY x "&a;&a;">'), NO_XML),

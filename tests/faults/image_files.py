@@ -390,6 +390,12 @@ def others():
     second_tile = tiled.index(b"\xff\x90", tiled.index(b"\xff\x90") + 2)
     broken = {
         "missing_strips.tif": tiff_with(tiff, tag278=3),
+        "tile_of_text.tif": changed(
+            tiled_tiff(SIDE, data=bytes(SIDE * SIDE)),
+            tiled_tiff(SIDE, data=bytes(SIDE * SIDE)).index(struct.pack("<HHI", 322, 4, 1)),
+            struct.pack("<HHI", 322, 2, 4),
+        ),
+        "one_plane_of_three.tif": tiff_with(encoded(PIXELS, "TIFF"), tag284=2),
         "tiles_missing.jp2": tiled[:second_tile],
         "no_tile.jp2": tiled[: tiled.index(b"\xff\x90") + 12],
         "no_end.jp2": encoded(PIXELS, "JPEG2000")[:-2],

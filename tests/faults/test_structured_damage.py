@@ -445,6 +445,10 @@ DAMAGED = {
     ),
     # What was added to, or taken from, a file of ours
     "trailing junk": (edited(ours(), lambda d: d + b"junk"), "something was appended"),
+    "prefix junk": (
+        edited(ours(), lambda d: b"HTTP/1.1 200 OK\r\n\r\n" + d),
+        "header of member 'images.npy', byte 0",
+    ),
     "prefix junk of a page": (
         edited(ours(), lambda d: bytes(4096) + d),
         "not a complete NPZ|was changed|header",
