@@ -157,6 +157,9 @@ class LazyNPZDataModule(L.LightningDataModule):
             FileNotFoundError: a file is missing.
             ValueError: a file holds another task, or cannot be trained on as configured.
         """
+        if stage not in _SPLITS_OF_STAGE:
+            stages = ", ".join(str(name) for name in _SPLITS_OF_STAGE)
+            raise ValueError(f"stage must be one of {stages}, got {stage!r}")
         for split in _SPLITS_OF_STAGE[stage]:
             if split not in self.datasets:
                 self.datasets[split] = self._open(split)
@@ -246,10 +249,15 @@ class LazyNPZDataModule(L.LightningDataModule):
             return [path for path in paths if path.is_file()] or self._paths("val")
         return paths
 
+    def _dataset(self, split: Split) -> AnyDataset:
+        if split not in self.datasets:
+            raise RuntimeError(f"{split} is not open: call setup() first, as a Trainer does")
+        return self.datasets[split]
+
     def _dataloader(self, split: Split) -> BatchLoader:
         ranks = self._ranks()
         return BatchLoader(
-            self.datasets[split],
+            self._dataset(split),
             self.batch_size,
             shuffle=split == "train" and not self._overfits(),
             num_workers=self.num_workers,
@@ -262,7 +270,7 @@ class LazyNPZDataModule(L.LightningDataModule):
         )
 
     def _transforming_dataloader(self) -> EpochLoader:
-        dataset, num_workers = self.datasets["train"], startable_workers(self.num_workers)
+        dataset, num_workers = self._dataset("train"), startable_workers(self.num_workers)
         return EpochLoader(
             dataset,
             batch_size=self.batch_size,

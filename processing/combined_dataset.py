@@ -17,6 +17,7 @@ from processing.sample_dataset import (
     Rows,
     SampleDataset,
     Transform,
+    check_dataset,
     merge_rows,
 )
 
@@ -48,6 +49,8 @@ class CombinedLazyDataset(SampleDataset):
         self.datasets = tuple(datasets)
         if not self.datasets:
             raise ValueError("at least one dataset is needed to combine")
+        for dataset in self.datasets:
+            check_dataset(dataset)
         self.offsets = offsets_of([len(dataset) for dataset in self.datasets])
         self._layout = self.datasets[0].layout
         for position, dataset in enumerate(self.datasets):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Sequence
 
@@ -94,9 +95,12 @@ def _sides(text: str) -> int | list[int]:
 
 def _fraction(text: str) -> float:
     """A number from 0 to 1; argparse names the flag."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"must be in [0, 1], got {text}")
+        raise argparse.ArgumentTypeError(f"must be a number in [0, 1], got {text}")
     return number
 
 

@@ -118,7 +118,9 @@ class DataProcessor:
         if group_by is not None:
             group_pattern(group_by)  # an error in it is told here, not after reading the data
         self.group_by, self.seed = group_by, check_integer("seed", seed, least=0)
-        self.sources = [sources] if isinstance(sources, str) else sources
+        self.sources = [sources] if isinstance(sources, str | Mapping) else sources
+        if sources is not None and not self.sources:
+            raise ValueError("sources is empty: name formats, or give None to read all found")
         self._repair = RepairOptions(
             check_number("min_box_size", min_box_size, least=0, most=65_535),
             check_flag("keep_flagged", keep_flagged),
@@ -181,6 +183,8 @@ class DataProcessor:
                 `process_all`.
         """
         began = time.perf_counter()
+        if isinstance(task_names, str) or not task_names:
+            raise ValueError(f"task_names must be a list of {', '.join(TASKS)}, got {task_names!r}")
         check_number("train_split", train_split, least=0, most=1)
         with standard_descriptors():
             work = self._plan(task_names, train_split, skip_missing=skip_missing)
@@ -315,8 +319,9 @@ def image_sizes(
 
 
 def _size(name: str, value: ImageSize) -> tuple[int, int]:
-    pair = [value, value] if isinstance(value, int) else list(value)
-    if len(pair) != 2 or not all(isinstance(side, int) and 0 < side <= 65_535 for side in pair):
+    pair = list(value) if isinstance(value, Sequence) else [value, value]
+    sides = [side for side in pair if type(side) is int and 0 < side <= 65_535]
+    if len(pair) != 2 or len(sides) != 2:
         raise ValueError(
             f"{name} must be a side in pixels, 1 to 65535, or (height, width), got {value!r}"
         )

@@ -23,7 +23,7 @@ from processing.arguments import check_integer
 from processing.collate import SampleBatch
 from processing.ordered_map import map_in_order
 from processing.readahead import batches_ahead
-from processing.sample_dataset import SampleDataset
+from processing.sample_dataset import SampleDataset, check_dataset
 from processing.sampling import epoch_order, rank_share, share_size
 
 _LOG = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ class BatchLoader:
         pin_memory: bool = False,
         prefetch_factor: int = 2,
     ) -> None:
+        check_dataset(dataset)
         self.dataset = dataset
         self.batch_size = check_integer("batch_size", batch_size, least=1)
         self.shuffle = shuffle

@@ -263,3 +263,13 @@ def _as_array(column: Column) -> NDArray[Any]:
     rows = np.empty(len(column), dtype=object)
     rows[:] = column.rows() if len(column) else []
     return rows
+
+
+def check_dataset(dataset: object) -> None:
+    """Makes sure that something is a dataset of ours.
+
+    Raises:
+        TypeError: it is not, such as the path of one.
+    """
+    if not isinstance(dataset, SampleDataset):
+        raise TypeError(f"expected a dataset, got {dataset!r}: `open_dataset` makes one of files")

@@ -67,8 +67,11 @@ def group_pattern(group_by: str) -> re.Pattern[str]:
     """`group_by` compiled.
 
     Raises:
+        TypeError: it is no text.
         ValueError: it is no regular expression.
     """
+    if not isinstance(group_by, str):
+        raise TypeError(f"group_by must be a regular expression, got {group_by!r}")
     try:
         return re.compile(group_by)
     except re.error as error:

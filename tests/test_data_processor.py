@@ -647,6 +647,11 @@ def test_of_two_processes_at_one_output_one_works_and_the_other_finds_it_done(ra
         ({"progress": 1}, "progress must be true or false, got 1"),
         ({"output_dir": ""}, "output_dir is empty: was a variable not set"),
         ({"raw_data_dir": 5}, "raw_data_dir must be a path, got 5"),
+        ({"group_by": 5}, "group_by must be a regular expression, got 5"),
+        ({"sources": []}, "sources is empty"),
+        ({"image_size": 256.0}, r"image_size must be a side in pixels, .* got 256\.0"),
+        ({"image_size": {"detector": None}}, r"image_size\.detector must be a side .* got None"),
+        ({"image_size": True}, "image_size must be a side .* got True"),
         ({"image_size": 0}, "image_size must be a side in pixels"),
         ({"image_size": {"detektor": 5}}, r"image_size names \['detektor'\]"),
         ({"image_size": [1, 2, 3]}, "image_size must be a side"),
@@ -655,6 +660,12 @@ def test_of_two_processes_at_one_output_one_works_and_the_other_finds_it_done(ra
 def test_an_impossible_option_is_refused_by_name(options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         DataProcessor(**options)
+
+
+@pytest.mark.parametrize("names", ["detector", []])
+def test_names_of_tasks_that_are_no_list_are_refused(raw_dir, tmp_path, names):
+    with pytest.raises(ValueError, match="task_names must be a list of detector, landmarker"):
+        processor(raw_dir, tmp_path).process(names)
 
 
 def test_image_sizes_are_a_side_a_pair_or_some_of_the_tasks():

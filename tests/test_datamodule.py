@@ -447,6 +447,14 @@ def test_settings_that_cannot_work_are_refused(settings, message):
         LazyNPZDataModule(**({"data_dir": "somewhere"} | settings))
 
 
+def test_what_is_asked_for_too_early_or_of_no_stage_is_refused(data_dir):
+    datamodule = LazyNPZDataModule(data_dir=data_dir)
+    with pytest.raises(RuntimeError, match=r"train is not open: call setup\(\) first"):
+        datamodule.train_dataloader()
+    with pytest.raises(ValueError, match=r"stage must be one of fit, .* got 'ft'"):
+        datamodule.setup("ft")
+
+
 def test_overfitting_one_batch_still_works(data_dir, tmp_path):
     model = Training()
     trainer(tmp_path, overfit_batches=1, max_epochs=2).fit(

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from processing.errors import ChecksumError, DatasetClosedError, NPZFormatError
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
+from processing.loader import BatchLoader
 from processing.ragged import RaggedArray
 from tests.processes import PROCESSES
 
@@ -710,3 +711,19 @@ def test_a_dataset_travels_to_a_forkserver_process(tmp_path):
     process.start()
     assert queue.get(timeout=60) == (12, int(dataset[2]["image"].sum()))
     process.join()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: LazyNPZDataset([path]), "path must be a path, got "),
+        (lambda path: LazyNPZDataset(None), "path must be a path, got None"),
+        (lambda path: LazyNPZDataset(path, verify="no"), "verify must be true or false, got 'no'"),
+        (lambda path: CombinedLazyDataset([path]), "expected a dataset, got .*open_dataset"),
+        (lambda path: CombinedLazyDataset(str(path)), "expected a dataset, got '/'"),
+        (BatchLoader, "expected a dataset, got .*open_dataset"),
+    ],
+)
+def test_what_is_no_path_or_no_dataset_is_refused_by_name(tmp_path, make, message):
+    with pytest.raises(TypeError, match=message):
+        make(write(tmp_path / "a.npz"))

@@ -100,6 +100,7 @@ def test_a_line_in_another_encoding_costs_its_entry_or_its_row_alone(tmp_path):
     reading = read(tmp_path, written)
     assert boxes_of(reading) == {"WIDER_train/images/0--Parade/a.jpg": [("face", [1, 2, 4, 6])]}
     assert reasons_of(reading) == [(TRAIN, "malformed"), (TRAIN, "malformed")]
+    assert all("is not UTF-8" in rejection.message for rejection in reading.rejections)
 
 
 def test_an_image_of_a_bad_row_alone_is_no_negative(tmp_path):

@@ -106,6 +106,8 @@ class _Request:
 
     @classmethod
     def of(cls, asked: str | Mapping[str, Any]) -> _Request:
+        if not isinstance(asked, str | Mapping):
+            raise TypeError(f"sources must be names of formats, or mappings, got {asked!r}")
         options = {"format": asked} if isinstance(asked, str) else dict(asked)
         name, path = options.pop("format", None), options.pop("path", "")
         formats = {source.name: source for source in FORMATS}

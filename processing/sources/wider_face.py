@@ -130,10 +130,19 @@ def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
         elif numbers is not None and len(numbers) >= 4:
             entry.rows.append(numbers)
         else:
-            message = f"expected x y w h and attributes, found {written[:80]!r}"
-            entry.malformed.append((line, AnnotationError(message, reason="malformed")))
+            entry.malformed.append((line, _fault(content)))
     if entry is not None:
         yield entry
+
+
+def _fault(content: str) -> AnnotationError:
+    """What is wrong with a row."""
+    try:
+        check_text(content)
+    except AnnotationError as error:
+        return error
+    message = f"expected x y w h and attributes, found {content.strip()[:80]!r}"
+    return AnnotationError(message, reason="malformed")
 
 
 def _image_name(entry: _Entry) -> str:
