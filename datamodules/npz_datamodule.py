@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import lightning as L
 import torch
 
 from datamodules.epoch_loader import EpochLoader, startable_workers
 from datamodules.sampler import EpochSampler
+from datamodules.settings import (
+    PathLike,
+    Split,
+    Task,
+    as_processors,
+    cache_sizes,
+    data_directories,
+)
 from datamodules.transforms import Augmentation, to_float
-from processing.arguments import check_flag, check_integer, check_number, check_path
+from processing.arguments import check_flag, check_integer, check_number
 from processing.batch import Batch
 from processing.collate import collate_transformed
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
@@ -31,10 +38,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-Task = Literal["detector", "landmarker", "teacher"]
-Split = Literal["train", "val", "test"]
 AnyDataset = LazyNPZDataset | CombinedLazyDataset
-PathLike = str | os.PathLike[str]
 
 _SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
     "fit": ("train", "val"),
@@ -121,12 +125,12 @@ class LazyNPZDataModule(L.LightningDataModule):
         if task not in get_args(Task):
             raise ValueError(f"task must be one of {', '.join(get_args(Task))}, got {task!r}")
         self.task = task
-        self.processors = _as_tuple(processor)
-        self.data_dirs = _data_dirs(data_dir, self.processors)
+        self.processors = as_processors(processor)
+        self.data_dirs = data_directories(data_dir, self.processors)
         self.train_split = check_number("train_split", train_split, least=0, most=1)
         self.batch_size = check_integer("batch_size", batch_size, least=1)
         self.num_workers = check_integer("num_workers", num_workers, least=0)
-        self.cache_sizes = _cache_sizes(cache_size)
+        self.cache_sizes = cache_sizes(cache_size)
         self.pin_memory = None if pin_memory is None else check_flag("pin_memory", pin_memory)
         self.persistent_workers = check_flag("persistent_workers", persistent_workers)
         self.prefetch_factor = check_integer("prefetch_factor", prefetch_factor, least=1)
@@ -300,45 +304,6 @@ class LazyNPZDataModule(L.LightningDataModule):
         if self.trainer is not None:
             return self.trainer.strategy.root_device.type == "cuda"
         return torch.cuda.is_available()
-
-
-def _as_tuple(
-    processor: DataProcessor | Sequence[DataProcessor] | None,
-) -> tuple[DataProcessor, ...]:
-    if processor is None:
-        return ()
-    processors = tuple(processor) if isinstance(processor, list | tuple) else (processor,)
-    for one in processors:
-        if not hasattr(one, "output_dir"):
-            raise TypeError(f"processor must be a DataProcessor, or several, got {one!r}")
-    return processors
-
-
-def _data_dirs(
-    data_dir: PathLike | Sequence[PathLike] | None, processors: Sequence[DataProcessor]
-) -> list[Path]:
-    if data_dir is None:
-        directories: Sequence[PathLike] = [processor.output_dir for processor in processors]
-    else:
-        directories = [data_dir] if isinstance(data_dir, str | os.PathLike) else data_dir
-    if not isinstance(directories, Sequence):
-        raise TypeError(f"data_dir must be a path, or several, got {data_dir!r}")
-    if not directories:
-        raise ValueError("give data_dir, a processor, or both: there is nothing to read")
-    return [check_path("data_dir", directory) for directory in directories]
-
-
-def _cache_sizes(cache_size: int | Mapping[str, int]) -> dict[str, int]:
-    splits = get_args(Split)
-    if not isinstance(cache_size, Mapping):
-        return dict.fromkeys(splits, check_integer("cache_size", cache_size, least=0))
-    unknown = sorted(set(cache_size) - set(splits))
-    if unknown:
-        raise ValueError(f"cache_size names {unknown}; the splits are {', '.join(splits)}")
-    return {
-        split: check_integer(f"cache_size.{split}", size, least=0)
-        for split, size in cache_size.items()
-    }
 
 
 def _with_names(augment: Augmentation, dataset: AnyDataset) -> Augmentation:

@@ -20,7 +20,7 @@ from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from processing.durable import sync_directory
-from processing.journal import header_of, records_of
+from processing.journal import header_of, is_finished, records_of
 from processing.leftovers import JOURNAL_NAME, partial_of, remove_leftovers
 from processing.named_file import NamedFile
 from processing.npz_writer import first_member_end
@@ -78,10 +78,14 @@ def _is_worth_more(new: NDArray[np.uint64], old: NDArray[np.uint64]) -> bool:
 
 
 def _usable_keys(directory: Path) -> NDArray[np.uint64]:
-    """What the run that was set aside has made rows of; nothing where files of it are lost."""
+    """What the run that was set aside has made rows of; nothing where files of it are lost.
+
+    Those of one that had finished all files may be published.
+    """
     abandoned = directory / ABANDONED_JOURNAL_NAME
     header = header_of(abandoned)
-    whole = header and all(abandoned_of(directory, name).exists() for name in header.outputs)
+    names = header.outputs if header else ()
+    whole = all(abandoned_of(directory, name).exists() for name in names) or is_finished(abandoned)
     return _image_keys(abandoned) if whole else np.zeros(0, np.uint64)
 
 

@@ -177,14 +177,20 @@ def header_of(path: Path) -> JournalHeader | None:
 
 
 def records_of(path: Path) -> Iterator[FlushRecord]:
-    """The whole records of the journal at `path`; none where none can be read."""
-    if header_of(path) is None:
-        return
-    with contextlib.closing(NamedFile(path, "rb")) as file:
-        _read_frame(file)
-        for record in _records(file):
-            if isinstance(record, FlushRecord):
-                yield record
+    """What the journal at `path` says was flushed; nothing where it cannot be read."""
+    return (record for record in _all_records(path) if isinstance(record, FlushRecord))
+
+
+def is_finished(path: Path) -> bool:
+    """Whether the journal at `path` says that all files of its run were finished."""
+    return any(isinstance(record, FinishedRecord) for record in _all_records(path))
+
+
+def _all_records(path: Path) -> Iterator[FlushRecord | FinishedRecord]:
+    if header_of(path) is not None:
+        with contextlib.closing(NamedFile(path, "rb")) as file:
+            _read_frame(file)
+            yield from _records(file)
 
 
 def _records(file: NamedFile) -> Iterator[FlushRecord | FinishedRecord]:

@@ -436,7 +436,7 @@ def test_names_given_stand_in_for_names_the_file_lacks(data_dir, tmp_path):
         ({"data_dir": None}, "give data_dir, a processor, or both"),
         ({"data_dir": []}, "give data_dir, a processor, or both"),
         ({"data_dir": 5}, "data_dir must be a path, or several, got 5"),
-        ({"processor": "x"}, "processor must be a DataProcessor, or several, got 'x'"),
+        ({"processor": 5}, "processor must be a DataProcessor, or several, got 5"),
         ({"augment": "yes"}, "augment must be an Augmentation, got 'yes'"),
         ({"verify": "no"}, "verify must be true or false, got 'no'"),
         ({"pin_memory": "no"}, "pin_memory must be true or false, got 'no'"),

@@ -1,0 +1,64 @@
+"""What the datamodule's arguments may be: one or several, by split or for all, and what is refused.
+
+Raises of every function:
+    TypeError: an argument of another type; the message names it.
+    ValueError: one that cannot work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from processing.arguments import check_integer, check_path
+
+if TYPE_CHECKING:
+    from processing.data_processor import DataProcessor
+
+Task = Literal["detector", "landmarker", "teacher"]
+Split = Literal["train", "val", "test"]
+PathLike = str | os.PathLike[str]
+
+
+def as_processors(
+    processor: DataProcessor | Sequence[DataProcessor] | None,
+) -> tuple[DataProcessor, ...]:
+    """One processor, or several, or none, as a tuple."""
+    if processor is None:
+        return ()
+    processors = tuple(processor) if isinstance(processor, Sequence) else (processor,)
+    for one in processors:
+        if not hasattr(one, "output_dir"):
+            raise TypeError(f"processor must be a DataProcessor, or several, got {one!r}")
+    return processors
+
+
+def data_directories(
+    data_dir: PathLike | Sequence[PathLike] | None, processors: Sequence[DataProcessor]
+) -> list[Path]:
+    """Where files are read: `data_dir`, one or several, else where the processors write."""
+    if data_dir is None:
+        directories: Sequence[PathLike] = [processor.output_dir for processor in processors]
+    else:
+        directories = [data_dir] if isinstance(data_dir, str | os.PathLike) else data_dir
+    if not isinstance(directories, Sequence):
+        raise TypeError(f"data_dir must be a path, or several, got {data_dir!r}")
+    if not directories:
+        raise ValueError("give data_dir, a processor, or both: there is nothing to read")
+    return [check_path("data_dir", directory) for directory in directories]
+
+
+def cache_sizes(cache_size: int | Mapping[str, int]) -> dict[str, int]:
+    """Samples in the cache of each split's dataset; 0 for splits that are left out."""
+    splits = get_args(Split)
+    if not isinstance(cache_size, Mapping):
+        return dict.fromkeys(splits, check_integer("cache_size", cache_size, least=0))
+    unknown = sorted(set(cache_size) - set(splits))
+    if unknown:
+        raise ValueError(f"cache_size names {unknown}; the splits are {', '.join(splits)}")
+    return {
+        split: check_integer(f"cache_size.{split}", size, least=0)
+        for split, size in cache_size.items()
+    }
