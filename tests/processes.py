@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["processing.lazy_dataset", "processing.data_processor"])
+PROCESSES.set_forkserver_preload(["processing.data_processor", "tests.faults.damage"])
 
 
 class ForkServer:

@@ -75,6 +75,7 @@ def test_the_file_can_be_dropped_after_a_pass(cold_workload, tmp_path):
     drop(cold_workload.data)
 
 
+@pytest.mark.long
 def test_readers_and_fio_are_measured_in_turns_or_say_why_not(cold_workload, tmp_path):
     readers = [Threads(cold_workload, 1), Processes(cold_workload)]
     results = measure_cold(readers, cold_workload, tmp_path, passes=1)

@@ -15,6 +15,7 @@ def work(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_made_photographs_are_as_large_as_photographs_and_are_the_same_every_time(work, tmp_path):
     processing.make_photographs(tmp_path, images=5)
     for number in range(5):

@@ -80,6 +80,7 @@ def test_100_000_bits_of_larger_files_flipped(files, tally, task):
     assert not judge_all(tally, files[task], random_flips(files[task], 33_400))
 
 
+@pytest.mark.long
 def test_every_length_of_a_small_file(files, tally):
     tally.points = files["small"].stat().st_size
     assert not judge_all(tally, files["small"], [f"cut {n}" for n in range(tally.points)])

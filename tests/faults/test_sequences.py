@@ -255,7 +255,7 @@ def lives(tmp_path, server, seed, steps):
 
 
 @pytest.mark.parametrize(
-    ("sequences", "steps"), [(4, 20), pytest.param(100, 50, marks=pytest.mark.long)]
+    ("sequences", "steps"), [(3, 15), pytest.param(100, 50, marks=pytest.mark.long)]
 )
 def test_whatever_is_done_to_a_data_set_its_files_are_those_of_a_run_from_nothing(
     tmp_path, server, tally, sequences, steps
