@@ -72,7 +72,12 @@ def _here(case, directory):
         return {file for file in _open_files() if not excused.match(str(file[1]))}
 
     shared, files = _listing("/dev/shm"), opened()
-    answer = _play(case, directory)
+    try:
+        answer = _play(case, directory)
+    except RuntimeError as error:
+        # torch tells of a dead worker by a signal, wherever this process is by then: also while it
+        # closes what it had open after another error.
+        answer = {"ended": f"RuntimeError: {error}", "epochs": []}
     gc.collect()
     answer["files"] = _remaining(lambda: opened() - files)
     answer["processes"] = _remaining(
