@@ -44,7 +44,7 @@ def set_aside(directory: Path) -> None:
             return
         forget_abandoned_run(directory)
         journal.replace(abandoned)
-        sync_directory(directory)  # a file set aside must never be there without its journal
+        sync_directory(directory)  # without it what is set aside next is of no use
     header = header_of(abandoned)  # also of one whose files a killed run has not all renamed
     for name in FILE_NAMES:
         partial = partial_of(directory, name)

@@ -112,3 +112,8 @@ class Rejection:
     stage: Stage
     reason: str
     message: str
+
+    @property
+    def verdict(self) -> tuple[str, Stage, str]:
+        """What tells rejections apart; the wording of messages does not count."""
+        return self.path, self.stage, self.reason

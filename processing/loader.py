@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.utils.data import default_collate
 from torch.utils.data._utils.pin_memory import pin_memory  # what DataLoader does to any batch
 
-from processing.arguments import check_integer
+from processing.arguments import check_flag, check_integer
 from processing.collate import SampleBatch
 from processing.ordered_map import map_in_order
 from processing.readahead import batches_ahead
@@ -82,13 +82,13 @@ class BatchLoader:
         check_dataset(dataset)
         self.dataset = dataset
         self.batch_size = check_integer("batch_size", batch_size, least=1)
-        self.shuffle = shuffle
+        self.shuffle = check_flag("shuffle", shuffle)
         self.num_workers = check_integer("num_workers", num_workers, least=0)
-        self.drop_last = drop_last
+        self.drop_last = check_flag("drop_last", drop_last)
         self.seed = check_integer("seed", seed, least=0)
         self.rank = check_integer("rank", rank, least=0)
         self.world_size = check_integer("world_size", world_size, least=self.rank + 1)
-        self.pin_memory = pin_memory and torch.accelerator.is_available()
+        self.pin_memory = check_flag("pin_memory", pin_memory) and torch.accelerator.is_available()
         if pin_memory and not self.pin_memory:
             _LOG.warning("pin_memory=True, but there is no accelerator: memory is not page-locked")
         self.prefetch_factor = check_integer("prefetch_factor", prefetch_factor, least=1)

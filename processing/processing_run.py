@@ -139,8 +139,8 @@ class ProcessingRun:
         forget_published_run(self._output_dir, [file.name for file in self._files])
         forget_abandoned_run(self._output_dir)
         listed = [r for file in self._files for r in read_rejections(self._path(file))]
-        annotations = {(r.path, r.stage, r.reason) for r in self._rejections}
-        bad = {r.path: r for r in listed if (r.path, r.stage, r.reason) not in annotations}
+        annotations = {r.verdict for r in self._rejections}
+        bad = {r.path: r for r in listed if r.verdict not in annotations}
         self._check_limits(_as_errors(bad.values()), len(bad))
 
     def execute(self) -> None:
