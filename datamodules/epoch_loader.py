@@ -24,7 +24,7 @@ class EpochLoader(DataLoader[Any]):
     """
 
     # torch names the class of its iterator where every iterator serves.
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # as above
         try:
             yield from super().__iter__()
         except (EOFError, ConnectionError, FileNotFoundError) as error:

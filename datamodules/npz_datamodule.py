@@ -296,7 +296,7 @@ class LazyNPZDataModule(L.LightningDataModule):
     def _overfits(self) -> bool:
         """Whether the trainer wants the same few batches in every epoch."""
         # An attribute that Trainer's constructor does not declare.
-        return self.trainer is not None and bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
+        return self.trainer is not None and bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]  # set by Lightning, not declared
 
     def _pin_memory(self) -> bool:
         if self.pin_memory is not None:

@@ -182,7 +182,7 @@ class BatchLoader:
             else default_collate(list(samples))
         )
         # torch's function has no types.
-        return pin_memory(batch) if self.pin_memory else batch  # type: ignore[no-untyped-call]
+        return pin_memory(batch) if self.pin_memory else batch  # type: ignore[no-untyped-call]  # torch's
 
 
 class _BatchSampler(NamedTuple):

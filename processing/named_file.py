@@ -12,7 +12,7 @@ from processing.errors import InterferenceError
 try:
     import fcntl
 except ImportError:  # Windows keeps others from removing an open file by itself
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 
 class NamedFile:

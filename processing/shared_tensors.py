@@ -28,7 +28,7 @@ def empty_shared(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         finally:
             os.close(descriptor)
     else:
-        storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]
+        storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]  # torch's
     return torch.empty(0, dtype=dtype).set_(storage).view(shape)
 
 

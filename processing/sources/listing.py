@@ -212,7 +212,7 @@ def _irregular(root: Path, path: str) -> AnnotationError | None:
             reason="outside_raw_dir",
         )
     if not os.path.isfile(real):  # noqa: PTH113 - a path of os.path.realpath
-        found = "a link to nothing" if os.path.islink(root / path) else "no regular file"  # noqa: PTH114
+        found = "a link to nothing" if os.path.islink(root / path) else "no regular file"  # noqa: PTH114 - as above
         return AnnotationError(f"{found}: expected a file", reason="not_a_file")
     return None
 
