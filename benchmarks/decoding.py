@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from processing.geometry import largest_reduction, letterbox_rect, place
-from processing.imaging import Photo, decode, read_header
+from processing.imaging import decode, read_header
+from processing.photo import Photo
+from processing.placement import largest_reduction, letterbox_rect, place
 from processing.resizing import show
 
 SIZES: Final = ((768, 1024), (767, 1023), (683, 1021))

@@ -17,8 +17,8 @@ import simplejpeg
 from isal.isal_zlib import crc32, crc32_combine
 from numpy.typing import NDArray
 
+from processing.columns import offsets_of
 from processing.npz_writer import NPZWriter
-from processing.ragged import offsets_of
 
 _SIDE: Final = 64
 _CONTENTS: Final = 100

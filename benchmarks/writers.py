@@ -22,7 +22,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from processing import DataProcessor, LazyNPZDataset, geometry
+from processing import DataProcessor, LazyNPZDataset, placement
 from processing.cpus import available_cpus
 from processing.sources import read_sources
 
@@ -205,7 +205,7 @@ class OursDecodingInFull(Ours):
     name, files = "ours, decoding in full (patched)", "ours-full"
 
     def _process(self, processor: DataProcessor) -> None:
-        with mock.patch.object(geometry, "_SHRINK_FOR_REDUCTION", {}):
+        with mock.patch.object(placement, "_SHRINK_FOR_REDUCTION", {}):
             super()._process(processor)
 
 

@@ -13,7 +13,7 @@ from array import array
 from collections import defaultdict
 from math import prod
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from isal.isal_zlib import crc32
@@ -21,23 +21,23 @@ from numpy.typing import NDArray
 
 from processing.durable import sync_directory
 from processing.journal import header_of, is_finished, records_of
-from processing.leftovers import JOURNAL_NAME, partial_of, remove_leftovers
+from processing.leftovers import remove_leftovers
 from processing.named_file import NamedFile
 from processing.npz_writer import first_member_end
-from processing.tasks import FILE_NAMES
+from processing.output_directory import (
+    EARLIER_JOURNAL_NAME,
+    FILE_NAMES,
+    JOURNAL_NAME,
+    earlier_path,
+    partial_path,
+)
 
 _LOG = logging.getLogger(__name__)
-ABANDONED_JOURNAL_NAME: Final = f"{JOURNAL_NAME}.earlier"
-
-
-def abandoned_of(directory: Path, name: str) -> Path:
-    """Where the rows are that an abandoned run has written of a file."""
-    return directory / f"{name}.npz.earlier"
 
 
 def set_aside(directory: Path) -> None:
     """Makes room for another run; one of two that were abandoned is kept."""
-    journal, abandoned = directory / JOURNAL_NAME, directory / ABANDONED_JOURNAL_NAME
+    journal, abandoned = directory / JOURNAL_NAME, directory / EARLIER_JOURNAL_NAME
     if journal.exists():
         if not _is_worth_more(_image_keys(journal), _usable_keys(directory)):
             remove_leftovers(directory)
@@ -47,9 +47,9 @@ def set_aside(directory: Path) -> None:
         sync_directory(directory)  # without it what is set aside next is of no use
     header = header_of(abandoned)  # also of one whose files a killed run has not all renamed
     for name in FILE_NAMES:
-        partial = partial_of(directory, name)
+        partial = partial_path(directory, name)
         if header is not None and name in header.outputs and partial.exists():
-            partial.replace(abandoned_of(directory, name))
+            partial.replace(earlier_path(directory, name))
     remove_leftovers(directory)  # partial files that no journal speaks of
     sync_directory(directory)
 
@@ -57,13 +57,13 @@ def set_aside(directory: Path) -> None:
 def forget_abandoned_run(directory: Path) -> None:
     """Removes what was set aside, if anything was."""
     for name in FILE_NAMES:
-        abandoned_of(directory, name).unlink(missing_ok=True)
-    (directory / ABANDONED_JOURNAL_NAME).unlink(missing_ok=True)
+        earlier_path(directory, name).unlink(missing_ok=True)
+    (directory / EARLIER_JOURNAL_NAME).unlink(missing_ok=True)
 
 
 def abandoned_bytes(directory: Path) -> int:
     """What `forget_abandoned_run` would free."""
-    files = [directory / ABANDONED_JOURNAL_NAME, *(abandoned_of(directory, n) for n in FILE_NAMES)]
+    files = [directory / EARLIER_JOURNAL_NAME, *(earlier_path(directory, n) for n in FILE_NAMES)]
     return sum(file.stat().st_size for file in files if file.exists())
 
 
@@ -82,10 +82,10 @@ def _usable_keys(directory: Path) -> NDArray[np.uint64]:
 
     Those of one that had finished all files may be published.
     """
-    abandoned = directory / ABANDONED_JOURNAL_NAME
+    abandoned = directory / EARLIER_JOURNAL_NAME
     header = header_of(abandoned)
     names = header.outputs if header else ()
-    whole = all(abandoned_of(directory, name).exists() for name in names) or is_finished(abandoned)
+    whole = all(earlier_path(directory, name).exists() for name in names) or is_finished(abandoned)
     return _image_keys(abandoned) if whole else np.zeros(0, np.uint64)
 
 
@@ -147,13 +147,13 @@ class AbandonedRun:
     def __init__(self, directory: Path) -> None:
         self._files: dict[str, list[_Rows]] = defaultdict(list)
         self._damaged: set[Path] = set()  # said once of each
-        header = header_of(directory / ABANDONED_JOURNAL_NAME)
+        header = header_of(directory / EARLIER_JOURNAL_NAME)
         if header is None:
             return
         keys = array("Q")  # a list: five times as much
         counts = {name: array("Q") for name in header.outputs}
         checksums = {name: bytearray() for name in header.outputs}
-        for record in records_of(directory / ABANDONED_JOURNAL_NAME):
+        for record in records_of(directory / EARLIER_JOURNAL_NAME):
             keys.extend(record.image_keys)
             for name, block in record.blocks.items():
                 counts[name].extend(block.image_rows)
@@ -164,7 +164,7 @@ class AbandonedRun:
             count = np.array(counts[name], np.int64)
             self._files[name.partition("_")[2]].append(
                 _Rows(
-                    abandoned_of(directory, name),
+                    earlier_path(directory, name),
                     (height, width, 3),
                     ascending,
                     (np.cumsum(count) - count)[order],

@@ -17,8 +17,7 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 
 from processing.batch import Batch, PackedTensors, PackedTexts, TensorList
 from processing.buffers import BufferPool
-from processing.npz_members import Column
-from processing.ragged import RaggedArray
+from processing.columns import ColumnArray, RaggedArray
 from processing.shared_tensors import empty_shared, is_plain, stack_shared
 
 _SAMPLE_KEYS = {"images": "image", "image_paths": "image_path"}
@@ -54,7 +53,9 @@ class SampleBatch(Sequence[Sample]):
         images: the tensor whose memory ``columns["images"]`` is, if there is one.
     """
 
-    def __init__(self, columns: Mapping[str, Column], images: torch.Tensor | None = None) -> None:
+    def __init__(
+        self, columns: Mapping[str, ColumnArray], images: torch.Tensor | None = None
+    ) -> None:
         self.columns = columns
         self._images = images
         self._ragged = frozenset(k for k, v in columns.items() if isinstance(v, RaggedArray))
@@ -178,7 +179,7 @@ def _stack(
     return stack_shared(tensors)
 
 
-def _row(column: Column, row: int) -> Any:
+def _row(column: ColumnArray, row: int) -> Any:
     value = column[row]
     return str(value) if isinstance(value, np.str_) else value
 

@@ -10,20 +10,33 @@ import logging
 import math
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from processing.console import complain, say
-from processing.data_processor import DEFAULT_IMAGE_SIZES, DataProcessor
 from processing.error_notes import told
 from processing.errors import ProcessingError
 from processing.sources import FORMATS
 from processing.tasks import TASKS
 
+if TYPE_CHECKING:
+    from processing.data_processor import DataProcessor
+
 EXIT_CLEAN, EXIT_FAILED, EXIT_USAGE, EXIT_REJECTIONS = 0, 1, 2, 3
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what shells report of a program that Ctrl-C stopped
 
 
-def process_command(arguments: Sequence[str] | None = None) -> int:
-    """Runs ``python -m processing.data_processor``; returns its exit status."""
+def process_command(
+    processor_class: type[DataProcessor], arguments: Sequence[str] | None = None
+) -> int:
+    """Runs ``python -m processing.data_processor``.
+
+    Args:
+        processor_class: `DataProcessor`. Handed over, because its module calls this one.
+        arguments: the words of the command line; None: those of this process.
+
+    Returns:
+        The exit status.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -31,7 +44,7 @@ def process_command(arguments: Sequence[str] | None = None) -> int:
     if not names and not options.all:
         parser.error("say what to make: --all, or one or more of --detector --landmarker --teacher")
     try:
-        processor = DataProcessor(
+        processor = processor_class(
             raw_data_dir=options.raw_data_dir,
             output_dir=options.output_dir,
             batch_size=options.batch_size,
@@ -136,7 +149,7 @@ def _add_choice(group: argparse._ArgumentGroup) -> None:
 
 def _add_content(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    sizes = ", ".join(f"{task} {side}" for task, side in DEFAULT_IMAGE_SIZES.items())
+    sizes = ", ".join(f"{name} {task.default_image_size}" for name, task in TASKS.items())
     splits = "share, 0 to 1, of the images without an official split that go to train"
     groups = "regular expression; images in whose path it finds the same text share a split"
     size = f"pixels: 256, 192x256 (height x width), or TASK=SIZE for some; None: {sizes}"

@@ -11,23 +11,19 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processing import split_checks
-from processing.abandoned_run import ABANDONED_JOURNAL_NAME
 from processing.arguments import check_flag, check_integer, check_number, check_path
 from processing.cpus import available_cpus
 from processing.durable import make_directory
-from processing.earlier_rows import ROWS_NAME
 from processing.error_notes import telling_remedy
 from processing.errors import AnnotationError, SourceError
-from processing.input_cache import INPUTS_NAME
-from processing.leftovers import JOURNAL_NAME
 from processing.output_directory import (
-    LOCK_NAME,
+    JOURNAL_NAME,
     locked,
     refuse_other_kinds,
     standard_descriptors,
@@ -40,11 +36,9 @@ from processing.run_report import ProcessingReport
 from processing.sources import read_sources
 from processing.sources.reading import Reading
 from processing.splits import assign_splits, group_pattern
-from processing.tasks import FILE_NAMES, TASKS, Task
+from processing.tasks import TASKS, Task
 
 _LOG = logging.getLogger(__name__)
-
-DEFAULT_IMAGE_SIZES: Final = {"detector": 256, "landmarker": 192, "teacher": 128}
 
 ImageSize = int | Sequence[int]
 
@@ -189,7 +183,7 @@ class DataProcessor:
         with standard_descriptors():
             work = self._plan(task_names, train_split, skip_missing=skip_missing)
             make_directory(self.output_dir)
-            refuse_other_kinds(self.output_dir, _NAMES)
+            refuse_other_kinds(self.output_dir)
             with locked(self.output_dir) as waited:
                 if waited:  # the data may be others by now
                     work = self._plan(task_names, train_split, skip_missing=skip_missing)
@@ -291,14 +285,6 @@ class _Work(NamedTuple):
     skipped: dict[str, str]
 
 
-_ENDS: Final = (".npz", ".npz.partial", ".npz.earlier", ".rejected.jsonl")
-_NAMES: Final = (
-    *(LOCK_NAME, JOURNAL_NAME, ABANDONED_JOURNAL_NAME, INPUTS_NAME, ROWS_NAME),
-    *(f"{name}{end}" for name in FILE_NAMES for end in _ENDS),
-)
-"""All that any run may write, and what is written meanwhile."""
-
-
 def image_sizes(
     image_size: ImageSize | Mapping[str, ImageSize] | None,
 ) -> dict[str, tuple[int, int]]:
@@ -307,14 +293,15 @@ def image_sizes(
     Raises:
         ValueError: not a positive int, a pair of them, or a mapping from task names to these.
     """
+    defaults = {name: task.default_image_size for name, task in TASKS.items()}
     if image_size is None:
-        image_size = DEFAULT_IMAGE_SIZES
+        image_size = defaults
     if not isinstance(image_size, Mapping):
         return {name: _size("image_size", image_size) for name in TASKS}
     unknown = set(image_size) - set(TASKS)
     if unknown:
         raise ValueError(f"image_size names {sorted(unknown)}: the tasks are {', '.join(TASKS)}")
-    sizes = {**DEFAULT_IMAGE_SIZES, **image_size}
+    sizes: dict[str, ImageSize] = {**defaults, **image_size}
     return {name: _size(f"image_size.{name}", sizes[name]) for name in TASKS}
 
 
@@ -333,4 +320,4 @@ if __name__ == "__main__":
 
     from processing.command_line import process_command
 
-    sys.exit(process_command())
+    sys.exit(process_command(DataProcessor))

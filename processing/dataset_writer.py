@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,50 +33,19 @@ from processing.journal import (
     FlushRecord,
     Journal,
     JournalHeader,
+    Progress,
     header_of,
     refuse_used,
 )
-from processing.leftovers import (
-    JOURNAL_NAME,
-    final_of,
-    holds_rows,
-    is_whole,
-    partial_of,
-)
+from processing.leftovers import holds_rows, is_whole
 from processing.npz_columns import Columns
-from processing.npz_format import Column
 from processing.npz_reader import MappedNPZ
 from processing.npz_writer import NPZWriter, combine_crc32
+from processing.output_directory import JOURNAL_NAME, npz_path, partial_path
+from processing.plan import Output
+from processing.tasks import Row
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One file to write.
-
-    Args:
-        name: file name without suffix, ``train_detector``.
-        image_size: height, width of its images.
-        columns: its other per-row members, in order.
-    """
-
-    name: str
-    image_size: tuple[int, int]
-    columns: tuple[Column, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of an output.
-
-    Args:
-        image: uint8 (H, W, 3).
-        columns: by column name, the row's value; for a ragged one its k values.
-    """
-
-    image: NDArray[np.uint8]
-    columns: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -101,28 +69,6 @@ class Batch:
     input_crc32: list[int] = field(default_factory=list)
     image_keys: list[int] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a run has made durable: everything that its journal says, added up."""
-
-    images_done: int = 0
-    rows: Counter[str] = field(default_factory=Counter)
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
-    input_crc32: array[int] = field(default_factory=lambda: array("I"))  # a list: 9 times as much
-    image_keys: array[int] = field(default_factory=lambda: array("Q"))
-    rejections: list[Rejection] = field(default_factory=list)
-
-    def add(self, record: FlushRecord) -> None:
-        """Adds one flush."""
-        self.images_done = record.images_done
-        self.rows.update({name: block.rows for name, block in record.blocks.items()})
-        for name, counts in record.counts.items():
-            self.counts.setdefault(name, Counter()).update(counts)
-        self.input_crc32.extend(record.input_crc32)
-        self.image_keys.extend(record.image_keys)
-        self.rejections += record.rejections
 
 
 class DatasetWriter:
@@ -210,9 +156,9 @@ class DatasetWriter:
         if self._journal.finished is None:
             self._finish()
         for output in self._outputs:
-            partial = partial_of(self._directory, output.name)
+            partial = partial_path(self._directory, output.name)
             if partial.exists():  # else renamed by a run that was killed right afterwards
-                partial.replace(final_of(self._directory, output.name))
+                partial.replace(npz_path(self._directory, output.name))
         sync_directory(self._directory)
         self._journal.remove()
         forget_abandoned_run(self._directory)
@@ -250,10 +196,10 @@ class DatasetWriter:
             content_id = journal.finished.content_ids[output.name]
             return is_whole(self._directory, output.name, content_id)
         checksums = _row_checksums(journal, output)
-        return holds_rows(partial_of(self._directory, output.name), output.image_size, checksums)
+        return holds_rows(partial_path(self._directory, output.name), output.image_size, checksums)
 
     def _open(self, output: Output) -> None:
-        writer = self._writers[output.name] = NPZWriter(partial_of(self._directory, output.name))
+        writer = self._writers[output.name] = NPZWriter(partial_path(self._directory, output.name))
         rows = self.progress.rows[output.name]
         writer.begin("images", np.uint8, (*output.image_size, 3), rows=rows)
 

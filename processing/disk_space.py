@@ -13,8 +13,9 @@ import numpy as np
 
 from processing.abandoned_run import abandoned_bytes, forget_abandoned_run
 from processing.annotations import AnnotationTable
-from processing.leftovers import JOURNAL_NAME, partial_of
-from processing.npz_format import ALIGNMENT, Column
+from processing.columns import Column
+from processing.npz_format import ALIGNMENT
+from processing.output_directory import JOURNAL_NAME, partial_path
 from processing.plan import PlannedFile
 
 _MEMBERS: Final = 6  # beside the columns: images, offsets of two, metadata, directory, rounding up
@@ -49,7 +50,7 @@ def ensure_space(
     if continued:
         needed -= _size(directory / JOURNAL_NAME)
     for file in files:
-        partial = partial_of(directory, file.name)
+        partial = partial_path(directory, file.name)
         is_published = finished and not partial.exists()
         needed += 0 if is_published else bytes_needed(file, table)
         needed -= _size(partial) if continued else 0

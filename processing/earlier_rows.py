@@ -14,7 +14,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from isal.isal_zlib import crc32
@@ -24,10 +24,10 @@ from processing.abandoned_run import AbandonedRun
 from processing.cache_file import read_cache, write_cache
 from processing.errors import ChecksumError, NPZFormatError
 from processing.npz_reader import MappedNPZ
+from processing.output_directory import ROWS_CACHE_NAME, npz_path
 from processing.published import stored_metadata
 
 _LOG = logging.getLogger(__name__)
-ROWS_NAME: Final = "processing.rows.cache"
 
 
 class FileKeys(NamedTuple):
@@ -57,7 +57,7 @@ class EarlierRows:
     def __init__(self, directory: Path) -> None:
         self._files: dict[str, list[_EarlierFile]] = defaultdict(list)
         for name, keys in _of_published(directory).items():
-            path = directory / f"{name}.npz"
+            path = npz_path(directory, name)
             task = stored_metadata(path)["task"]
             self._files[task].append(_EarlierFile(MappedNPZ(path), keys.keys))
         self._abandoned = AbandonedRun(directory)
@@ -107,14 +107,14 @@ def remember(directory: Path, files: Mapping[str, FileKeys]) -> None:
     for several in (_of_published(directory), files):
         for name, (fingerprint, keys) in several.items():
             arrays[f"{name}.{fingerprint}"] = np.unique(keys[keys != 0])
-    write_cache(directory / ROWS_NAME, arrays)
+    write_cache(directory / ROWS_CACHE_NAME, arrays)
 
 
 def _of_published(directory: Path) -> dict[str, FileKeys]:
     """What is noted of the files that are there, by name."""
     published = {}
-    for noted, keys in read_cache(directory / ROWS_NAME).items():
+    for noted, keys in read_cache(directory / ROWS_CACHE_NAME).items():
         name, _, fingerprint = noted.rpartition(".")
-        if stored_metadata(directory / f"{name}.npz").get("fingerprint") == fingerprint:
+        if stored_metadata(npz_path(directory, name)).get("fingerprint") == fingerprint:
             published[name] = FileKeys(fingerprint, keys)
     return published

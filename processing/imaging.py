@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
 from typing import Any, Final
 
 import cv2
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from processing.container_checks import check_jpeg2000, check_tiff, largest_tile
+from processing.coordinates import ORIENTATIONS
 from processing.errors import ImageError
-from processing.geometry import ORIENTATIONS, Size
+from processing.photo import ImageHeader, Photo
 from processing.png_checks import check_png, exif_behind_pixels
 
 MAX_PIXELS: Final = 178_956_970
@@ -57,51 +57,6 @@ _APP1: Final = b"\xff\xe1"  # EXIF or XMP
 
 # Chroma subsampling that treats both axes alike.
 _EVEN_SUBSAMPLING: Final = frozenset({"444", "420", "Gray"})
-
-
-@dataclass(frozen=True, slots=True)
-class ImageHeader:
-    """What an image file says of itself.
-
-    Args:
-        format: Pillow's name of the format, such as ``JPEG``.
-        width: in pixels, as stored.
-        height: in pixels, as stored.
-        orientation: EXIF orientation, 1 to 8; 1 where there is none or it is not valid.
-    """
-
-    format: str
-    width: int
-    height: int
-    orientation: int
-
-    @property
-    def stored_size(self) -> Size:
-        """Height, width as stored."""
-        return self.height, self.width
-
-    @property
-    def upright_size(self) -> Size:
-        """Height, width once the orientation is applied."""
-        if ORIENTATIONS[self.orientation].transposed:
-            return self.width, self.height
-        return self.height, self.width
-
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """A decoded image.
-
-    Args:
-        pixels: uint8 (h, w, 3) RGB, upright, contiguous; owned by the photo.
-        source_size: height, width of the upright image in full.
-        reduction: 1, 2, 4 or 8; pixel j covers source pixels ``j * reduction`` up to
-            ``(j + 1) * reduction``, the last row and column possibly fewer.
-    """
-
-    pixels: NDArray[np.uint8]
-    source_size: Size
-    reduction: int = 1
 
 
 def read_header(data: bytes) -> ImageHeader:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from processing.cache_file import read_cache, write_cache
 from processing.errors import is_of_one_file
+from processing.output_directory import INPUTS_CACHE_NAME
 
-INPUTS_NAME: Final = "processing.inputs.cache"
 MISSING: Final = np.uint64(0)
 """Key of an image that is not there."""
 
@@ -51,7 +51,7 @@ class InputCache:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / INPUTS_NAME
+        self._path = directory / INPUTS_CACHE_NAME
         stored = read_cache(self._path)
         self._keys = stored.get("keys", np.empty(0, dtype=np.uint64))  # ascending
         self._crc32 = stored.get("crc32", np.empty(0, dtype=np.uint32))

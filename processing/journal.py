@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,6 +87,28 @@ class FinishedRecord(msgspec.Struct, tag="finished"):
     """
 
     content_ids: dict[str, int]
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a run has made durable: everything that its journal says, added up."""
+
+    images_done: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    input_crc32: array[int] = field(default_factory=lambda: array("I"))  # a list: 9 times as much
+    image_keys: array[int] = field(default_factory=lambda: array("Q"))
+    rejections: list[Rejection] = field(default_factory=list)
+
+    def add(self, record: FlushRecord) -> None:
+        """Adds one flush."""
+        self.images_done = record.images_done
+        self.rows.update({name: block.rows for name, block in record.blocks.items()})
+        for name, counts in record.counts.items():
+            self.counts.setdefault(name, Counter()).update(counts)
+        self.input_crc32.extend(record.input_crc32)
+        self.image_keys.extend(record.image_keys)
+        self.rejections += record.rejections
 
 
 class Journal:

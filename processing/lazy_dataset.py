@@ -18,15 +18,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from processing.arguments import check_flag, check_integer, check_path
+from processing.columns import ColumnArray, RaggedArray
 from processing.combined_dataset import CombinedLazyDataset
+from processing.coordinates import stored_to_source
 from processing.errors import DatasetClosedError, NPZFormatError
-from processing.geometry import stored_to_source
 from processing.npz_columns import Columns
-from processing.npz_members import Column
 from processing.npz_reader import MappedNPZ
 from processing.npz_verify import verify_columns
 from processing.orphans import end_with_starter, starting_process
-from processing.ragged import RaggedArray
 from processing.sample_dataset import (
     CacheInfo,
     Layout,
@@ -184,17 +183,17 @@ class LazyNPZDataset(SampleDataset):
         return self._whole.image_paths
 
     @property
-    def bboxes(self) -> Column | None:
+    def bboxes(self) -> ColumnArray | None:
         """float32 x1, y1, x2, y2: N rows (k, 4) (detector) or (N, 4) (teacher); None without."""
         return self._whole.annotations.get("bboxes")
 
     @property
-    def keypoints(self) -> Column | None:
+    def keypoints(self) -> ColumnArray | None:
         """float32 (N, K, 3) as x, y, visibility, or N rows (k, 3); None without."""
         return self._whole.annotations.get("keypoints")
 
     @property
-    def labels(self) -> Column | None:
+    def labels(self) -> ColumnArray | None:
         """Integers like `bboxes`, positions in `category_names`; None without."""
         return self._whole.annotations.get("labels")
 
@@ -327,14 +326,14 @@ _LIMITS = {
 
 def _read(
     columns: Columns, indices: NDArray[np.intp], images_out: NDArray[Any] | None, *, verify: bool
-) -> dict[str, Column]:
+) -> dict[str, ColumnArray]:
     rows = columns.gather(indices, images_out=images_out)
     if verify:
         columns.verify_rows(indices, np.asarray(rows["images"]))
     return rows
 
 
-def _read_row(columns: Columns, verify: bool, index: int) -> dict[str, Column]:
+def _read_row(columns: Columns, verify: bool, index: int) -> dict[str, ColumnArray]:
     return _read(columns, np.array([index]), None, verify=verify)
 
 

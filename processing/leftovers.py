@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import Collection, Iterable
 from math import prod
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from isal.isal_zlib import crc32
@@ -22,19 +21,7 @@ from processing.npz_columns import Columns
 from processing.npz_reader import MappedNPZ
 from processing.npz_verify import verify_columns
 from processing.npz_writer import first_member_end
-from processing.tasks import FILE_NAMES
-
-JOURNAL_NAME: Final = "processing.journal"
-
-
-def partial_of(directory: Path, name: str) -> Path:
-    """Where a file is written."""
-    return directory / f"{name}.npz.partial"
-
-
-def final_of(directory: Path, name: str) -> Path:
-    """Where it is published."""
-    return directory / f"{name}.npz"
+from processing.output_directory import FILE_NAMES, JOURNAL_NAME, npz_path, partial_path
 
 
 def holds_rows(partial: Path, image_size: tuple[int, int], row_crc32: Iterable[int]) -> bool:
@@ -50,9 +37,9 @@ def holds_rows(partial: Path, image_size: tuple[int, int], row_crc32: Iterable[i
 
 def is_whole(directory: Path, name: str, content_id: int) -> bool:
     """Whether a finished file is there, renamed or not, and every byte is as it was written."""
-    partial = partial_of(directory, name)
+    partial = partial_path(directory, name)
     try:
-        npz = MappedNPZ(partial if partial.exists() else final_of(directory, name))
+        npz = MappedNPZ(partial if partial.exists() else npz_path(directory, name))
         if npz.content_id != content_id:
             return False
         verify_columns(Columns.read(npz, will_gather=False))
@@ -70,12 +57,12 @@ def forget_published_run(directory: Path, names: Collection[str]) -> None:
     """
     header = header_of(directory / JOURNAL_NAME)
     outputs = header.outputs if header else ()
-    if not any(partial_of(directory, name).exists() for name in set(outputs).difference(names)):
+    if not any(partial_path(directory, name).exists() for name in set(outputs).difference(names)):
         remove_leftovers(directory)
 
 
 def remove_leftovers(directory: Path) -> None:
     """Removes the journal of a run and all partial files."""
     for name in FILE_NAMES:
-        partial_of(directory, name).unlink(missing_ok=True)
+        partial_path(directory, name).unlink(missing_ok=True)
     (directory / JOURNAL_NAME).unlink(missing_ok=True)

@@ -14,10 +14,10 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
+from processing.columns import ColumnArray, RaggedArray, gather_rows, take_rows
 from processing.errors import ChecksumError, NPZFormatError
 from processing.npz_format import REBUILD
 from processing.npz_members import (
-    Column,
     read_annotations,
     read_beside,
     read_image_paths,
@@ -27,7 +27,6 @@ from processing.npz_members import (
     verify_small,
 )
 from processing.npz_reader import MappedNPZ
-from processing.ragged import RaggedArray, gather_rows, take_rows
 from processing.readahead import Readahead
 
 _GATHERED: Final[dict[str, type[np.generic]]] = {
@@ -57,7 +56,7 @@ class Columns:
     task: str
     metadata: Mapping[str, Any]
     images: NDArray[Any]
-    annotations: Mapping[str, Column]
+    annotations: Mapping[str, ColumnArray]
     image_paths: NDArray[np.str_]
     readahead: Readahead | None
 
@@ -97,7 +96,7 @@ class Columns:
 
     def gather(
         self, indices: NDArray[np.intp], *, images_out: NDArray[Any] | None = None
-    ) -> dict[str, Column]:
+    ) -> dict[str, ColumnArray]:
         """Copies rows out of the file; the only place that does.
 
         Args:
@@ -116,7 +115,7 @@ class Columns:
             images_out = np.empty((len(indices), *self.images.shape[1:]), self.image_dtype)
         self.advise(indices)
         take_rows(self.images, indices, images_out)
-        rows: dict[str, Column] = {"images": images_out}
+        rows: dict[str, ColumnArray] = {"images": images_out}
         for name, column in self.annotations.items():
             rows[name] = self._gather_annotation(name, column, indices)
         rows["image_paths"] = self.image_paths[indices]
@@ -158,7 +157,9 @@ class Columns:
             "restore it from a copy, or delete it and run the processor again"
         )
 
-    def _gather_annotation(self, name: str, column: Column, indices: NDArray[np.intp]) -> Column:
+    def _gather_annotation(
+        self, name: str, column: ColumnArray, indices: NDArray[np.intp]
+    ) -> ColumnArray:
         dtype = _GATHERED[name]
         if not isinstance(column, RaggedArray):
             return column[indices].astype(dtype, copy=False)

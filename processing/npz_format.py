@@ -83,24 +83,6 @@ _IN_ZIP64 = 0xFFFFFFFF
 _REGULAR_FILE = 0o100644 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One per-row member of the file.
-
-    Args:
-        name: member name without ``.npy``.
-        dtype: dtype of the stored array.
-        row_shape: shape of one row, or of one value of a ragged row.
-        ragged: whether rows have different numbers of values; such a member is followed by its
-            offsets.
-    """
-
-    name: str
-    dtype: str
-    row_shape: tuple[int, ...] = ()
-    ragged: bool = False
-
-
 @dataclass(slots=True)
 class Member:
     """Where one member lies and what the directory says of it.

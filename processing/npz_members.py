@@ -14,12 +14,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from processing.columns import ColumnArray, RaggedArray
 from processing.errors import NPZFormatError
 from processing.npz_format import FORMAT_VERSION, REBUILD
 from processing.npz_reader import MappedNPZ
-from processing.ragged import RaggedArray
-
-Column = NDArray[Any] | RaggedArray
 
 _ROW_SHAPES: Final[dict[str, tuple[int, ...]]] = {"bboxes": (4,), "keypoints": (3,), "labels": ()}
 """Shape of one box, point, label."""
@@ -155,7 +153,9 @@ def read_image_paths(npz: MappedNPZ) -> NDArray[np.str_]:
     return paths
 
 
-def task_of(npz: MappedNPZ, metadata: Mapping[str, Any], annotations: Mapping[str, Column]) -> str:
+def task_of(
+    npz: MappedNPZ, metadata: Mapping[str, Any], annotations: Mapping[str, ColumnArray]
+) -> str:
     """The task that metadata names and the members show.
 
     Raises:
@@ -174,7 +174,7 @@ def task_of(npz: MappedNPZ, metadata: Mapping[str, Any], annotations: Mapping[st
     return seen
 
 
-def read_annotations(npz: MappedNPZ, rows: int) -> dict[str, Column]:
+def read_annotations(npz: MappedNPZ, rows: int) -> dict[str, ColumnArray]:
     """``bboxes``, ``keypoints`` and ``labels``, those that the file has.
 
     Args:
@@ -190,7 +190,7 @@ def read_annotations(npz: MappedNPZ, rows: int) -> dict[str, Column]:
     return {name: _annotation(npz, name, rows) for name in _ROW_SHAPES if name in npz}
 
 
-def _annotation(npz: MappedNPZ, name: str, rows: int) -> Column:
+def _annotation(npz: MappedNPZ, name: str, rows: int) -> ColumnArray:
     """One annotation member in whichever of its forms the file has it."""
     array, row_shape = npz[name], _ROW_SHAPES[name]
     where = f"{npz.path}: member {name!r}"
@@ -232,7 +232,7 @@ def _ragged(
     return RaggedArray(values, offsets, check=False)
 
 
-def _from_objects(array: NDArray[Any], row_shape: tuple[int, ...], where: str) -> Column:
+def _from_objects(array: NDArray[Any], row_shape: tuple[int, ...], where: str) -> ColumnArray:
     """Converts an object array of lists, as files had it before there were offsets."""
     dtype = np.int64 if row_shape == () else np.float32
     if array.ndim == 0:

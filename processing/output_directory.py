@@ -1,4 +1,4 @@
-"""The directory that files are written to: one process at a time, and files of ours alone."""
+"""An output directory: what may lie in it, who may write to it, and what its files say."""
 
 from __future__ import annotations
 
@@ -6,17 +6,49 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock, Timeout
 
+from processing.annotations import SPLITS
 from processing.error_notes import naming
+from processing.tasks import TASKS
 
 _LOG = logging.getLogger(__name__)
 
 LOCK_NAME: Final = "processing.lock"
+JOURNAL_NAME: Final = "processing.journal"
+EARLIER_JOURNAL_NAME: Final = f"{JOURNAL_NAME}.earlier"
+INPUTS_CACHE_NAME: Final = "processing.inputs.cache"
+ROWS_CACHE_NAME: Final = "processing.rows.cache"
+
+FILE_NAMES: Final = tuple(f"{split}_{task}" for split in SPLITS for task in TASKS)
+"""Names of all NPZ files that a run may write, without endings."""
+
+
+def npz_path(directory: Path, name: str) -> Path:
+    """Where a file is published."""
+    return directory / f"{name}.npz"
+
+
+def partial_path(directory: Path, name: str) -> Path:
+    """Where a file is written, until all files of its run are finished."""
+    return directory / f"{name}.npz.partial"
+
+
+def earlier_path(directory: Path, name: str) -> Path:
+    """Where the rows are kept that an abandoned run has written of a file."""
+    return directory / f"{name}.npz.earlier"
+
+
+def rejections_path(npz: Path) -> Path:
+    """Where the inputs are listed that `npz` lacks: ``NAME.rejected.jsonl``."""
+    return npz.with_suffix(".rejected.jsonl")
+
+
+_PATHS: Final = (npz_path, partial_path, earlier_path)
 _LAST_STANDARD: Final = 2
 
 
@@ -47,13 +79,22 @@ def locked(directory: Path) -> Iterator[bool]:
         lock.release()
 
 
-def refuse_other_kinds(directory: Path, names: Iterable[str]) -> None:
+def _all_paths(directory: Path) -> Iterator[Path]:
+    """Everything that any run may write, and what is written meanwhile."""
+    helpers = (LOCK_NAME, JOURNAL_NAME, EARLIER_JOURNAL_NAME, INPUTS_CACHE_NAME, ROWS_CACHE_NAME)
+    yield from (directory / name for name in helpers)
+    for name in FILE_NAMES:
+        yield from (path_of(directory, name) for path_of in _PATHS)
+        yield rejections_path(npz_path(directory, name))
+
+
+def refuse_other_kinds(directory: Path) -> None:
     """Makes sure that what has a name of ours is a file.
 
     Raises:
         FileExistsError: a folder, pipe, socket or device.
     """
-    for path in (directory / name for name in names):
+    for path in _all_paths(directory):
         if path.exists() and not path.is_file():
             raise FileExistsError(
                 errno.EEXIST,

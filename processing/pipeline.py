@@ -16,22 +16,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from processing.annotations import ImageAnnotations
-from processing.dataset_writer import Row
-from processing.earlier_rows import EarlierRows
+from processing.coordinates import Rect, Size
 from processing.error_notes import naming
 from processing.errors import ImageError, Rejection, Stage, is_of_one_file
-from processing.geometry import Rect, Size, largest_reduction, place, shown_rect
-from processing.imaging import MAX_PIXELS, Photo, decode, read_header
+from processing.imaging import MAX_PIXELS, decode, read_header
+from processing.photo import Photo
+from processing.placement import largest_reduction, place, shown_rect
 from processing.repairs import Instances, repair
 from processing.resizing import show
-from processing.tasks import PIXELS_VERSION, Task, View
+from processing.tasks import PIXELS_VERSION, Row, Task, View
 
 Views = Mapping[Task, Sequence[View]]
 
@@ -60,6 +60,13 @@ class RepairOptions:
 
     min_box_size: float
     keep_flagged: bool
+
+
+class EarlierImages(Protocol):
+    """Images that an earlier run made; `EarlierRows` finds them in its files."""
+
+    def find(self, task: str, path: str, key: int) -> NDArray[np.uint8] | None:
+        """The images that a task made of one photograph, uint8 (k, H, W, 3); None if unknown."""
 
 
 @dataclass(slots=True)
@@ -95,7 +102,7 @@ _Pictures = dict[Task, list[_Shown | None]]  # one for each view; None where it 
 
 
 def process_image(
-    raw_dir: Path, job: ImageJob, options: RepairOptions, earlier: EarlierRows
+    raw_dir: Path, job: ImageJob, options: RepairOptions, earlier: EarlierImages
 ) -> ImageResult:
     """Turns one image into rows, a bad one into a rejection.
 
@@ -241,7 +248,7 @@ def _key(origin: str, views: Views, reduction: int) -> int:
 
 
 def _copied(
-    path: str, keys: Mapping[int, int], views: Views, source_size: Size, earlier: EarlierRows
+    path: str, keys: Mapping[int, int], views: Views, source_size: Size, earlier: EarlierImages
 ) -> tuple[_Pictures | None, int]:
     """What the views show, out of earlier files, and its key; None where one does not have it.
 

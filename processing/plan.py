@@ -17,10 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.annotations import SPLITS, AnnotationTable
-from processing.dataset_writer import Output
+from processing.columns import Column
 from processing.errors import Rejection
-from processing.npz_format import FORMAT_VERSION, Column
+from processing.npz_format import FORMAT_VERSION
 from processing.tasks import PIXELS_VERSION, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One file to write.
+
+    Args:
+        name: file name without suffix, ``train_detector``.
+        image_size: height, width of its images.
+        columns: its other per-row members, in order.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    columns: tuple[Column, ...]
 
 
 @dataclass(frozen=True, slots=True)

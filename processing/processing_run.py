@@ -27,13 +27,15 @@ from tqdm.auto import tqdm
 from processing.abandoned_run import forget_abandoned_run
 from processing.annotations import AnnotationTable
 from processing.background_writer import BackgroundWriter
-from processing.dataset_writer import Batch, DatasetWriter, Progress
+from processing.dataset_writer import Batch, DatasetWriter
 from processing.disk_space import ensure_space
 from processing.earlier_rows import EarlierRows, FileKeys, remember
 from processing.errors import ImageError, Rejection, TooManyRejectedError
 from processing.input_images import InputImages
+from processing.journal import Progress
 from processing.leftovers import forget_published_run
 from processing.ordered_map import map_in_order
+from processing.output_directory import npz_path
 from processing.pipeline import (
     ImageJob,
     ImageResult,
@@ -203,7 +205,7 @@ class ProcessingRun:
         return digest.hexdigest()
 
     def _path(self, file: PlannedFile) -> Path:
-        return self._output_dir / f"{file.name}.npz"
+        return npz_path(self._output_dir, file.name)
 
     def _by_table(self, values: NDArray[ValueT]) -> NDArray[ValueT]:
         """(N,) for the whole table, from the values of this run's images; 0 elsewhere."""

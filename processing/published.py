@@ -15,7 +15,7 @@ from processing.error_notes import naming
 from processing.errors import NPZFormatError, Rejection
 from processing.npz_columns import Columns
 from processing.npz_reader import MappedNPZ
-from processing.tasks import FILE_NAMES
+from processing.output_directory import FILE_NAMES, npz_path, rejections_path
 
 
 def stored_metadata(npz: Path) -> dict[str, Any]:
@@ -34,25 +34,20 @@ def sound_metadata(npz: Path) -> dict[str, Any]:
         return {}
 
 
-def rejection_list(npz: Path) -> Path:
-    """Where the inputs are listed that `npz` lacks: ``NAME.rejected.jsonl``."""
-    return npz.with_suffix(".rejected.jsonl")
-
-
 def write_rejections(npz: Path, rejections: Sequence[Rejection]) -> None:
     """Lists what was left out, one JSON object a line; no list where that is nothing."""
     if rejections:
         lines = [msgspec.json.encode(rejection) + b"\n" for rejection in rejections]
-        write_durably(rejection_list(npz), b"".join(lines))
+        write_durably(rejections_path(npz), b"".join(lines))
     else:
-        remove_durably(rejection_list(npz))
+        remove_durably(rejections_path(npz))
 
 
 def read_rejections(npz: Path) -> list[Rejection]:
     """What is listed; nothing where there is no list, or it is damaged."""
     try:
-        with naming(rejection_list(npz)):
-            lines = rejection_list(npz).read_bytes().splitlines()
+        with naming(rejections_path(npz)):
+            lines = rejections_path(npz).read_bytes().splitlines()
         return [msgspec.json.decode(line, type=Rejection) for line in lines]
     except (FileNotFoundError, msgspec.DecodeError):
         return []
@@ -65,9 +60,9 @@ def rejections_crc32(rejections: Iterable[Rejection]) -> int:
 
 def remove_orphaned_lists(directory: Path) -> None:
     """Removes the lists of files that are not there: a killed run had written them."""
-    for npz in (directory / f"{name}.npz" for name in FILE_NAMES):
-        if not npz.exists() and rejection_list(npz).exists():
-            remove_durably(rejection_list(npz))
+    for npz in (npz_path(directory, name) for name in FILE_NAMES):
+        if not npz.exists() and rejections_path(npz).exists():
+            remove_durably(rejections_path(npz))
 
 
 def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str]) -> list[str]:
@@ -84,9 +79,9 @@ def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str
     ours = {f"{split}_{task}" for split in SPLITS for task in tasks}
     removed = []
     for name in sorted(ours - set(planned)):
-        npz = directory / f"{name}.npz"
+        npz = npz_path(directory, name)
         if "recipe" in stored_metadata(npz):
-            remove_durably(rejection_list(npz))  # first: nobody would look for it without the file
+            remove_durably(rejections_path(npz))  # first: nobody would look for it without the file
             npz.unlink()
             removed.append(npz.name)
     return removed

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.annotations import Flag, ImageAnnotations
+from processing.columns import RaggedArray, offsets_of
+from processing.coordinates import stored_to_upright
 from processing.errors import ImageError
-from processing.geometry import stored_to_upright
-from processing.imaging import ImageHeader
-from processing.ragged import RaggedArray, offsets_of
+from processing.photo import ImageHeader
 
 _FLAGS: Final = {
     "crowd": Flag.CROWD,

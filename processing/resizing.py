@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.geometry import Rect, Size, place, shown_rect
-from processing.imaging import Photo
+from processing.coordinates import Rect, Size
+from processing.photo import Photo
+from processing.placement import place, shown_rect
 
 PADDING: Final = 114
 """Grey level of what lies outside the image; the detectors' customary one."""

@@ -19,12 +19,11 @@ from torch.utils.data import Dataset
 
 from processing.buffers import BufferPool
 from processing.collate import Sample, SampleBatch, empty_images
-from processing.npz_members import Column
+from processing.columns import ColumnArray, RaggedArray, offsets_of
 from processing.orphans import end_workers_with_parent
-from processing.ragged import RaggedArray, offsets_of
 
 Transform = Callable[[dict[str, Any]], Any]
-Rows = Mapping[str, Column]
+Rows = Mapping[str, ColumnArray]
 Allocate = Callable[[tuple[int, ...], np.dtype[Any]], torch.Tensor]
 
 
@@ -228,7 +227,7 @@ class SampleDataset(Dataset[Any], ABC):
 
 def merge_rows(
     parts: Sequence[tuple[NDArray[np.intp], Rows]], images_out: NDArray[Any]
-) -> dict[str, Column]:
+) -> dict[str, ColumnArray]:
     """Copies rows that were gathered in parts into one batch.
 
     Args:
@@ -239,14 +238,14 @@ def merge_rows(
     for positions, rows in parts:
         images_out[positions] = rows["images"]
     order = np.argsort(np.concatenate([positions for positions, _ in parts]))
-    merged: dict[str, Column] = {"images": images_out}
+    merged: dict[str, ColumnArray] = {"images": images_out}
     for name in parts[0][1]:
         if name != "images":
             merged[name] = _concatenate([rows[name] for _, rows in parts], order)
     return merged
 
 
-def _concatenate(columns: Sequence[Column], order: NDArray[np.intp]) -> Column:
+def _concatenate(columns: Sequence[ColumnArray], order: NDArray[np.intp]) -> ColumnArray:
     ragged = [column for column in columns if isinstance(column, RaggedArray)]
     if ragged:
         values = np.concatenate([column.values for column in ragged])
@@ -256,7 +255,7 @@ def _concatenate(columns: Sequence[Column], order: NDArray[np.intp]) -> Column:
     return joined
 
 
-def _as_array(column: Column) -> NDArray[Any]:
+def _as_array(column: ColumnArray) -> NDArray[Any]:
     """Ragged rows as an object array of views of one array."""
     if not isinstance(column, RaggedArray):
         return column

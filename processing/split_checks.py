@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from processing.annotations import SPLITS
 from processing.errors import NPZFormatError
 from processing.npz_reader import MappedNPZ
+from processing.output_directory import npz_path
 from processing.plan import PlannedFile
 from processing.splits import group_pattern
 from processing.tasks import TASKS
@@ -62,7 +63,7 @@ def moved_since(
     """
     others = [task for task in TASKS if task not in tasks]
     for (position, split), task in itertools.product(enumerate(SPLITS), others):
-        npz = directory / f"{split}_{task}.npz"
+        npz = npz_path(directory, f"{split}_{task}")
         try:
             stored = MappedNPZ(npz)["image_paths"].astype(paths.dtype)
         except (NPZFormatError, KeyError, FileNotFoundError):

@@ -6,15 +6,17 @@ Pure functions of annotations; nothing here reads a file or touches a pixel.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.annotations import SPLITS, AnnotationTable, Flag, ImageAnnotations
-from processing.geometry import Rect, crop_rect, letterbox_rect, source_to_stored
-from processing.npz_format import Column
+from processing.annotations import AnnotationTable, Flag, ImageAnnotations
+from processing.columns import Column
+from processing.coordinates import Rect, source_to_stored
+from processing.placement import crop_rect, letterbox_rect
 from processing.repairs import Instances
 
 PIXELS_VERSION: Final = 3
@@ -35,6 +37,19 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """One row of an output.
+
+    Args:
+        image: uint8 (H, W, 3).
+        columns: by column name, the row's value; for a ragged one its k values.
+    """
+
+    image: NDArray[np.uint8]
+    columns: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Task(ABC):
     """What one task takes from an image.
 
@@ -47,6 +62,8 @@ class Task(ABC):
     name: ClassVar[str]
     needs: ClassVar[str]
     """What an image must be annotated with, for messages."""
+    default_image_size: ClassVar[int]
+    """Side of stored images in pixels, unless the caller names another."""
 
     image_size: tuple[int, int]
     crop_margin: float = 0.0
@@ -96,6 +113,7 @@ class Detector(Task):
 
     name = "detector"
     needs = "boxes"
+    default_image_size = 256
 
     def instances(self, annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]:
         """Instances with a box."""
@@ -137,6 +155,7 @@ class Landmarker(Task):
 
     name = "landmarker"
     needs = "keypoints"
+    default_image_size = 192
 
     def instances(self, annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]:
         """Instances with points."""
@@ -180,6 +199,7 @@ class Teacher(Task):
 
     name = "teacher"
     needs = "boxes"
+    default_image_size = 128
 
     def instances(self, annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]:
         """Instances with a box."""
@@ -208,8 +228,6 @@ class Teacher(Task):
 
 
 TASKS: Final[dict[str, type[Task]]] = {task.name: task for task in (Detector, Landmarker, Teacher)}
-FILE_NAMES: Final = tuple(f"{split}_{task}" for split in SPLITS for task in TASKS)
-"""Of all files that any run may write, without endings."""
 
 
 def _boxed(annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]:

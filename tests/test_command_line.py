@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from processing.command_line import process_command
+from processing.data_processor import DataProcessor
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +27,7 @@ def test_the_guides_command_makes_all_files_and_prints_a_report(raw_dir, tmp_pat
 
 def test_named_tasks_alone_are_made(raw_dir, tmp_path):
     status = process_command(
+        DataProcessor,
         [
             "--detector",
             "--landmarker",
@@ -33,7 +35,7 @@ def test_named_tasks_alone_are_made(raw_dir, tmp_path):
             str(raw_dir),
             "--output-dir",
             str(tmp_path),
-        ]
+        ],
     )
     assert status == 0
     assert {p.stem for p in tmp_path.glob("*_*.npz")} == {
@@ -44,15 +46,15 @@ def test_named_tasks_alone_are_made(raw_dir, tmp_path):
 def test_rejected_inputs_give_status_3_also_when_nothing_is_left_to_do(raw_dir, tmp_path, capsys):
     (raw_dir / "images" / "0000.jpg").write_bytes(b"")
     arguments = ["--detector", "--raw-data-dir", str(raw_dir), "--output-dir", str(tmp_path)]
-    assert process_command(arguments) == 3
+    assert process_command(DataProcessor, arguments) == 3
     assert "rejected images: not_an_image 1" in capsys.readouterr().out
-    assert process_command(arguments) == 3
+    assert process_command(DataProcessor, arguments) == 3
 
 
 def test_failure_gives_status_1_and_one_line_that_says_what_was_looked_for(tmp_path, capsys):
     (tmp_path / "raw").mkdir()
     arguments = ["--all", "--raw-data-dir", str(tmp_path / "raw"), "--output-dir", str(tmp_path)]
-    assert process_command(arguments) == 1
+    assert process_command(DataProcessor, arguments) == 1
     error = capsys.readouterr().err
     assert "COCO" in error
     assert "Pascal VOC" in error
@@ -76,7 +78,7 @@ def test_failure_gives_status_1_and_one_line_that_says_what_was_looked_for(tmp_p
 )
 def test_wrong_usage_gives_status_2(arguments):
     with pytest.raises(SystemExit) as stop:
-        process_command(arguments)
+        process_command(DataProcessor, arguments)
     assert stop.value.code == 2
 
 
@@ -88,7 +90,7 @@ def test_image_sizes_are_read_as_height_by_width(raw_dir, tmp_path, sizes, expec
     import numpy as np
 
     arguments = ["--teacher", "--raw-data-dir", str(raw_dir), "--output-dir", str(tmp_path)]
-    assert process_command([*arguments, "--image-size", *sizes]) == 0
+    assert process_command(DataProcessor, [*arguments, "--image-size", *sizes]) == 0
     assert np.load(tmp_path / "train_teacher.npz")["images"].shape[1:3] == expected
     capsys.readouterr()
 
@@ -135,15 +137,13 @@ def test_a_narrow_terminal_gets_every_name(raw_dir, tmp_path):
 
 def test_an_unknown_home_directory_is_wrong_usage(capsys):
     with pytest.raises(SystemExit) as stop:
-        process_command(["--all", "--raw-data-dir", "~nobody-of-that-name/raw"])
+        process_command(DataProcessor, ["--all", "--raw-data-dir", "~nobody-of-that-name/raw"])
     assert stop.value.code == 2
     assert "raw_data_dir='~nobody-of-that-name/raw': no home" in capsys.readouterr().err
 
 
 def test_help_names_a_unit_and_a_default_for_every_flag():
     import inspect
-
-    from processing.data_processor import DataProcessor
 
     text = " ".join(run("--help").stdout.split())
     renamed = {"num_workers": "workers", "sources": "source", "progress": "no-progress"}

@@ -3,16 +3,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from processing.geometry import (
+from processing.coordinates import (
     ORIENTATIONS,
-    crop_rect,
-    largest_reduction,
-    letterbox_rect,
-    place,
     source_to_stored,
     stored_to_source,
     stored_to_upright,
 )
+from processing.placement import crop_rect, largest_reduction, letterbox_rect, place
 
 sides = st.integers(1, 3000)
 sizes = st.tuples(sides, sides)

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
+from processing.coordinates import source_to_stored
 from processing.errors import ImageError
-from processing.geometry import crop_rect, largest_reduction, letterbox_rect, source_to_stored
-from processing.imaging import MAX_PIXELS, ImageHeader, decode, read_header
+from processing.imaging import MAX_PIXELS, decode, read_header
+from processing.photo import ImageHeader
+from processing.placement import crop_rect, largest_reduction, letterbox_rect
 from processing.resizing import show
 
 REAL = Path(__file__).parents[1].parent / "shared/real"

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from processing import BatchLoader, CombinedLazyDataset, LazyNPZDataset
 from processing.batch import Batch
+from processing.columns import RaggedArray
 from processing.errors import ChecksumError
-from processing.ragged import RaggedArray
 from processing.sampling import epoch_order
 
 N, SIZE = 117, 4

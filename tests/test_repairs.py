@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from processing.annotations import Flag, ImageAnnotations
+from processing.columns import RaggedArray
 from processing.errors import ImageError
-from processing.imaging import ImageHeader, decode, read_header
-from processing.ragged import RaggedArray
+from processing.imaging import decode, read_header
+from processing.photo import ImageHeader
 from processing.repairs import repair
 
 NAN, INF = float("nan"), float("inf")

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processing.annotations import Flag, Instance, TableRow, concatenate, table_from_rows
+from processing.coordinates import stored_to_upright
 from processing.errors import SourceError, SourceNotFoundError
-from processing.geometry import stored_to_upright
-from processing.imaging import ImageHeader
+from processing.photo import ImageHeader
 from processing.repairs import repair
 from processing.sources import FORMATS, detect, read_sources
 from processing.sources.listing import RawDirectory

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from processing.annotations import Instance, TableRow, table_from_rows
+from processing.columns import RaggedArray
 from processing.input_cache import InputCache, input_keys
-from processing.ragged import RaggedArray
 from processing.repairs import Instances
 from processing.tasks import Detector, Landmarker, Teacher
 

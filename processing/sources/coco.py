@@ -32,8 +32,8 @@ from typing import Final
 import numpy as np
 
 from processing.annotations import AnnotationTable
+from processing.columns import offsets_of
 from processing.errors import AnnotationError, Rejection
-from processing.ragged import offsets_of
 from processing.sources import coco_json
 from processing.sources.coco_instances import REJECTED, Instances, malformed, read_instances
 from processing.sources.coco_json import Category, CocoFile, Id, Image, same_id

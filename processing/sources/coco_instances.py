@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.annotations import Flag
+from processing.columns import RaggedArray, offsets_of
 from processing.errors import AnnotationError, Rejection
-from processing.ragged import RaggedArray, offsets_of
 from processing.sources.coco_json import Annotation, CocoFile, Failure, Id, same_id
 
 REJECTED: Final = -2

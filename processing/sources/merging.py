@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.annotations import UNASSIGNED, AnnotationTable, Flag
+from processing.columns import offsets_of
 from processing.errors import Rejection
-from processing.ragged import offsets_of
 from processing.sources.reading import Reading
 
 

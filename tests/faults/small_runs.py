@@ -144,7 +144,7 @@ def run_with_kill(raw, output, scratch, at=0, how="none", flags=()):
         return result
 
     with watched(output, perform), mock.patch.object(processing_run, "process_image", counted):
-        return process_command([*arguments(raw, output), *flags])
+        return process_command(DataProcessor, [*arguments(raw, output), *flags])
 
 
 def _strike(how, half):

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from processing import disk_space
-from processing.abandoned_run import ABANDONED_JOURNAL_NAME, _is_worth_more, set_aside
+from processing.abandoned_run import _is_worth_more, set_aside
 from processing.data_processor import DataProcessor
 from processing.journal import Journal, header_of
+from processing.output_directory import EARLIER_JOURNAL_NAME
 from tests.faults.killer import SITUATIONS, Killer
 from tests.faults.small_runs import BESIDE, IMAGES, JOURNAL, OPTIONS, published
 from tests.processes import ForkServer
@@ -199,7 +200,7 @@ def test_nothing_stays_of_a_run_whose_journal_cannot_be_read(changing, spoil, as
         changing.kill(output, len(changing.killer.operations["fresh"]) // 2)
         if aside:
             set_aside(output)
-        spoil(output / (ABANDONED_JOURNAL_NAME if aside else JOURNAL))
+        spoil(output / (EARLIER_JOURNAL_NAME if aside else JOURNAL))
         DataProcessor(changing.raw, output, **OPTIONS).process_detector()  # fewer files than before
         left = {path.name for path in output.iterdir()} - BESIDE
         ends = (".npz", ".rejected.jsonl")

@@ -248,10 +248,12 @@ def test_an_interrupt_while_the_last_is_written_waits_for_the_thread():
 COMMAND = """
 import sys
 from processing import command_line, pipeline
+from processing.data_processor import DataProcessor
 def decode(*arguments, **options):
     raise {error}
 pipeline.decode = decode
-sys.exit(command_line.process_command(["--detector", "--raw-data-dir", *sys.argv[1:]]))
+arguments = ["--detector", "--raw-data-dir", *sys.argv[1:]]
+sys.exit(command_line.process_command(DataProcessor, arguments))
 """
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from processing import processing_run
 from processing.command_line import process_command
+from processing.data_processor import DataProcessor
 from processing.disk_space import ensure_space
 from processing.error_notes import told
 from tests.conftest import write_coco
@@ -97,7 +98,7 @@ def test_a_disk_that_would_not_hold_it_is_refused_before_the_first_byte_with_bot
     before = free_bytes(output_dir)
     arguments = ["--detector", "--image-size", "96", "--batch-size", "2", "--flush-every", "2"]
     where = ["--raw-data-dir", str(raw), "--output-dir", str(output_dir)]
-    assert process_command([*arguments, *where]) == 1
+    assert process_command(DataProcessor, [*arguments, *where]) == 1
     said = capsys.readouterr().err
     assert f"{needed:,} bytes, {before:,} are free" in said
     assert str(output_dir) in said

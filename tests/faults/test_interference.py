@@ -17,8 +17,8 @@ from processing.background_writer import BackgroundWriter
 from processing.data_processor import DataProcessor
 from processing.dataset_writer import DatasetWriter
 from processing.errors import InterferenceError, NPZFormatError
-from processing.input_cache import INPUTS_NAME
 from processing.lazy_dataset import LazyNPZDataset
+from processing.output_directory import INPUTS_CACHE_NAME
 from tests.faults.killer import Killer
 from tests.faults.small_runs import JOURNAL, OPTIONS, arguments, published
 from tests.processes import ROOT, ForkServer
@@ -78,7 +78,7 @@ def test_any_bit_of_a_cache_may_flip(killer, tally, bits_of_each):
     cases = []
     with killer.prepared("fresh") as output:
         killer.runs.process("new", output)
-        for name in (INPUTS_NAME, ROWS_CACHE):
+        for name in (INPUTS_CACHE_NAME, ROWS_CACHE):
             bits = range(8 * (output / name).stat().st_size)
             cases += [f"{name} {bit}" for bit in random.Random(SEED).sample(bits, bits_of_each)]
 

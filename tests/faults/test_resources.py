@@ -257,11 +257,12 @@ class TestAddressSpace:
         code = (
             "import resource, sys\nfrom pathlib import Path\n"
             "from processing.command_line import process_command\n"
-            "import processing.data_processor, cv2, simplejpeg\n"
+            "from processing.data_processor import DataProcessor\n"
+            "import cv2, simplejpeg\n"
             "pages = int(Path('/proc/self/statm').read_text().split()[0])\n"
             "limit = pages * resource.getpagesize() + (int(sys.argv[1]) << 20)\n"
             "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
-            "sys.exit(process_command(sys.argv[2:]))"
+            "sys.exit(process_command(DataProcessor, sys.argv[2:]))"
         )
         arguments = (*PROCESS[3:], "--raw-data-dir", shared_raw_dir, "--output-dir")
         status, output = run(

@@ -7,11 +7,30 @@ caller's choice.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One per-row member of the file.
+
+    Args:
+        name: member name without ``.npy``.
+        dtype: dtype of the stored array.
+        row_shape: shape of one row, or of one value of a ragged row.
+        ragged: whether rows have different numbers of values; such a member is followed by its
+            offsets.
+    """
+
+    name: str
+    dtype: str
+    row_shape: tuple[int, ...] = ()
+    ragged: bool = False
 
 
 class RaggedArray:
@@ -131,6 +150,10 @@ class RaggedArray:
 
     def __repr__(self) -> str:
         return f"RaggedArray({len(self)} rows, {self.values.shape} {self.values.dtype})"
+
+
+ColumnArray: TypeAlias = NDArray[Any] | RaggedArray
+"""A column's rows: an array (N, ...), or N ragged rows."""
 
 
 def offsets_of(lengths: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:

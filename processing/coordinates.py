@@ -1,0 +1,126 @@
+"""Coordinates of stored images, of upright photographs, and of photographs as they lie in files.
+
+A stored image shows a rectangle of the upright photograph, so stored and source coordinates differ
+by one scale and one shift per axis. A rectangle is float64 (4,) x1, y1, x2, y2 in pixels of the
+upright source image, y down, the corner of the first pixel at (0, 0); it may reach beyond the
+image. Sizes are height, width. Pure functions, safe from any thread.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Rect = NDArray[np.float64]
+Size = tuple[int, int]
+
+
+class Orientation(NamedTuple):
+    """How a stored image becomes upright: transposed, then reversed along the upright axes."""
+
+    transposed: bool
+    reversed_x: bool
+    reversed_y: bool
+
+
+ORIENTATIONS: Final = {
+    1: Orientation(transposed=False, reversed_x=False, reversed_y=False),
+    2: Orientation(transposed=False, reversed_x=True, reversed_y=False),
+    3: Orientation(transposed=False, reversed_x=True, reversed_y=True),
+    4: Orientation(transposed=False, reversed_x=False, reversed_y=True),
+    5: Orientation(transposed=True, reversed_x=False, reversed_y=False),
+    6: Orientation(transposed=True, reversed_x=True, reversed_y=False),
+    7: Orientation(transposed=True, reversed_x=True, reversed_y=True),
+    8: Orientation(transposed=True, reversed_x=False, reversed_y=True),
+}
+"""The values of the EXIF tag ``Orientation`` (CIPA DC-008, 4.6.5)."""
+
+
+def source_to_stored(coordinates: ArrayLike, rect: ArrayLike, size: Size) -> NDArray[Any]:
+    """Maps pixels of the upright source image to pixels of the stored image.
+
+    Args:
+        coordinates: (..., 2) points x, y; (..., 3) points x, y, visibility, which is kept; or
+            (..., 4) boxes x1, y1, x2, y2.
+        rect: (4,) the rectangle that the stored image shows.
+        size: height, width of the stored image.
+
+    Returns:
+        A new array of the same shape; of the same dtype if that is a float, else float64.
+    """
+    x1, y1, x2, y2 = np.asarray(rect, dtype=np.float64).tolist()
+    scale = np.array([size[1] / (x2 - x1), size[0] / (y2 - y1)])
+    return _map(coordinates, scale, -scale * (x1, y1))
+
+
+def stored_to_source(coordinates: ArrayLike, rect: ArrayLike, size: Size) -> NDArray[Any]:
+    """Maps pixels of the stored image to pixels of the upright source image.
+
+    The inverse of `source_to_stored`.
+
+    Args:
+        coordinates: as in `source_to_stored`.
+        rect: (4,) the rectangle that the stored image shows.
+        size: height, width of the stored image.
+
+    Returns:
+        A new array of the same shape; of the same dtype if that is a float, else float64.
+    """
+    x1, y1, x2, y2 = np.asarray(rect, dtype=np.float64).tolist()
+    return _map(
+        coordinates, np.array([(x2 - x1) / size[1], (y2 - y1) / size[0]]), np.array([x1, y1])
+    )
+
+
+def stored_to_upright(coordinates: ArrayLike, orientation: int, stored_size: Size) -> NDArray[Any]:
+    """Maps pixels of an image as its file stores it to pixels of the same image held upright.
+
+    Args:
+        coordinates: as in `source_to_stored`. A box keeps its order: x1 < x2 stays x1 < x2.
+        orientation: the EXIF orientation, 1 to 8.
+        stored_size: height, width of the image as stored.
+
+    Returns:
+        A new array of the same shape; of the same dtype if that is a float, else float64.
+    """
+    transposed, *reverses = ORIENTATIONS[orientation]
+    height, width = stored_size
+    extents = (height, width) if transposed else (width, height)
+    result = _float_copy(coordinates)
+    pairs = _pairs(result)
+    if transposed:
+        pairs[...] = pairs[..., ::-1].copy()
+    for axis, (reverse, extent) in enumerate(zip(reverses, extents, strict=True)):
+        if reverse:
+            pairs[..., axis] = extent - pairs[..., ::-1, axis]
+    return result
+
+
+def _map(
+    coordinates: ArrayLike, scale: NDArray[np.float64], shift: NDArray[np.float64]
+) -> NDArray[Any]:
+    result = _float_copy(coordinates)
+    pairs = _pairs(result)
+    pairs[...] = pairs * scale + shift
+    return result
+
+
+def _float_copy(coordinates: ArrayLike) -> NDArray[Any]:
+    given = np.asarray(coordinates)
+    dtype = given.dtype if np.issubdtype(given.dtype, np.floating) else np.float64
+    return np.array(given, dtype=dtype, order="C")
+
+
+def _pairs(coordinates: NDArray[Any]) -> NDArray[Any]:
+    """The x, y pairs of points (..., 1, 2) or boxes (..., 2, 2), as a view."""
+    columns = coordinates.shape[-1] if coordinates.ndim else 0
+    if columns not in (2, 3, 4):
+        raise ValueError(
+            f"coordinates of shape {coordinates.shape}: expected (..., 2) or (..., 3) for points,"
+            " (..., 4) for boxes"
+        )
+    if columns == 4:
+        return coordinates.reshape(*coordinates.shape[:-1], 2, 2)
+    return coordinates[..., None, :2]
