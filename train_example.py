@@ -26,9 +26,9 @@ from omegaconf import DictConfig
 
 from models.drawing import sheet
 from models.model import WHITE, Model
+from processing.core.error_notes import told
+from processing.core.errors import ProcessingError
 from processing.demo import render_demo
-from processing.error_notes import told
-from processing.errors import ProcessingError
 
 DEMO_DIR = Path("data/raw")
 """The demo is rendered here only: another raw directory that is not there is a mistake."""

@@ -17,7 +17,7 @@ import simplejpeg
 from isal.isal_zlib import crc32, crc32_combine
 from numpy.typing import NDArray
 
-from processing.columns import offsets_of
+from processing.core.columns import offsets_of
 from processing.npz_writer import NPZWriter
 
 _SIDE: Final = 64

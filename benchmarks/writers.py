@@ -23,7 +23,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from processing import DataProcessor, LazyNPZDataset, placement
-from processing.cpus import available_cpus
+from processing.core.cpus import available_cpus
 from processing.sources import read_sources
 
 SIDE: Final = 256

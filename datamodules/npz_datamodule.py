@@ -26,9 +26,9 @@ from datamodules.settings import (
     data_directories,
 )
 from datamodules.transforms import Augmentation, to_float
-from processing.arguments import check_flag, check_integer, check_number
 from processing.batch import Batch
 from processing.collate import collate_transformed
+from processing.core.arguments import check_flag, check_integer, check_number
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
 from processing.loader import BatchLoader
 from processing.sample_dataset import Transform

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from processing.arguments import check_integer, check_path
+from processing.core.arguments import check_integer, check_path
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor

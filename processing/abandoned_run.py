@@ -19,10 +19,9 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from processing.durable import sync_directory
+from processing.core.files import NamedFile, sync_directory
 from processing.journal import header_of, is_finished, records_of
 from processing.leftovers import remove_leftovers
-from processing.named_file import NamedFile
 from processing.npz_writer import first_member_end
 from processing.output_directory import (
     EARLIER_JOURNAL_NAME,

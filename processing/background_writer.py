@@ -14,7 +14,7 @@ import threading
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
-from processing.error_notes import telling
+from processing.core.error_notes import telling
 
 BatchT = TypeVar("BatchT", contravariant=True)
 T = TypeVar("T")

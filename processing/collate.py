@@ -17,7 +17,7 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 
 from processing.batch import Batch, PackedTensors, PackedTexts, TensorList
 from processing.buffers import BufferPool
-from processing.columns import ColumnArray, RaggedArray
+from processing.core.columns import ColumnArray, RaggedArray
 from processing.shared_tensors import empty_shared, is_plain, stack_shared
 
 _SAMPLE_KEYS = {"images": "image", "image_paths": "image_path"}

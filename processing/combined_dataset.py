@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.columns import offsets_of
+from processing.core.columns import offsets_of
 from processing.sample_dataset import (
     CacheInfo,
     Layout,

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from processing.console import complain, say
-from processing.error_notes import told
-from processing.errors import ProcessingError
+from processing.core.error_notes import told
+from processing.core.errors import ProcessingError
 from processing.sources import FORMATS
 from processing.tasks import TASKS
 

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing import split_checks
-from processing.arguments import check_flag, check_integer, check_number, check_path
-from processing.cpus import available_cpus
-from processing.durable import make_directory
-from processing.error_notes import telling_remedy
-from processing.errors import AnnotationError, SourceError
+from processing.core.arguments import check_flag, check_integer, check_number, check_path
+from processing.core.cpus import available_cpus
+from processing.core.error_notes import telling_remedy
+from processing.core.errors import AnnotationError, SourceError
+from processing.core.files import make_directory
 from processing.output_directory import (
     JOURNAL_NAME,
     locked,

@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.abandoned_run import forget_abandoned_run, set_aside
-from processing.durable import sync_directory
-from processing.error_notes import telling
-from processing.errors import InterferenceError, NPZFormatError, Rejection
+from processing.core.error_notes import telling
+from processing.core.errors import InterferenceError, NPZFormatError, Rejection
+from processing.core.files import sync_directory
 from processing.journal import (
     JOURNAL_VERSION,
     Block,

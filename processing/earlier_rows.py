@@ -21,8 +21,8 @@ from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from processing.abandoned_run import AbandonedRun
-from processing.cache_file import read_cache, write_cache
-from processing.errors import ChecksumError, NPZFormatError
+from processing.core.errors import ChecksumError, NPZFormatError
+from processing.core.files import read_cache, write_cache
 from processing.npz_reader import MappedNPZ
 from processing.output_directory import ROWS_CACHE_NAME, npz_path
 from processing.published import stored_metadata

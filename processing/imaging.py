@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from processing.container_checks import check_jpeg2000, check_tiff, largest_tile
-from processing.coordinates import ORIENTATIONS
-from processing.errors import ImageError
+from processing.core.coordinates import ORIENTATIONS
+from processing.core.errors import ImageError
 from processing.photo import ImageHeader, Photo
 from processing.png_checks import check_png, exif_behind_pixels
 

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.cache_file import read_cache, write_cache
-from processing.errors import is_of_one_file
+from processing.core.errors import is_of_one_file
+from processing.core.files import read_cache, write_cache
 from processing.output_directory import INPUTS_CACHE_NAME
 
 MISSING: Final = np.uint64(0)

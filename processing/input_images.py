@@ -15,10 +15,10 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from processing.errors import ImageError, Rejection
+from processing.core.errors import ImageError, Rejection
+from processing.core.threads import map_in_order
 from processing.input_cache import MISSING, InputCache, input_keys
 from processing.journal import Progress
-from processing.ordered_map import map_in_order
 from processing.pipeline import read_inside
 
 

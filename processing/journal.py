@@ -20,9 +20,8 @@ from typing import Any, Final
 import msgspec
 from isal.isal_zlib import crc32
 
-from processing.durable import sync_directory
-from processing.errors import Rejection
-from processing.named_file import NamedFile
+from processing.core.errors import Rejection
+from processing.core.files import NamedFile, sync_directory
 
 JOURNAL_VERSION: Final = 3
 _FRAME: Final = struct.Struct("<II")  # payload bytes, CRC-32 of the payload

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from processing.arguments import check_flag, check_integer, check_path
-from processing.columns import ColumnArray, RaggedArray
 from processing.combined_dataset import CombinedLazyDataset
-from processing.coordinates import stored_to_source
-from processing.errors import DatasetClosedError, NPZFormatError
+from processing.core.arguments import check_flag, check_integer, check_path
+from processing.core.columns import ColumnArray, RaggedArray
+from processing.core.coordinates import stored_to_source
+from processing.core.errors import DatasetClosedError, NPZFormatError
 from processing.npz_columns import Columns
 from processing.npz_reader import MappedNPZ
 from processing.npz_verify import verify_columns

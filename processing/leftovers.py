@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from isal.isal_zlib import crc32
 
-from processing.errors import NPZFormatError
+from processing.core.errors import NPZFormatError
+from processing.core.files import NamedFile
 from processing.journal import header_of
-from processing.named_file import NamedFile
 from processing.npz_columns import Columns
 from processing.npz_reader import MappedNPZ
 from processing.npz_verify import verify_columns

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch.utils.data import default_collate
 from torch.utils.data._utils.pin_memory import pin_memory  # what DataLoader does to any batch
 
-from processing.arguments import check_flag, check_integer
 from processing.collate import SampleBatch
-from processing.ordered_map import map_in_order
+from processing.core.arguments import check_flag, check_integer
+from processing.core.threads import map_in_order
 from processing.readahead import batches_ahead
 from processing.sample_dataset import SampleDataset, check_dataset
 from processing.sampling import epoch_order, rank_share, share_size

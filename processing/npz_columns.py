@@ -14,8 +14,8 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from processing.columns import ColumnArray, RaggedArray, gather_rows, take_rows
-from processing.errors import ChecksumError, NPZFormatError
+from processing.core.columns import ColumnArray, RaggedArray, gather_rows, take_rows
+from processing.core.errors import ChecksumError, NPZFormatError
 from processing.npz_format import REBUILD
 from processing.npz_members import (
     read_annotations,

@@ -18,8 +18,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from processing.error_notes import naming
-from processing.errors import NPZFormatError
+from processing.core.error_notes import naming
+from processing.core.errors import NPZFormatError
 from processing.npz_format import REBUILD, Member, end_of_archive
 
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3I2H")  # APPNOTE.TXT 4.3.7, without name and extra field

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.columns import ColumnArray, RaggedArray
-from processing.errors import NPZFormatError
+from processing.core.columns import ColumnArray, RaggedArray
+from processing.core.errors import NPZFormatError
 from processing.npz_format import FORMAT_VERSION, REBUILD
 from processing.npz_reader import MappedNPZ
 

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.errors import NPZFormatError, UnsafePickleError
+from processing.core.errors import NPZFormatError, UnsafePickleError
 from processing.npz_format import REBUILD
 
 _OPCODES: Final = {

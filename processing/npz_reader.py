@@ -26,8 +26,8 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from processing.error_notes import naming
-from processing.errors import ChecksumError, NPZFormatError
+from processing.core.error_notes import naming
+from processing.core.errors import ChecksumError, NPZFormatError
 from processing.npz_directory import locate_members, read_directory, verify_layout
 from processing.npz_format import REBUILD
 from processing.npz_pickle import load_object_array

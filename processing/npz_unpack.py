@@ -20,7 +20,7 @@ from urllib.parse import quote
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from processing.errors import ChecksumError, NPZFormatError
+from processing.core.errors import ChecksumError, NPZFormatError
 from processing.npz_format import REBUILD
 
 _CHUNK: Final = 1 << 20

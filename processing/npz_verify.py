@@ -13,8 +13,8 @@ import numpy as np
 from isal.isal_zlib import crc32, crc32_combine
 from numpy.typing import NDArray
 
-from processing.columns import RaggedArray
-from processing.errors import ChecksumError, NPZFormatError
+from processing.core.columns import RaggedArray
+from processing.core.errors import ChecksumError, NPZFormatError
 from processing.npz_columns import Columns
 from processing.npz_format import REBUILD
 from processing.npz_reader import CHECK_BYTES

@@ -15,7 +15,7 @@ import numpy as np
 from isal.isal_zlib import crc32, crc32_combine
 from numpy.typing import DTypeLike, NDArray
 
-from processing.named_file import NamedFile
+from processing.core.files import NamedFile
 from processing.npz_format import Member, end_of_archive, npy_header
 
 

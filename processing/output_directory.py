@@ -12,8 +12,8 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from processing.annotations import SPLITS
-from processing.error_notes import naming
+from processing.core.annotations import SPLITS
+from processing.core.error_notes import naming
 from processing.tasks import TASKS
 
 _LOG = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.coordinates import ORIENTATIONS, Size
+from processing.core.coordinates import ORIENTATIONS, Size
 
 
 @dataclass(frozen=True, slots=True)

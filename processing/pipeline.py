@@ -22,10 +22,10 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from processing.annotations import ImageAnnotations
-from processing.coordinates import Rect, Size
-from processing.error_notes import naming
-from processing.errors import ImageError, Rejection, Stage, is_of_one_file
+from processing.core.annotations import ImageAnnotations
+from processing.core.coordinates import Rect, Size
+from processing.core.error_notes import naming
+from processing.core.errors import ImageError, Rejection, Stage, is_of_one_file
 from processing.imaging import MAX_PIXELS, decode, read_header
 from processing.photo import Photo
 from processing.placement import largest_reduction, place, shown_rect

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from processing.coordinates import Rect, Size
+from processing.core.coordinates import Rect, Size
 
 _SHRINK_FOR_REDUCTION: Final = {8: 32, 4: 12, 2: 3.9}
 """How far a photograph must shrink before it may be decoded at an eighth, a quarter, half its size.

@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.annotations import SPLITS, AnnotationTable
-from processing.columns import Column
-from processing.errors import Rejection
+from processing.core.annotations import SPLITS, AnnotationTable
+from processing.core.columns import Column
+from processing.core.errors import Rejection
 from processing.npz_format import FORMAT_VERSION
 from processing.tasks import PIXELS_VERSION, Task
 

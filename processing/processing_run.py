@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from processing.abandoned_run import forget_abandoned_run
-from processing.annotations import AnnotationTable
 from processing.background_writer import BackgroundWriter
+from processing.core.annotations import AnnotationTable
+from processing.core.errors import ImageError, Rejection, TooManyRejectedError
+from processing.core.threads import map_in_order
 from processing.dataset_writer import Batch, DatasetWriter
 from processing.disk_space import ensure_space
 from processing.earlier_rows import EarlierRows, FileKeys, remember
-from processing.errors import ImageError, Rejection, TooManyRejectedError
 from processing.input_images import InputImages
 from processing.journal import Progress
 from processing.leftovers import forget_published_run
-from processing.ordered_map import map_in_order
 from processing.output_directory import npz_path
 from processing.pipeline import (
     ImageJob,

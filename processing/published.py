@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from isal.isal_zlib import crc32
 
-from processing.annotations import SPLITS
-from processing.durable import remove_durably, write_durably
-from processing.error_notes import naming
-from processing.errors import NPZFormatError, Rejection
+from processing.core.annotations import SPLITS
+from processing.core.error_notes import naming
+from processing.core.errors import NPZFormatError, Rejection
+from processing.core.files import remove_durably, write_durably
 from processing.npz_columns import Columns
 from processing.npz_reader import MappedNPZ
 from processing.output_directory import FILE_NAMES, npz_path, rejections_path

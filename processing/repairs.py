@@ -16,10 +16,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.annotations import Flag, ImageAnnotations
-from processing.columns import RaggedArray, offsets_of
-from processing.coordinates import stored_to_upright
-from processing.errors import ImageError
+from processing.core.annotations import Flag, ImageAnnotations
+from processing.core.columns import RaggedArray, offsets_of
+from processing.core.coordinates import stored_to_upright
+from processing.core.errors import ImageError
 from processing.photo import ImageHeader
 
 _FLAGS: Final = {

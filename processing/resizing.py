@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.coordinates import Rect, Size
+from processing.core.coordinates import Rect, Size
 from processing.photo import Photo
 from processing.placement import place, shown_rect
 

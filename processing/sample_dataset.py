@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from processing.buffers import BufferPool
 from processing.collate import Sample, SampleBatch, empty_images
-from processing.columns import ColumnArray, RaggedArray, offsets_of
+from processing.core.columns import ColumnArray, RaggedArray, offsets_of
 from processing.orphans import end_workers_with_parent
 
 Transform = Callable[[dict[str, Any]], Any]

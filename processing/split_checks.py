@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.annotations import SPLITS
-from processing.errors import NPZFormatError
+from processing.core.annotations import SPLITS
+from processing.core.errors import NPZFormatError
 from processing.npz_reader import MappedNPZ
 from processing.output_directory import npz_path
 from processing.plan import PlannedFile

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.annotations import SPLITS, UNASSIGNED
-from processing.arguments import check_number
+from processing.core.annotations import SPLITS, UNASSIGNED
+from processing.core.arguments import check_number
 
 _TRAIN, _VAL = SPLITS.index("train"), SPLITS.index("val")
 

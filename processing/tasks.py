@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.annotations import AnnotationTable, Flag, ImageAnnotations
-from processing.columns import Column
-from processing.coordinates import Rect, source_to_stored
+from processing.core.annotations import AnnotationTable, Flag, ImageAnnotations
+from processing.core.columns import Column
+from processing.core.coordinates import Rect, source_to_stored
 from processing.placement import crop_rect, letterbox_rect
 from processing.repairs import Instances
 

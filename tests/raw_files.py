@@ -3,7 +3,7 @@
 import json
 import math
 
-from processing.annotations import SPLITS, UNASSIGNED
+from processing.core.annotations import SPLITS, UNASSIGNED
 
 
 def write_raw(root, files=None, images=()):

@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 
 from processing.batch import TensorList
 from processing.collate import Sample, SampleBatch
-from processing.columns import RaggedArray
+from processing.core.columns import RaggedArray
 
 
 def boxes(*lengths, fill=None):

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from processing import pipeline, processing_run
-from processing.coordinates import stored_to_source
+from processing.core.coordinates import stored_to_source
+from processing.core.errors import AnnotationError, ImageError, SourceError, TooManyRejectedError
 from processing.data_processor import DataProcessor, image_sizes
-from processing.errors import AnnotationError, ImageError, SourceError, TooManyRejectedError
 from tests.processes import PROCESSES
 
 SMALL = {"detector": 64, "landmarker": 48, "teacher": 32}

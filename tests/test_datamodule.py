@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules import Augmentation, LazyNPZDataModule
 from processing.batch import TensorList
-from processing.columns import RaggedArray
+from processing.core.columns import RaggedArray
 from processing.run_report import ProcessingReport
 from processing.sampling import epoch_order
 

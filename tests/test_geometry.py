@@ -3,7 +3,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from processing.coordinates import (
+from processing.core.coordinates import (
     ORIENTATIONS,
     source_to_stored,
     stored_to_source,

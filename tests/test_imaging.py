@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
-from processing.coordinates import source_to_stored
-from processing.errors import ImageError
+from processing.core.coordinates import source_to_stored
+from processing.core.errors import ImageError
 from processing.imaging import MAX_PIXELS, decode, read_header
 from processing.photo import ImageHeader
 from processing.placement import crop_rect, largest_reduction, letterbox_rect

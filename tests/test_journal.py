@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from processing.errors import Rejection
+from processing.core.errors import Rejection
 from processing.journal import (
     JOURNAL_VERSION,
     Block,

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from torch.utils.data import DataLoader, default_collate
 
-from processing.columns import RaggedArray
-from processing.errors import ChecksumError, DatasetClosedError, NPZFormatError
+from processing.core.columns import RaggedArray
+from processing.core.errors import ChecksumError, DatasetClosedError, NPZFormatError
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
 from processing.loader import BatchLoader
 from tests.processes import PROCESSES

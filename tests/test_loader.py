@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from processing import BatchLoader, CombinedLazyDataset, LazyNPZDataset
 from processing.batch import Batch
-from processing.columns import RaggedArray
-from processing.errors import ChecksumError
+from processing.core.columns import RaggedArray
+from processing.core.errors import ChecksumError
 from processing.sampling import epoch_order
 
 N, SIZE = 117, 4

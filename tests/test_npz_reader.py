@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from processing import npz_unpack
-from processing.errors import ChecksumError, NPZFormatError, UnsafePickleError
+from processing.core.errors import ChecksumError, NPZFormatError, UnsafePickleError
 from processing.npz_format import Member, end_of_archive
 from processing.npz_reader import MappedNPZ
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from processing.annotations import Flag
+from processing.core.annotations import Flag
 from processing.sources import read_sources
 
 SETS = (

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from processing.annotations import Flag, ImageAnnotations
-from processing.columns import RaggedArray
-from processing.errors import ImageError
+from processing.core.annotations import Flag, ImageAnnotations
+from processing.core.columns import RaggedArray
+from processing.core.errors import ImageError
 from processing.imaging import decode, read_header
 from processing.photo import ImageHeader
 from processing.repairs import repair

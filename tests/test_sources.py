@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processing.annotations import Flag, Instance, TableRow, concatenate, table_from_rows
-from processing.coordinates import stored_to_upright
-from processing.errors import SourceError, SourceNotFoundError
+from processing.core.annotations import Flag, Instance, TableRow, concatenate, table_from_rows
+from processing.core.coordinates import stored_to_upright
+from processing.core.errors import SourceError, SourceNotFoundError
 from processing.photo import ImageHeader
 from processing.repairs import repair
 from processing.sources import FORMATS, detect, read_sources

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processing.annotations import Flag
-from processing.errors import SourceError, SourceNotFoundError
+from processing.core.annotations import Flag
+from processing.core.errors import SourceError, SourceNotFoundError
 from processing.sources import read_sources
 from tests.raw_files import (
     boxes_of,

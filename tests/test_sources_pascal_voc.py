@@ -1,7 +1,7 @@
 import pytest
 
-from processing.annotations import Flag
-from processing.errors import SourceNotFoundError
+from processing.core.annotations import Flag
+from processing.core.errors import SourceNotFoundError
 from processing.sources import read_sources
 from tests.raw_files import boxes_of, reasons_of, splits_of, write_raw
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processing.annotations import SPLITS, UNASSIGNED
+from processing.core.annotations import SPLITS, UNASSIGNED
 from processing.splits import assign_splits
 
 TRAIN, VAL, TEST = (SPLITS.index(name) for name in ("train", "val", "test"))

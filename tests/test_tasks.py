@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from processing.annotations import Instance, TableRow, table_from_rows
-from processing.columns import RaggedArray
+from processing.core.annotations import Instance, TableRow, table_from_rows
+from processing.core.columns import RaggedArray
 from processing.input_cache import InputCache, input_keys
 from processing.repairs import Instances
 from processing.tasks import Detector, Landmarker, Teacher
@@ -39,7 +39,7 @@ def test_points_without_any_label_or_extent_give_no_row():
 
 
 def test_the_detector_takes_images_with_nothing_and_not_those_with_points_alone():
-    from processing.annotations import Flag
+    from processing.core.annotations import Flag
 
     table = table_from_rows(
         [

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from processing.annotations import SPLITS, UNASSIGNED, AnnotationTable
-from processing.errors import Rejection, SourceError, SourceNotFoundError
+from processing.core.annotations import SPLITS, UNASSIGNED, AnnotationTable
+from processing.core.errors import Rejection, SourceError, SourceNotFoundError
 from processing.sources import coco, csv_manifest, ibug_pts, pascal_voc, wider_face, yolo
 from processing.sources.image_search import settle_namesakes
 from processing.sources.listing import RawDirectory

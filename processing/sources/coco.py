@@ -31,9 +31,9 @@ from typing import Final
 
 import numpy as np
 
-from processing.annotations import AnnotationTable
-from processing.columns import offsets_of
-from processing.errors import AnnotationError, Rejection
+from processing.core.annotations import AnnotationTable
+from processing.core.columns import offsets_of
+from processing.core.errors import AnnotationError, Rejection
 from processing.sources import coco_json
 from processing.sources.coco_instances import REJECTED, Instances, malformed, read_instances
 from processing.sources.coco_json import Category, CocoFile, Id, Image, same_id

@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.annotations import Flag
-from processing.columns import RaggedArray, offsets_of
-from processing.errors import AnnotationError, Rejection
+from processing.core.annotations import Flag
+from processing.core.columns import RaggedArray, offsets_of
+from processing.core.errors import AnnotationError, Rejection
 from processing.sources.coco_json import Annotation, CocoFile, Failure, Id, same_id
 
 REJECTED: Final = -2

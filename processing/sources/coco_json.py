@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from processing.error_notes import naming
-from processing.errors import AnnotationError
+from processing.core.error_notes import naming
+from processing.core.errors import AnnotationError
 from processing.sources.reading import UTF16_MARKS, check_name
 
 Id = int | str

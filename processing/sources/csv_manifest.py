@@ -31,8 +31,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from processing.annotations import AnnotationTable, Flag, Instance, TableRow, table_from_rows
-from processing.errors import AnnotationError, Rejection
+from processing.core.annotations import AnnotationTable, Flag, Instance, TableRow, table_from_rows
+from processing.core.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate, usual_layouts
 from processing.sources.listing import RawDirectory, folder_of, is_image_name
 from processing.sources.reading import (

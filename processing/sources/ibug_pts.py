@@ -14,8 +14,8 @@ import posixpath
 import re
 from typing import Final
 
-from processing.annotations import Flag, Instance, TableRow, table_from_rows
-from processing.errors import AnnotationError
+from processing.core.annotations import Flag, Instance, TableRow, table_from_rows
+from processing.core.errors import AnnotationError
 from processing.sources.listing import RawDirectory
 from processing.sources.reading import (
     Reading,

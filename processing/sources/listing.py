@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from processing.errors import AnnotationError, Rejection, SourceError, SourceNotFoundError
+from processing.core.errors import AnnotationError, Rejection, SourceError, SourceNotFoundError
 
 IMAGE_SUFFIXES: Final = frozenset(
     f".{name}"

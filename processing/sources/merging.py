@@ -25,9 +25,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.annotations import UNASSIGNED, AnnotationTable, Flag
-from processing.columns import offsets_of
-from processing.errors import Rejection
+from processing.core.annotations import UNASSIGNED, AnnotationTable, Flag
+from processing.core.columns import offsets_of
+from processing.core.errors import Rejection
 from processing.sources.reading import Reading
 
 

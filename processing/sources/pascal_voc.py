@@ -27,7 +27,7 @@ from xml.etree.ElementTree import Element, ParseError
 import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
 
-from processing.annotations import (
+from processing.core.annotations import (
     SPLITS,
     UNASSIGNED,
     AnnotationTable,
@@ -36,8 +36,8 @@ from processing.annotations import (
     TableRow,
     table_from_rows,
 )
-from processing.error_notes import naming
-from processing.errors import AnnotationError, Rejection
+from processing.core.error_notes import naming
+from processing.core.errors import AnnotationError, Rejection
 from processing.sources.listing import RawDirectory, folder_of, is_image_name, parent_of
 from processing.sources.reading import (
     Reading,

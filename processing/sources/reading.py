@@ -17,9 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO, TypeVar
 
-from processing.annotations import SPLITS, UNASSIGNED, AnnotationTable, concatenate, table_from_rows
-from processing.error_notes import naming
-from processing.errors import AnnotationError, Rejection
+from processing.core.annotations import (
+    SPLITS,
+    UNASSIGNED,
+    AnnotationTable,
+    concatenate,
+    table_from_rows,
+)
+from processing.core.error_notes import naming
+from processing.core.errors import AnnotationError, Rejection
 from processing.sources.listing import RawDirectory, folder_of
 
 Key = TypeVar("Key")

@@ -6,7 +6,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Mapping
 
-from processing.errors import AnnotationError
+from processing.core.errors import AnnotationError
 from processing.sources.image_search import Located, only_near
 from processing.sources.listing import RawDirectory, folder_of, parent_of
 

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from processing.annotations import SPLITS, Flag, Instance, TableRow, table_from_rows
-from processing.errors import AnnotationError
+from processing.core.annotations import SPLITS, Flag, Instance, TableRow, table_from_rows
+from processing.core.errors import AnnotationError
 from processing.sources.image_search import locate
 from processing.sources.listing import RawDirectory, folder_of, is_image_name, parent_of
 from processing.sources.reading import (

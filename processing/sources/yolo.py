@@ -25,8 +25,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from processing.annotations import UNASSIGNED, TableRow, table_from_rows
-from processing.errors import AnnotationError, Rejection
+from processing.core.annotations import UNASSIGNED, TableRow, table_from_rows
+from processing.core.errors import AnnotationError, Rejection
 from processing.sources import yolo_layout
 from processing.sources.listing import RawDirectory
 from processing.sources.reading import (

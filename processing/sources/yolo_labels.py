@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from processing.annotations import Instance
-from processing.errors import AnnotationError
+from processing.core.annotations import Instance
+from processing.core.errors import AnnotationError
 from processing.sources.reading import numbers_of
 
 KeypointShape = tuple[int, int]

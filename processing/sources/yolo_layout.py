@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import yaml
 
-from processing.annotations import SPLITS
-from processing.errors import AnnotationError, Rejection
+from processing.core.annotations import SPLITS
+from processing.core.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate
 from processing.sources.listing import RawDirectory, folder_of
 from processing.sources.reading import (

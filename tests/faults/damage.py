@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from isal.isal_zlib import crc32
 
-from processing.columns import RaggedArray
-from processing.errors import ChecksumError, NPZFormatError, ProcessingError
+from processing.core.columns import RaggedArray
+from processing.core.errors import ChecksumError, NPZFormatError, ProcessingError
 from processing.lazy_dataset import LazyNPZDataset
 from processing.npz_reader import MappedNPZ
 from tests.faults.tally import REPLAY_VARIABLE

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from processing.errors import NPZFormatError, UnsafePickleError
+from processing.core.errors import NPZFormatError, UnsafePickleError
 from tests.faults.damage import look_apart
 from tests.faults.lying_files import described, npy_of, with_npy
 from tests.faults.tally import FalseAlarm

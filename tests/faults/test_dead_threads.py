@@ -16,13 +16,14 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageFile
 
-from processing import imaging, ordered_map, pipeline
+from processing import imaging, pipeline
 from processing.background_writer import BackgroundWriter
+from processing.core import threads
+from processing.core.error_notes import told
+from processing.core.threads import map_in_order
 from processing.dataset_writer import DatasetWriter
-from processing.error_notes import told
 from processing.journal import Journal
 from processing.npz_writer import NPZWriter
-from processing.ordered_map import map_in_order
 from processing.tasks import Detector
 from tests.conftest import write_coco
 from tests.faults.test_failing_calls import names_in, process, stored
@@ -185,7 +186,7 @@ def test_decoding_threads_that_cannot_be_started_end_those_that_could(
         started.append(thread)
 
     results = map_in_order(abs, range(9), threads=3, ahead=3)
-    monkeypatch.setattr(ordered_map.threading.Thread, "start", start)
+    monkeypatch.setattr(threads.threading.Thread, "start", start)
     with pytest.raises(RuntimeError, match="can't start"):
         next(results)
     assert len(started) == number_that_start

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from processing.core.errors import ProcessingError, TooManyRejectedError
 from processing.data_processor import DataProcessor
-from processing.errors import ProcessingError, TooManyRejectedError
 from processing.lazy_dataset import LazyNPZDataset
 from tests.conftest import write_coco
 from tests.faults.failing_calls import KINDS, FailingCalls, no_descriptor_left_open

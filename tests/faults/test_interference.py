@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from processing.background_writer import BackgroundWriter
+from processing.core.errors import InterferenceError, NPZFormatError
 from processing.data_processor import DataProcessor
 from processing.dataset_writer import DatasetWriter
-from processing.errors import InterferenceError, NPZFormatError
 from processing.lazy_dataset import LazyNPZDataset
 from processing.output_directory import INPUTS_CACHE_NAME
 from tests.faults.killer import Killer

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from processing.core.error_notes import told
 from processing.data_processor import DataProcessor
-from processing.error_notes import told
 from processing.lazy_dataset import LazyNPZDataset, open_dataset
 
 REPOSITORY = Path(__file__).parents[2]

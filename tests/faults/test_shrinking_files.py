@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from processing.errors import NPZFormatError
+from processing.core.errors import NPZFormatError
 from processing.lazy_dataset import LazyNPZDataset
 from processing.loader import BatchLoader
 from tests.faults.damage import sent_by

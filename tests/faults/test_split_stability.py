@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from datamodules import LazyNPZDataModule
-from processing.annotations import SPLITS, UNASSIGNED
+from processing.core.annotations import SPLITS, UNASSIGNED
 from processing.data_processor import DataProcessor
 from processing.lazy_dataset import LazyNPZDataset
 from processing.splits import assign_splits

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from processing import npz_reader, output_directory, processing_run
+from processing.core.errors import InterferenceError
 from processing.data_processor import DataProcessor
 from processing.dataset_writer import DatasetWriter
-from processing.errors import InterferenceError
 from processing.lazy_dataset import LazyNPZDataset
 from processing.output_directory import LOCK_NAME
 from tests.faults.small_runs import BATCH, FLUSH_EVERY, IMAGES, OPTIONS, SmallRuns, published

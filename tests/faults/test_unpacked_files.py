@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from processing.__main__ import main
-from processing.errors import NPZFormatError
+from processing.core.errors import NPZFormatError
 from processing.lazy_dataset import LazyNPZDataset
 from processing.npz_reader import MappedNPZ
 from processing.npz_unpack import unpack_member

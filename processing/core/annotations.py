@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.columns import RaggedArray, offsets_of
+from processing.core.columns import RaggedArray, offsets_of
 
 UNASSIGNED: Final = -1
 SPLITS: Final = ("train", "val", "test")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from processing.columns import RaggedArray, offsets_of
+from processing.core.columns import RaggedArray, offsets_of
 
 row_lists = st.lists(st.lists(st.tuples(*[st.integers(-9, 9)] * 2), max_size=4), max_size=8)
 

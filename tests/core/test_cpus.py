@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from processing.cpus import available_cpus
+from processing.core.cpus import available_cpus
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -70,7 +70,7 @@ class TestCPUs:
 
 COUNT = (
     "from processing.data_processor import DataProcessor\n"
-    "from processing.cpus import available_cpus\n"
+    "from processing.core.cpus import available_cpus\n"
     "print(available_cpus(), DataProcessor('a', 'b')._run_options.num_workers)"
 )
 

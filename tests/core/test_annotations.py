@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processing.annotations import (
+from processing.core.annotations import (
     UNASSIGNED,
     Flag,
     Instance,

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from processing.ordered_map import map_in_order
+from processing.core.threads import map_in_order
 
 WAIT = 30  # seconds, until a test that hangs is called failed
 
