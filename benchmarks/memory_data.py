@@ -18,7 +18,7 @@ from isal.isal_zlib import crc32, crc32_combine
 from numpy.typing import NDArray
 
 from processing.core.columns import offsets_of
-from processing.npz_writer import NPZWriter
+from processing.npz.writer import NPZWriter
 
 _SIDE: Final = 64
 _CONTENTS: Final = 100

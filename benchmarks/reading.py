@@ -21,7 +21,7 @@ from benchmarks import results
 from benchmarks.contenders import arrays, ffcv, limit, ours, records, storage, streaming
 from benchmarks.contenders.reader import Reader, Workload
 from benchmarks.harness import Result, measure
-from processing.npz_writer import NPZWriter, combine_crc32
+from processing.npz.writer import NPZWriter, combine_crc32
 
 SAMPLES: Final = {128: 20_000, 256: 6_000}
 """By image size: about 1 GB each."""

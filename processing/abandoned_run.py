@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from processing.core.files import NamedFile, sync_directory
 from processing.journal import header_of, is_finished, records_of
 from processing.leftovers import remove_leftovers
-from processing.npz_writer import first_member_end
+from processing.npz.writer import first_member_end
 from processing.output_directory import (
     EARLIER_JOURNAL_NAME,
     FILE_NAMES,

@@ -49,7 +49,7 @@ class SampleBatch(Sequence[Sample]):
     given other values only wraps its arrays.
 
     Args:
-        columns: what `Columns.gather` gives, kept; plus ``index``, int64 (B,), if wanted.
+        columns: what `Contents.gather` gives, kept; plus ``index``, int64 (B,), if wanted.
         images: the tensor whose memory ``columns["images"]`` is, if there is one.
     """
 

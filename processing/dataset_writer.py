@@ -38,9 +38,9 @@ from processing.journal import (
     refuse_used,
 )
 from processing.leftovers import holds_rows, is_whole
-from processing.npz_columns import Columns
-from processing.npz_reader import MappedNPZ
-from processing.npz_writer import NPZWriter, combine_crc32
+from processing.npz.contents import Contents
+from processing.npz.mapped import MappedNPZ
+from processing.npz.writer import NPZWriter, combine_crc32
 from processing.output_directory import JOURNAL_NAME, npz_path, partial_path
 from processing.plan import Output
 from processing.tasks import Row
@@ -283,7 +283,7 @@ def _readable(partial: Path) -> int:
     """The content id of a finished file, which is opened as a dataset will open it."""
     try:
         npz = MappedNPZ(partial)
-        Columns.read(npz, will_gather=False)
+        Contents.read(npz, will_gather=False)
     except (FileNotFoundError, NPZFormatError) as error:
         raise InterferenceError(
             f"{partial}: no longer what this run wrote ({error}): was the directory moved, or does "

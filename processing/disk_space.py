@@ -14,7 +14,7 @@ import numpy as np
 from processing.abandoned_run import abandoned_bytes, forget_abandoned_run
 from processing.core.annotations import AnnotationTable
 from processing.core.columns import Column
-from processing.npz_format import ALIGNMENT
+from processing.npz.format import ALIGNMENT
 from processing.output_directory import JOURNAL_NAME, partial_path
 from processing.plan import PlannedFile
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from processing.abandoned_run import AbandonedRun
 from processing.core.errors import ChecksumError, NPZFormatError
 from processing.core.files import read_cache, write_cache
-from processing.npz_reader import MappedNPZ
+from processing.npz.mapped import MappedNPZ
 from processing.output_directory import ROWS_CACHE_NAME, npz_path
 from processing.published import stored_metadata
 

@@ -22,9 +22,9 @@ from processing.core.arguments import check_flag, check_integer, check_path
 from processing.core.columns import ColumnArray, RaggedArray
 from processing.core.coordinates import stored_to_source
 from processing.core.errors import DatasetClosedError, NPZFormatError
-from processing.npz_columns import Columns
-from processing.npz_reader import MappedNPZ
-from processing.npz_verify import verify_columns
+from processing.npz.contents import Contents
+from processing.npz.mapped import MappedNPZ
+from processing.npz.verify import verify_columns
 from processing.orphans import end_with_starter, starting_process
 from processing.sample_dataset import (
     CacheInfo,
@@ -88,7 +88,7 @@ class LazyNPZDataset(SampleDataset):
         self._verify_reads = check_flag("verify", verify)
         self._open(*_mapped(path, cache_dir, verify=verify))
 
-    def _open(self, npz: MappedNPZ, columns: Columns) -> None:
+    def _open(self, npz: MappedNPZ, columns: Contents) -> None:
         if self._verify_reads and "image_crc32" not in npz:
             raise NPZFormatError(
                 f"{npz.path}: verify=True needs the member 'image_crc32', which this file does not "
@@ -97,7 +97,7 @@ class LazyNPZDataset(SampleDataset):
         self.path = npz.path
         self._cache_dir = npz.cache_dir
         self._content_id = npz.content_id
-        self._columns: Columns | None = columns
+        self._columns: Contents | None = columns
         self._layout = _layout(columns, self.return_index)
         # Over the columns, not over self: a cycle would keep the map until a collection.
         self._cache = functools.lru_cache(maxsize=self.cache_size)(
@@ -132,7 +132,7 @@ class LazyNPZDataset(SampleDataset):
         self._columns = None
 
     @property
-    def columns(self) -> Columns:
+    def columns(self) -> Contents:
         """Everything in the file, as views of it.
 
         Raises:
@@ -145,7 +145,7 @@ class LazyNPZDataset(SampleDataset):
         return self._columns
 
     @property
-    def _whole(self) -> Columns:
+    def _whole(self) -> Contents:
         """What the file holds, after a look at whether it was cut; views kept are not protected."""
         columns = self.columns
         columns.npz.check_size()
@@ -302,11 +302,13 @@ def open_dataset(
     return combined
 
 
-def _mapped(path: StrPath, cache_dir: StrPath | None, *, verify: bool) -> tuple[MappedNPZ, Columns]:
+def _mapped(
+    path: StrPath, cache_dir: StrPath | None, *, verify: bool
+) -> tuple[MappedNPZ, Contents]:
     try:
         cache = None if cache_dir is None else check_path("cache_dir", cache_dir)
         npz = MappedNPZ(check_path("path", path), cache_dir=cache)
-        return npz, Columns.read(npz, verify=verify)
+        return npz, Contents.read(npz, verify=verify)
     except OSError as error:
         if error.errno not in _LIMITS:
             raise
@@ -325,7 +327,7 @@ _LIMITS = {
 
 
 def _read(
-    columns: Columns, indices: NDArray[np.intp], images_out: NDArray[Any] | None, *, verify: bool
+    columns: Contents, indices: NDArray[np.intp], images_out: NDArray[Any] | None, *, verify: bool
 ) -> dict[str, ColumnArray]:
     rows = columns.gather(indices, images_out=images_out)
     if verify:
@@ -333,11 +335,11 @@ def _read(
     return rows
 
 
-def _read_row(columns: Columns, verify: bool, index: int) -> dict[str, ColumnArray]:
+def _read_row(columns: Contents, verify: bool, index: int) -> dict[str, ColumnArray]:
     return _read(columns, np.array([index]), None, verify=verify)
 
 
-def _layout(columns: Columns, return_index: bool) -> Layout:
+def _layout(columns: Contents, return_index: bool) -> Layout:
     row_shapes = tuple(
         (name, "ragged" if isinstance(column, RaggedArray) else column.shape[1:])
         for name, column in columns.annotations.items()

@@ -17,10 +17,10 @@ from isal.isal_zlib import crc32
 from processing.core.errors import NPZFormatError
 from processing.core.files import NamedFile
 from processing.journal import header_of
-from processing.npz_columns import Columns
-from processing.npz_reader import MappedNPZ
-from processing.npz_verify import verify_columns
-from processing.npz_writer import first_member_end
+from processing.npz.contents import Contents
+from processing.npz.mapped import MappedNPZ
+from processing.npz.verify import verify_columns
+from processing.npz.writer import first_member_end
 from processing.output_directory import FILE_NAMES, JOURNAL_NAME, npz_path, partial_path
 
 
@@ -42,7 +42,7 @@ def is_whole(directory: Path, name: str, content_id: int) -> bool:
         npz = MappedNPZ(partial if partial.exists() else npz_path(directory, name))
         if npz.content_id != content_id:
             return False
-        verify_columns(Columns.read(npz, will_gather=False))
+        verify_columns(Contents.read(npz, will_gather=False))
     except (FileNotFoundError, NPZFormatError):
         return False
     return True

@@ -22,7 +22,7 @@ from torch.utils.data._utils.pin_memory import pin_memory  # what DataLoader doe
 from processing.collate import SampleBatch
 from processing.core.arguments import check_flag, check_integer
 from processing.core.threads import map_in_order
-from processing.readahead import batches_ahead
+from processing.npz.readahead import batches_ahead
 from processing.sample_dataset import SampleDataset, check_dataset
 from processing.sampling import epoch_order, rank_share, share_size
 

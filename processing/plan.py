@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from processing.core.annotations import SPLITS, AnnotationTable
 from processing.core.columns import Column
 from processing.core.errors import Rejection
-from processing.npz_format import FORMAT_VERSION
+from processing.npz.format import FORMAT_VERSION
 from processing.tasks import PIXELS_VERSION, Task
 
 

@@ -13,8 +13,8 @@ from processing.core.annotations import SPLITS
 from processing.core.error_notes import naming
 from processing.core.errors import NPZFormatError, Rejection
 from processing.core.files import remove_durably, write_durably
-from processing.npz_columns import Columns
-from processing.npz_reader import MappedNPZ
+from processing.npz.contents import Contents
+from processing.npz.mapped import MappedNPZ
 from processing.output_directory import FILE_NAMES, npz_path, rejections_path
 
 
@@ -29,7 +29,7 @@ def stored_metadata(npz: Path) -> dict[str, Any]:
 def sound_metadata(npz: Path) -> dict[str, Any]:
     """The metadata of a file of ours; empty where there is none, or no dataset can be opened."""
     try:
-        return dict(Columns.read(MappedNPZ(npz), will_gather=False).metadata)
+        return dict(Contents.read(MappedNPZ(npz), will_gather=False).metadata)
     except (FileNotFoundError, NPZFormatError):
         return {}
 

@@ -79,7 +79,7 @@ class SampleDataset(Dataset[Any], ABC):
 
     @abstractmethod
     def _gather(self, indices: NDArray[np.intp], images_out: NDArray[Any]) -> Rows:
-        """Rows at valid `indices` as `Columns.gather` gives them, images in `images_out`."""
+        """Rows at valid `indices` as `Contents.gather` gives them, images in `images_out`."""
 
     @abstractmethod
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:

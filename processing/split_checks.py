@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from processing.core.annotations import SPLITS
 from processing.core.errors import NPZFormatError
-from processing.npz_reader import MappedNPZ
+from processing.npz.mapped import MappedNPZ
 from processing.output_directory import npz_path
 from processing.plan import PlannedFile
 from processing.splits import group_pattern

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from processing.__main__ import main
-from processing.npz_writer import NPZWriter, combine_crc32
+from processing.npz.writer import NPZWriter, combine_crc32
 
 ROOT = Path(__file__).parents[1]
 

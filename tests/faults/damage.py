@@ -19,7 +19,7 @@ from isal.isal_zlib import crc32
 from processing.core.columns import RaggedArray
 from processing.core.errors import ChecksumError, NPZFormatError, ProcessingError
 from processing.lazy_dataset import LazyNPZDataset
-from processing.npz_reader import MappedNPZ
+from processing.npz.mapped import MappedNPZ
 from tests.faults.tally import REPLAY_VARIABLE
 from tests.processes import PROCESSES
 

@@ -9,8 +9,8 @@ import zlib
 import numpy as np
 import pytest
 
-from processing.npz_format import FORMAT_VERSION
-from processing.npz_writer import NPZWriter
+from processing.npz.format import FORMAT_VERSION
+from processing.npz.writer import NPZWriter
 
 ROWS = 3
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from processing.data_processor import DataProcessor
-from processing.npz_reader import MappedNPZ
+from processing.npz.mapped import MappedNPZ
 from tests.conftest import write_coco
 from tests.faults.damage import damage, judge_all, look_apart
 from tests.faults.tally import FalseAlarm

@@ -5,8 +5,8 @@ import zipfile
 
 import numpy as np
 
-from processing.npz_reader import MappedNPZ
-from processing.npz_writer import NPZWriter
+from processing.npz.mapped import MappedNPZ
+from processing.npz.writer import NPZWriter
 
 KINDS = (
     "?",

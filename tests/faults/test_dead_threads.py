@@ -23,7 +23,7 @@ from processing.core.error_notes import told
 from processing.core.threads import map_in_order
 from processing.dataset_writer import DatasetWriter
 from processing.journal import Journal
-from processing.npz_writer import NPZWriter
+from processing.npz.writer import NPZWriter
 from processing.tasks import Detector
 from tests.conftest import write_coco
 from tests.faults.test_failing_calls import names_in, process, stored

@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 
-from processing.npz_format import FORMAT_VERSION
+from processing.npz.format import FORMAT_VERSION
 from tests.faults.damage import look_apart
 from tests.faults.lying_files import (
     appended,

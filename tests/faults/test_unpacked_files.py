@@ -10,8 +10,8 @@ import pytest
 from processing.__main__ import main
 from processing.core.errors import NPZFormatError
 from processing.lazy_dataset import LazyNPZDataset
-from processing.npz_reader import MappedNPZ
-from processing.npz_unpack import unpack_member
+from processing.npz.mapped import MappedNPZ
+from processing.npz.unpacked import unpack_member
 from tests.processes import PROCESSES
 
 ROWS = 6

@@ -21,7 +21,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from processing.core.errors import ChecksumError, NPZFormatError
-from processing.npz_format import REBUILD
+from processing.npz.format import REBUILD
 
 _CHUNK: Final = 1 << 20
 _TRUSTED: Final = 64 << 20  # bytes that may be unpacked from however few

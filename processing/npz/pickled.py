@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.errors import NPZFormatError, UnsafePickleError
-from processing.npz_format import REBUILD
+from processing.npz.format import REBUILD
 
 _OPCODES: Final = {
     "PROTO", "FRAME", "MARK", "STOP", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from processing import npz_unpack
 from processing.core.errors import ChecksumError, NPZFormatError, UnsafePickleError
-from processing.npz_format import Member, end_of_archive
-from processing.npz_reader import MappedNPZ
+from processing.npz import unpacked
+from processing.npz.format import Member, end_of_archive
+from processing.npz.mapped import MappedNPZ
 
 
 def save(path, compressed=False, **arrays):
@@ -164,8 +164,8 @@ class TestDeflated:
 
     def test_threads_unpack_it_once(self, tmp_path, monkeypatch):
         path = save(tmp_path / "a.npz", compressed=True, x=np.arange(10000))
-        calls, real, barrier = [], npz_unpack._unpack, threading.Barrier(4)
-        monkeypatch.setattr(npz_unpack, "_unpack", lambda *a: (calls.append(a), real(*a)))
+        calls, real, barrier = [], unpacked._unpack, threading.Barrier(4)
+        monkeypatch.setattr(unpacked, "_unpack", lambda *a: (calls.append(a), real(*a)))
 
         def read(_):
             npz = MappedNPZ(path)
@@ -420,7 +420,7 @@ class TestDamagedFiles:
 _OPEN_SPARSE = """
 import resource, sys, time
 import numpy as np
-from processing.npz_reader import MappedNPZ
+from processing.npz.mapped import MappedNPZ
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
 npz = MappedNPZ(sys.argv[1])
@@ -441,7 +441,7 @@ def test_opening_costs_nothing_for_the_size_of_the_data(tmp_path):
         check=True,
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     found, milliseconds, kilobytes = result.stdout.split()
     assert int(found) == rows

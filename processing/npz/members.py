@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from processing.core.columns import ColumnArray, RaggedArray
 from processing.core.errors import NPZFormatError
-from processing.npz_format import FORMAT_VERSION, REBUILD
-from processing.npz_reader import MappedNPZ
+from processing.npz.format import FORMAT_VERSION, REBUILD
+from processing.npz.mapped import MappedNPZ
 
 _ROW_SHAPES: Final[dict[str, tuple[int, ...]]] = {"bboxes": (4,), "keypoints": (3,), "labels": ()}
 """Shape of one box, point, label."""

@@ -16,7 +16,7 @@ from isal.isal_zlib import crc32, crc32_combine
 from numpy.typing import DTypeLike, NDArray
 
 from processing.core.files import NamedFile
-from processing.npz_format import Member, end_of_archive, npy_header
+from processing.npz.format import Member, end_of_archive, npy_header
 
 
 class NPZWriter:

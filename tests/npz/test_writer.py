@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from isal.isal_zlib import crc32
 
-from processing.npz_format import ALIGNMENT
-from processing.npz_reader import MappedNPZ
-from processing.npz_writer import NPZWriter, combine_crc32
+from processing.npz.format import ALIGNMENT
+from processing.npz.mapped import MappedNPZ
+from processing.npz.writer import NPZWriter, combine_crc32
 
 
 def write_images(path, images, **columns):

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 
 from processing.core.error_notes import naming
 from processing.core.errors import ChecksumError, NPZFormatError
-from processing.npz_directory import locate_members, read_directory, verify_layout
-from processing.npz_format import REBUILD
-from processing.npz_pickle import load_object_array
-from processing.npz_unpack import check_objects, unpack_member, verify_packed
+from processing.npz.format import REBUILD
+from processing.npz.pickled import load_object_array
+from processing.npz.unpacked import check_objects, unpack_member, verify_packed
+from processing.npz.zip_directory import locate_members, read_directory, verify_layout
 
 _COMPARED_WHEN_MAPPED: Final = 64 << 20  # bytes of an unpacked file
 _MOST_DIMENSIONS: Final = 64  # of numpy

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from processing.core.columns import RaggedArray
 from processing.core.errors import ChecksumError, NPZFormatError
-from processing.npz_columns import Columns
-from processing.npz_format import REBUILD
-from processing.npz_reader import CHECK_BYTES
+from processing.npz.contents import Contents
+from processing.npz.format import REBUILD
+from processing.npz.mapped import CHECK_BYTES
 
 _CHANNELS: Final = 3
 _LAST_CHARACTER: Final = 0x10FFFF
@@ -25,7 +25,7 @@ _ROUNDING: Final = 0.01
 """Pixels by which a float32 box may leave its image."""
 
 
-def verify_columns(columns: Columns) -> None:
+def verify_columns(columns: Contents) -> None:
     """Compares everything in a file with what the file says of it.
 
     Raises:
@@ -54,7 +54,7 @@ def verify_columns(columns: Columns) -> None:
         _verify_promises(columns)
 
 
-def _verify_images(columns: Columns) -> None:
+def _verify_images(columns: Contents) -> None:
     """Reads the bulk once, for the rows' checksums and for the member's."""
     npz, images = columns.npz, columns.images
     row_bytes = images[:1].nbytes
@@ -76,7 +76,7 @@ def _verify_images(columns: Columns) -> None:
         )
 
 
-def _verify_paths(columns: Columns) -> None:
+def _verify_paths(columns: Contents) -> None:
     """A path is four bytes a character, of which not every value is one."""
     paths = np.ascontiguousarray(columns.image_paths)
     width = paths.dtype.itemsize // 4
@@ -88,7 +88,7 @@ def _verify_paths(columns: Columns) -> None:
         columns.npz.forget_pages()
 
 
-def _verify_promises(columns: Columns) -> None:
+def _verify_promises(columns: Contents) -> None:
     """What `npz_format` says of a file of ours and no checksum shows."""
     npz, metadata, images = columns.npz, columns.metadata, columns.images
     counts = metadata.get("counts", {})
@@ -110,7 +110,7 @@ def _verify_promises(columns: Columns) -> None:
             npz.forget_pages()
 
 
-def _verify_kinds(columns: Columns) -> None:
+def _verify_kinds(columns: Contents) -> None:
     """Images are RGB, labels belong to boxes one by one, and all of them show something."""
     npz, images = columns.npz, columns.images
     wrong = {}
@@ -133,7 +133,7 @@ def _verify_kinds(columns: Columns) -> None:
         raise NPZFormatError(f"{npz.path}: member {name!r}: {said}; {REBUILD}")
 
 
-def _verify_values(columns: Columns, name: str, chunk: slice, values: NDArray[Any]) -> None:
+def _verify_values(columns: Contents, name: str, chunk: slice, values: NDArray[Any]) -> None:
     """Labels are categories, all else is finite, and boxes lie inside their images."""
     if name == "labels":
         wrong = (values < 0) | (values >= len(columns.category_names))
@@ -147,7 +147,7 @@ def _verify_values(columns: Columns, name: str, chunk: slice, values: NDArray[An
         _refuse(columns, name, chunk, outside.any(1), "is no box inside its image")
 
 
-def _box_limits(columns: Columns, chunk: slice) -> NDArray[np.float64]:
+def _box_limits(columns: Contents, chunk: slice) -> NDArray[np.float64]:
     """Width and height of the images that boxes are in."""
     if columns.task == "teacher":
         sizes = columns.npz.get("source_sizes", np.full((len(columns), 2), np.inf))
@@ -164,7 +164,7 @@ def _chunks(rows: int, at_once: int) -> Iterator[slice]:
     return (slice(start, min(start + at_once, rows)) for start in range(0, rows, at_once))
 
 
-def _refuse(columns: Columns, name: str, chunk: slice, wrong: Any, said: str) -> None:
+def _refuse(columns: Contents, name: str, chunk: slice, wrong: Any, said: str) -> None:
     """Raises an error that names the first row of a chunk with a wrong value, if there is one.
 
     Args:

@@ -20,7 +20,7 @@ from typing import Final
 
 from processing.core.error_notes import naming
 from processing.core.errors import NPZFormatError
-from processing.npz_format import REBUILD, Member, end_of_archive
+from processing.npz.format import REBUILD, Member, end_of_archive
 
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3I2H")  # APPNOTE.TXT 4.3.7, without name and extra field
 _EXTRA: Final = struct.Struct("<2H")  # 4.5.1: id and size of one extra field

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from processing import readahead
-from processing.readahead import Readahead, batches_ahead
+from processing.npz import readahead
+from processing.npz.readahead import Readahead, batches_ahead
 
 PAGE = mmap.PAGESIZE
 ROW = 300_000  # neither a multiple of a page nor within one request

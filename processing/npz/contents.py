@@ -1,4 +1,4 @@
-"""Columns: what one NPZ file holds, a row a sample, checked and ready to be gathered from.
+"""Contents: what one NPZ file holds, a row a sample, checked and ready to be gathered from.
 
 Opening looks at headers and at the ends of offsets only; rows are checked when they are gathered.
 Read-only, safe from several threads; torch is not imported.
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from processing.core.columns import ColumnArray, RaggedArray, gather_rows, take_rows
 from processing.core.errors import ChecksumError, NPZFormatError
-from processing.npz_format import REBUILD
-from processing.npz_members import (
+from processing.npz.format import REBUILD
+from processing.npz.mapped import MappedNPZ
+from processing.npz.members import (
     read_annotations,
     read_beside,
     read_image_paths,
@@ -26,8 +27,7 @@ from processing.npz_members import (
     task_of,
     verify_small,
 )
-from processing.npz_reader import MappedNPZ
-from processing.readahead import Readahead
+from processing.npz.readahead import Readahead
 
 _GATHERED: Final[dict[str, type[np.generic]]] = {
     "bboxes": np.float32,
@@ -38,7 +38,7 @@ _GATHERED: Final[dict[str, type[np.generic]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class Contents:
     """The rows of one file.
 
     Args:
@@ -61,7 +61,7 @@ class Columns:
     readahead: Readahead | None
 
     @classmethod
-    def read(cls, npz: MappedNPZ, *, verify: bool = False, will_gather: bool = True) -> Columns:
+    def read(cls, npz: MappedNPZ, *, verify: bool = False, will_gather: bool = True) -> Contents:
         """Finds out what a file holds.
 
         Args:
