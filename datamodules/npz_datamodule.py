@@ -26,12 +26,12 @@ from datamodules.settings import (
     data_directories,
 )
 from datamodules.transforms import Augmentation, to_float
-from processing.batch import Batch
-from processing.collate import collate_transformed
 from processing.core.arguments import check_flag, check_integer, check_number
+from processing.datasets.batch import Batch
+from processing.datasets.collate import collate_transformed
+from processing.datasets.loader import BatchLoader
+from processing.datasets.sample_dataset import Transform
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
-from processing.loader import BatchLoader
-from processing.sample_dataset import Transform
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor

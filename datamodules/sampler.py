@@ -1,4 +1,4 @@
-"""EpochSampler: the order of `processing.sampling` in a DataLoader.
+"""EpochSampler: the order of `processing.datasets.sampling` in a DataLoader.
 
 Need no process group: rank and number of ranks are arguments. The sampler is a `DistributedSampler`
 because Lightning replaces every other kind under DDP, by one that repeats validation samples.
@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 import numpy as np
 from torch.utils.data import Dataset, DistributedSampler
 
-from processing.sampling import epoch_order, rank_share, share_size
+from processing.datasets.sampling import epoch_order, rank_share, share_size
 
 _CHUNK: Final = 1 << 16
 """Indices turned into Python integers at once; all of 100 million would take 3 GB."""

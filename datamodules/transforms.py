@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from processing.batch import TensorList
 from processing.core.arguments import check_number
+from processing.datasets.batch import TensorList
 
 _DRAWS: Final = 3
 """Random numbers a sample: flip, brightness, contrast."""

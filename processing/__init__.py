@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
+    from processing.datasets.loader import BatchLoader
     from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
-    from processing.loader import BatchLoader
     from processing.run_report import ProcessingReport
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BatchLoader": "processing.loader",
+    "BatchLoader": "processing.datasets.loader",
     "CombinedLazyDataset": "processing.lazy_dataset",
     "DataProcessor": "processing.data_processor",
     "LazyNPZDataset": "processing.lazy_dataset",

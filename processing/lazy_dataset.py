@@ -17,16 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from processing.combined_dataset import CombinedLazyDataset
 from processing.core.arguments import check_flag, check_integer, check_path
 from processing.core.columns import ColumnArray, RaggedArray
 from processing.core.coordinates import stored_to_source
 from processing.core.errors import DatasetClosedError, NPZFormatError
-from processing.npz.contents import Contents
-from processing.npz.mapped import MappedNPZ
-from processing.npz.verify import verify_columns
-from processing.orphans import end_with_starter, starting_process
-from processing.sample_dataset import (
+from processing.datasets.combined import CombinedLazyDataset
+from processing.datasets.sample_dataset import (
     CacheInfo,
     Layout,
     Rows,
@@ -34,6 +30,10 @@ from processing.sample_dataset import (
     Transform,
     merge_rows,
 )
+from processing.datasets.worker_lifetime import end_with_starter, starting_process
+from processing.npz.contents import Contents
+from processing.npz.mapped import MappedNPZ
+from processing.npz.verify import verify_columns
 
 __all__ = ["CombinedLazyDataset", "LazyNPZDataset", "open_dataset"]
 

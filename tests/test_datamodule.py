@@ -12,10 +12,10 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules import Augmentation, LazyNPZDataModule
-from processing.batch import TensorList
 from processing.core.columns import RaggedArray
+from processing.datasets.batch import TensorList
+from processing.datasets.sampling import epoch_order
 from processing.run_report import ProcessingReport
-from processing.sampling import epoch_order
 
 SIZE = 8
 NAMES = ["left_eye", "right_eye", "nose"]

@@ -12,8 +12,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("processing", "datamodules", "models", "conf")
 LONGEST_CHAIN = 12
 TORCH = {
-    "shared_tensors", "batch", "collate", "sample_dataset", "combined_dataset", "lazy_dataset",
-    "loader",
+    "datasets.shared_tensors", "datasets.batch", "datasets.collate", "datasets.sample_dataset",
+    "datasets.combined", "lazy_dataset",
+    "datasets.loader",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from datamodules.transforms import Augmentation, mirrored_order, to_float
-from processing.batch import TensorList
+from processing.datasets.batch import TensorList
 
 NAMES = ["left_eye", "right_eye", "nose"]
 FLIP = Augmentation(horizontal_flip=1.0, keypoint_names=NAMES)

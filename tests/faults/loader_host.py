@@ -25,8 +25,8 @@ from zlib import crc32
 import numpy as np
 from torch.utils.data import DataLoader
 
+from processing.datasets.loader import BatchLoader
 from processing.lazy_dataset import LazyNPZDataset
-from processing.loader import BatchLoader
 
 SAMPLES, BATCH_SIZE, DAMAGED_ROW = 64, 4, 37
 PATIENCE = 60  # seconds; torch's workers look every five seconds whether their parent lives

@@ -91,7 +91,7 @@ class TestDescriptors:
         code = (
             "import sys\nfrom torch.utils.data import DataLoader\n"
             "from processing.lazy_dataset import open_dataset\n"
-            "from processing.loader import BatchLoader\n"
+            "from processing.datasets.loader import BatchLoader\n"
             "dataset = open_dataset(sys.argv[1:])\n"
             "for loader in (DataLoader, BatchLoader):\n"
             "    batches = loader(dataset, 8, num_workers=4)\n"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from processing.core.errors import NPZFormatError
+from processing.datasets.loader import BatchLoader
 from processing.lazy_dataset import LazyNPZDataset
-from processing.loader import BatchLoader
 from tests.faults.damage import sent_by
 from tests.faults.lying_files import ours
 

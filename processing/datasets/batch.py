@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from processing.shared_tensors import to_shared
+from processing.datasets.shared_tensors import to_shared
 
 Move: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 

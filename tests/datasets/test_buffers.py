@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from processing.buffers import BufferPool
+from processing.datasets.buffers import BufferPool
 
 SHAPE, BYTE = (64, 1024), np.dtype("uint8")
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.columns import offsets_of
-from processing.sample_dataset import (
+from processing.datasets.sample_dataset import (
     CacheInfo,
     Layout,
     Rows,

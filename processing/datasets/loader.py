@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from torch.utils.data import default_collate
 from torch.utils.data._utils.pin_memory import pin_memory  # what DataLoader does to any batch
 
-from processing.collate import SampleBatch
 from processing.core.arguments import check_flag, check_integer
 from processing.core.threads import map_in_order
+from processing.datasets.collate import SampleBatch
+from processing.datasets.sample_dataset import SampleDataset, check_dataset
+from processing.datasets.sampling import epoch_order, rank_share, share_size
 from processing.npz.readahead import batches_ahead
-from processing.sample_dataset import SampleDataset, check_dataset
-from processing.sampling import epoch_order, rank_share, share_size
 
 _LOG = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, default_collate
 
 from processing.core.columns import RaggedArray
 from processing.core.errors import ChecksumError, DatasetClosedError, NPZFormatError
+from processing.datasets.loader import BatchLoader
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
-from processing.loader import BatchLoader
 from tests.processes import PROCESSES
 
 

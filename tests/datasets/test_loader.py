@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from processing import BatchLoader, CombinedLazyDataset, LazyNPZDataset
-from processing.batch import Batch
 from processing.core.columns import RaggedArray
 from processing.core.errors import ChecksumError
-from processing.sampling import epoch_order
+from processing.datasets.batch import Batch
+from processing.datasets.sampling import epoch_order
 
 N, SIZE = 117, 4
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from processing.batch import TensorList
-from processing.collate import Sample, SampleBatch
 from processing.core.columns import RaggedArray
+from processing.datasets.batch import TensorList
+from processing.datasets.collate import Sample, SampleBatch
 
 
 def boxes(*lengths, fill=None):

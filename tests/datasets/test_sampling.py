@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from datamodules.epoch_loader import EpochLoader
 from datamodules.sampler import EpochSampler
-from processing.sampling import epoch_order, rank_share, share_size
+from processing.datasets.sampling import epoch_order, rank_share, share_size
 
 
 @given(n=st.integers(0, 200), seed=st.integers(0, 2**40), epoch=st.integers(0, 1000))

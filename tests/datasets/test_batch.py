@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from processing.batch import Batch, PackedTensors, PackedTexts, TensorList
+from processing.datasets.batch import Batch, PackedTensors, PackedTexts, TensorList
 
 LENGTHS = [2, 0, 3]
 NAMES = ["bboxes", "image_path", "index"]

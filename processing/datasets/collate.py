@@ -15,10 +15,10 @@ import torch
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
-from processing.batch import Batch, PackedTensors, PackedTexts, TensorList
-from processing.buffers import BufferPool
 from processing.core.columns import ColumnArray, RaggedArray
-from processing.shared_tensors import empty_shared, is_plain, stack_shared
+from processing.datasets.batch import Batch, PackedTensors, PackedTexts, TensorList
+from processing.datasets.buffers import BufferPool
+from processing.datasets.shared_tensors import empty_shared, is_plain, stack_shared
 
 _SAMPLE_KEYS = {"images": "image", "image_paths": "image_path"}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from processing.batch import Batch, TensorList
-from processing.shared_tensors import empty_shared, stack_shared, to_shared
+from processing.datasets.batch import Batch, TensorList
+from processing.datasets.shared_tensors import empty_shared, stack_shared, to_shared
 
 PLAIN = {
     "bytes": torch.arange(24, dtype=torch.uint8).view(2, 3, 4),

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from processing.buffers import BufferPool
-from processing.collate import Sample, SampleBatch, empty_images
 from processing.core.columns import ColumnArray, RaggedArray, offsets_of
-from processing.orphans import end_workers_with_parent
+from processing.datasets.buffers import BufferPool
+from processing.datasets.collate import Sample, SampleBatch, empty_images
+from processing.datasets.worker_lifetime import end_workers_with_parent
 
 Transform = Callable[[dict[str, Any]], Any]
 Rows = Mapping[str, ColumnArray]
