@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from processing.imaging import decode, read_header
-from processing.photo import Photo
-from processing.placement import largest_reduction, letterbox_rect, place
-from processing.resizing import show
+from processing.imaging.decoding import decode, read_header
+from processing.imaging.photo import Photo
+from processing.imaging.placement import largest_reduction, letterbox_rect, place
+from processing.imaging.resizing import show
 
 SIZES: Final = ((768, 1024), (767, 1023), (683, 1021))
 SUBSAMPLINGS: Final = ("4:2:0", "4:2:2", "4:4:4")

@@ -22,8 +22,9 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from processing import DataProcessor, LazyNPZDataset, placement
+from processing import DataProcessor, LazyNPZDataset
 from processing.core.cpus import available_cpus
+from processing.imaging import placement
 from processing.sources import read_sources
 
 SIDE: Final = 256

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from processing.console import complain, say
 from processing.core.error_notes import told
 from processing.core.errors import ProcessingError
+from processing.imaging.tasks import TASKS
 from processing.sources import FORMATS
-from processing.tasks import TASKS
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor

@@ -22,13 +22,14 @@ from processing.core.cpus import available_cpus
 from processing.core.error_notes import telling_remedy
 from processing.core.errors import AnnotationError, SourceError
 from processing.core.files import make_directory
+from processing.imaging.image_rows import RepairOptions
+from processing.imaging.tasks import TASKS, Task
 from processing.output_directory import (
     JOURNAL_NAME,
     locked,
     refuse_other_kinds,
     standard_descriptors,
 )
-from processing.pipeline import RepairOptions
 from processing.plan import PlannedFile, plan_files
 from processing.processing_run import ProcessingRun, RunOptions
 from processing.published import remove_obsolete, remove_orphaned_lists
@@ -36,7 +37,6 @@ from processing.run_report import ProcessingReport
 from processing.sources import read_sources
 from processing.sources.reading import Reading
 from processing.splits import assign_splits, group_pattern
-from processing.tasks import TASKS, Task
 
 _LOG = logging.getLogger(__name__)
 

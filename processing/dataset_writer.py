@@ -27,6 +27,7 @@ from processing.abandoned_run import forget_abandoned_run, set_aside
 from processing.core.error_notes import telling
 from processing.core.errors import InterferenceError, NPZFormatError, Rejection
 from processing.core.files import sync_directory
+from processing.imaging.tasks import Row
 from processing.journal import (
     JOURNAL_VERSION,
     Block,
@@ -43,7 +44,6 @@ from processing.npz.mapped import MappedNPZ
 from processing.npz.writer import NPZWriter, combine_crc32
 from processing.output_directory import JOURNAL_NAME, npz_path, partial_path
 from processing.plan import Output
-from processing.tasks import Row
 
 _LOG = logging.getLogger(__name__)
 

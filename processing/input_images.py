@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from processing.core.errors import ImageError, Rejection
 from processing.core.threads import map_in_order
+from processing.imaging.image_rows import read_inside
 from processing.input_cache import MISSING, InputCache, input_keys
 from processing.journal import Progress
-from processing.pipeline import read_inside
 
 
 class InputImages:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from processing.core.annotations import SPLITS
 from processing.core.error_notes import naming
-from processing.tasks import TASKS
+from processing.imaging.tasks import TASKS
 
 _LOG = logging.getLogger(__name__)
 

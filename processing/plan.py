@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from processing.core.annotations import SPLITS, AnnotationTable
 from processing.core.columns import Column
 from processing.core.errors import Rejection
+from processing.imaging.tasks import PIXELS_VERSION, Task
 from processing.npz.format import FORMAT_VERSION
-from processing.tasks import PIXELS_VERSION, Task
 
 
 @dataclass(frozen=True, slots=True)

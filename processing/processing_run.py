@@ -32,16 +32,17 @@ from processing.core.threads import map_in_order
 from processing.dataset_writer import Batch, DatasetWriter
 from processing.disk_space import ensure_space
 from processing.earlier_rows import EarlierRows, FileKeys, remember
-from processing.input_images import InputImages
-from processing.journal import Progress
-from processing.leftovers import forget_published_run
-from processing.output_directory import npz_path
-from processing.pipeline import (
+from processing.imaging.image_rows import (
     ImageJob,
     ImageResult,
     RepairOptions,
     process_image,
 )
+from processing.imaging.tasks import Task
+from processing.input_images import InputImages
+from processing.journal import Progress
+from processing.leftovers import forget_published_run
+from processing.output_directory import npz_path
 from processing.plan import PlannedFile
 from processing.published import (
     read_rejections,
@@ -51,7 +52,6 @@ from processing.published import (
     write_rejections,
 )
 from processing.run_report import FileReport
-from processing.tasks import Task
 
 ValueT = TypeVar("ValueT", bound=np.generic)
 

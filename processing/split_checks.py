@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from processing.core.annotations import SPLITS
 from processing.core.errors import NPZFormatError
+from processing.imaging.tasks import TASKS
 from processing.npz.mapped import MappedNPZ
 from processing.output_directory import npz_path
 from processing.plan import PlannedFile
 from processing.splits import group_pattern
-from processing.tasks import TASKS
 
 _TRAIN: Final = SPLITS.index("train")
 

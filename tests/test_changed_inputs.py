@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from processing import pipeline
 from processing.data_processor import DataProcessor
+from processing.imaging import image_rows
 from tests.conftest import write_coco
 
 SMALL = {"detector": 64, "landmarker": 48, "teacher": 32}
@@ -139,7 +139,7 @@ def test_an_option_that_shows_the_same_decodes_nothing(folder):
 
 
 def test_a_new_way_of_making_pixels_decodes_everything(folder, monkeypatch):
-    monkeypatch.setattr(pipeline, "PIXELS_VERSION", 10_000)
+    monkeypatch.setattr(image_rows, "PIXELS_VERSION", 10_000)
     assert processor(folder).process_all(0.5).images_copied == 0
 
 
@@ -183,7 +183,7 @@ def test_rows_of_a_file_that_was_replaced_are_not_taken_for_those_noted(folder):
 
 def test_a_run_over_earlier_files_that_is_stopped_continues_with_equal_bytes(folder, monkeypatch):
     calls = []
-    original = pipeline._rows
+    original = image_rows._rows
 
     def failing(*arguments):
         calls.append(arguments)
@@ -192,7 +192,7 @@ def test_a_run_over_earlier_files_that_is_stopped_continues_with_equal_bytes(fol
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_rows", failing)
+        patch.setattr(image_rows, "_rows", failing)
         with pytest.raises(RuntimeError, match="stopped"):
             processor(folder, flush_every=1).process_all(0.5)
     report = processor(folder, flush_every=1).process_all(0.5)

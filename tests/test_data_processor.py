@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from processing import pipeline, processing_run
+from processing import processing_run
 from processing.core.coordinates import stored_to_source
 from processing.core.errors import AnnotationError, ImageError, SourceError, TooManyRejectedError
 from processing.data_processor import DataProcessor, image_sizes
+from processing.imaging import image_rows
 from tests.processes import PROCESSES
 
 SMALL = {"detector": 64, "landmarker": 48, "teacher": 32}
@@ -131,13 +132,15 @@ def test_the_bytes_do_not_depend_on_where_and_how_old_the_raw_directory_is(raw_d
 def test_an_image_that_feeds_three_tasks_is_decoded_once(raw_dir, tmp_path, monkeypatch):
     decoded = []
     monkeypatch.setattr(
-        pipeline, "decode", lambda data, *a, **k: decoded.append(data) or real_decode(data, *a, **k)
+        image_rows,
+        "decode",
+        lambda data, *a, **k: decoded.append(data) or real_decode(data, *a, **k),
     )
     report = processor(raw_dir, tmp_path / "out").process_all()
     assert len(decoded) == report.images_decoded == 24
 
 
-real_decode = pipeline.decode
+real_decode = image_rows.decode
 
 
 def test_a_second_run_finds_the_files_up_to_date_and_decodes_nothing(raw_dir, tmp_path):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from processing.core.annotations import Flag, Instance, TableRow, concatenate, table_from_rows
 from processing.core.coordinates import stored_to_upright
 from processing.core.errors import SourceError, SourceNotFoundError
-from processing.photo import ImageHeader
-from processing.repairs import repair
+from processing.imaging.photo import ImageHeader
+from processing.imaging.repairs import repair
 from processing.sources import FORMATS, detect, read_sources
 from processing.sources.listing import RawDirectory
 from processing.sources.merging import merge_images

@@ -16,15 +16,15 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageFile
 
-from processing import imaging, pipeline
 from processing.background_writer import BackgroundWriter
 from processing.core import threads
 from processing.core.error_notes import told
 from processing.core.threads import map_in_order
 from processing.dataset_writer import DatasetWriter
+from processing.imaging import decoding, image_rows
+from processing.imaging.tasks import Detector
 from processing.journal import Journal
 from processing.npz.writer import NPZWriter
-from processing.tasks import Detector
 from tests.conftest import write_coco
 from tests.faults.test_failing_calls import names_in, process, stored
 
@@ -43,8 +43,8 @@ EXCEPTIONS = (
 
 # Where it is raised, at which call, and what the notes say then.
 PLACES = {
-    "decoding": (pipeline, "decode", 8, f"stage: decode of {BAD}"),
-    "reading an image": (pipeline, "read_inside", 8, f"stage: read of {BAD}"),
+    "decoding": (image_rows, "decode", 8, f"stage: decode of {BAD}"),
+    "reading an image": (image_rows, "read_inside", 8, f"stage: read of {BAD}"),
     "annotating": (Detector, "annotate", 8, f"stage: crop of {BAD}"),
     "appending rows": (NPZWriter, "append", 3, "stage: writing a batch"),
     "making rows durable": (NPZWriter, "sync", 3, "stage: flushing"),
@@ -170,7 +170,7 @@ def test_want_of_memory_is_never_taken_for_a_bad_image(monkeypatch, who):
 
     monkeypatch.setattr(owner, name, failing)
     with pytest.raises(MemoryError):
-        imaging.decode(content, imaging.read_header(content))
+        decoding.decode(content, decoding.read_header(content))
 
 
 @pytest.mark.parametrize("number_that_start", [0, 1, 2])
@@ -248,11 +248,12 @@ def test_an_interrupt_while_the_last_is_written_waits_for_the_thread():
 
 COMMAND = """
 import sys
-from processing import command_line, pipeline
+from processing import command_line
+from processing.imaging import image_rows
 from processing.data_processor import DataProcessor
 def decode(*arguments, **options):
     raise {error}
-pipeline.decode = decode
+image_rows.decode = decode
 arguments = ["--detector", "--raw-data-dir", *sys.argv[1:]]
 sys.exit(command_line.process_command(DataProcessor, arguments))
 """

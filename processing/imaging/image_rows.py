@@ -26,12 +26,12 @@ from processing.core.annotations import ImageAnnotations
 from processing.core.coordinates import Rect, Size
 from processing.core.error_notes import naming
 from processing.core.errors import ImageError, Rejection, Stage, is_of_one_file
-from processing.imaging import MAX_PIXELS, decode, read_header
-from processing.photo import Photo
-from processing.placement import largest_reduction, place, shown_rect
-from processing.repairs import Instances, repair
-from processing.resizing import show
-from processing.tasks import PIXELS_VERSION, Row, Task, View
+from processing.imaging.decoding import MAX_PIXELS, decode, read_header
+from processing.imaging.photo import Photo
+from processing.imaging.placement import largest_reduction, place, shown_rect
+from processing.imaging.repairs import Instances, repair
+from processing.imaging.resizing import show
+from processing.imaging.tasks import PIXELS_VERSION, Row, Task, View
 
 Views = Mapping[Task, Sequence[View]]
 

@@ -9,9 +9,9 @@ from PIL import Image
 from processing.core.annotations import Flag, ImageAnnotations
 from processing.core.columns import RaggedArray
 from processing.core.errors import ImageError
-from processing.imaging import decode, read_header
-from processing.photo import ImageHeader
-from processing.repairs import repair
+from processing.imaging.decoding import decode, read_header
+from processing.imaging.photo import ImageHeader
+from processing.imaging.repairs import repair
 
 NAN, INF = float("nan"), float("inf")
 UPRIGHT = ImageHeader("JPEG", width=100, height=50, orientation=1)

@@ -20,7 +20,7 @@ from processing.core.annotations import Flag, ImageAnnotations
 from processing.core.columns import RaggedArray, offsets_of
 from processing.core.coordinates import stored_to_upright
 from processing.core.errors import ImageError
-from processing.photo import ImageHeader
+from processing.imaging.photo import ImageHeader
 
 _FLAGS: Final = {
     "crowd": Flag.CROWD,

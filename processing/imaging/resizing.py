@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.coordinates import Rect, Size
-from processing.photo import Photo
-from processing.placement import place, shown_rect
+from processing.imaging.photo import Photo
+from processing.imaging.placement import place, shown_rect
 
 PADDING: Final = 114
 """Grey level of what lies outside the image; the detectors' customary one."""

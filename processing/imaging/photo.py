@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.coordinates import ORIENTATIONS, Size
+from processing.core.errors import ImageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +56,23 @@ class Photo:
     pixels: NDArray[np.uint8]
     source_size: Size
     reduction: int = 1
+
+
+# Pillow's and libjpeg's words; neither raises a MemoryError.
+_OUT_OF_MEMORY: Final = re.compile("out of memory|insufficient memory", re.IGNORECASE)
+
+
+def decoding_error(header: ImageHeader, error: Exception, reason: str) -> Exception:
+    """Turns a codec's error into ours: an `ImageError`, or a `MemoryError` if memory ran out.
+
+    Args:
+        header: the image's header, for the message.
+        error: the codec's error.
+        reason: ``truncated`` or ``corrupt``.
+    """
+    if _OUT_OF_MEMORY.search(str(error)):  # no fault of the image
+        return MemoryError(f"{header.format} of {header.width}x{header.height}: {error}")
+    cause = "was the copy interrupted?" if reason == "truncated" else "the file is damaged"
+    return ImageError(
+        f"{header.format} of {header.width}x{header.height}: {error}: {cause}", reason
+    )

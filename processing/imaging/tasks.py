@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from processing.core.annotations import AnnotationTable, Flag, ImageAnnotations
 from processing.core.columns import Column
 from processing.core.coordinates import Rect, source_to_stored
-from processing.placement import crop_rect, letterbox_rect
-from processing.repairs import Instances
+from processing.imaging.placement import crop_rect, letterbox_rect
+from processing.imaging.repairs import Instances
 
 PIXELS_VERSION: Final = 3
 """Counts up when a change of this package changes stored pixels or coordinates, or which rows."""

@@ -9,7 +9,7 @@ from processing.core.coordinates import (
     stored_to_source,
     stored_to_upright,
 )
-from processing.placement import crop_rect, largest_reduction, letterbox_rect, place
+from processing.imaging.placement import crop_rect, largest_reduction, letterbox_rect, place
 
 sides = st.integers(1, 3000)
 sizes = st.tuples(sides, sides)

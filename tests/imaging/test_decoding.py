@@ -13,12 +13,12 @@ from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
 from processing.core.coordinates import source_to_stored
 from processing.core.errors import ImageError
-from processing.imaging import MAX_PIXELS, decode, read_header
-from processing.photo import ImageHeader
-from processing.placement import crop_rect, largest_reduction, letterbox_rect
-from processing.resizing import show
+from processing.imaging.decoding import MAX_PIXELS, decode, read_header
+from processing.imaging.photo import ImageHeader
+from processing.imaging.placement import crop_rect, largest_reduction, letterbox_rect
+from processing.imaging.resizing import show
 
-REAL = Path(__file__).parents[1].parent / "shared/real"
+REAL = Path(__file__).parents[2].parent / "shared/real"
 
 
 def scene(height, width):
