@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
     from processing.datasets.loader import BatchLoader
     from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
-    from processing.run_report import ProcessingReport
+    from processing.run.processing_report import ProcessingReport
 
 __all__ = [
     "BatchLoader",
@@ -29,7 +29,7 @@ _HOMES = {
     "CombinedLazyDataset": "processing.lazy_dataset",
     "DataProcessor": "processing.data_processor",
     "LazyNPZDataset": "processing.lazy_dataset",
-    "ProcessingReport": "processing.run_report",
+    "ProcessingReport": "processing.run.processing_report",
     "open_dataset": "processing.lazy_dataset",
 }
 

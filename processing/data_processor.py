@@ -16,7 +16,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from processing import split_checks
 from processing.core.arguments import check_flag, check_integer, check_number, check_path
 from processing.core.cpus import available_cpus
 from processing.core.error_notes import telling_remedy
@@ -24,19 +23,27 @@ from processing.core.errors import AnnotationError, SourceError
 from processing.core.files import make_directory
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.tasks import TASKS, Task
-from processing.output_directory import (
+from processing.run.output_directory import (
     JOURNAL_NAME,
     locked,
     refuse_other_kinds,
+    remove_obsolete,
+    remove_orphaned_lists,
     standard_descriptors,
 )
-from processing.plan import PlannedFile, plan_files
-from processing.processing_run import ProcessingRun, RunOptions
-from processing.published import remove_obsolete, remove_orphaned_lists
-from processing.run_report import ProcessingReport
+from processing.run.plan import PlannedFile, plan_files
+from processing.run.processing_report import ProcessingReport
+from processing.run.processing_run import ProcessingRun, RunOptions
+from processing.run.splits import (
+    assign_splits,
+    empty_splits,
+    group_pattern,
+    moved_since,
+    same_content,
+    ungrouped,
+)
 from processing.sources import read_sources
 from processing.sources.reading import Reading
-from processing.splits import assign_splits, group_pattern
 
 _LOG = logging.getLogger(__name__)
 
@@ -269,11 +276,11 @@ class DataProcessor:
     def _split_warnings(self, work: _Work, content_crc32: NDArray[np.uint32]) -> Iterator[str]:
         paths, splits, files = work.reading.table.image_paths, work.splits, work.files
         if self.group_by is not None:
-            yield from split_checks.ungrouped(paths.tolist(), self.group_by)
-        yield from split_checks.empty_splits(files)
+            yield from ungrouped(paths.tolist(), self.group_by)
+        yield from empty_splits(files)
         tasks = {file.task.name for file in files}
-        yield from split_checks.moved_since(self.output_dir, paths, splits, tasks)
-        yield from split_checks.same_content(self.raw_data_dir, paths, splits, content_crc32)
+        yield from moved_since(self.output_dir, paths, splits, tasks)
+        yield from same_content(self.raw_data_dir, paths, splits, content_crc32)
 
 
 class _Work(NamedTuple):

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from processing import processing_run
 from processing.core.coordinates import stored_to_source
 from processing.core.errors import AnnotationError, ImageError, SourceError, TooManyRejectedError
 from processing.data_processor import DataProcessor, image_sizes
 from processing.imaging import image_rows
+from processing.run import processing_run
 from tests.processes import PROCESSES
 
 SMALL = {"detector": 64, "landmarker": 48, "teacher": 32}
@@ -214,7 +214,7 @@ def test_a_damaged_output_is_made_again(raw_dir, tmp_path):
 KILLED_RUN = """
 import os, signal, sys
 from processing.data_processor import DataProcessor
-from processing.dataset_writer import DatasetWriter
+from processing.run.dataset_writer import DatasetWriter
 
 calls = 0
 def counted(name):
@@ -568,7 +568,7 @@ def test_a_test_file_that_is_not_ours_is_left_alone(raw_dir, tmp_path):
 
 
 def test_a_journal_left_by_a_kill_after_publishing_goes(raw_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("processing.journal.Journal.remove", lambda self: self.close())
+    monkeypatch.setattr("processing.run.journal.Journal.remove", lambda self: self.close())
     processor(raw_dir, tmp_path / "out").process_detector()
     monkeypatch.undo()
     journal = tmp_path / "out" / "processing.journal"
@@ -578,7 +578,7 @@ def test_a_journal_left_by_a_kill_after_publishing_goes(raw_dir, tmp_path, monke
 
 
 def test_an_output_deleted_after_such_a_kill_is_made_again(raw_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("processing.journal.Journal.remove", lambda self: self.close())
+    monkeypatch.setattr("processing.run.journal.Journal.remove", lambda self: self.close())
     processor(raw_dir, tmp_path / "out").process_detector()
     monkeypatch.undo()
     good = stored_files(tmp_path / "out")

@@ -15,7 +15,7 @@ from datamodules import Augmentation, LazyNPZDataModule
 from processing.core.columns import RaggedArray
 from processing.datasets.batch import TensorList
 from processing.datasets.sampling import epoch_order
-from processing.run_report import ProcessingReport
+from processing.run.processing_report import ProcessingReport
 
 SIZE = 8
 NAMES = ["left_eye", "right_eye", "nose"]

@@ -7,11 +7,11 @@ import signal
 from pathlib import Path
 from unittest import mock
 
-from processing import processing_run
 from processing.command_line import process_command
 from processing.data_processor import DataProcessor
-from processing.journal import Journal, header_of
 from processing.lazy_dataset import LazyNPZDataset
+from processing.run import processing_run
+from processing.run.journal import Journal, header_of
 from tests.conftest import write_coco
 from tests.faults.disk import just_do, watched
 from tests.test_data_processor import official_splits

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from processing import disk_space
-from processing.abandoned_run import _is_worth_more, set_aside
 from processing.data_processor import DataProcessor
-from processing.journal import Journal, header_of
-from processing.output_directory import EARLIER_JOURNAL_NAME
+from processing.run import disk_space
+from processing.run.abandoned_run import _is_worth_more, set_aside
+from processing.run.journal import Journal, header_of
+from processing.run.output_directory import EARLIER_JOURNAL_NAME
 from tests.faults.killer import SITUATIONS, Killer
 from tests.faults.small_runs import BESIDE, IMAGES, JOURNAL, OPTIONS, published
 from tests.processes import ForkServer

@@ -16,15 +16,15 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageFile
 
-from processing.background_writer import BackgroundWriter
 from processing.core import threads
 from processing.core.error_notes import told
 from processing.core.threads import map_in_order
-from processing.dataset_writer import DatasetWriter
 from processing.imaging import decoding, image_rows
 from processing.imaging.tasks import Detector
-from processing.journal import Journal
 from processing.npz.writer import NPZWriter
+from processing.run.background_writer import BackgroundWriter
+from processing.run.dataset_writer import DatasetWriter
+from processing.run.journal import Journal
 from tests.conftest import write_coco
 from tests.faults.test_failing_calls import names_in, process, stored
 

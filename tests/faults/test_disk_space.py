@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from processing import processing_run
 from processing.command_line import process_command
 from processing.core.error_notes import told
 from processing.data_processor import DataProcessor
-from processing.disk_space import ensure_space
+from processing.run import processing_run
+from processing.run.disk_space import ensure_space
 from tests.conftest import write_coco
 from tests.faults.test_failing_calls import names_in, process, stored
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from processing.background_writer import BackgroundWriter
 from processing.core.errors import InterferenceError, NPZFormatError
 from processing.data_processor import DataProcessor
-from processing.dataset_writer import DatasetWriter
 from processing.lazy_dataset import LazyNPZDataset
-from processing.output_directory import INPUTS_CACHE_NAME
+from processing.run.background_writer import BackgroundWriter
+from processing.run.dataset_writer import DatasetWriter
+from processing.run.output_directory import INPUTS_CACHE_NAME
 from tests.faults.killer import Killer
 from tests.faults.small_runs import JOURNAL, OPTIONS, arguments, published
 from tests.processes import ROOT, ForkServer

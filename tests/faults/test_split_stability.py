@@ -13,7 +13,7 @@ from datamodules import LazyNPZDataModule
 from processing.core.annotations import SPLITS, UNASSIGNED
 from processing.data_processor import DataProcessor
 from processing.lazy_dataset import LazyNPZDataset
-from processing.splits import assign_splits
+from processing.run.splits import assign_splits
 from tests.conftest import write_coco
 
 SEED = 20261123

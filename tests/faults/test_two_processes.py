@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from processing import output_directory, processing_run
 from processing.core.errors import InterferenceError
 from processing.data_processor import DataProcessor
-from processing.dataset_writer import DatasetWriter
 from processing.lazy_dataset import LazyNPZDataset
 from processing.npz import mapped as npz_reader
-from processing.output_directory import LOCK_NAME
+from processing.run import output_directory, processing_run
+from processing.run.dataset_writer import DatasetWriter
+from processing.run.output_directory import LOCK_NAME
 from tests.faults.small_runs import BATCH, FLUSH_EVERY, IMAGES, OPTIONS, SmallRuns, published
 from tests.processes import PROCESSES
 

@@ -5,7 +5,7 @@ from processing.core.annotations import Instance, TableRow, table_from_rows
 from processing.core.columns import RaggedArray
 from processing.imaging.repairs import Instances
 from processing.imaging.tasks import Detector, Landmarker, Teacher
-from processing.input_cache import InputCache, input_keys
+from processing.run.inputs import InputCache, input_keys
 
 POINTS = [[10.0, 10, 2], [20, 30, 2], [99, 99, 0]]
 

@@ -24,14 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from processing.abandoned_run import forget_abandoned_run
-from processing.background_writer import BackgroundWriter
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import ImageError, Rejection, TooManyRejectedError
 from processing.core.threads import map_in_order
-from processing.dataset_writer import Batch, DatasetWriter
-from processing.disk_space import ensure_space
-from processing.earlier_rows import EarlierRows, FileKeys, remember
 from processing.imaging.image_rows import (
     ImageJob,
     ImageResult,
@@ -39,19 +34,24 @@ from processing.imaging.image_rows import (
     process_image,
 )
 from processing.imaging.tasks import Task
-from processing.input_images import InputImages
-from processing.journal import Progress
-from processing.leftovers import forget_published_run
-from processing.output_directory import npz_path
-from processing.plan import PlannedFile
-from processing.published import (
+from processing.run.abandoned_run import forget_abandoned_run
+from processing.run.background_writer import BackgroundWriter
+from processing.run.dataset_writer import Batch, DatasetWriter
+from processing.run.disk_space import ensure_space
+from processing.run.earlier_rows import EarlierRows, FileKeys, remember
+from processing.run.inputs import InputImages
+from processing.run.journal import Progress
+from processing.run.leftovers import forget_published_run
+from processing.run.output_directory import (
+    npz_path,
     read_rejections,
     rejections_crc32,
     sound_metadata,
     stored_metadata,
     write_rejections,
 )
-from processing.run_report import FileReport
+from processing.run.plan import PlannedFile
+from processing.run.processing_report import FileReport
 
 ValueT = TypeVar("ValueT", bound=np.generic)
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processing.core.annotations import SPLITS, UNASSIGNED
-from processing.splits import assign_splits
+from processing.run.splits import assign_splits
 
 TRAIN, VAL, TEST = (SPLITS.index(name) for name in ("train", "val", "test"))
 

@@ -20,10 +20,10 @@ from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from processing.core.files import NamedFile, sync_directory
-from processing.journal import header_of, is_finished, records_of
-from processing.leftovers import remove_leftovers
 from processing.npz.writer import first_member_end
-from processing.output_directory import (
+from processing.run.journal import header_of, is_finished, records_of
+from processing.run.leftovers import remove_leftovers
+from processing.run.output_directory import (
     EARLIER_JOURNAL_NAME,
     FILE_NAMES,
     JOURNAL_NAME,

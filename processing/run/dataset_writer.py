@@ -23,12 +23,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.abandoned_run import forget_abandoned_run, set_aside
 from processing.core.error_notes import telling
 from processing.core.errors import InterferenceError, NPZFormatError, Rejection
 from processing.core.files import sync_directory
 from processing.imaging.tasks import Row
-from processing.journal import (
+from processing.npz.contents import Contents
+from processing.npz.mapped import MappedNPZ
+from processing.npz.writer import NPZWriter, combine_crc32
+from processing.run.abandoned_run import forget_abandoned_run, set_aside
+from processing.run.journal import (
     JOURNAL_VERSION,
     Block,
     FlushRecord,
@@ -38,12 +41,9 @@ from processing.journal import (
     header_of,
     refuse_used,
 )
-from processing.leftovers import holds_rows, is_whole
-from processing.npz.contents import Contents
-from processing.npz.mapped import MappedNPZ
-from processing.npz.writer import NPZWriter, combine_crc32
-from processing.output_directory import JOURNAL_NAME, npz_path, partial_path
-from processing.plan import Output
+from processing.run.leftovers import holds_rows, is_whole
+from processing.run.output_directory import JOURNAL_NAME, npz_path, partial_path
+from processing.run.plan import Output
 
 _LOG = logging.getLogger(__name__)
 

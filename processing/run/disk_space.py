@@ -11,12 +11,12 @@ from typing import Final
 
 import numpy as np
 
-from processing.abandoned_run import abandoned_bytes, forget_abandoned_run
 from processing.core.annotations import AnnotationTable
 from processing.core.columns import Column
 from processing.npz.format import ALIGNMENT
-from processing.output_directory import JOURNAL_NAME, partial_path
-from processing.plan import PlannedFile
+from processing.run.abandoned_run import abandoned_bytes, forget_abandoned_run
+from processing.run.output_directory import JOURNAL_NAME, partial_path
+from processing.run.plan import PlannedFile
 
 _MEMBERS: Final = 6  # beside the columns: images, offsets of two, metadata, directory, rounding up
 _BYTES_AN_IMAGE: Final = 2 * 12 + 16  # in the input cache, old and new; in the journal

@@ -16,12 +16,12 @@ from isal.isal_zlib import crc32
 
 from processing.core.errors import NPZFormatError
 from processing.core.files import NamedFile
-from processing.journal import header_of
 from processing.npz.contents import Contents
 from processing.npz.mapped import MappedNPZ
 from processing.npz.verify import verify_columns
 from processing.npz.writer import first_member_end
-from processing.output_directory import FILE_NAMES, JOURNAL_NAME, npz_path, partial_path
+from processing.run.journal import header_of
+from processing.run.output_directory import FILE_NAMES, JOURNAL_NAME, npz_path, partial_path
 
 
 def holds_rows(partial: Path, image_size: tuple[int, int], row_crc32: Iterable[int]) -> bool:

@@ -20,12 +20,11 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from processing.abandoned_run import AbandonedRun
 from processing.core.errors import ChecksumError, NPZFormatError
 from processing.core.files import read_cache, write_cache
 from processing.npz.mapped import MappedNPZ
-from processing.output_directory import ROWS_CACHE_NAME, npz_path
-from processing.published import stored_metadata
+from processing.run.abandoned_run import AbandonedRun
+from processing.run.output_directory import ROWS_CACHE_NAME, npz_path, stored_metadata
 
 _LOG = logging.getLogger(__name__)
 

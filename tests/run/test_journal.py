@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from processing.core.errors import Rejection
-from processing.journal import (
+from processing.run.journal import (
     JOURNAL_VERSION,
     Block,
     FinishedRecord,

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from processing.background_writer import BackgroundWriter
+from processing.run.background_writer import BackgroundWriter
 
 
 class RecordingSink:
