@@ -152,7 +152,7 @@ class Parsing(NamedTuple):
 def parse(folder: Path) -> Parsing:
     """Reads the annotations of a raw directory."""
     from processing.sources import read_sources
-    from processing.sources.listing import RawDirectory
+    from processing.sources.raw_directory import RawDirectory
 
     listing, _ = _timed(lambda: RawDirectory(folder))
     before, cpu = start_of_growth(), time.process_time()

@@ -43,7 +43,7 @@ from processing.run.splits import (
     ungrouped,
 )
 from processing.sources import read_sources
-from processing.sources.reading import Reading
+from processing.sources.source_format import Reading
 
 _LOG = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from processing.core.annotations import SPLITS, UNASSIGNED, AnnotationTable
 from processing.core.errors import Rejection, SourceError, SourceNotFoundError
 from processing.sources import coco, csv_manifest, ibug_pts, pascal_voc, wider_face, yolo
 from processing.sources.image_search import settle_namesakes
-from processing.sources.listing import RawDirectory
 from processing.sources.merging import merge_images, reject_unusable
-from processing.sources.reading import Reading, SourceFormat, combine
+from processing.sources.raw_directory import RawDirectory
+from processing.sources.source_format import Reading, SourceFormat, combine
 
 FORMATS: Final[tuple[SourceFormat, ...]] = (
     coco.FORMAT,

@@ -34,19 +34,16 @@ from typing import Final
 from processing.core.annotations import AnnotationTable, Flag, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate, usual_layouts
-from processing.sources.listing import RawDirectory, folder_of, is_image_name
-from processing.sources.reading import (
-    Reading,
-    SourceFormat,
+from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name
+from processing.sources.source_format import Reading, SourceFormat, combine, rejection
+from processing.sources.split_names import split_of
+from processing.sources.text import (
     check_text,
-    combine,
     numbers_of,
     open_text,
     read_lines,
     read_text,
-    rejection,
     size_of,
-    split_of,
 )
 
 _BOX: Final = ("xmin", "ymin", "xmax", "ymax")

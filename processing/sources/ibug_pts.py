@@ -16,15 +16,10 @@ from typing import Final
 
 from processing.core.annotations import Flag, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError
-from processing.sources.listing import RawDirectory
-from processing.sources.reading import (
-    Reading,
-    SourceFormat,
-    numbers_of,
-    read_text,
-    rejection,
-    split_of_folders,
-)
+from processing.sources.raw_directory import RawDirectory
+from processing.sources.source_format import Reading, SourceFormat, rejection
+from processing.sources.split_names import split_of_folders
+from processing.sources.text import numbers_of, read_text
 
 _VISIBLE: Final = 2.0
 _HEAD: Final = re.compile(r"^[ \t]*n_points[ \t]*:\s*(\d{1,9})\s*\{", re.MULTILINE | re.ASCII)

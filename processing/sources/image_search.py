@@ -20,8 +20,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from processing.sources.listing import RawDirectory, and_parents, folder_of, parent_of
-from processing.sources.reading import Reading
+from processing.sources.raw_directory import RawDirectory, and_parents, folder_of, parent_of
+from processing.sources.source_format import Reading
 
 
 @dataclass(frozen=True)

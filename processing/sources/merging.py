@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from processing.core.annotations import UNASSIGNED, AnnotationTable, Flag
 from processing.core.columns import offsets_of
 from processing.core.errors import Rejection
-from processing.sources.reading import Reading
+from processing.sources.source_format import Reading
 
 
 def merge_images(table: AnnotationTable) -> Reading:

@@ -21,16 +21,9 @@ from typing import Final
 from processing.core.annotations import SPLITS, Flag, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError
 from processing.sources.image_search import locate
-from processing.sources.listing import RawDirectory, folder_of, is_image_name, parent_of
-from processing.sources.reading import (
-    Reading,
-    SourceFormat,
-    check_text,
-    combine,
-    numbers_of,
-    read_lines,
-    rejection,
-)
+from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name, parent_of
+from processing.sources.source_format import Reading, SourceFormat, combine, rejection
+from processing.sources.text import check_text, numbers_of, read_lines
 
 _FILE: Final = re.compile(r"(?:.*/)?wider_face_(train|val|test)_bbx_gt\.txt")
 _INVALID_COLUMN: Final = 7

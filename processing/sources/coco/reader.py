@@ -34,25 +34,26 @@ import numpy as np
 from processing.core.annotations import AnnotationTable
 from processing.core.columns import offsets_of
 from processing.core.errors import AnnotationError, Rejection
-from processing.sources import coco_json
-from processing.sources.coco_instances import REJECTED, Instances, malformed, read_instances
-from processing.sources.coco_json import Category, CocoFile, Id, Image, same_id
-from processing.sources.image_search import locate, usual_layouts
-from processing.sources.listing import RawDirectory, folder_of
-from processing.sources.reading import (
-    Reading,
-    SourceFormat,
-    combine,
-    labels_of,
-    rejection,
-    size_of,
-    split_of,
+from processing.sources.coco.entries import (
+    Category,
+    CocoFile,
+    Id,
+    Image,
+    load,
+    looks_like_coco,
+    same_id,
 )
+from processing.sources.coco.instances import REJECTED, Instances, malformed, read_instances
+from processing.sources.image_search import locate, usual_layouts
+from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.source_format import Reading, SourceFormat, combine, labels_of, rejection
+from processing.sources.split_names import split_of
+from processing.sources.text import size_of
 
 
 def find(raw: RawDirectory) -> list[str]:
     """COCO files, sorted."""
-    return [path for path in raw.with_suffix(".json") if coco_json.looks_like_coco(raw.path(path))]
+    return [path for path in raw.with_suffix(".json") if looks_like_coco(raw.path(path))]
 
 
 def read(raw: RawDirectory, paths: list[str]) -> Reading:
@@ -70,7 +71,7 @@ FORMAT: Final = SourceFormat(
 
 def _read_file(raw: RawDirectory, path: str) -> Reading:
     try:
-        file = coco_json.load(raw.path(path))
+        file = load(raw.path(path))
         categories = _Categories.of(file, path)
         images = _Images.of(file, raw, path)
         instances, rejections, incomplete = read_instances(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from processing.core.annotations import Flag
 from processing.core.columns import RaggedArray, offsets_of
 from processing.core.errors import AnnotationError, Rejection
-from processing.sources.coco_json import Annotation, CocoFile, Failure, Id, same_id
+from processing.sources.coco.entries import Annotation, CocoFile, Failure, Id, same_id
 
 REJECTED: Final = -2
 """Position of an image that was rejected: its annotations go with it, without a word each."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from processing.core.annotations import Instance
 from processing.core.errors import AnnotationError
-from processing.sources.reading import numbers_of
+from processing.sources.text import numbers_of
 
 KeypointShape = tuple[int, int]
 """How many points, and how many numbers each: 2 for x, y or 3 for x, y, visibility."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from processing.core.errors import AnnotationError
 from processing.sources.image_search import Located, only_near
-from processing.sources.listing import RawDirectory, folder_of, parent_of
+from processing.sources.raw_directory import RawDirectory, folder_of, parent_of
 
 
 def locate_images(raw: RawDirectory, filenames: Mapping[str, str]) -> Located:

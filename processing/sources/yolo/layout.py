@@ -15,18 +15,18 @@ import yaml
 from processing.core.annotations import SPLITS
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate
-from processing.sources.listing import RawDirectory, folder_of
-from processing.sources.reading import (
+from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.source_format import rejection
+from processing.sources.split_names import split_of_folders
+from processing.sources.text import (
     check_name,
     check_text,
     numbers_of,
     open_text,
     read_lines,
     read_text,
-    rejection,
-    split_of_folders,
 )
-from processing.sources.yolo_labels import MAX_CLASSES, KeypointShape
+from processing.sources.yolo.labels import MAX_CLASSES, KeypointShape
 
 _YAML: Final = (".yaml", ".yml")
 _KEYS: Final = [

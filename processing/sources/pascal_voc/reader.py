@@ -38,19 +38,11 @@ from processing.core.annotations import (
 )
 from processing.core.error_notes import naming
 from processing.core.errors import AnnotationError, Rejection
-from processing.sources.listing import RawDirectory, folder_of, is_image_name, parent_of
-from processing.sources.reading import (
-    Reading,
-    SourceFormat,
-    check_size,
-    check_text,
-    numbers_of,
-    read_lines,
-    rejection,
-    size_of,
-    split_of_folders,
-)
-from processing.sources.voc_images import locate_images
+from processing.sources.pascal_voc.images import locate_images
+from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name, parent_of
+from processing.sources.source_format import Reading, SourceFormat, rejection
+from processing.sources.split_names import split_of_folders
+from processing.sources.text import check_size, check_text, numbers_of, read_lines, size_of
 
 _ROOT: Final = re.compile(
     b"|".join("<annotation".encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be"))

@@ -11,8 +11,8 @@ from processing.core.errors import SourceError, SourceNotFoundError
 from processing.imaging.photo import ImageHeader
 from processing.imaging.repairs import repair
 from processing.sources import FORMATS, detect, read_sources
-from processing.sources.listing import RawDirectory
 from processing.sources.merging import merge_images
+from processing.sources.raw_directory import RawDirectory
 from tests.raw_files import (
     boxes_of,
     coco_box,

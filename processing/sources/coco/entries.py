@@ -18,7 +18,7 @@ import msgspec
 
 from processing.core.error_notes import naming
 from processing.core.errors import AnnotationError
-from processing.sources.reading import UTF16_MARKS, check_name
+from processing.sources.text import UTF16_MARKS, check_name
 
 Id = int | str
 Entry = TypeVar("Entry", bound=msgspec.Struct)

@@ -27,25 +27,17 @@ from typing import Final
 
 from processing.core.annotations import UNASSIGNED, TableRow, table_from_rows
 from processing.core.errors import AnnotationError, Rejection
-from processing.sources import yolo_layout
-from processing.sources.listing import RawDirectory
-from processing.sources.reading import (
-    Reading,
-    SourceFormat,
-    check_size,
-    check_text,
-    combine,
-    labels_of,
-    read_lines,
-    rejection,
-)
-from processing.sources.yolo_labels import KeypointShape, LabelRow, parse_row
-from processing.sources.yolo_layout import Dataset
+from processing.sources.raw_directory import RawDirectory
+from processing.sources.source_format import Reading, SourceFormat, combine, labels_of, rejection
+from processing.sources.text import check_size, check_text, read_lines
+from processing.sources.yolo import layout
+from processing.sources.yolo.labels import KeypointShape, LabelRow, parse_row
+from processing.sources.yolo.layout import Dataset
 
 
 def find(raw: RawDirectory) -> list[str]:
     """Files like ``data.yaml``, and the ``labels`` folders that belong to none of them."""
-    return yolo_layout.find(raw)
+    return layout.find(raw)
 
 
 def read(raw: RawDirectory, paths: list[str]) -> Reading:
@@ -53,7 +45,7 @@ def read(raw: RawDirectory, paths: list[str]) -> Reading:
     readings = []
     for path in paths:
         try:
-            dataset = yolo_layout.load(raw, path)
+            dataset = layout.load(raw, path)
         except AnnotationError as error:
             readings.append(Reading(rejections=[rejection(path, error)]))
         else:
@@ -77,7 +69,7 @@ def _read_dataset(raw: RawDirectory, dataset: Dataset) -> Reading:
     for image, splits in dataset.splits.items():
         notes["ambiguous_split"] += len(splits) > 1
         split = min(splits) if len(splits) == 1 else UNASSIGNED
-        labels = yolo_layout.label_file(raw, image)
+        labels = layout.label_file(raw, image)
         rows, malformed = _read_labels(raw, labels, dataset.keypoint_shape) if labels else ([], [])
         rejections += malformed
         if malformed:
@@ -97,7 +89,7 @@ def _read_dataset(raw: RawDirectory, dataset: Dataset) -> Reading:
         instances = [replace(row.instance, label=positions[row.class_id]) for row in known]
         table_rows.append(TableRow(image, instances, split=split, normalized=True))
     table = table_from_rows(table_rows, category_names=names)
-    rejections += yolo_layout.without_image(raw, [labels for _, _, labels, _ in parsed])
+    rejections += layout.without_image(raw, [labels for _, _, labels, _ in parsed])
     return Reading(table, rejections, +notes, frozenset(incomplete))
 
 
