@@ -31,7 +31,7 @@ from benchmarks.harness import Result, measure
 from benchmarks.memory_data import made_once
 from benchmarks.writers import LIMIT, SIDE, Ours, OursAllTasks, photographs_in, writers
 from processing.core.cpus import available_cpus
-from processing.demo_people import KEYPOINT_NAMES, put_person
+from processing.demo.people import KEYPOINT_NAMES, put_person
 
 HEIGHT, WIDTH = 768, 1024
 QUALITY: Final = 90

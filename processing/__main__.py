@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from processing.verify_command import add_verify_command
+from processing.commands.verify import add_verify_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -29,7 +29,6 @@ from processing.run.output_directory import (
     refuse_other_kinds,
     remove_obsolete,
     remove_orphaned_lists,
-    standard_descriptors,
 )
 from processing.run.plan import PlannedFile, plan_files
 from processing.run.processing_report import ProcessingReport
@@ -187,14 +186,13 @@ class DataProcessor:
         if isinstance(task_names, str) or not task_names:
             raise ValueError(f"task_names must be a list of {', '.join(TASKS)}, got {task_names!r}")
         check_number("train_split", train_split, least=0, most=1)
-        with standard_descriptors():
-            work = self._plan(task_names, train_split, skip_missing=skip_missing)
-            make_directory(self.output_dir)
-            refuse_other_kinds(self.output_dir)
-            with locked(self.output_dir) as waited:
-                if waited:  # the data may be others by now
-                    work = self._plan(task_names, train_split, skip_missing=skip_missing)
-                return self._carry_out(work, began)
+        work = self._plan(task_names, train_split, skip_missing=skip_missing)
+        make_directory(self.output_dir)
+        refuse_other_kinds(self.output_dir)
+        with locked(self.output_dir) as waited:
+            if waited:  # the data may be others by now
+                work = self._plan(task_names, train_split, skip_missing=skip_missing)
+            return self._carry_out(work, began)
 
     def _carry_out(self, work: _Work, began: float) -> ProcessingReport:
         reading, files = work.reading, work.files
@@ -325,6 +323,6 @@ def _size(name: str, value: ImageSize) -> tuple[int, int]:
 if __name__ == "__main__":
     import sys
 
-    from processing.command_line import process_command
+    from processing.commands.process import process_command
 
     sys.exit(process_command(DataProcessor))

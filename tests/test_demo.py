@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from processing import demo
-from processing.demo import render_demo, render_scene
-from processing.demo_people import KEYPOINT_NAMES
+from processing.demo import render_demo, scene
+from processing.demo.people import KEYPOINT_NAMES
+from processing.demo.scene import render_scene
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_interrupted_rendering_leaves_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return render_scene(seed, index)
 
-    monkeypatch.setattr(demo, "render_scene", fail_on_third)
+    monkeypatch.setattr(scene, "render_scene", fail_on_third)
     with pytest.raises(KeyboardInterrupt):
         render_demo(tmp_path / "raw", images=5)
     assert list(tmp_path.iterdir()) == []

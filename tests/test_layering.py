@@ -1,4 +1,4 @@
-"""Imports form no circle and no long chain; frameworks stay where they belong."""
+"""Who may import whom: the rules between folders, no circle anywhere, and how deep imports go."""
 
 import ast
 import subprocess
@@ -10,12 +10,38 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("processing", "datamodules", "models", "conf")
-LONGEST_CHAIN = 12
-TORCH = {
-    "datasets.shared_tensors", "datasets.batch", "datasets.collate", "datasets.sample_dataset",
-    "datasets.combined", "lazy_dataset",
-    "datasets.loader",
-}  # fmt: skip
+LONGEST_CHAIN = 11
+MOST_ENTRIES = 13
+
+# An entry of `processing/`, or a package beside it, and the entries that it may import besides
+# itself. Imports for type checking do not count.
+MAY_IMPORT = {
+    "core": "",
+    "sources": "core",
+    "imaging": "core",
+    "npz": "core",
+    "run": "core imaging npz",
+    "datasets": "core npz",
+    "demo": "",
+    "lazy_dataset": "core npz datasets",
+    "commands": "core sources imaging lazy_dataset",
+    "data_processor": "core sources imaging run",
+    "__main__": "commands",
+    "__init__": "",
+    "datamodules": "lazy_dataset datasets core",
+    "models": "",
+    "conf": "",
+    "train_example": "models demo core",
+}
+# What only the part of a file under `if __name__ == "__main__"` may import.
+GUARDED = {("data_processor", "commands")}
+# Of these folders a part may import some modules only.
+ONLY_MODULES = {
+    ("commands", "imaging"): {"processing.imaging.tasks"},
+    ("commands", "sources"): {"processing.sources"},
+}
+# Reading a file must not load a decoder, and processing must not load torch.
+EMPTY_INITS = ("core", "imaging", "npz", "run", "datasets", "commands")
 
 
 def module_name(path):
@@ -57,6 +83,37 @@ def imports(name):
     return found
 
 
+def entry(name):
+    """The entry of `processing/` that a module lies in, or the package beside it."""
+    parts = name.split(".")
+    if parts[0] != "processing":
+        return parts[0]
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_module_imports_only_what_its_folder_may(name):
+    here = entry(name)
+    for imported, is_guarded in imports(name):
+        if imported not in FILES or entry(imported) == here:
+            continue
+        there = entry(imported)
+        assert imported != "processing", f"{name} imports from the package's root"
+        if is_guarded and (here, there) in GUARDED:
+            continue
+        assert there in MAY_IMPORT[here].split(), f"{name} imports {imported}"
+        assert imported in ONLY_MODULES.get((here, there), {imported}), f"{name}: {imported}"
+
+
+def test_every_entry_has_its_rule():
+    assert {entry(name) for name in FILES} == set(MAY_IMPORT)
+
+
+def test_processing_has_few_entries():
+    entries = {path.name for path in (ROOT / "processing").iterdir()} - {"__pycache__", "py.typed"}
+    assert len(entries) <= MOST_ENTRIES, sorted(entries)
+
+
 def longest_chain(name, above=()):
     """The longest chain of imports that begins at a module, imports in functions included."""
     assert name not in above, f"circle: {' -> '.join((*above[above.index(name) :], name))}"
@@ -75,6 +132,13 @@ def test_imports_form_no_circle_and_no_long_chain():
     assert len(longest) <= LONGEST_CHAIN, " -> ".join(longest)
 
 
+@pytest.mark.parametrize("folder", EMPTY_INITS)
+def test_a_folder_says_what_belongs_in_it_and_imports_nothing(folder):
+    tree = ast.parse((ROOT / "processing" / folder / "__init__.py").read_text())
+    assert ast.get_docstring(tree)
+    assert len(tree.body) == 1
+
+
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_frameworks_are_imported_only_where_they_belong(name):
     roots = {imported.split(".")[0] for imported, _ in imports(name)}
@@ -82,7 +146,7 @@ def test_frameworks_are_imported_only_where_they_belong(name):
         assert not roots & {"hydra", "omegaconf"}
     if name.startswith("processing"):
         assert "lightning" not in roots
-        assert "torch" not in roots or name.removeprefix("processing.") in TORCH
+        assert "torch" not in roots or entry(name) in ("datasets", "lazy_dataset")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -55,7 +54,6 @@ def rejections_path(npz: Path) -> Path:
 
 
 _PATHS: Final = (npz_path, partial_path, earlier_path)
-_LAST_STANDARD: Final = 2
 
 
 @contextlib.contextmanager
@@ -108,23 +106,6 @@ def refuse_other_kinds(directory: Path) -> None:
                 "output_dir",
                 str(path),
             )
-
-
-@contextlib.contextmanager
-def standard_descriptors() -> Iterator[None]:
-    """Keeps the descriptors 0 to 2, which services may close, from becoming files of ours.
-
-    C libraries print what they have to say of an image to them, whatever they are.
-    """
-    opened: list[int] = []
-    try:
-        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD:
-            opened.append(descriptor)
-        os.close(descriptor)
-        yield
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
 
 
 def stored_metadata(npz: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from unittest import mock
 
-from processing.command_line import process_command
+from processing.commands.process import process_command
 from processing.data_processor import DataProcessor
 from processing.lazy_dataset import LazyNPZDataset
 from processing.run import processing_run

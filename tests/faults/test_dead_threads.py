@@ -248,7 +248,7 @@ def test_an_interrupt_while_the_last_is_written_waits_for_the_thread():
 
 COMMAND = """
 import sys
-from processing import command_line
+from processing.commands import process as command_line
 from processing.imaging import image_rows
 from processing.data_processor import DataProcessor
 def decode(*arguments, **options):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from processing.command_line import process_command
+from processing.commands.process import process_command
 from processing.core.error_notes import told
 from processing.data_processor import DataProcessor
 from processing.run import processing_run

@@ -256,7 +256,7 @@ class TestAddressSpace:
     ):
         code = (
             "import resource, sys\nfrom pathlib import Path\n"
-            "from processing.command_line import process_command\n"
+            "from processing.commands.process import process_command\n"
             "from processing.data_processor import DataProcessor\n"
             "import cv2, simplejpeg\n"
             "pages = int(Path('/proc/self/statm').read_text().split()[0])\n"

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from processing.demo_people import EXTENT, KEYPOINT_NAMES, Array, hsv, put_decoy, put_person
+from processing.demo.people import EXTENT, KEYPOINT_NAMES, Array, hsv, put_decoy, put_person
 
 _OUTDOORS: Final = np.array([12, 18, 25, 45, 60, 75, 100, 110])
 """Hues of wood, sand, leaves, water and sky."""

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from processing.console import complain, say
+from processing.commands.console import complain, say
 from processing.lazy_dataset import LazyNPZDataset
 
 EXIT_SOUND, EXIT_DAMAGED = 0, 1

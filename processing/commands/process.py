@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from processing.console import complain, say
+from processing.commands.console import complain, say, standard_descriptors
 from processing.core.error_notes import told
 from processing.core.errors import ProcessingError
 from processing.imaging.tasks import TASKS
@@ -64,11 +64,12 @@ def process_command(
     except (TypeError, ValueError) as error:
         parser.error(str(error))
     try:
-        report = (
-            processor.process_all(options.train_split, include_teacher=not options.no_teacher)
-            if options.all
-            else processor.process(names, options.train_split)
-        )
+        with standard_descriptors():
+            report = (
+                processor.process_all(options.train_split, include_teacher=not options.no_teacher)
+                if options.all
+                else processor.process(names, options.train_split)
+            )
     # SystemExit: one that a thread raised, whose status must not pass for that of the work.
     except (ProcessingError, OSError, ValueError, RuntimeError, MemoryError, SystemExit) as error:
         complain(told(error))

@@ -1,11 +1,15 @@
-"""What command lines say, on streams that may be closed, narrow, or read by nobody any more."""
+"""What a command prints, on streams that may be closed, narrow, or read by nobody any more."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
-from typing import TextIO
+from collections.abc import Iterator
+from typing import Final, TextIO
+
+_LAST_STANDARD: Final = 2
 
 
 def say(text: str) -> None:
@@ -30,3 +34,20 @@ def _print(text: str, stream: TextIO | None) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def standard_descriptors() -> Iterator[None]:
+    """Keeps the descriptors 0 to 2, which services may close, from becoming files of ours.
+
+    C libraries print what they have to say of an image to them, whatever they are.
+    """
+    opened: list[int] = []
+    try:
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD:
+            opened.append(descriptor)
+        os.close(descriptor)
+        yield
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)

@@ -12,7 +12,7 @@ import pytest
 from processing.__main__ import main
 from processing.npz.writer import NPZWriter, combine_crc32
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments):

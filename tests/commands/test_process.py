@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from processing.command_line import process_command
+from processing.commands.process import process_command
 from processing.data_processor import DataProcessor
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments):
