@@ -26,7 +26,7 @@ from omegaconf import DictConfig
 
 from models.drawing import sheet
 from models.model import WHITE, Model
-from processing.core.error_notes import told
+from processing.core.error_notes import format_error
 from processing.core.errors import ProcessingError
 from processing.demo import render_demo
 
@@ -44,7 +44,7 @@ def main(cfg: DictConfig) -> None:
             raise
         cause = (isinstance(error, InstantiationException) and error.__cause__) or error
         raise SystemExit(
-            f"{told(cause)}\n(HYDRA_FULL_ERROR=1 shows where it was raised)"
+            f"{format_error(cause)}\n(HYDRA_FULL_ERROR=1 shows where it was raised)"
         ) from error
     except SIGTERMException as error:  # whose exit status is that of success
         print("ended by SIGTERM; ckpt_path=…/last.ckpt goes on", file=sys.stderr)  # noqa: T201 - a script

@@ -22,7 +22,7 @@ from PIL import Image
 from processing.imaging.decoding import decode, read_header
 from processing.imaging.photo import Photo
 from processing.imaging.placement import largest_reduction, letterbox_rect, place
-from processing.imaging.resizing import show
+from processing.imaging.resizing import render
 
 SIZES: Final = ((768, 1024), (767, 1023), (683, 1021))
 SUBSAMPLINGS: Final = ("4:2:0", "4:2:2", "4:4:4")
@@ -98,7 +98,7 @@ def _times(jpegs: Sequence[bytes], reduction: int, passes: int) -> tuple[float, 
 
     def show_all() -> None:
         for photo in shown:
-            show(photo, letterbox_rect(photo.source_size, (256, 256)), (256, 256), out)
+            render(photo, letterbox_rect(photo.source_size, (256, 256)), (256, 256), out)
 
     decoding, shrinking = (_milliseconds(work, passes) for work in (decode_all, show_all))
     return decoding / len(jpegs), shrinking / len(jpegs)
@@ -128,7 +128,7 @@ def _compare(jpeg: bytes, side: int) -> tuple[int, float]:
     reduction = largest_reduction(rect, header.upright_size, size)
     photo = decode(jpeg, header, reduction=reduction)
     stored = np.empty((*size, 3), np.uint8)
-    show(photo, rect, size, stored)
+    render(photo, rect, size, stored)
     spans = place(rect, header.upright_size, size, photo.reduction)
     if spans is None:
         raise ValueError("a letterbox shows the whole image")

@@ -20,7 +20,7 @@ from datamodules.sampler import EpochSampler
 from datamodules.settings import (
     PathLike,
     Split,
-    Task,
+    TaskName,
     as_processors,
     cache_sizes,
     data_directories,
@@ -105,7 +105,7 @@ class LazyNPZDataModule(L.LightningDataModule):
     def __init__(
         self,
         *,
-        task: Task = "detector",
+        task: TaskName = "detector",
         data_dir: PathLike | Sequence[PathLike] | None = None,
         processor: DataProcessor | Sequence[DataProcessor] | None = None,
         train_split: float = 0.8,
@@ -122,8 +122,8 @@ class LazyNPZDataModule(L.LightningDataModule):
         train_transform: Transform | None = None,
     ) -> None:
         super().__init__()
-        if task not in get_args(Task):
-            raise ValueError(f"task must be one of {', '.join(get_args(Task))}, got {task!r}")
+        if task not in get_args(TaskName):
+            raise ValueError(f"task must be one of {', '.join(get_args(TaskName))}, got {task!r}")
         self.task = task
         self.processors = as_processors(processor)
         self.data_dirs = data_directories(data_dir, self.processors)

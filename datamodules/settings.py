@@ -17,7 +17,7 @@ from processing.core.arguments import check_integer, check_path
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
 
-Task = Literal["detector", "landmarker", "teacher"]
+TaskName = Literal["detector", "landmarker", "teacher"]
 Split = Literal["train", "val", "test"]
 PathLike = str | os.PathLike[str]
 

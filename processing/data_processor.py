@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from processing.core.arguments import check_flag, check_integer, check_number, check_path
 from processing.core.cpus import available_cpus
-from processing.core.error_notes import telling_remedy
+from processing.core.error_notes import note_remedy
 from processing.core.errors import AnnotationError, SourceError
 from processing.core.files import make_directory
 from processing.imaging.image_rows import RepairOptions
@@ -166,7 +166,7 @@ class DataProcessor:
         """Makes the teacher's files; arguments and errors as for `process_all`."""
         return self.process(["teacher"], train_split)
 
-    @telling_remedy()
+    @note_remedy()
     def process(
         self, task_names: Sequence[str], train_split: float = 0.8, *, skip_missing: bool = False
     ) -> ProcessingReport:

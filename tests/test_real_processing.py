@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from processing.data_processor import DataProcessor
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset
-from tests.test_real_annotations import BOX_SHIFT, POINT_SHIFT, SETS
+from tests.sources.test_real_annotations import BOX_SHIFT, POINT_SHIFT, SETS
 
 pytestmark = pytest.mark.parametrize("name", SETS)
 

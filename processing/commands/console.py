@@ -12,12 +12,12 @@ from typing import Final, TextIO
 _LAST_STANDARD: Final = 2
 
 
-def say(text: str) -> None:
+def print_result(text: str) -> None:
     """Prints the result of a command."""
     _print(text, sys.stdout)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Prints what went wrong."""
     _print(text, sys.stderr)
 
@@ -30,7 +30,7 @@ def _print(text: str, stream: TextIO | None) -> None:
     try:
         print(text, file=stream, flush=True)
     except BrokenPipeError:
-        # As `| head` does. At its exit Python would try, and complain, once more.
+        # As `| head` does. At its exit Python would try, and fail, once more.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from processing.commands.console import complain, say, standard_descriptors
-from processing.core.error_notes import told
+from processing.commands.console import print_error, print_result, standard_descriptors
+from processing.core.error_notes import format_error
 from processing.core.errors import ProcessingError
 from processing.imaging.tasks import TASKS
 from processing.sources import FORMATS
@@ -72,15 +72,15 @@ def process_command(
             )
     # SystemExit: one that a thread raised, whose status must not pass for that of the work.
     except (ProcessingError, OSError, ValueError, RuntimeError, MemoryError, SystemExit) as error:
-        complain(told(error))
+        print_error(format_error(error))
         return EXIT_FAILED
     except KeyboardInterrupt:
-        complain("interrupted: the same command continues where the work was last made durable")
+        print_error("interrupted: the same command continues where the work was last made durable")
         return EXIT_INTERRUPTED
     try:
-        say(str(report))
+        print_result(str(report))
     except OSError as error:
-        complain(told(error))
+        print_error(format_error(error))
         return EXIT_FAILED
     return EXIT_REJECTIONS if report.has_rejections else EXIT_CLEAN
 

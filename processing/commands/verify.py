@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from processing.commands.console import complain, say
+from processing.commands.console import print_error, print_result
 from processing.lazy_dataset import LazyNPZDataset
 
 EXIT_SOUND, EXIT_DAMAGED = 0, 1
@@ -36,11 +36,11 @@ def _verify_files(files: Sequence[Path], cache_dir: Path) -> int:
         try:
             with LazyNPZDataset(file, cache_dir=cache_dir) as dataset:
                 dataset.verify()
-                say(f"{file}: ok, {_summary(dataset)}")
+                print_result(f"{file}: ok, {_summary(dataset)}")
         except Exception as error:  # whatever one file does, the others are looked at
             notes = "; ".join(getattr(error, "__notes__", ()))
             where = "" if str(file) in str(error) else f"{file}: "
-            complain(f"{where}{type(error).__name__}: {error}{'; ' if notes else ''}{notes}")
+            print_error(f"{where}{type(error).__name__}: {error}{'; ' if notes else ''}{notes}")
             status = EXIT_DAMAGED
     return status
 

@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 from typing import Final
 
-MOST: Final = (1 << 63) - 1
+MAX_INT64: Final = (1 << 63) - 1
 
 
 def check_integer(name: str, value: object, *, least: int) -> int:
-    """`value` as an int that is at least `least`, and at most `MOST`.
+    """`value` as an int that is at least `least`, and at most `MAX_INT64`.
 
     Raises:
         TypeError: it is not an integer.
@@ -23,9 +23,9 @@ def check_integer(name: str, value: object, *, least: int) -> int:
     number = operator.index(value)
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
-    if number > MOST:
+    if number > MAX_INT64:
         raise ValueError(
-            f"{name} must be at most {MOST:,}, got a number of {number.bit_length()} bits"
+            f"{name} must be at most {MAX_INT64:,}, got a number of {number.bit_length()} bits"
         )
     return number
 

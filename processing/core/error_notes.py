@@ -30,7 +30,7 @@ _GO_ON: Final = "then run again: it continues at its last flush"
 
 
 @contextlib.contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+def with_filename(path: str | os.PathLike[str]) -> Iterator[None]:
     """Gives the file's name to an error that has none."""
     try:
         yield
@@ -44,7 +44,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def telling(stage: str) -> Iterator[None]:
+def note_stage(stage: str) -> Iterator[None]:
     """Notes on any error in what stage it came."""
     try:
         yield
@@ -54,7 +54,7 @@ def telling(stage: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def telling_remedy() -> Iterator[None]:
+def note_remedy() -> Iterator[None]:
     """Notes on an `OSError` or `MemoryError`, or what one has caused, what can be done about it."""
     try:
         yield
@@ -69,6 +69,6 @@ def telling_remedy() -> Iterator[None]:
         raise
 
 
-def told(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """The error and its notes, a line each."""
     return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])

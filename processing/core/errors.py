@@ -79,7 +79,7 @@ class DatasetClosedError(ProcessingError, ValueError):
     """A dataset was used after `close()`."""
 
 
-_OF_ONE_FILE: Final = frozenset(
+_SINGLE_FILE_ERRNOS: Final = frozenset(
     {
         *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
         *(errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO),
@@ -88,13 +88,13 @@ _OF_ONE_FILE: Final = frozenset(
 )
 
 
-def is_of_one_file(error: OSError) -> bool:
+def concerns_single_file(error: OSError) -> bool:
     """Whether it says that this file is bad, while all others may be sound.
 
     Any other error, such as too many open files, or storage that is gone, would make good files
     look bad: it must end the work instead.
     """
-    return error.errno in _OF_ONE_FILE
+    return error.errno in _SINGLE_FILE_ERRNOS
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,6 @@ class Rejection:
     message: str
 
     @property
-    def verdict(self) -> tuple[str, Stage, str]:
+    def identity(self) -> tuple[str, Stage, str]:
         """What tells rejections apart; the wording of messages does not count."""
         return self.path, self.stage, self.reason

@@ -17,7 +17,7 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from processing.core.error_notes import naming
+from processing.core.error_notes import with_filename
 from processing.core.errors import InterferenceError
 
 try:
@@ -39,40 +39,40 @@ class NamedFile:
 
     def __init__(self, path: Path, mode: str) -> None:
         self.path = path
-        with naming(path):
+        with with_filename(path):
             self._file: Any = path.open(mode)  # buffered; for reading, writing, or both
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes; fewer only at the end of the file."""
-        with naming(self.path):
+        with with_filename(self.path):
             content: bytes = self._file.read(size)
         return content
 
     def write(self, content: bytes | memoryview) -> None:
         """Writes all of it."""
-        with naming(self.path):
+        with with_filename(self.path):
             self._file.write(content)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Goes to a position, which it returns."""
-        with naming(self.path):
+        with with_filename(self.path):
             position: int = self._file.seek(offset, whence)
         return position
 
     def tell(self) -> int:
         """The position."""
-        with naming(self.path):
+        with with_filename(self.path):
             position: int = self._file.tell()
         return position
 
     def truncate(self, size: int | None = None) -> None:
         """Cuts the file, or lengthens it, to `size`; None: to the position."""
-        with naming(self.path):
+        with with_filename(self.path):
             self._file.truncate(size)
 
     def sync(self) -> None:
         """Makes all that was written durable."""
-        with naming(self.path):
+        with with_filename(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
 
@@ -85,7 +85,7 @@ class NamedFile:
         if fcntl is None:
             return  # type: ignore[unreachable]  # where types are checked, it is there
         try:
-            with naming(self.path):
+            with with_filename(self.path):
                 fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InterferenceError(
@@ -95,7 +95,7 @@ class NamedFile:
 
     def close(self) -> None:
         """Closes the file; what is still in its buffer is written first."""
-        with naming(self.path):
+        with with_filename(self.path):
             self._file.close()
 
 
@@ -111,7 +111,7 @@ def sync_directory(directory: Path) -> None:
     """Makes the names in `directory` durable; Windows, which cannot open one, does so itself."""
     if os.name == "nt":
         return
-    with naming(directory):
+    with with_filename(directory):
         descriptor = os.open(directory, os.O_RDONLY)
         try:
             os.fsync(descriptor)

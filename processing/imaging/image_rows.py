@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 from processing.core.annotations import ImageAnnotations
 from processing.core.coordinates import Rect, Size
-from processing.core.error_notes import naming
-from processing.core.errors import ImageError, Rejection, Stage, is_of_one_file
+from processing.core.error_notes import with_filename
+from processing.core.errors import ImageError, Rejection, Stage, concerns_single_file
 from processing.imaging.decoding import MAX_PIXELS, decode, read_header
 from processing.imaging.photo import Photo
-from processing.imaging.placement import largest_reduction, place, shown_rect
+from processing.imaging.placement import largest_reduction, place, rendered_rect
 from processing.imaging.repairs import Instances, repair
-from processing.imaging.resizing import show
+from processing.imaging.resizing import render
 from processing.imaging.tasks import PIXELS_VERSION, Row, Task, View
 
 Views = Mapping[Task, Sequence[View]]
@@ -91,14 +91,14 @@ class ImageResult:
     error: ImageError | None = None
 
 
-class _Shown(NamedTuple):
+class _Rendered(NamedTuple):
     """A stored image, uint8 (H, W, 3), and the rectangle of its source that it really shows."""
 
     image: NDArray[np.uint8]
     rect: Rect
 
 
-_Pictures = dict[Task, list[_Shown | None]]  # one for each view; None where it shows nothing
+_Pictures = dict[Task, list[_Rendered | None]]  # one for each view; None where it shows nothing
 
 
 def process_image(
@@ -138,7 +138,7 @@ def process_image(
         result.copied = pictures is not None
         if pictures is None:
             photo = decode(content, header, reduction=reduction)
-            pictures, result.key = _shown(photo, views), keys[photo.reduction]
+            pictures, result.key = _rendered_views(photo, views), keys[photo.reduction]
         stage = "crop"
         for task, task_views in views.items():
             counts = Counter(repairs)
@@ -147,8 +147,10 @@ def process_image(
             counts["no_extent"] = int(task.usable(instances).sum()) - sum(
                 len(view.instances) for view in task_views
             )
-            seen = list(zip(task_views, pictures[task], strict=True))
-            result.rows[task] = list(_rows(job.path, source_size, instances, task, seen, counts))
+            rendered_views = list(zip(task_views, pictures[task], strict=True))
+            result.rows[task] = list(
+                _rows(job.path, source_size, instances, task, rendered_views, counts)
+            )
             result.counts[task] = +counts  # without those that are zero
     except ImageError as error:
         rejected = ImageResult(crc32=result.crc32)
@@ -186,12 +188,12 @@ def read_inside(raw_dir: Path, path: str) -> bytes:
         if not stat.S_ISREG(mode):
             found = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
             raise ImageError(f"{found}: expected a file", "not_a_file")
-        with naming(file), open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
+        with with_filename(file), open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
             return _read(stream)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError(_no_such_file(raw_dir, path), "missing_image") from error
     except OSError as error:
-        if not is_of_one_file(error):
+        if not concerns_single_file(error):
             raise
         raise ImageError(error.strerror or str(error), "unreadable") from error
 
@@ -270,23 +272,25 @@ def _copied(
             if len(images) != sum(one is not None for one in spans):
                 break
             row = iter(images)
-            pictures[task] = [one and _Shown(next(row), shown_rect(one, size)) for one in spans]
+            pictures[task] = [
+                one and _Rendered(next(row), rendered_rect(one, size)) for one in spans
+            ]
         else:
             return pictures, key
     return None, 0
 
 
-def _shown(photo: Photo, views: Views) -> _Pictures:
+def _rendered_views(photo: Photo, views: Views) -> _Pictures:
     return {
-        task: [_show(photo, view.rect, task.image_size) for view in task_views]
+        task: [_render_view(photo, view.rect, task.image_size) for view in task_views]
         for task, task_views in views.items()
     }
 
 
-def _show(photo: Photo, rect: Rect, size: Size) -> _Shown | None:
+def _render_view(photo: Photo, rect: Rect, size: Size) -> _Rendered | None:
     image = np.empty((*size, 3), dtype=np.uint8)
-    shown = show(photo, rect, size, image)
-    return None if shown is None else _Shown(image, shown)
+    shown = render(photo, rect, size, image)
+    return None if shown is None else _Rendered(image, shown)
 
 
 def _rows(
@@ -294,10 +298,10 @@ def _rows(
     source_size: Size,
     instances: Instances,
     task: Task,
-    seen: Sequence[tuple[View, _Shown | None]],
+    rendered_views: Sequence[tuple[View, _Rendered | None]],
     counts: Counter[str],
 ) -> Iterator[Row]:
-    for view, picture in seen:
+    for view, picture in rendered_views:
         if picture is None:
             counts["outside"] += 1
             continue

@@ -129,7 +129,7 @@ def place(
     return None if x is None or y is None else (x, y)
 
 
-def shown_rect(spans: tuple[Span, Span], size: Size) -> Rect:
+def rendered_rect(spans: tuple[Span, Span], size: Size) -> Rect:
     """The rectangle, in source pixels, that a stored image placed so really shows.
 
     Args:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from processing.core.coordinates import Rect, Size
 from processing.imaging.photo import Photo
-from processing.imaging.placement import place, shown_rect
+from processing.imaging.placement import place, rendered_rect
 
 PADDING: Final = 114
 """Grey level of what lies outside the image; the detectors' customary one."""
@@ -23,7 +23,7 @@ PADDING: Final = 114
 _THINNING: Final = 0.1
 
 
-def show(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect | None:
+def render(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect | None:
     """Shows a rectangle of a photo as a stored image.
 
     Args:
@@ -51,7 +51,7 @@ def show(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect |
     out[y.start : y.stop, x.start : x.stop] = _resize(
         inner, (height, width), (y.shrink / reduction, x.shrink / reduction), averaged=reduction > 1
     )
-    return shown_rect(spans, size)
+    return rendered_rect(spans, size)
 
 
 def _resize(

@@ -20,10 +20,10 @@ from processing.npz.format import REBUILD
 from processing.npz.mapped import MappedNPZ
 from processing.npz.members import (
     read_annotations,
-    read_beside,
     read_image_paths,
     read_images,
     read_metadata,
+    read_per_image,
     task_of,
     verify_small,
 )
@@ -81,7 +81,7 @@ class Contents:
         columns = {"images": images, "image_paths": paths, **annotations}
         lengths = {name: len(column) for name, column in columns.items()}
         for name in ("image_crc32", "source_rects", "source_sizes"):
-            array = read_beside(npz, name)
+            array = read_per_image(npz, name)
             if array is not None:
                 lengths[name] = len(array)
         if len(set(lengths.values())) > 1:

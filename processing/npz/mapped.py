@@ -26,7 +26,7 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from processing.core.error_notes import naming
+from processing.core.error_notes import with_filename
 from processing.core.errors import ChecksumError, NPZFormatError
 from processing.npz.format import REBUILD
 from processing.npz.pickled import load_object_array
@@ -160,7 +160,7 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         for start in range(0, npy.length, CHECK_BYTES):
             self.check_size()
             found = crc32(npy.bytes()[start : start + CHECK_BYTES], found)
-            self.forget_pages(npy.map)
+            self.release_pages(npy.map)
         if found != expected and npy.map is self._map:
             raise ChecksumError(
                 f"{self.path}: member {name!r}: CRC-32 is {found:08x}, the ZIP directory says "
@@ -181,7 +181,7 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         """
         verify_layout(self.path, self._map, self._infos, self._starts)
 
-    def forget_pages(self, mapped: mmap.mmap | None = None) -> None:
+    def release_pages(self, mapped: mmap.mmap | None = None) -> None:
         """Takes what was read of a large file out of this process's memory, not out of the cache.
 
         Args:
@@ -260,7 +260,7 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
 
 
 def _map_file(path: Path) -> mmap.mmap:
-    with naming(path), path.open("rb") as file:
+    with with_filename(path), path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
@@ -272,7 +272,7 @@ def _open(path: Path) -> tuple[mmap.mmap, list[zipfile.ZipInfo], list[int]]:
         )
     if not path.is_file():
         raise NPZFormatError(f"{path}: not a file; an NPZ file is expected")
-    with naming(path), path.open("rb") as file:
+    with with_filename(path), path.open("rb") as file:
         # Map and directory of one and the same file, also where another takes its name meanwhile.
         if os.fstat(file.fileno()).st_size == 0:
             raise NPZFormatError(f"{path}: the file is empty; an NPZ file is expected")

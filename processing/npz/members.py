@@ -22,15 +22,15 @@ from processing.npz.mapped import MappedNPZ
 _ROW_SHAPES: Final[dict[str, tuple[int, ...]]] = {"bboxes": (4,), "keypoints": (3,), "labels": ()}
 """Shape of one box, point, label."""
 
-_BESIDE: Final[dict[str, tuple[int, ...]]] = {
+_PER_IMAGE: Final[dict[str, tuple[int, ...]]] = {
     "image_crc32": (),
     "source_rects": (4,),
     "source_sizes": (2,),
 }
 """Members that describe the images, and what each has of one: numbers."""
 
-_FREELY: Final = 64 << 20  # bytes that paths may take whatever the file has
-_EXPANSION: Final = 64
+_ALWAYS_ALLOWED_BYTES: Final = 64 << 20  # bytes that paths may take whatever the file has
+_MAX_EXPANSION: Final = 64
 _LARGEST_METADATA: Final = 16 << 20  # bytes
 _CHECKED_AT_ONCE: Final = 4 << 20  # bytes; half a millisecond
 
@@ -82,7 +82,7 @@ def verify_small(npz: MappedNPZ, *, of_any_size: bool) -> None:
     Raises:
         ChecksumError: some bytes differ.
     """
-    names = ["image_paths", "metadata", *_BESIDE]
+    names = ["image_paths", "metadata", *_PER_IMAGE]
     for name in (*names, *_ROW_SHAPES, *(f"{name}_offsets" for name in _ROW_SHAPES)):
         if name in npz and (of_any_size or npz.member_size(name) <= _CHECKED_AT_ONCE):
             npz.verify(name)
@@ -112,7 +112,7 @@ def read_images(npz: MappedNPZ) -> NDArray[Any]:
     return images
 
 
-def read_beside(npz: MappedNPZ, name: str) -> NDArray[Any] | None:
+def read_per_image(npz: MappedNPZ, name: str) -> NDArray[Any] | None:
     """A member that describes the images, a row each: ``image_crc32`` and the like.
 
     Raises:
@@ -122,9 +122,9 @@ def read_beside(npz: MappedNPZ, name: str) -> NDArray[Any] | None:
         return None
     array = npz[name]
     kinds = "ui" if name == "image_crc32" else "uif"
-    if array.ndim == 0 or array.dtype.kind not in kinds or array.shape[1:] != _BESIDE[name]:
+    if array.ndim == 0 or array.dtype.kind not in kinds or array.shape[1:] != _PER_IMAGE[name]:
         raise NPZFormatError(
-            f"{npz.path}: member {name!r}: expected numbers (N, *{_BESIDE[name]}), found "
+            f"{npz.path}: member {name!r}: expected numbers (N, *{_PER_IMAGE[name]}), found "
             f"{array.dtype} {array.shape}; {REBUILD}"
         )
     return array
@@ -139,7 +139,7 @@ def read_image_paths(npz: MappedNPZ) -> NDArray[np.str_]:
     paths = _member(npz, "image_paths")
     if paths.dtype == object and all(isinstance(path, str) for path in paths.flat):
         needed = 4 * paths.size * max(map(len, paths.flat), default=0)
-        if needed > max(_FREELY, _EXPANSION * npz.member_size("image_paths")):
+        if needed > max(_ALWAYS_ALLOWED_BYTES, _MAX_EXPANSION * npz.member_size("image_paths")):
             raise NPZFormatError(
                 f"{npz.path}: member 'image_paths': {paths.size:,} paths as long as the longest "
                 f"take {needed:,} bytes: taken for a bomb; {REBUILD}"

@@ -37,7 +37,7 @@ _OPCODES: Final = {
 """What arrays, lists, numbers and text are written with."""
 
 _STORES: Final = ("PUT", "BINPUT", "LONG_BINPUT")
-_EXPANSION: Final = 64  # values, or bytes of arrays, for each byte of the pickle
+_MAX_EXPANSION: Final = 64  # values, or bytes of arrays, for each byte of the pickle
 
 _DTYPE_CODE: Final = re.compile(r"[biufSU]\d{1,9}|O8?")
 
@@ -159,7 +159,7 @@ class _Restorer:
     """
 
     def __init__(self, pickle_bytes: int) -> None:
-        self._left = _EXPANSION * (pickle_bytes + 1024)
+        self._left = _MAX_EXPANSION * (pickle_bytes + 1024)
 
     def restore(self, value: Any) -> Any:
         """`value` with every record in it replaced."""

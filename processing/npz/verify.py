@@ -67,7 +67,7 @@ def _verify_images(columns: Contents) -> None:
             if found != expected & 0xFFFFFFFF:  # others may store it signed
                 raise columns.damaged_row(index, found, expected)
             total = crc32_combine(total, found, row_bytes)
-        npz.forget_pages()
+        npz.release_pages()
     expected = npz.member_crc32("images")
     if total != expected:
         raise ChecksumError(
@@ -85,7 +85,7 @@ def _verify_paths(columns: Contents) -> None:
     )
     for chunk in _chunks(len(codes) if width else 0, _rows_at_once(paths)):
         _refuse(columns, "image_paths", chunk, (codes[chunk] > _LAST_CHARACTER).any(1), "not text")
-        columns.npz.forget_pages()
+        columns.npz.release_pages()
 
 
 def _verify_promises(columns: Contents) -> None:
@@ -107,7 +107,7 @@ def _verify_promises(columns: Contents) -> None:
         values = column.values if isinstance(column, RaggedArray) else column
         for chunk in _chunks(len(values), _rows_at_once(values)):
             _verify_values(columns, name, chunk, values[chunk])
-            npz.forget_pages()
+            npz.release_pages()
 
 
 def _verify_kinds(columns: Contents) -> None:

@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from processing.core.error_notes import naming
+from processing.core.error_notes import with_filename
 from processing.core.errors import NPZFormatError
 from processing.npz.format import REBUILD, Member, end_of_archive
 
@@ -88,7 +88,7 @@ def _raise_if_not_of_the_content(path: Path, error: Exception) -> None:
         if isinstance(met, MemoryError) or (
             isinstance(met, OSError) and met.errno not in (None, errno.EINVAL)
         ):  # EINVAL: it went to a position before the file's beginning
-            with naming(path):
+            with with_filename(path):
                 raise met
 
 

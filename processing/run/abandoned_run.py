@@ -41,7 +41,7 @@ def set_aside(directory: Path) -> None:
         if not _is_worth_more(_image_keys(journal), _usable_keys(directory)):
             remove_leftovers(directory)
             return
-        forget_abandoned_run(directory)
+        delete_abandoned_run(directory)
         journal.replace(abandoned)
         sync_directory(directory)  # without it what is set aside next is of no use
     header = header_of(abandoned)  # also of one whose files a killed run has not all renamed
@@ -53,7 +53,7 @@ def set_aside(directory: Path) -> None:
     sync_directory(directory)
 
 
-def forget_abandoned_run(directory: Path) -> None:
+def delete_abandoned_run(directory: Path) -> None:
     """Removes what was set aside, if anything was."""
     for name in FILE_NAMES:
         earlier_path(directory, name).unlink(missing_ok=True)
@@ -61,7 +61,7 @@ def forget_abandoned_run(directory: Path) -> None:
 
 
 def abandoned_bytes(directory: Path) -> int:
-    """What `forget_abandoned_run` would free."""
+    """What `delete_abandoned_run` would free."""
     files = [directory / EARLIER_JOURNAL_NAME, *(earlier_path(directory, n) for n in FILE_NAMES)]
     return sum(file.stat().st_size for file in files if file.exists())
 

@@ -14,7 +14,7 @@ import threading
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
-from processing.core.error_notes import telling
+from processing.core.error_notes import note_stage
 
 BatchT = TypeVar("BatchT", contravariant=True)
 T = TypeVar("T")
@@ -136,16 +136,16 @@ def _write_all(sink: Sink[T], channel: _Channel[T]) -> None:
     try:
         while not isinstance(batch := channel.batches.get(), _End):
             if not channel.aborted.is_set():
-                with telling("writing a batch"):
+                with note_stage("writing a batch"):
                     sink.write(batch)
             channel.writable.release()
         if not channel.aborted.is_set():
-            with telling("publishing"):
+            with note_stage("publishing"):
                 sink.publish()
     except BaseException as error:
         channel.error = error  # the caller raises it
     try:
-        with telling("closing the files"):
+        with note_stage("closing the files"):
             sink.close()
     except BaseException as error:
         channel.error = channel.error or error  # the first failure is the cause

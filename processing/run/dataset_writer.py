@@ -23,14 +23,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.error_notes import telling
+from processing.core.error_notes import note_stage
 from processing.core.errors import InterferenceError, NPZFormatError, Rejection
 from processing.core.files import sync_directory
 from processing.imaging.tasks import Row
 from processing.npz.contents import Contents
 from processing.npz.mapped import MappedNPZ
 from processing.npz.writer import NPZWriter, combine_crc32
-from processing.run.abandoned_run import forget_abandoned_run, set_aside
+from processing.run.abandoned_run import delete_abandoned_run, set_aside
 from processing.run.journal import (
     JOURNAL_VERSION,
     Block,
@@ -49,7 +49,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Batch:
+class WriteBatch:
     """What came of consecutive images of the plan; the unit handed to the writer.
 
     Args:
@@ -124,7 +124,7 @@ class DatasetWriter:
         """Images of the plan that an earlier, interrupted run has finished."""
         return self.progress.images_done
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: WriteBatch) -> None:
         """Writes a batch; every `flush_every`-th makes all so far durable."""
         for name, rows in batch.rows.items():
             self._writers[name].append(row.image for row in rows)
@@ -143,7 +143,7 @@ class DatasetWriter:
 
     def flush(self) -> None:
         """Makes the image rows durable, then says so in the journal."""
-        with telling("flushing"):
+        with note_stage("flushing"):
             for writer in self._writers.values():
                 writer.sync()
             self._journal.append(self._unflushed)
@@ -161,7 +161,7 @@ class DatasetWriter:
                 partial.replace(npz_path(self._directory, output.name))
         sync_directory(self._directory)
         self._journal.remove()
-        forget_abandoned_run(self._directory)
+        delete_abandoned_run(self._directory)
 
     def close(self) -> None:
         """Closes all files as they are."""
@@ -232,7 +232,7 @@ class DatasetWriter:
                 writer.column(f"{column.name}_offsets", "<i8", (), _running_offsets(lengths))
 
 
-def _block(output: Output, batch: Batch) -> Block:
+def _block(output: Output, batch: WriteBatch) -> Block:
     """The columns of new rows, packed; of ragged ones the values and the lengths."""
     rows, columns = batch.rows.get(output.name, []), {}
     for column in output.columns:

@@ -14,7 +14,7 @@ import numpy as np
 from processing.core.annotations import AnnotationTable
 from processing.core.columns import Column
 from processing.npz.format import ALIGNMENT
-from processing.run.abandoned_run import abandoned_bytes, forget_abandoned_run
+from processing.run.abandoned_run import abandoned_bytes, delete_abandoned_run
 from processing.run.output_directory import JOURNAL_NAME, partial_path
 from processing.run.plan import PlannedFile
 
@@ -56,7 +56,7 @@ def ensure_space(
         needed -= _size(partial) if continued else 0
     free = shutil.disk_usage(directory).free
     if free < needed <= free + abandoned_bytes(directory):
-        forget_abandoned_run(directory)
+        delete_abandoned_run(directory)
         free = shutil.disk_usage(directory).free
     if needed > free:
         raise OSError(

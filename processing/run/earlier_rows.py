@@ -100,7 +100,7 @@ def _rows_of(path: str, npz: MappedNPZ) -> NDArray[np.uint8]:
     return images
 
 
-def remember(directory: Path, files: Mapping[str, FileKeys]) -> None:
+def save_keys(directory: Path, files: Mapping[str, FileKeys]) -> None:
     """Notes of which images files are to be made, by name, beside what is noted of those there."""
     arrays: dict[str, NDArray[Any]] = {}
     for several in (_of_published(directory), files):

@@ -20,7 +20,7 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from processing.core.errors import ImageError, Rejection, is_of_one_file
+from processing.core.errors import ImageError, Rejection, concerns_single_file
 from processing.core.files import read_cache, write_cache
 from processing.core.threads import map_in_order
 from processing.imaging.image_rows import read_inside
@@ -40,7 +40,7 @@ def _key(raw_dir: Path, path: str) -> int:
     try:
         status = os.stat(f"{raw_dir}/{path}")  # noqa: PTH116 - a Path per image would double the time
     except OSError as error:
-        if not is_of_one_file(error):
+        if not concerns_single_file(error):
             raise
         return int(MISSING)
     if not stat.S_ISREG(status.st_mode):
@@ -117,10 +117,10 @@ class InputImages:
             paths = self._paths[unknown].tolist()
             found = map_in_order(read, paths, threads=self._threads, ahead=4 * self._threads)
             checksums[unknown] = [checksum for checksum, _ in found]
-            self.remember(checksums)
+            self.save_checksums(checksums)
         return checksums
 
-    def remember(self, checksums: NDArray[np.uint32]) -> None:
+    def save_checksums(self, checksums: NDArray[np.uint32]) -> None:
         """Saves later runs from reading images that did not change while this one worked."""
         now = input_keys(self._raw_dir, self._paths)
         self._cache.update(np.where(now == self.keys, now, MISSING), checksums)

@@ -48,7 +48,7 @@ def is_whole(directory: Path, name: str, content_id: int) -> bool:
     return True
 
 
-def forget_published_run(directory: Path, names: Collection[str]) -> None:
+def delete_published_run(directory: Path, names: Collection[str]) -> None:
     """Removes what is of no use any more where files are up to date.
 
     Args:

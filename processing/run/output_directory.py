@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from isal.isal_zlib import crc32
 
 from processing.core.annotations import SPLITS
-from processing.core.error_notes import naming
+from processing.core.error_notes import with_filename
 from processing.core.errors import NPZFormatError, Rejection
 from processing.core.files import remove_durably, write_durably
 from processing.imaging.tasks import TASKS
@@ -66,7 +66,7 @@ def locked(directory: Path) -> Iterator[bool]:
     path = directory / LOCK_NAME
     lock = FileLock(path)
     waited = False
-    with naming(path):
+    with with_filename(path):
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -136,7 +136,7 @@ def write_rejections(npz: Path, rejections: Sequence[Rejection]) -> None:
 def read_rejections(npz: Path) -> list[Rejection]:
     """What is listed; nothing where there is no list, or it is damaged."""
     try:
-        with naming(rejections_path(npz)):
+        with with_filename(rejections_path(npz)):
             lines = rejections_path(npz).read_bytes().splitlines()
         return [msgspec.json.decode(line, type=Rejection) for line in lines]
     except (FileNotFoundError, msgspec.DecodeError):
@@ -145,7 +145,7 @@ def read_rejections(npz: Path) -> list[Rejection]:
 
 def rejections_crc32(rejections: Iterable[Rejection]) -> int:
     """What tells lists of rejections apart."""
-    return crc32(msgspec.json.encode([rejection.verdict for rejection in rejections]))
+    return crc32(msgspec.json.encode([rejection.identity for rejection in rejections]))
 
 
 def remove_orphaned_lists(directory: Path) -> None:

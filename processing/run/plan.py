@@ -89,7 +89,7 @@ def plan_files(
         options: everything else that decides the output, as plain JSON values.
         rejections: annotations left out; those of the train files list them, and depend on them.
     """
-    rejected = sorted(rejection.verdict for rejection in rejections)
+    rejected = sorted(rejection.identity for rejection in rejections)
     files = []
     for task in tasks:
         wanted = task.images(table)

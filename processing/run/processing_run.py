@@ -34,14 +34,14 @@ from processing.imaging.image_rows import (
     process_image,
 )
 from processing.imaging.tasks import Task
-from processing.run.abandoned_run import forget_abandoned_run
+from processing.run.abandoned_run import delete_abandoned_run
 from processing.run.background_writer import BackgroundWriter
-from processing.run.dataset_writer import Batch, DatasetWriter
+from processing.run.dataset_writer import DatasetWriter, WriteBatch
 from processing.run.disk_space import ensure_space
-from processing.run.earlier_rows import EarlierRows, FileKeys, remember
+from processing.run.earlier_rows import EarlierRows, FileKeys, save_keys
 from processing.run.inputs import InputImages
 from processing.run.journal import Progress
-from processing.run.leftovers import forget_published_run
+from processing.run.leftovers import delete_published_run
 from processing.run.output_directory import (
     npz_path,
     read_rejections,
@@ -138,11 +138,11 @@ class ProcessingRun:
             ImageError: a bad image was left out of them, with ``on_error="raise"``.
             TooManyRejectedError: more were than `max_bad_fraction` allows.
         """
-        forget_published_run(self._output_dir, [file.name for file in self._files])
-        forget_abandoned_run(self._output_dir)
+        delete_published_run(self._output_dir, [file.name for file in self._files])
+        delete_abandoned_run(self._output_dir)
         listed = [r for file in self._files for r in read_rejections(self._path(file))]
-        annotations = {r.verdict for r in self._rejections}
-        bad = {r.path: r for r in listed if r.verdict not in annotations}
+        annotations = {r.identity for r in self._rejections}
+        bad = {r.path: r for r in listed if r.identity not in annotations}
         self._check_limits(_as_errors(bad.values()), len(bad))
 
     def execute(self) -> None:
@@ -169,7 +169,10 @@ class ProcessingRun:
         )
         self.images_resumed = sink.images_done
         rejected = len(sink.progress.rejections)
-        with BackgroundWriter[Batch](sink) as writer, self._results(sink.images_done) as results:
+        with (
+            BackgroundWriter[WriteBatch](sink) as writer,
+            self._results(sink.images_done) as results,
+        ):
             done = sink.images_done
             self._check_limits(_as_errors(sink.progress.rejections), rejected)
             while several := self._next_batch(results):
@@ -270,9 +273,9 @@ class ProcessingRun:
                 break
         return several
 
-    def _batch(self, done: int, results: Sequence[ImageResult]) -> Batch:
+    def _batch(self, done: int, results: Sequence[ImageResult]) -> WriteBatch:
         """The results of the images before `done`, sorted by file."""
-        batch = Batch(done, image_rows={file.name: [] for file in self._files})
+        batch = WriteBatch(done, image_rows={file.name: [] for file in self._files})
         for image, result in zip(self._images[done - len(results) : done], results, strict=True):
             batch.input_crc32.append(result.crc32)
             batch.image_keys.append(result.key)
@@ -311,7 +314,7 @@ class ProcessingRun:
     def _conclude(self, progress: Progress) -> Mapping[str, Mapping[str, Any]]:
         """Before publishing: writes what goes beside the files, returns their metadata."""
         checksums = np.array(progress.input_crc32, dtype=np.uint32)
-        self._inputs.remember(checksums)
+        self._inputs.save_checksums(checksums)
         spread = self._by_table(checksums)
         keys = self._by_table(np.array(progress.image_keys, dtype=np.uint64))
         shared = sorted({file.task.name for file in self._files})
@@ -332,7 +335,7 @@ class ProcessingRun:
                 "counts": {**_counts(file, progress, rejected), "listed": len(listed)},
             }
             noted[file.name] = FileKeys(metadata[file.name]["fingerprint"], keys[file.images])
-        remember(self._output_dir, noted)
+        save_keys(self._output_dir, noted)
         return metadata
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from processing.core.annotations import SPLITS, UNASSIGNED, AnnotationTable
 from processing.core.errors import Rejection, SourceError, SourceNotFoundError
 from processing.sources import coco, csv_manifest, ibug_pts, pascal_voc, wider_face, yolo
-from processing.sources.image_search import settle_namesakes
+from processing.sources.image_search import resolve_by_name
 from processing.sources.merging import merge_images, reject_unusable
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, SourceFormat, combine
@@ -69,10 +69,10 @@ def read_sources(
     """
     requests = None if sources is None else [_Request.of(source) for source in sources]
     raw = RawDirectory(Path(raw_dir))
-    written = settle_namesakes(combine(_readings(raw, requests)))
+    written = resolve_by_name(combine(_readings(raw, requests)))
     merged = merge_images(written.table)
     rejections = _without_repetition(written.rejections, raw.rejections) + merged.rejections
-    table, unusable = reject_unusable(merged.table, written.incomplete, rejections)
+    table, unusable = reject_unusable(merged.table, written.images_missing_annotations, rejections)
     rejections = list(dict.fromkeys([*rejections, *unusable]))  # two files may share a label file
     notes = written.notes + merged.notes + _leftovers(raw, table, rejections)
     if len(table) == 0:
@@ -135,7 +135,7 @@ class _Request:
         if not paths:
             raise SourceNotFoundError(
                 f"{raw.root / self.path}: nothing found of the format {self.source.name}; "
-                f"looked for {self.source.looked_for}{_passed_over(raw)}"
+                f"looked for {self.source.pattern_description}{_passed_over(raw)}"
             )
         return self.source.read(raw, paths, **self.options)
 
@@ -143,11 +143,11 @@ class _Request:
 def _detected(raw: RawDirectory) -> list[Found]:
     found = detect(raw)
     if not found:
-        looked_for = "".join(f"\n  {source.looked_for}" for source in FORMATS)
+        pattern_description = "".join(f"\n  {source.pattern_description}" for source in FORMATS)
         raise SourceNotFoundError(
             f"{raw.root} ({raw.root.absolute()}): no annotations found among "
             f"{len(raw.files):,} files, {len(raw.images):,} of them images"
-            f"{_passed_over(raw)}; looked for{looked_for}"
+            f"{_passed_over(raw)}; looked for{pattern_description}"
         )
     return found
 

@@ -67,7 +67,7 @@ def read(raw: RawDirectory, paths: list[str]) -> Reading:
 
 FORMAT: Final = SourceFormat(
     name="csv_manifest",
-    looked_for=(
+    pattern_description=(
         "CSV: *.csv with the columns filename,class,xmin,ymin,xmax,ymax, "
         "or path,x1,y1,x2,y2,class without a header, or image_name,part_0_x,part_0_y,…"
     ),
@@ -170,19 +170,19 @@ class _Lines:
     objects: dict[tuple[str, tuple[int, int] | None], list[tuple[str, Instance]]] = field(
         default_factory=dict
     )
-    incomplete: set[str] = field(default_factory=set)
+    images_missing_annotations: set[str] = field(default_factory=set)
 
     def add(self, raw: RawDirectory, cells: list[str]) -> None:
         """Reads one line.
 
         Raises:
-            AnnotationError: it cannot be used; its image, if it names one, is then incomplete.
+            AnnotationError: it cannot be used; the image that it names is then incomplete.
         """
         path = raw.inside(self.own, self.columns.cell(cells, "filename"))
         try:
             found = _object(cells, self.columns)
         except AnnotationError:
-            self.incomplete.add(path)
+            self.images_missing_annotations.add(path)
             raise
         size = size_of(self.columns.cell(cells, "height"), self.columns.cell(cells, "width"))
         self.objects.setdefault((path, size), []).extend([] if found is None else [found])
@@ -207,14 +207,18 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
                 rejections.append(rejection(path, error, line=number))
     except AnnotationError as error:
         rejections.append(rejection(path, error))
-    listed = list(dict.fromkeys([*(name for name, _ in read.objects), *read.incomplete]))
+    listed = list(
+        dict.fromkeys([*(name for name, _ in read.objects), *read.images_missing_annotations])
+    )
     located = locate(raw, usual_layouts(raw, path), listed)
     places = dict(zip(listed, located.paths, strict=True))
     return Reading(
         _table(read, places, _class_order(raw, path), split_of(path)),
         rejections,
-        incomplete=frozenset((places[name], "") for name in read.incomplete),
-        namesakes=located.namesakes,
+        images_missing_annotations=frozenset(
+            (places[name], "") for name in read.images_missing_annotations
+        ),
+        candidates_by_name=located.candidates_by_name,
     )
 
 

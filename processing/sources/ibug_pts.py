@@ -38,21 +38,23 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
         paths: the files.
         coordinate_base: what the first pixel is counted as, 1 or 0.
     """
-    rows, rejections, incomplete = [], [], set()
+    rows, rejections, images_missing_annotations = [], [], set()
     for path in paths:
         images = raw.images_by_path_stem.get(posixpath.splitext(path)[0], [])
         try:
             rows.append(_row(raw, path, images, coordinate_base))
         except AnnotationError as error:
             rejections.append(rejection(path, error))
-            incomplete |= {(image, path) for image in images[:1]}
+            images_missing_annotations |= {(image, path) for image in images[:1]}
     table = table_from_rows(rows, category_names=["face"])
-    return Reading(table, rejections, incomplete=frozenset(incomplete))
+    return Reading(
+        table, rejections, images_missing_annotations=frozenset(images_missing_annotations)
+    )
 
 
 FORMAT: Final = SourceFormat(
     name="ibug_pts",
-    looked_for="300-W: *.pts beside their images",
+    pattern_description="300-W: *.pts beside their images",
     find=find,
     read=read,
     options=("coordinate_base",),

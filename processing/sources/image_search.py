@@ -4,9 +4,10 @@
   the raw directory, with the folders that are usual there. The first layout that has any of the
   named images is the file's. A named image that is not in it is missing: it gets the path that it
   would have there, however many images of its basename lie elsewhere.
-- Only a file of which no image is found so is searched for by basename (`Located.namesakes`). An
-  image is taken if nothing else has a claim to it: it is the only one of that basename near the
-  file, no other path claims it, and no annotation names it by its true path.
+- Only if no image of a file is found so, its images are searched for by basename
+  (`Located.candidates_by_name`). An image is taken if nothing else has a claim to it: it is the
+  only one of that basename near the file, no other path claims it, and no annotation names it by
+  its true path.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ class Located:
 
     Args:
         paths: relative to the raw directory; of a missing image, where it would be.
-        namesakes: pairs of such a missing path and the image elsewhere that may be meant by it.
+        candidates_by_name: pairs of such a missing path and the image elsewhere that may be
+            meant by it.
     """
 
     paths: list[str]
-    namesakes: frozenset[tuple[str, str]] = frozenset()
+    candidates_by_name: frozenset[tuple[str, str]] = frozenset()
 
 
 def usual_layouts(raw: RawDirectory, path: str) -> list[list[str]]:
@@ -91,20 +93,23 @@ def only_near(folder: str, images: Sequence[str] | None) -> str | None:
     return None
 
 
-def settle_namesakes(reading: Reading) -> Reading:
+def resolve_by_name(reading: Reading) -> Reading:
     """Puts images that were searched for by basename where they are, if that is beyond doubt.
 
     Args:
         reading: all that was read, since one source can name the image that another one misses.
     """
-    if not reading.namesakes:
+    if not reading.candidates_by_name:
         return reading
-    named = {*reading.table.image_paths.tolist(), *(path for path, _ in reading.incomplete)}
+    named = {
+        *reading.table.image_paths.tolist(),
+        *(path for path, _ in reading.images_missing_annotations),
+    }
     named.update(rejection.path for rejection in reading.rejections)
-    claims = Counter(end for pair in reading.namesakes for end in pair)
+    claims = Counter(end for pair in reading.candidates_by_name for end in pair)
     moved = {
         path: image
-        for path, image in reading.namesakes
+        for path, image in reading.candidates_by_name
         if claims[path] == claims[image] == 1 and image not in named
     }
     paths = [moved.get(path, path) for path in reading.table.image_paths.tolist()]
@@ -117,8 +122,10 @@ def settle_namesakes(reading: Reading) -> Reading:
             dataclasses.replace(rejection, path=moved.get(rejection.path, rejection.path))
             for rejection in reading.rejections
         ],
-        incomplete=frozenset((moved.get(path, path), own) for path, own in reading.incomplete),
-        namesakes=frozenset(),
+        images_missing_annotations=frozenset(
+            (moved.get(path, path), own) for path, own in reading.images_missing_annotations
+        ),
+        candidates_by_name=frozenset(),
     )
 
 

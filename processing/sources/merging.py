@@ -56,23 +56,25 @@ def merge_images(table: AnnotationTable) -> Reading:
 
 
 def reject_unusable(
-    table: AnnotationTable, incomplete: Collection[tuple[str, str]], rejections: Sequence[Rejection]
+    table: AnnotationTable,
+    images_missing_annotations: Collection[tuple[str, str]],
+    rejections: Sequence[Rejection],
 ) -> tuple[AnnotationTable, list[Rejection]]:
     """The table without images that only seem to have no objects, and their rejections.
 
     Args:
         table: one row an image.
-        incomplete: as `Reading` has them.
+        images_missing_annotations: as `Reading` has them.
         rejections: what is listed so far; an image is not listed again if it is named there, or
             the annotation file is that is of it alone.
     """
-    if not incomplete:
+    if not images_missing_annotations:
         return table, []
     annotated = set(table.image_paths[np.diff(table.offsets) > 0].tolist())
-    unusable = {path for path, _ in incomplete} - annotated
+    unusable = {path for path, _ in images_missing_annotations} - annotated
     kept = [i for i, path in enumerate(table.image_paths.tolist()) if path not in unusable]
     named = {rejection.path for rejection in rejections}
-    listed = {path for path, own in incomplete if not named.isdisjoint((path, own))}
+    listed = {path for path, own in images_missing_annotations if not named.isdisjoint((path, own))}
     new = sorted(unusable - listed)
     return table.take(np.array(kept, dtype=np.int64)), [_no_usable_annotation(path) for path in new]
 
@@ -114,12 +116,12 @@ def _unite_rows(
     """One row an image, which have conflicting sizes, and how many had several splits."""
     if len(starts) == len(table):
         return table, np.zeros(len(table), dtype=bool), 0
-    splits, several_splits = _the_only(table.splits, UNASSIGNED, starts)
-    height, several_heights = _the_only(table.declared_sizes[:, 0], 0, starts)
-    width, several_widths = _the_only(table.declared_sizes[:, 1], 0, starts)
+    splits, several_splits = _unique_value(table.splits, UNASSIGNED, starts)
+    height, several_heights = _unique_value(table.declared_sizes[:, 0], 0, starts)
+    width, several_widths = _unique_value(table.declared_sizes[:, 1], 0, starts)
     united = dataclasses.replace(
         table,
-        flags=table.flags | np.repeat(_unlike_the_others(table, starts), np.diff(table.offsets)),
+        flags=table.flags | np.repeat(_minority_flags(table, starts), np.diff(table.offsets)),
         image_paths=table.image_paths[starts],
         declared_sizes=np.stack([height, width], axis=1),
         splits=splits,
@@ -130,7 +132,7 @@ def _unite_rows(
     return united, several_heights | several_widths, int(np.count_nonzero(several_splits))
 
 
-def _unlike_the_others(table: AnnotationTable, starts: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _minority_flags(table: AnnotationTable, starts: NDArray[np.int64]) -> NDArray[np.uint8]:
     """uint8 (N,): for each row the flags of its instances, once it is united with its image's."""
     rows = np.diff(np.append(starts, len(table)))
     declares = (table.declared_sizes > 0).any(axis=1)
@@ -146,7 +148,7 @@ def _unlike_the_others(table: AnnotationTable, starts: NDArray[np.int64]) -> NDA
     return flags
 
 
-def _the_only(
+def _unique_value(
     values: NDArray[Any], absent: int, starts: NDArray[np.int64]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Each image's only value besides `absent`, or that; and which images have several."""

@@ -32,16 +32,16 @@ class Reading:
         table: one row an image; a path may occur several times until the rows are merged.
         rejections: what was left out, and why.
         notes: harmless rules applied, name to how often, e.g. ``duplicate_box``.
-        incomplete: of each image of which an annotation was rejected its path, and that of the
-            annotation file that is of it alone, empty where there is none.
-        namesakes: as `image_search.Located` has them, until they are settled.
+        images_missing_annotations: images that lost an annotation: (image path, path of its own
+            annotation file, or "").
+        candidates_by_name: as `image_search.Located` has them, until they are settled.
     """
 
     table: AnnotationTable = EMPTY
     rejections: list[Rejection] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
-    incomplete: frozenset[tuple[str, str]] = frozenset()
-    namesakes: frozenset[tuple[str, str]] = frozenset()
+    images_missing_annotations: frozenset[tuple[str, str]] = frozenset()
+    candidates_by_name: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class SourceFormat:
 
     Args:
         name: what configurations call it.
-        looked_for: what `find` looks for, as part of a sentence.
+        pattern_description: what `find` looks for, as part of a sentence.
         find: the format's annotation files, or folders, relative to the raw directory; [] if none.
         read: reads what `find` found; takes `options` as keywords.
         options: names of the keywords of `read`.
     """
 
     name: str
-    looked_for: str
+    pattern_description: str
     find: Callable[[RawDirectory], list[str]]
     read: Callable[..., Reading]
     options: tuple[str, ...] = ()
@@ -71,8 +71,10 @@ def combine(readings: Sequence[Reading]) -> Reading:
         table=concatenate([reading.table for reading in readings]),
         rejections=[rejection for reading in readings for rejection in reading.rejections],
         notes=sum((reading.notes for reading in readings), Counter()),
-        incomplete=frozenset().union(*(reading.incomplete for reading in readings)),
-        namesakes=frozenset().union(*(reading.namesakes for reading in readings)),
+        images_missing_annotations=frozenset().union(
+            *(reading.images_missing_annotations for reading in readings)
+        ),
+        candidates_by_name=frozenset().union(*(reading.candidates_by_name for reading in readings)),
     )
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
-from processing.core.error_notes import naming
+from processing.core.error_notes import with_filename
 from processing.core.errors import AnnotationError
 from processing.sources.raw_directory import RawDirectory
 
-MOST_OF_ONE: Final = 64 << 20
+MAX_SINGLE_FILE_BYTES: Final = 64 << 20
 """Bytes of a file that describes one image or names the classes; larger ones are refused unread."""
 
 
@@ -24,9 +24,10 @@ def check_size(file: Path) -> None:
         AnnotationError: it is; reason ``too_large``.
     """
     size = file.stat().st_size
-    if size > MOST_OF_ONE:
+    if size > MAX_SINGLE_FILE_BYTES:
         raise AnnotationError(
-            f"{size:,} bytes: expected at most {MOST_OF_ONE:,} for one image", reason="too_large"
+            f"{size:,} bytes: expected at most {MAX_SINGLE_FILE_BYTES:,} for one image",
+            reason="too_large",
         )
 
 
@@ -41,7 +42,7 @@ def read_text(raw: RawDirectory, path: str) -> str:
     check_size(file)
     encoding = _encoding(file)
     try:
-        with naming(file):
+        with with_filename(file):
             return file.read_text(encoding=encoding)
     except UnicodeError as error:
         where = f"byte {error.start} of " if isinstance(error, UnicodeDecodeError) else ""
@@ -59,7 +60,7 @@ def read_lines(raw: RawDirectory, path: str) -> Iterator[str]:
     """
     file = raw.path(path)
     encoding = _encoding(file)
-    with naming(file):
+    with with_filename(file):
         if encoding == "utf-16":
             text = file.read_text(encoding, errors="replace").replace("\ufffd", _UNREADABLE)
         else:
@@ -91,7 +92,10 @@ def check_text(line: str) -> None:
 def open_text(raw: RawDirectory, path: str) -> Iterator[TextIO]:
     """An annotation file, to look whether it is one: what cannot be decoded is replaced."""
     file = raw.path(path)
-    with naming(file), file.open(encoding=_encoding(file), errors="replace", newline="") as text:
+    with (
+        with_filename(file),
+        file.open(encoding=_encoding(file), errors="replace", newline="") as text,
+    ):
         yield text
 
 

@@ -41,7 +41,7 @@ def read(raw: RawDirectory, paths: list[str]) -> Reading:
 
 FORMAT: Final = SourceFormat(
     name="wider_face",
-    looked_for="WIDER FACE: wider_face_train_bbx_gt.txt, the same for val and test",
+    pattern_description="WIDER FACE: wider_face_train_bbx_gt.txt, the same for val and test",
     find=find,
     read=read,
 )
@@ -93,12 +93,12 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
     return Reading(
         table_from_rows(rows, category_names=["face"]),
         rejections,
-        incomplete=frozenset(
+        images_missing_annotations=frozenset(
             (image, "")
             for image, entry in zip(located.paths, entries, strict=True)
             if entry.malformed
         ),
-        namesakes=located.namesakes,
+        candidates_by_name=located.candidates_by_name,
     )
 
 

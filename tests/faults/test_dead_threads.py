@@ -17,7 +17,7 @@ import simplejpeg
 from PIL import Image, ImageFile
 
 from processing.core import threads
-from processing.core.error_notes import told
+from processing.core.error_notes import format_error
 from processing.core.threads import map_in_order
 from processing.imaging import decoding, image_rows
 from processing.imaging.tasks import Detector
@@ -117,7 +117,7 @@ def test_whatever_a_thread_raises_ends_the_run_and_the_next_goes_on(
         # A generator may not raise StopIteration: Python makes another of it.
         assert error in (raised, raised.__cause__ if kind == "StopIteration" else None)
         assert isinstance(error.__cause__, LookupError)
-        assert PLACES[place][-1] in told(raised) + told(error)
+        assert PLACES[place][-1] in format_error(raised) + format_error(error)
         assert not set(threading.enumerate()) - threads, "a thread is left"
         for name, content in stored(output_dir).items():
             assert content == expected[name]
@@ -138,7 +138,7 @@ def test_an_error_without_a_file_name_gets_the_one_of_the_file(raw, tmp_path, mo
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(os, "fsync", failing)
     assert outcome_of(lambda: process(raw, tmp_path / "out")) is error
-    assert str(tmp_path / "out") in told(error)
+    assert str(tmp_path / "out") in format_error(error)
 
 
 def encoded(image_format, **options):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from processing.commands.process import process_command
-from processing.core.error_notes import told
+from processing.core.error_notes import format_error
 from processing.data_processor import DataProcessor
 from processing.run import processing_run
 from processing.run.disk_space import ensure_space
@@ -194,7 +194,7 @@ def test_a_disk_that_is_filled_during_the_run_leaves_what_the_next_one_continues
         if failure is not None:
             assert failure.errno == errno.ENOSPC
             assert failure.filename.startswith(str(output_dir))
-            assert "what to do: free space there" in told(failure)
+            assert "what to do: free space there" in format_error(failure)
         for name, content in stored(output_dir).items():
             assert content == expected[name]
         ballast.unlink()

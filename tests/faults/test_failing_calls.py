@@ -77,7 +77,7 @@ def names_in(directory):
     return {path.name for path in directory.iterdir()}
 
 
-def told(error):
+def format_error(error):
     """All that a person is told."""
     return " ".join([str(error), *getattr(error, "__notes__", [])])
 
@@ -190,7 +190,7 @@ def check_told(error, layer, output_dir):
     assert any(error is other for other in raised), f"{error!r} instead of one of {raised}"
     if isinstance(error, OSError):
         assert error.errno == getattr(errno, layer.kind)
-        assert os.fspath(error.filename).startswith(os.fspath(output_dir)), told(error)
+        assert os.fspath(error.filename).startswith(os.fspath(output_dir)), format_error(error)
 
 
 def calls_on_the_output(raw_dir, output_dir, before):

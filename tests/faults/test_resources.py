@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from processing.core.error_notes import told
+from processing.core.error_notes import format_error
 from processing.data_processor import DataProcessor
 from processing.lazy_dataset import LazyNPZDataset, open_dataset
 
@@ -217,7 +217,7 @@ class TestReadOnlyOutput:
         (tmp_path / "out").write_text("")
         with pytest.raises(FileExistsError, match=r"/out'") as caught:
             DataProcessor(shared_raw_dir, tmp_path / "out", progress=False).process_all()
-        assert "choose an output directory that is no file" in told(caught.value)
+        assert "choose an output directory that is no file" in format_error(caught.value)
 
     def test_can_be_read_without_a_processor(self, processed_dir):
         bound = mounted(

@@ -16,7 +16,7 @@ from processing.core.errors import ImageError
 from processing.imaging.decoding import MAX_PIXELS, decode, read_header
 from processing.imaging.photo import ImageHeader
 from processing.imaging.placement import crop_rect, largest_reduction, letterbox_rect
-from processing.imaging.resizing import show
+from processing.imaging.resizing import render
 
 REAL = Path(__file__).parents[2].parent / "shared/real"
 
@@ -444,14 +444,14 @@ def test_a_marker_lands_where_the_coordinates_say(orientation, reduction, height
     assert source_size == (height, width)
     rect = letterbox_rect(source_size, size) if box is None else crop_rect(box, 0.1, size)
     out = np.empty((*size, 3), np.uint8)
-    shown = show(photo, rect, size, out)
+    shown = render(photo, rect, size, out)
     assert centroid(out) == pytest.approx(source_to_stored(MARKER, shown, size), abs=0.12)
 
 
 def test_outside_the_image_is_grey_and_inside_is_not():
     photo = decoded(encoded(np.full((100, 200, 3), 255, np.uint8)))
     out = np.zeros((64, 64, 3), np.uint8)
-    shown = show(photo, letterbox_rect((100, 200), (64, 64)), (64, 64), out)
+    shown = render(photo, letterbox_rect((100, 200), (64, 64)), (64, 64), out)
     assert shown.tolist() == [0, -50, 200, 150]
     assert (out[:16] == 114).all()
     assert (out[48:] == 114).all()
@@ -461,7 +461,7 @@ def test_outside_the_image_is_grey_and_inside_is_not():
 def test_a_full_view_overwrites_all_of_a_recycled_buffer():
     photo = decoded(encoded(np.zeros((64, 64, 3), np.uint8), "PNG"))
     out = np.full((3, 32, 32, 3), 77, np.uint8)
-    show(photo, letterbox_rect((64, 64), (32, 32)), (32, 32), out[1])
+    render(photo, letterbox_rect((64, 64), (32, 32)), (32, 32), out[1])
     assert not out[1].any()
     assert (out[[0, 2]] == 77).all()
 
@@ -470,7 +470,7 @@ def test_an_image_shown_at_its_own_size_is_itself():
     pixels = scene(60, 80)
     photo = decoded(encoded(pixels, "PNG"))
     out = np.empty_like(pixels)
-    rect = show(photo, np.array([0, 0, 80, 60.0]), (60, 80), out)
+    rect = render(photo, np.array([0, 0, 80, 60.0]), (60, 80), out)
     np.testing.assert_array_equal(out, pixels)
     assert rect.tolist() == [0, 0, 80, 60]
 
@@ -479,14 +479,14 @@ def test_shrinking_averages_all_pixels_and_never_skips():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::4] = 200
     out = np.empty((16, 16, 3), np.uint8)
-    show(decoded(encoded(stripes, "PNG")), np.array([0, 0, 64, 64.0]), (16, 16), out)
+    render(decoded(encoded(stripes, "PNG")), np.array([0, 0, 64, 64.0]), (16, 16), out)
     assert (out == 50).all()
 
 
 def test_a_rectangle_beside_the_image_shows_nothing():
     photo = decoded(encoded(scene(50, 100)))
     out = np.full((8, 8, 3), 7, np.uint8)
-    assert show(photo, np.array([100, 0, 140, 40.0]), (8, 8), out) is None
+    assert render(photo, np.array([100, 0, 140, 40.0]), (8, 8), out) is None
     assert (out == 7).all()
 
 
@@ -502,7 +502,7 @@ def test_a_rectangle_beside_the_image_shows_nothing():
 def test_extreme_rectangles_show_at_least_a_pixel(rect):
     photo = decoded(encoded(np.full((50, 50, 3), 255, np.uint8)))
     out = np.zeros((16, 16, 3), np.uint8)
-    shown = show(photo, np.array(rect), (16, 16), out)
+    shown = render(photo, np.array(rect), (16, 16), out)
     assert np.isfinite(shown).all()
     assert (out > 250).any()
 
@@ -513,7 +513,7 @@ def test_many_threads_decode_and_show_the_same_pixels():
     def work(_):
         out = np.empty((64, 64, 3), np.uint8)
         photo = decoded(data, 2)
-        show(photo, letterbox_rect(photo.source_size, (64, 64)), (64, 64), out)
+        render(photo, letterbox_rect(photo.source_size, (64, 64)), (64, 64), out)
         return out.tobytes()
 
     with ThreadPoolExecutor(4) as pool:
@@ -530,7 +530,7 @@ def test_sizes_that_do_not_divide_are_not_shifted(sides, reduction):
     photo = decoded(data, reduction)
     rect = letterbox_rect(photo.source_size, size)
     np.testing.assert_array_equal(
-        show(photo, rect, size, scaled), show(decoded(data), rect, size, full)
+        render(photo, rect, size, scaled), render(decoded(data), rect, size, full)
     )
     assert cv2.PSNR(full, scaled) > 46
 
@@ -538,7 +538,7 @@ def test_sizes_that_do_not_divide_are_not_shifted(sides, reduction):
 def test_shrinking_by_four_is_the_mean_of_sixteen():
     pixels = scene(64, 96)
     out = np.empty((16, 24, 3), np.uint8)
-    show(decoded(encoded(pixels, "PNG")), np.array([0, 0, 96, 64.0]), (16, 24), out)
+    render(decoded(encoded(pixels, "PNG")), np.array([0, 0, 96, 64.0]), (16, 24), out)
     means = pixels.reshape(16, 4, 24, 4, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(out, means, atol=1.1)  # rounded twice
 
@@ -555,8 +555,8 @@ def test_scaled_decoding_stays_close_to_full_decoding_on_real_photographs():
         assert reduction >= 2
         full, scaled = np.empty((*size, 3), np.uint8), np.empty((*size, 3), np.uint8)
         photo = decode(data, header, reduction=reduction)
-        shown = show(photo, rect, size, scaled)
-        np.testing.assert_array_equal(show(decode(data, header), rect, size, full), shown)
+        shown = render(photo, rect, size, scaled)
+        np.testing.assert_array_equal(render(decode(data, header), rect, size, full), shown)
         ratios.append(cv2.PSNR(full, scaled))
     assert np.mean(ratios) > 45
     assert min(ratios) > 38

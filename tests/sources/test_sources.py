@@ -122,7 +122,7 @@ def test_a_directory_without_annotations_lists_what_was_looked_for(tmp_path):
     with pytest.raises(SourceNotFoundError, match="3 files, 2 of them images") as caught:
         read_sources(tmp_path)
     for source in FORMATS:
-        assert source.looked_for in str(caught.value)
+        assert source.pattern_description in str(caught.value)
 
 
 def test_annotations_that_are_all_rejected_are_an_error_with_the_reasons(tmp_path):

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from processing.core.error_notes import naming
+from processing.core.error_notes import with_filename
 from processing.core.errors import AnnotationError
 from processing.sources.text import UTF16_MARKS, check_name
 
@@ -151,7 +151,7 @@ def looks_like_coco(path: Path) -> bool:
     if path.stat().st_size == 0:
         return False
     with (
-        naming(path),
+        with_filename(path),
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
@@ -177,7 +177,7 @@ def load(path: Path) -> CocoFile:
     Raises:
         AnnotationError: it is no JSON, or lacks a list; reason ``malformed``.
     """
-    with naming(path):
+    with with_filename(path):
         content = path.read_bytes().removeprefix(_UTF8_MARK)
     file: _Loose
     try:

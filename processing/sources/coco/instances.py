@@ -25,7 +25,7 @@ _UNKNOWN: Final = -1
 
 
 @dataclass
-class Instances:
+class CocoInstances:
     """The annotations that can be used, in the file's order; columns as in `AnnotationTable`.
 
     Args:
@@ -53,7 +53,7 @@ def malformed(path: str, name: str, failures: list[Failure]) -> list[Rejection]:
 
 def read_instances(
     file: CocoFile, path: str, rows: Mapping[Id, int], labels: Mapping[Id, int]
-) -> tuple[Instances, list[Rejection], set[int]]:
+) -> tuple[CocoInstances, list[Rejection], set[int]]:
     """All annotations of a file, the rejected ones, and the rows that these belong to.
 
     Args:
@@ -67,14 +67,14 @@ def read_instances(
     """
     parts = [_columns([], rows, labels)[0]]
     rejections: list[Rejection] = []
-    incomplete: set[int] = set()
+    images_missing_annotations: set[int] = set()
     located = not file.annotations
     for positions, entries, failures in file.annotations.decoded(Annotation):
         located |= bool(failures) or any(entry.bbox or entry.keypoints for entry in entries)
         columns, usable = _columns(entries, rows, labels)
-        incomplete.update(columns.rows[~usable].tolist())
+        images_missing_annotations.update(columns.rows[~usable].tolist())
         owners = {failure: _row_of(failure, rows) for failure in failures}
-        incomplete.update(owners.values())
+        images_missing_annotations.update(owners.values())
         rejections += malformed(path, "annotations", [f for f in failures if owners[f] != REJECTED])
         for i in np.flatnonzero(~usable & (columns.rows != REJECTED)).tolist():
             reason, found = _fault(entries[i], columns.rows[i], columns.labels[i])
@@ -87,7 +87,7 @@ def read_instances(
             "expected object detection or keypoint annotations",
             reason="no_boxes",
         )
-    return _concatenate(parts), rejections, incomplete - {REJECTED, _UNKNOWN}
+    return _concatenate(parts), rejections, images_missing_annotations - {REJECTED, _UNKNOWN}
 
 
 def _row_of(failure: Failure, rows: Mapping[Id, int]) -> int:
@@ -96,7 +96,7 @@ def _row_of(failure: Failure, rows: Mapping[Id, int]) -> int:
 
 def _columns(
     entries: Sequence[Annotation], rows: Mapping[Id, int], labels: Mapping[Id, int]
-) -> tuple[Instances, NDArray[np.bool_]]:
+) -> tuple[CocoInstances, NDArray[np.bool_]]:
     """Columns of all entries, and bool (n,): which can be used.
 
     What an entry does not have is NaN, no points, or `_UNKNOWN`.
@@ -114,7 +114,7 @@ def _columns(
     crowded = np.fromiter((bool(entry.iscrowd) for entry in entries), np.bool_, n)
     flags = np.where(crowded, Flag.CROWD, 0) | np.where(boxed, 0, Flag.NO_BOX)
     points, points_whole = _points(entries)
-    columns = Instances(
+    columns = CocoInstances(
         rows=_found([entry.image_id for entry in entries], rows),
         labels=_found([entry.category_id for entry in entries], labels).astype(np.int32),
         boxes=boxes_in_float32,
@@ -168,8 +168,8 @@ def _fault(entry: Annotation, row: int, label: int) -> tuple[str, str]:
     )
 
 
-def _take(columns: Instances, indices: NDArray[np.intp]) -> Instances:
-    return Instances(
+def _take(columns: CocoInstances, indices: NDArray[np.intp]) -> CocoInstances:
+    return CocoInstances(
         rows=columns.rows[indices],
         labels=columns.labels[indices],
         boxes=columns.boxes[indices],
@@ -178,8 +178,8 @@ def _take(columns: Instances, indices: NDArray[np.intp]) -> Instances:
     )
 
 
-def _concatenate(parts: Sequence[Instances]) -> Instances:
-    return Instances(
+def _concatenate(parts: Sequence[CocoInstances]) -> CocoInstances:
+    return CocoInstances(
         rows=np.concatenate([part.rows for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
         boxes=np.concatenate([part.boxes for part in parts]),

@@ -43,7 +43,7 @@ from processing.sources.coco.entries import (
     looks_like_coco,
     same_id,
 )
-from processing.sources.coco.instances import REJECTED, Instances, malformed, read_instances
+from processing.sources.coco.instances import REJECTED, CocoInstances, malformed, read_instances
 from processing.sources.image_search import locate, usual_layouts
 from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.source_format import Reading, SourceFormat, combine, labels_of, rejection
@@ -63,7 +63,7 @@ def read(raw: RawDirectory, paths: list[str]) -> Reading:
 
 FORMAT: Final = SourceFormat(
     name="coco",
-    looked_for="COCO: *.json with the lists images, annotations and categories",
+    pattern_description="COCO: *.json with the lists images, annotations and categories",
     find=find,
     read=read,
 )
@@ -74,7 +74,7 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
         file = load(raw.path(path))
         categories = _Categories.of(file, path)
         images = _Images.of(file, raw, path)
-        instances, rejections, incomplete = read_instances(
+        instances, rejections, images_missing_annotations = read_instances(
             file, path, images.positions, categories.labels
         )
     except AnnotationError as error:
@@ -94,8 +94,10 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
         + images.rejections
         + [_ambiguous(path, image, key) for image, key in ambiguous.items()]
         + rejections,
-        incomplete=frozenset((located.paths[row], "") for row in incomplete),
-        namesakes=located.namesakes,
+        images_missing_annotations=frozenset(
+            (located.paths[row], "") for row in images_missing_annotations
+        ),
+        candidates_by_name=located.candidates_by_name,
     )
 
 
@@ -188,7 +190,7 @@ class _Images:
 def _table(
     images: _Images,
     paths: list[str],
-    instances: Instances,
+    instances: CocoInstances,
     categories: _Categories,
     split: int,
 ) -> AnnotationTable:

@@ -36,7 +36,7 @@ from processing.core.annotations import (
     TableRow,
     table_from_rows,
 )
-from processing.core.error_notes import naming
+from processing.core.error_notes import with_filename
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.pascal_voc.images import locate_images
 from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name, parent_of
@@ -62,7 +62,7 @@ def find(raw: RawDirectory) -> list[str]:
 
 
 def _head(raw: RawDirectory, path: str) -> bytes:
-    with naming(raw.path(path)), raw.path(path).open("rb") as file:
+    with with_filename(raw.path(path)), raw.path(path).open("rb") as file:
         return file.read(_HEAD_BYTES)
 
 
@@ -77,7 +77,7 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
     """
     files = [_parsed(raw, path, coordinate_base) for path in paths]
     located = locate_images(raw, {file.path: file.filename for file in files})
-    there = raw.files.union(missing for missing, _ in located.namesakes)
+    there = raw.files.union(missing for missing, _ in located.candidates_by_name)
     for file, image in zip(files, located.paths, strict=True):
         if image not in there:
             _check_filename(raw, file)
@@ -91,13 +91,13 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
         + image_sets.rejections,
         image_sets.notes,
         frozenset(faulty),
-        located.namesakes,
+        located.candidates_by_name,
     )
 
 
 FORMAT: Final = SourceFormat(
     name="pascal_voc",
-    looked_for="Pascal VOC: *.xml with an annotation element",
+    pattern_description="Pascal VOC: *.xml with an annotation element",
     find=find,
     read=read,
     options=("coordinate_base",),
@@ -179,7 +179,7 @@ def _local(tag: object) -> str:
 
 def _root(raw: RawDirectory, path: str) -> Element:
     check_size(raw.path(path))
-    with naming(raw.path(path)):
+    with with_filename(raw.path(path)):
         content = raw.path(path).read_bytes()
     try:
         root = defusedxml.ElementTree.fromstring(content)

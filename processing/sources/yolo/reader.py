@@ -55,7 +55,9 @@ def read(raw: RawDirectory, paths: list[str]) -> Reading:
 
 FORMAT: Final = SourceFormat(
     name="yolo",
-    looked_for="YOLO: data.yaml with train or val and names, or the folders images and labels",
+    pattern_description=(
+        "YOLO: data.yaml with train or val and names, or the folders images and labels"
+    ),
     find=find,
     read=read,
 )
@@ -65,7 +67,7 @@ def _read_dataset(raw: RawDirectory, dataset: Dataset) -> Reading:
     rejections = list(dataset.rejections)
     parsed: list[tuple[str, int, str, list[LabelRow]]] = []
     notes: Counter[str] = Counter()
-    incomplete: set[tuple[str, str]] = set()
+    images_missing_annotations: set[tuple[str, str]] = set()
     for image, splits in dataset.splits.items():
         notes["ambiguous_split"] += len(splits) > 1
         split = min(splits) if len(splits) == 1 else UNASSIGNED
@@ -73,7 +75,7 @@ def _read_dataset(raw: RawDirectory, dataset: Dataset) -> Reading:
         rows, malformed = _read_labels(raw, labels, dataset.keypoint_shape) if labels else ([], [])
         rejections += malformed
         if malformed:
-            incomplete.add((image, labels))
+            images_missing_annotations.add((image, labels))
         parsed.append((image, split, labels, rows))
     greatest = max((row.class_id for *_, rows in parsed for row in rows), default=-1)
     names, positions = labels_of(dataset.names or {i: str(i) for i in range(greatest + 1)})
@@ -85,12 +87,12 @@ def _read_dataset(raw: RawDirectory, dataset: Dataset) -> Reading:
         ]
         rejections += unknown
         if unknown:
-            incomplete.add((image, labels))
+            images_missing_annotations.add((image, labels))
         instances = [replace(row.instance, label=positions[row.class_id]) for row in known]
         table_rows.append(TableRow(image, instances, split=split, normalized=True))
     table = table_from_rows(table_rows, category_names=names)
     rejections += layout.without_image(raw, [labels for _, _, labels, _ in parsed])
-    return Reading(table, rejections, +notes, frozenset(incomplete))
+    return Reading(table, rejections, +notes, frozenset(images_missing_annotations))
 
 
 def _read_labels(
