@@ -90,6 +90,69 @@ def test_a_file_cut_in_mid_member_is_continued_to_the_same_bytes(tmp_path, image
     assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
+def test_reserved_members_filled_in_any_order_are_the_same_bytes(tmp_path, images):
+    boxes = np.arange(12, dtype="<f4").reshape(3, 4)
+    paths = np.array(["a.jpg", "b/ü.jpg", "c", "d", "e"])
+    write_images(tmp_path / "whole.npz", images, bboxes=boxes, image_paths=paths)
+    path = tmp_path / "filled.npz"
+    with NPZWriter(path) as writer:
+        writer.begin("images", np.uint8, images.shape[1:])
+        writer.append(images)
+        writer.end(crc32(images.tobytes()))
+        writer.reserve("bboxes", "<f4", (3, 4))
+        writer.reserve("image_paths", paths.dtype, (5,))
+        writer.reserve("metadata", "<U28", ())
+        writer.fill("image_paths", paths[:2])
+        writer.fill("metadata", '{"task": "detector", "ä": 1}')
+        writer.fill("bboxes", boxes[:1])
+        writer.fill("bboxes", boxes[1:1])
+        writer.fill("image_paths", paths[2:])
+        writer.fill("bboxes", boxes[1:].astype("f8"))
+        writer.finish()
+    assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_fewer_rows_than_reserved_are_refused_at_the_end(tmp_path):
+    with NPZWriter(tmp_path / "x.npz") as writer:
+        writer.reserve("labels", "<i4", (3,))
+        writer.fill("labels", [1, 2])
+        with pytest.raises(ValueError, match=r"x.npz: labels.npy has room for 3 rows, got 2"):
+            writer.finish()
+
+
+def test_more_rows_than_reserved_are_refused_before_they_overwrite_anything(tmp_path):
+    with NPZWriter(tmp_path / "x.npz") as writer:
+        writer.reserve("labels", "<i4", (3,))
+        writer.reserve("image_paths", "<U1", (2,))
+        writer.fill("image_paths", ["a", "b"])
+        writer.fill("labels", [1, 2])
+        with pytest.raises(ValueError, match=r"x.npz: labels.npy has room for 3 rows, got 4"):
+            writer.fill("labels", [3, 4])
+        writer.fill("labels", [3])
+        writer.finish()
+    npz = MappedNPZ(tmp_path / "x.npz")
+    for name in npz:
+        npz.verify(name)
+    assert npz["labels"].tolist() == [1, 2, 3]
+    assert npz["image_paths"].tolist() == ["a", "b"]
+
+
+def test_filling_rows_of_another_shape_is_refused_with_both_shapes(tmp_path):
+    with NPZWriter(tmp_path / "x.npz") as writer:
+        writer.reserve("bboxes", "<f4", (3, 4))
+        with pytest.raises(ValueError, match=r"bboxes.npy has shape \(3, 4\), got rows of \(5,\)"):
+            writer.fill("bboxes", np.zeros((1, 5)))
+
+
+def test_errors_of_the_open_file_name_it(tmp_path):
+    with NPZWriter(tmp_path / "x.npz") as writer:
+        writer._file.close()
+        writer._file = (tmp_path / "x.npz").open("rb")  # writing to it fails
+        writer.reserve("labels", "<i4", (1,))
+        with pytest.raises(OSError, match=r"x\.npz"):
+            writer.fill("labels", [1])
+
+
 def test_continuing_a_file_that_is_too_short_says_so(tmp_path):
     path = tmp_path / "short.npz"
     path.write_bytes(b"x" * 100)
