@@ -23,6 +23,7 @@ from processing.core.errors import AnnotationError, SourceError
 from processing.core.files import make_directory
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.tasks import TASKS, Task
+from processing.run.image_batches import RunOptions
 from processing.run.output_directory import (
     JOURNAL_NAME,
     locked,
@@ -32,7 +33,7 @@ from processing.run.output_directory import (
 )
 from processing.run.plan import PlannedFile, plan_files
 from processing.run.processing_report import ProcessingReport
-from processing.run.processing_run import ProcessingRun, RunOptions
+from processing.run.processing_run import ProcessingRun
 from processing.run.splits import (
     assign_splits,
     empty_splits,

@@ -14,7 +14,7 @@ from processing.core.coordinates import stored_to_source
 from processing.core.errors import AnnotationError, ImageError, SourceError, TooManyRejectedError
 from processing.data_processor import DataProcessor, image_sizes
 from processing.imaging import image_rows
-from processing.run import processing_run
+from processing.run import image_batches, journal, processing_run
 from tests.processes import PROCESSES
 
 SMALL = {"detector": 64, "landmarker": 48, "teacher": 32}
@@ -214,11 +214,12 @@ def test_a_damaged_output_is_made_again(raw_dir, tmp_path):
 KILLED_RUN = """
 import os, signal, sys
 from processing.data_processor import DataProcessor
+from processing.npz.writer import NPZWriter
 from processing.run.dataset_writer import DatasetWriter
 
 calls = 0
-def counted(name):
-    original = getattr(DatasetWriter, name)
+def counted(owner, name):
+    original = getattr(owner, name)
     def call(self, *arguments):
         global calls
         result = original(self, *arguments)
@@ -226,9 +227,10 @@ def counted(name):
         if calls == int(sys.argv[3]):
             os.kill(os.getpid(), signal.SIGKILL)
         return result
-    setattr(DatasetWriter, name, call)
-for name in ("_open_journal", "_open", "write", "flush", "_write_columns"):
-    counted(name)
+    setattr(owner, name, call)
+for name in ("_open", "write", "flush", "complete"):
+    counted(DatasetWriter, name)
+counted(NPZWriter, "finish")
 small = {"detector": 64, "landmarker": 48, "teacher": 32}
 DataProcessor(sys.argv[1], sys.argv[2], batch_size=5, flush_every=2, image_size=small).process_all()
 """
@@ -252,17 +254,40 @@ def test_a_killed_run_continues_at_its_last_flush_and_ends_with_equal_bytes(
     assert left <= {"processing.lock", "processing.inputs.cache", "processing.rows.cache"}
 
 
+def test_publishing_reads_the_journal_once_however_many_files_and_columns(
+    raw_dir, tmp_path, monkeypatch
+):
+    read, decode = [], journal._decoded
+
+    def counted(payload, kind):
+        read.append(len(payload))
+        return decode(payload, kind)
+
+    written, append = [], journal.Journal.append
+
+    def appended(self, records):
+        append(self, records)
+        written.append(len(records))
+
+    monkeypatch.setattr(journal, "_decoded", counted)
+    monkeypatch.setattr(journal.Journal, "append", appended)
+    report = processor(raw_dir, tmp_path / "out", batch_size=2).process_all()
+    assert len(report.files) == 6
+    assert sum(written) == 12
+    assert len(read) == 12
+
+
 def test_a_run_stopped_by_an_exception_publishes_nothing_and_resumes(
     raw_dir, tmp_path, monkeypatch
 ):
-    original = processing_run.process_image
+    original = image_batches.process_image
 
     def interrupted(raw, job, options, earlier):
         if job.path.endswith("0017.jpg"):
             raise KeyboardInterrupt
         return original(raw, job, options, earlier)
 
-    monkeypatch.setattr(processing_run, "process_image", interrupted)
+    monkeypatch.setattr(image_batches, "process_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
         processor(raw_dir, tmp_path / "out", batch_size=4, flush_every=2).process_all()
     assert not stored_files(tmp_path / "out")
@@ -603,7 +628,7 @@ def test_point_sets_without_extent_are_counted(raw_dir, tmp_path, edit_annotatio
 def test_many_crops_an_image_end_a_batch_early(raw_dir, tmp_path, monkeypatch, processed_dir):
     sizes = []
     write = processing_run.DatasetWriter.write
-    monkeypatch.setattr(processing_run, "_BATCH_BYTES", 40_000)
+    monkeypatch.setattr(image_batches, "_BATCH_BYTES", 40_000)
     monkeypatch.setattr(
         processing_run.DatasetWriter,
         "write",

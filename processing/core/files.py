@@ -1,17 +1,16 @@
 """Files that are whole under their name or absent, and caches that may be lost.
 
-The order is the one that survives a power cut on POSIX file systems: data, fsync, rename, fsync of
-the directory.
+The order of calls is the one that survives a power cut on POSIX file systems: write, fsync, rename,
+fsync of the directory.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from isal.isal_zlib import crc32
@@ -22,85 +21,14 @@ from processing.core.errors import InterferenceError
 
 try:
     import fcntl
-except ImportError:  # Windows keeps others from removing an open file by itself
-    fcntl = None  # type: ignore[assignment]  # a module elsewhere
+except ImportError:  # Windows already keeps other processes from removing an open file
+    fcntl = None  # type: ignore[assignment]  # mypy knows it as a module
 
-
-class NamedFile:
-    """A file opened for binary reading or writing; the methods are those of Python's files.
-
-    Args:
-        path: the file.
-        mode: as for `open`.
-
-    Raises:
-        OSError: from every method, with the path as its `filename`.
-    """
-
-    def __init__(self, path: Path, mode: str) -> None:
-        self.path = path
-        with with_filename(path):
-            self._file: Any = path.open(mode)  # buffered; for reading, writing, or both
-
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes; fewer only at the end of the file."""
-        with with_filename(self.path):
-            content: bytes = self._file.read(size)
-        return content
-
-    def write(self, content: bytes | memoryview) -> None:
-        """Writes all of it."""
-        with with_filename(self.path):
-            self._file.write(content)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Goes to a position, which it returns."""
-        with with_filename(self.path):
-            position: int = self._file.seek(offset, whence)
-        return position
-
-    def tell(self) -> int:
-        """The position."""
-        with with_filename(self.path):
-            position: int = self._file.tell()
-        return position
-
-    def truncate(self, size: int | None = None) -> None:
-        """Cuts the file, or lengthens it, to `size`; None: to the position."""
-        with with_filename(self.path):
-            self._file.truncate(size)
-
-    def sync(self) -> None:
-        """Makes all that was written durable."""
-        with with_filename(self.path):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-    def lock(self) -> None:
-        """Keeps every other process from locking the file while it is open here.
-
-        Raises:
-            InterferenceError: another process does so.
-        """
-        if fcntl is None:
-            return  # type: ignore[unreachable]  # where types are checked, it is there
-        try:
-            with with_filename(self.path):
-                fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InterferenceError(
-                f"{self.path}: another process is writing it, although this one holds the lock of "
-                "that directory: was a lock file deleted? Wait for that process, or stop it"
-            ) from error
-
-    def close(self) -> None:
-        """Closes the file; what is still in its buffer is written first."""
-        with with_filename(self.path):
-            self._file.close()
+_CHECKSUM_BYTES: Final = 4
 
 
 def make_directory(directory: Path) -> None:
-    """Makes a directory and its missing parents, if it is absent, and makes their names durable."""
+    """Creates a directory and its missing parents, and makes their names durable."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     for path in missing:
@@ -108,8 +36,8 @@ def make_directory(directory: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Makes the names in `directory` durable; Windows, which cannot open one, does so itself."""
-    if os.name == "nt":
+    """Makes the names in a directory durable."""
+    if os.name == "nt":  # Windows cannot open a directory, and makes names durable by itself
         return
     with with_filename(directory):
         descriptor = os.open(directory, os.O_RDONLY)
@@ -119,18 +47,43 @@ def sync_directory(directory: Path) -> None:
             os.close(descriptor)
 
 
+def sync_file(file: IO[bytes]) -> None:
+    """Makes everything that was written to a file durable."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def lock_file(file: IO[bytes], path: Path) -> None:
+    """Locks an open file against every other process, until it is closed.
+
+    Raises:
+        InterferenceError: another process has locked it.
+        OSError: the file system has no locks.
+    """
+    if fcntl is None:
+        return  # type: ignore[unreachable]  # mypy runs where the module exists
+    try:
+        with with_filename(path):
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InterferenceError(
+            f"{path}: another process is writing it, although this process holds the lock of that "
+            "directory: was a lock file deleted? Wait for that process, or stop it"
+        ) from error
+
+
 def write_durably(path: Path, content: bytes) -> None:
-    """Replaces `path` by `content` atomically, through a sibling named ``NAME.partial``."""
+    """Replaces the content of `path` atomically, through a file next to it, ``NAME.partial``."""
     partial = _partial(path)
-    with contextlib.closing(NamedFile(partial, "wb")) as file:
+    with with_filename(partial), partial.open("wb") as file:
         file.write(content)
-        file.sync()
+        sync_file(file)
     partial.replace(path)
     sync_directory(path.parent)
 
 
 def remove_durably(path: Path) -> None:
-    """Removes `path`, if it is there, and what a killed `write_durably` left beside it."""
+    """Removes `path` if it exists, and the partial file of a killed `write_durably`."""
     path.unlink(missing_ok=True)
     _partial(path).unlink(missing_ok=True)
     sync_directory(path.parent)
@@ -140,11 +93,13 @@ def _partial(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-_CHECKSUM_BYTES: Final = 4
-
-
 def read_cache(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of a cache file, by name; none, and no file, where it is not as it was written."""
+    """Reads all arrays of a cache file, by name.
+
+    Returns:
+        The arrays; empty if there is no such file. A file that cannot be read, or differs from its
+        checksum, is removed and counts as absent.
+    """
     if not path.exists():
         return {}
     try:
@@ -152,14 +107,14 @@ def read_cache(path: Path) -> dict[str, NDArray[Any]]:
     except OSError:
         content = b""
     if content[:_CHECKSUM_BYTES] != _checksum(content[_CHECKSUM_BYTES:]):
-        path.unlink()  # it will be made anew
+        path.unlink()  # the next run makes a new one
         return {}
     with np.load(io.BytesIO(content[_CHECKSUM_BYTES:]), allow_pickle=False) as stored:
         return dict(stored)
 
 
 def write_cache(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Replaces a cache file, atomically: a CRC-32 of all that follows, then an NPZ archive."""
+    """Replaces a cache file atomically: the CRC-32 of an NPZ archive, then the archive."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     content = buffer.getvalue()

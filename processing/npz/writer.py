@@ -132,7 +132,7 @@ class NPZWriter:
         """
         self._dtype, self._row_shape, self._rows = np.dtype(dtype), row_shape, rows
         member, data_offset = _place(name, self._dtype, row_shape, self._next)
-        end = data_offset + rows * self._row_bytes
+        end = data_offset + rows * self.row_bytes
         size = self._file.seek(0, os.SEEK_END)
         if size < end and rows:
             raise ValueError(
@@ -164,22 +164,31 @@ class NPZWriter:
             self._rows += 1
 
     @_adds_filename
-    def end(self, data_crc32: int) -> None:
+    def end(self, data_crc32: int = 0) -> None:
         """Ends the streamed member.
 
         Args:
             data_crc32: CRC-32 of all its rows. The caller combines it from the rows' own, because
-                rows of an earlier writer are not read again.
+                rows of an earlier writer are not read again. It may also follow by `set_crc32`.
         """
         member = self._members[-1]
         header = npy_header(self._dtype, (self._rows, *self._row_shape))
-        data_bytes = self._rows * self._row_bytes
+        data_bytes = self._rows * self.row_bytes
         member.size = len(header) + data_bytes
         member.crc32 = crc32_combine(crc32(header), data_crc32, data_bytes)
         self._next = self._file.tell()
         self._file.seek(member.offset)
         self._file.write(member.local_header() + header)
         self._file.seek(self._next)
+
+    @_adds_filename
+    def set_crc32(self, data_crc32: int) -> None:
+        """Sets the CRC-32 of all rows of the first member, which was streamed and has ended."""
+        member = self._members[0]
+        header = npy_header(self._dtype, (self._rows, *self._row_shape))
+        member.crc32 = crc32_combine(crc32(header), data_crc32, self._rows * self.row_bytes)
+        self._file.seek(member.offset)
+        self._file.write(member.local_header() + header)
 
     def reserve(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
         """Places a member of known shape after all earlier ones; writes nothing yet.
@@ -284,7 +293,8 @@ class NPZWriter:
         self._file.close()
 
     @property
-    def _row_bytes(self) -> int:
+    def row_bytes(self) -> int:
+        """Bytes of one row of the streamed member."""
         return _row_bytes(self._dtype, self._row_shape)
 
 

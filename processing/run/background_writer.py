@@ -1,81 +1,76 @@
-"""BackgroundWriter: one thread that writes batches while the next are made.
+"""BackgroundWriter: writes batches in one thread while the caller makes the next ones.
 
-A bounded channel of one batch: `put` waits until the batch before has been written, so that at most
-two exist. There are two ways out, never mixed: `close` writes what was put and then publishes;
-`abort` stops and publishes nothing (what is durable stays, to continue from). As a context manager,
-leaving with an exception aborts. A failure of the thread is raised, as the original object with a
-note of the stage, by the next `put` or by `close`.
+At most two batches exist: `put` waits until the batch before has been written. There are two ways
+out. Left normally, the writer waits for its last call and closes the sink. Left with an exception,
+it does the same and publishes nothing more: what is durable stays, to continue from.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
-from processing.core.error_notes import note_stage
+from processing.core.error_notes import format_error, note_stage
 
 BatchT = TypeVar("BatchT", contravariant=True)
-T = TypeVar("T")
+MetadataT = TypeVar("MetadataT", contravariant=True)
 
 
-class Sink(Protocol[BatchT]):
-    """What the thread drives; all calls come from that thread."""
+class Sink(Protocol[BatchT, MetadataT]):
+    """What a `BackgroundWriter` drives, by one call at a time."""
 
     def write(self, batch: BatchT) -> None:
         """Writes one batch."""
 
-    def publish(self) -> None:
-        """Makes everything written visible under its final name."""
+    def complete(self) -> None:
+        """Makes durable everything that was written."""
+
+    def publish(self, metadata: MetadataT) -> None:
+        """Gives the files their final names."""
 
     def close(self) -> None:
-        """Releases files; called once, last, whether published or not."""
+        """Releases the files; called once, last, whether they were published or not."""
 
 
-class _End:
-    """Sent through the channel behind the last batch."""
+class BackgroundWriter(Generic[BatchT, MetadataT]):
+    """Drives a sink from a thread of its own. Used by one thread, as a context manager.
 
-
-class _Channel(Generic[T]):
-    """State shared by the caller and the thread; neither holds the other."""
-
-    def __init__(self) -> None:
-        self.batches: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
-        self.writable = threading.Semaphore(1)  # held while a batch is queued or being written
-        self.aborted = threading.Event()
-        self.ended = threading.Event()
-        self.error: BaseException | None = None
-
-
-class BackgroundWriter(Generic[T]):
-    """Writes batches to a sink in a thread of its own.
+    Every method but `put` waits for its call to end. Whatever the sink raises is raised by the call
+    that waits for it, and by every later one, as the original object with a note of the stage.
 
     Args:
-        sink: where batches go; owned from here on, closed by the thread.
+        sink: where batches go; closed when the context ends.
 
     Example:
         >>> with BackgroundWriter(sink) as writer:  # doctest: +SKIP
         ...     for batch in batches:
         ...         writer.put(batch)
+        ...     writer.complete()
+        ...     writer.publish(metadata)
     """
 
-    def __init__(self, sink: Sink[T]) -> None:
+    def __init__(self, sink: Sink[BatchT, MetadataT]) -> None:
         self._sink = sink
-        self._channel: _Channel[T] = _Channel()
-        self._thread = threading.Thread(
-            target=_write_all, args=(sink, self._channel), name="npz-writer", daemon=True
-        )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="npz-writer")
+        self._last: Future[None] | None = None
+
+    def put(self, batch: BatchT) -> None:
+        """Hands a batch over, which belongs to the writer from here on."""
+        self._begin("writing a batch", self._sink.write, batch)
+
+    def complete(self) -> None:
+        """Has the sink make everything durable that was put."""
+        self._begin("completing", self._sink.complete)
+        self._wait()
+
+    def publish(self, metadata: MetadataT) -> None:
+        """Has the sink publish its files."""
+        self._begin("publishing", self._sink.publish, metadata)
+        self._wait()
 
     def __enter__(self) -> Self:
-        try:
-            self._thread.start()
-        except BaseException:
-            if self._thread.is_alive():  # an interrupt
-                self.abort()
-            else:  # the system gives no thread: nobody else will close the sink
-                self._sink.close()
-            raise
         return self
 
     def __exit__(
@@ -84,70 +79,44 @@ class BackgroundWriter(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.abort()
+        of_thread = self._end()
+        failure = error or of_thread  # the first failure is the cause of all others
+        if failure is not None and of_thread not in (None, failure):
+            failure.add_note(f"the writing thread failed too: {format_error(of_thread)}")
+        try:
+            with note_stage("closing the files"):
+                self._sink.close()
+        except BaseException as closing:
+            if failure is None:
+                raise
+            failure.add_note(f"closing the files failed too: {format_error(closing)}")
+        if error is None and failure is not None:
+            raise failure
 
-    def put(self, batch: T) -> None:
-        """Hands a batch over; it belongs to the writer from here.
+    def _begin(self, stage: str, function: Callable[..., None], *arguments: Any) -> None:
+        self._wait()
+        self._last = self._thread.submit(_call, stage, function, *arguments)
 
-        Raises:
-            BaseException: whatever stopped the thread.
+    def _wait(self) -> None:
+        if self._last is not None:
+            self._last.result()
+
+    def _end(self) -> BaseException | None:
+        """Waits for the thread, and returns what it raised or what interrupted the waiting.
+
+        An interrupt must not end the wait: the caller holds the lock of the output directory, and
+        would release it while the thread still writes there.
         """
-        self._channel.writable.acquire()
-        if self._channel.error is not None:
-            self._channel.writable.release()  # the next call must fail as well, not wait
-            raise self._channel.error
-        self._channel.batches.put(batch)
-
-    def close(self) -> None:
-        """Waits until all is written, publishes, and ends the thread.
-
-        Raises:
-            BaseException: whatever stopped the thread; nothing is published then.
-        """
-        self._stop()
-        if self._channel.error is not None:
-            raise self._channel.error
-
-    def abort(self) -> None:
-        """Ends the thread after what it is doing; publishes nothing unless that has begun."""
-        self._channel.aborted.set()
-        self._stop()
-
-    def _stop(self) -> None:
-        """Waits for the thread, however often it is interrupted: the caller's lock protects it."""
         interrupt: BaseException | None = None
-        self._channel.batches.put(_End())
-        while not self._channel.ended.is_set():  # a join takes it for ended if interrupted (3.11)
+        while self._last is not None and not self._last.done():
             try:
-                self._channel.ended.wait()
+                wait([self._last])
             except BaseException as error:
-                self._channel.aborted.set()
                 interrupt = error
-        if interrupt is not None:
-            raise interrupt
-        self._thread.join()
+        self._thread.shutdown()
+        return interrupt or (self._last.exception() if self._last is not None else None)
 
 
-def _write_all(sink: Sink[T], channel: _Channel[T]) -> None:
-    """The thread's body; releases `writable` after each batch and at the end: no one waits on."""
-    try:
-        while not isinstance(batch := channel.batches.get(), _End):
-            if not channel.aborted.is_set():
-                with note_stage("writing a batch"):
-                    sink.write(batch)
-            channel.writable.release()
-        if not channel.aborted.is_set():
-            with note_stage("publishing"):
-                sink.publish()
-    except BaseException as error:
-        channel.error = error  # the caller raises it
-    try:
-        with note_stage("closing the files"):
-            sink.close()
-    except BaseException as error:
-        channel.error = channel.error or error  # the first failure is the cause
-    channel.writable.release()
-    channel.ended.set()
+def _call(stage: str, function: Callable[..., None], *arguments: Any) -> None:
+    with note_stage(stage):
+        function(*arguments)

@@ -1,70 +1,58 @@
-"""DatasetWriter: the files of one processing run, written in step, published at the end.
+"""DatasetWriter: the files of one processing run, written side by side, published together.
 
-Image rows go straight to their place in ``NAME.npz.partial``; the small columns go to the journal
-with every flush and become members when all rows are there. Then all files are renamed, one right
-after the other: what a run does to the files of an earlier one, it does in that moment. A run that
-was killed continues at its last flush, or with the renames that are missing.
+Image rows go straight to their place in ``NAME.npz.partial``. The small columns go to the journal
+with every flush, and to the files once all rows are there. Then all files are renamed, one right
+after another: whatever a run does to the files of an earlier run, it does in that moment. A killed
+run continues at its last flush, or with the renames that are missing.
 
-The journal is durable before there is any partial, and goes after all names are durable. Used by
-the background writer's thread; its sibling sees only `images_done` before that thread starts.
+    write -> flush -> ... -> complete -> publish
+             journal: rows   files: columns   journal: finished, then names
+
+The journal is durable before the first partial file, and is removed after all names are durable.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from isal.isal_zlib import crc32_combine
 from numpy.typing import NDArray
 
+from processing.core.columns import Column
 from processing.core.error_notes import note_stage
 from processing.core.errors import InterferenceError, NPZFormatError, Rejection
 from processing.core.files import sync_directory
 from processing.imaging.tasks import Row
 from processing.npz.contents import Contents
 from processing.npz.mapped import MappedNPZ
-from processing.npz.writer import NPZWriter, combine_crc32
-from processing.run.abandoned_run import delete_abandoned_run, set_aside
-from processing.run.journal import (
-    JOURNAL_VERSION,
-    Block,
-    FlushRecord,
-    Journal,
-    JournalHeader,
-    Progress,
-    header_of,
-    refuse_used,
-)
-from processing.run.leftovers import holds_rows, is_whole
-from processing.run.output_directory import JOURNAL_NAME, npz_path, partial_path
+from processing.npz.writer import NPZWriter
+from processing.run.journal import Block, FlushRecord, Journal, Progress
+from processing.run.output_directory import npz_path, partial_path
 from processing.run.plan import Output
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class WriteBatch:
-    """What came of consecutive images of the plan; the unit handed to the writer.
+    """The rows of consecutive images of the plan; the unit handed to the writer.
 
     Args:
-        images_done: images of the plan that are finished after this batch, from its start.
+        images_done: images of the plan that are finished after this batch, counted from its start.
         rows: by output name.
-        image_rows: by output name, how many of these rows each image has.
-        counts: by output name, instances read and stored and how often each repair was made.
-        input_crc32: CRC-32 of each image's bytes, in order; 0 where it could not be read.
-        image_keys: of each image, what its rows were made of and how; see `EarlierRows`.
+        counts: by output name, instances read and stored, and how often each repair was made.
+        input_crc32: CRC-32 of each image's bytes, in order; 0 if it could not be read.
+        image_keys: the key of each image, see `EarlierRows`; 0 if it was rejected.
         rejections: inputs left out.
     """
 
     images_done: int
     rows: dict[str, list[Row]] = field(default_factory=dict)
-    image_rows: dict[str, list[int]] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     input_crc32: list[int] = field(default_factory=list)
     image_keys: list[int] = field(default_factory=list)
@@ -72,66 +60,47 @@ class WriteBatch:
 
 
 class DatasetWriter:
-    """Writes the outputs of one run into a directory; a `Sink` of the background writer.
+    """Writes the files of one run into a directory; a `Sink` of the background writer.
 
     Args:
         directory: where the files go; exists.
         outputs: the files.
-        key: hash of everything that decides their bytes; leftovers of a run of another key are
-            set aside until these files are published.
+        journal: of this run, new or continued; its partial files are there.
         flush_every: batches between flushes.
-        still_holds: whether what an interrupted run has noted is still so; else all begins again.
-        ensure_space: called before anything is written, with whether an interrupted run is
-            `continued`, and whether that had `finished` all files; raises if the disk is too small.
-        conclude: called once before publishing with what the whole run did; gives each output's
-            metadata by name.
 
     Raises:
         OSError: a file cannot be opened.
     """
 
     def __init__(
-        self,
-        directory: Path,
-        outputs: Sequence[Output],
-        key: str,
-        *,
-        flush_every: int,
-        still_holds: Callable[[Progress], bool],
-        ensure_space: Callable[..., None],
-        conclude: Callable[[Progress], Mapping[str, Mapping[str, Any]]],
+        self, directory: Path, outputs: Sequence[Output], journal: Journal, *, flush_every: int
     ) -> None:
-        self._directory, self._outputs, self._conclude = directory, outputs, conclude
-        self._flush_every, self._still_holds = flush_every, still_holds
-        self._ensure_space = ensure_space
+        self._directory, self._journal, self._flush_every = directory, journal, flush_every
+        self._outputs = {output.name: output for output in outputs}
         self._unflushed: list[FlushRecord] = []
         self._writers: dict[str, NPZWriter] = {}
-        sizes = {output.name: output.image_size for output in outputs}
-        self._journal = self._open_journal(JournalHeader(key, sizes, JOURNAL_VERSION))
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
-            self.progress = _progress(self._journal)
-            if self._journal.finished is None:
+            if journal.progress.content_ids is None:
                 for output in outputs:
                     self._open(output)
-            sync_directory(
-                directory
-            )  # a flush makes the rows durable, not the names of their files
+            # A flush makes rows durable, but not the names of the files that hold them.
+            sync_directory(directory)
             on_failure.pop_all()
 
-    @property
-    def images_done(self) -> int:
-        """Images of the plan that an earlier, interrupted run has finished."""
-        return self.progress.images_done
+    def _open(self, output: Output) -> None:
+        writer = self._writers[output.name] = NPZWriter(partial_path(self._directory, output.name))
+        rows = self._journal.progress.rows[output.name]
+        writer.begin("images", np.uint8, (*output.image_size, 3), rows=rows)
 
     def write(self, batch: WriteBatch) -> None:
-        """Writes a batch; every `flush_every`-th makes all so far durable."""
+        """Writes a batch; every `flush_every`-th call makes everything so far durable."""
         for name, rows in batch.rows.items():
             self._writers[name].append(row.image for row in rows)
         self._unflushed.append(
             FlushRecord(
                 images_done=batch.images_done,
-                blocks={output.name: _block(output, batch) for output in self._outputs},
+                blocks={name: _block(output, batch) for name, output in self._outputs.items()},
                 counts={name: dict(counts) for name, counts in batch.counts.items()},
                 input_crc32=batch.input_crc32,
                 image_keys=batch.image_keys,
@@ -146,22 +115,46 @@ class DatasetWriter:
         with note_stage("flushing"):
             for writer in self._writers.values():
                 writer.sync()
+            # Only now: the journal must never promise rows that a power cut could still take.
             self._journal.append(self._unflushed)
-        for record in self._unflushed:
-            self.progress.add(record)
         self._unflushed.clear()
 
-    def publish(self) -> None:
-        """Finishes every file, then gives all their final names, and removes what only helped."""
-        if self._journal.finished is None:
-            self._finish()
-        for output in self._outputs:
-            partial = partial_path(self._directory, output.name)
-            if partial.exists():  # else renamed by a run that was killed right afterwards
-                partial.replace(npz_path(self._directory, output.name))
+    def complete(self) -> None:
+        """Flushes, then writes the columns of all rows into the files.
+
+        Raises:
+            InterferenceError: the journal no longer holds what this run wrote to it.
+        """
+        self.flush()
+        columns = {name: output.columns for name, output in self._outputs.items()}
+        found = write_columns(self._journal, self._writers, columns)
+        if found != self._journal.progress:
+            raise InterferenceError(
+                f"{self._journal.path}: no longer says what this run wrote: does another process "
+                "write to that directory? Run again"
+            )
+
+    def publish(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
+        """Finishes every file, then gives all of them their final names.
+
+        Args:
+            metadata: by output name. Not used if an interrupted run had finished the files.
+
+        Raises:
+            InterferenceError: a file does not hold what this run wrote to it.
+        """
+        if self._journal.progress.content_ids is None:
+            for name, writer in self._writers.items():
+                writer.scalar("metadata", msgspec.json.encode(metadata[name]).decode())
+                writer.finish()
+                writer.close()
+            self._journal.finish({name: _readable(w.path) for name, w in self._writers.items()})
+        for name in self._outputs:
+            partial = partial_path(self._directory, name)
+            if partial.exists():  # otherwise renamed by a run that was killed right afterwards
+                partial.replace(npz_path(self._directory, name))
         sync_directory(self._directory)
         self._journal.remove()
-        delete_abandoned_run(self._directory)
 
     def close(self) -> None:
         """Closes all files as they are."""
@@ -170,70 +163,9 @@ class DatasetWriter:
             for writer in self._writers.values():
                 files.callback(writer.close)
 
-    def _open_journal(self, header: JournalHeader) -> Journal:
-        """The journal of this run, continued if it and the files that it speaks of are there."""
-        path = self._directory / JOURNAL_NAME
-        refuse_used(path)
-        if header_of(path) == header:
-            with contextlib.ExitStack() as unless_continued:
-                journal = Journal(path, header)
-                unless_continued.callback(journal.close)
-                progress = _progress(journal)
-                whole = all(self._is_there(output, journal) for output in self._outputs)
-                if whole and self._still_holds(progress):
-                    finished = journal.finished is not None
-                    self._ensure_space(continued=True, finished=finished)
-                    unless_continued.pop_all()
-                    return journal
-            _LOG.warning("%s: files or images are not as it says; beginning again", path)
-        set_aside(self._directory)
-        self._ensure_space(continued=False, finished=False)
-        return Journal(path, header)
-
-    def _is_there(self, output: Output, journal: Journal) -> bool:
-        """Whether the journal tells the truth of an output; anything may have befallen its file."""
-        if journal.finished is not None:
-            content_id = journal.finished.content_ids[output.name]
-            return is_whole(self._directory, output.name, content_id)
-        checksums = _row_checksums(journal, output)
-        return holds_rows(partial_path(self._directory, output.name), output.image_size, checksums)
-
-    def _open(self, output: Output) -> None:
-        writer = self._writers[output.name] = NPZWriter(partial_path(self._directory, output.name))
-        rows = self.progress.rows[output.name]
-        writer.begin("images", np.uint8, (*output.image_size, 3), rows=rows)
-
-    def _finish(self) -> None:
-        """Makes every partial a whole file, then says so in the journal."""
-        self.flush()
-        if _progress(self._journal) != self.progress:
-            raise InterferenceError(
-                f"{self._journal.path}: no longer says what this run wrote: does another process "
-                "write to that directory? Run again"
-            )
-        metadata = self._conclude(self.progress)
-        for output in self._outputs:
-            writer = self._writers[output.name]
-            self._write_columns(writer, output)
-            writer.scalar("metadata", msgspec.json.encode(metadata[output.name]).decode())
-            writer.finish()
-            writer.close()
-        self._journal.finish({name: _readable(w.path) for name, w in self._writers.items()})
-
-    def _write_columns(self, writer: NPZWriter, output: Output) -> None:
-        row_bytes = 3 * output.image_size[0] * output.image_size[1]
-        writer.end(combine_crc32(_row_checksums(self._journal, output), row_bytes))
-        journal = self._journal
-        for column in output.columns:
-            chunks = _chunks(journal, output, column.name, column.dtype, column.row_shape)
-            writer.column(column.name, column.dtype, column.row_shape, chunks)
-            if column.ragged:
-                lengths = _chunks(journal, output, f"{column.name}_lengths", "<i8")
-                writer.column(f"{column.name}_offsets", "<i8", (), _running_offsets(lengths))
-
 
 def _block(output: Output, batch: WriteBatch) -> Block:
-    """The columns of new rows, packed; of ragged ones the values and the lengths."""
+    """Packs the columns of new rows; of ragged columns the values and the lengths."""
     rows, columns = batch.rows.get(output.name, []), {}
     for column in output.columns:
         values = [row.columns[column.name] for row in rows]
@@ -241,42 +173,87 @@ def _block(output: Output, batch: WriteBatch) -> Block:
             columns[f"{column.name}_lengths"] = _pack([len(v) for v in values], "<i8", ())
             values = [value for several in values for value in several]
         columns[column.name] = _pack(values, column.dtype, column.row_shape)
-    return Block(batch.image_rows[output.name], columns)
+    return Block(len(rows), columns)
 
 
 def _pack(values: Sequence[Any], dtype: str, row_shape: tuple[int, ...]) -> bytes:
     return np.array(values, dtype=dtype).reshape(-1, *row_shape).tobytes()
 
 
-def _chunks(
-    journal: Journal, output: Output, column: str, dtype: str, row_shape: tuple[int, ...] = ()
-) -> Iterator[NDArray[Any]]:
-    """What the journal has of a column of an output, a flush at a time."""
+def write_columns(
+    journal: Journal,
+    writers: Mapping[str, NPZWriter],
+    columns: Mapping[str, Sequence[Column]],
+) -> Progress:
+    """Writes columns from the journal into files whose image rows are written, in one pass.
+
+    Every column goes to its place at once, because the journal says how long each one becomes. A
+    pass for each column would read the journal dozens of times.
+
+    Args:
+        journal: of the run that wrote the rows.
+        writers: by output name; all rows of their first member are appended.
+        columns: by output name, the columns to write, ``image_crc32`` among them.
+
+    Returns:
+        What the journal said, added up, to be compared with what was written to it.
+    """
+    found = Progress()
+    files = {}
+    for name, writer in writers.items():
+        writer.end()
+        files[name] = _ColumnsOfFile(writer, columns[name], name, journal.progress)
     for record in journal.records():
-        content = record.blocks[output.name].columns[column]
-        yield np.frombuffer(content, dtype).reshape(-1, *row_shape)
+        found.add(record)
+        if isinstance(record, FlushRecord):
+            for name, file in files.items():
+                file.add(record.blocks[name])
+    for name, writer in writers.items():
+        writer.set_crc32(files[name].image_crc32)
+    return found
 
 
-def _row_checksums(journal: Journal, output: Output) -> Iterator[int]:
-    return (int(c) for chunk in _chunks(journal, output, "image_crc32", "<u4") for c in chunk)
+class _ColumnsOfFile:
+    """The columns of one file, filled block by block.
 
+    Attributes:
+        image_crc32: CRC-32 of the images of all blocks so far, combined from that of each row.
+    """
 
-def _running_offsets(lengths: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
-    """The offsets of rows whose lengths come in chunks."""
-    total = 0
-    yield np.zeros(1, dtype=np.int64)
-    for chunk in lengths:
-        if len(chunk):
-            offsets = total + np.cumsum(chunk)
-            total = int(offsets[-1])
-            yield offsets
+    def __init__(
+        self, writer: NPZWriter, columns: Sequence[Column], name: str, progress: Progress
+    ) -> None:
+        self._writer, self._columns = writer, columns
+        self._totals = dict.fromkeys((column.name for column in columns if column.ragged), 0)
+        self.image_crc32 = 0
+        rows = progress.rows[name]
+        for column in columns:
+            length = rows
+            if column.ragged:
+                value_bytes = len(_pack([np.zeros(column.row_shape)], column.dtype, ()))
+                length = progress.column_bytes[name][column.name] // value_bytes
+            writer.reserve(column.name, column.dtype, (length, *column.row_shape))
+            if column.ragged:
+                writer.reserve(f"{column.name}_offsets", "<i8", (rows + 1,))
+                writer.fill(f"{column.name}_offsets", np.zeros(1, dtype=np.int64))
 
+    def add(self, block: Block) -> None:
+        """Writes the columns of new rows."""
+        for column in self._columns:
+            content = block.columns[column.name]
+            values: NDArray[Any] = np.frombuffer(content, column.dtype)
+            self._writer.fill(column.name, values.reshape(-1, *column.row_shape))
+            if column.ragged:
+                lengths = np.frombuffer(block.columns[f"{column.name}_lengths"], "<i8")
+                offsets = self._totals[column.name] + np.cumsum(lengths)
+                self._writer.fill(f"{column.name}_offsets", offsets)
+                self._totals[column.name] += int(lengths.sum())
+        self._add_checksums(np.frombuffer(block.columns["image_crc32"], "<u4").tolist())
 
-def _progress(journal: Journal) -> Progress:
-    progress = Progress()
-    for record in journal.records():
-        progress.add(record)
-    return progress
+    def _add_checksums(self, checksums: Iterable[int]) -> None:
+        for checksum in checksums:
+            row_bytes = self._writer.row_bytes
+            self.image_crc32 = crc32_combine(self.image_crc32, checksum, row_bytes)
 
 
 def _readable(partial: Path) -> int:

@@ -1,4 +1,4 @@
-"""Whether the disk will hold what a run is about to write: asked before its first byte."""
+"""Whether the disk will hold the files of a run; asked before the first byte is written."""
 
 from __future__ import annotations
 
@@ -9,54 +9,46 @@ from math import prod
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from processing.core.annotations import AnnotationTable
-from processing.core.columns import Column
-from processing.npz.format import ALIGNMENT
-from processing.run.abandoned_run import abandoned_bytes, delete_abandoned_run
-from processing.run.output_directory import JOURNAL_NAME, partial_path
+from processing.run.leftovers import delete_earlier, earlier_paths
+from processing.run.output_directory import partial_path
 from processing.run.plan import PlannedFile
 
-_MEMBERS: Final = 6  # beside the columns: images, offsets of two, metadata, directory, rounding up
-_BYTES_AN_IMAGE: Final = 2 * 12 + 16  # in the input cache, old and new; in the journal
-_BYTES_A_KEY: Final = 3 * 8  # in the cache of rows: of the file before, and of this one twice
+_SMALL_SHARE: Final = 0.05
+"""Columns, journal and caches, as a share of the images: 1 to 3 % of the usual sizes."""
+_SMALL_BYTES: Final = 64 << 10
+"""The same for a file of few images: each of some ten members begins at a new page."""
 
 
 def ensure_space(
-    directory: Path,
-    files: Sequence[PlannedFile],
-    table: AnnotationTable,
-    *,
-    continued: bool,
-    finished: bool,
+    directory: Path, files: Sequence[PlannedFile], table: AnnotationTable, *, is_continued: bool
 ) -> None:
-    """Refuses a run whose output would not fit beside what is there.
+    """Checks that the files will fit next to those that are there.
 
-    Old files stay until new ones take their names, so their room is not counted as free; what is
-    continued is counted. What was set aside is given up where there is no room for both.
+    Published files stay until new ones take their names, so their space is not counted as free.
+    Rows that were kept of an abandoned run are deleted if there is no space for both. This is an
+    estimate: a disk that fills up during the run ends it, and the next run continues.
 
     Args:
         directory: where the files go.
-        files: the plan.
+        files: those that are still to be written.
         table: the annotations.
-        continued: whether what an interrupted run has left is continued.
-        finished: whether it had made all files, and only names are left to change.
+        is_continued: whether partial files are continued, whose rows need no more space.
 
     Raises:
-        OSError: ``ENOSPC``, with both numbers.
+        OSError: ``ENOSPC``, with the bytes needed and the bytes free.
     """
-    needed = _BYTES_AN_IMAGE * len(table)
-    if continued:
-        needed -= _size(directory / JOURNAL_NAME)
+    needed = 0
     for file in files:
+        rows = file.task.most_rows(table.take(file.images))
+        images = 3 * rows * prod(file.output.image_size)
+        needed += int(images * (1 + _SMALL_SHARE)) + _SMALL_BYTES
         partial = partial_path(directory, file.name)
-        is_published = finished and not partial.exists()
-        needed += 0 if is_published else bytes_needed(file, table)
-        needed -= _size(partial) if continued else 0
+        if is_continued and partial.exists():
+            needed -= partial.stat().st_size
     free = shutil.disk_usage(directory).free
-    if free < needed <= free + abandoned_bytes(directory):
-        delete_abandoned_run(directory)
+    if needed > free and needed <= free + sum(p.stat().st_size for p in earlier_paths(directory)):
+        delete_earlier(directory)
         free = shutil.disk_usage(directory).free
     if needed > free:
         raise OSError(
@@ -65,25 +57,3 @@ def ensure_space(
             f"free some, choose another output_dir, or a smaller image_size",
             str(directory),
         )
-
-
-def bytes_needed(file: PlannedFile, table: AnnotationTable) -> int:
-    """What the file and its part of the journal take at most, list of rejections left out."""
-    part = table.take(file.images)
-    rows = file.task.most_rows(part)
-    values = max(len(part.labels), len(part.points.values))  # of a ragged column
-    columns = sum(
-        (values if column.ragged else rows) * _value_bytes(column) + 8 * rows * column.ragged
-        for column in file.output.columns
-    )
-    keys = _BYTES_A_KEY * len(file.images)
-    padding = 2 * ALIGNMENT * (_MEMBERS + len(file.output.columns))
-    return 3 * rows * prod(file.output.image_size) + 2 * columns + keys + padding
-
-
-def _value_bytes(column: Column) -> int:
-    return np.dtype(column.dtype).itemsize * prod(column.row_shape)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

@@ -1,11 +1,10 @@
-"""EarlierRows: images that earlier files hold already, found by what they were made of.
+"""EarlierRows: images that earlier files already hold, found by what they were made from.
 
-When files are made again because some inputs changed, the rows of all others are copied from the
-files that are to be replaced, or from those of a run that was killed before. Which image a file has
-rows of, and how they were made, is kept as one key an image, in a cache file: where it is lost,
-images are decoded again. It is written before files are replaced, and speaks of both the old and
-the new ones, whichever a killed run has left.
-Read-only once it is made, safe from several threads.
+When files are made again because some inputs changed, the rows of all other images are copied: from
+the files that are to be replaced, or from those of an abandoned run. The key of an image is a hash
+of what its rows were made from and how. The keys of published files are in a cache file; if it is
+lost, images are decoded again. The cache is written before files are replaced, with the keys of
+both the old and the new files, because a killed run can leave either.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from numpy.typing import NDArray
 from processing.core.errors import ChecksumError, NPZFormatError
 from processing.core.files import read_cache, write_cache
 from processing.npz.mapped import MappedNPZ
-from processing.run.abandoned_run import AbandonedRun
-from processing.run.output_directory import ROWS_CACHE_NAME, npz_path, stored_metadata
+from processing.run.leftovers import earlier_paths, keys_of_earlier
+from processing.run.output_directory import ROWS_CACHE_NAME, npz_path, stored_metadata, task_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ class FileKeys(NamedTuple):
     """The keys of the images that one file was made from.
 
     Args:
-        fingerprint: of the file, which another file of that name does not have.
+        fingerprint: of the file; no other file of that name has it.
         keys: uint64 (M,), in any order; 0 for an image that was left out.
     """
 
@@ -45,9 +44,13 @@ class _EarlierFile(NamedTuple):
     npz: MappedNPZ
     keys: NDArray[np.uint64]  # ascending
 
+    def has(self, key: int) -> bool:
+        at = int(np.searchsorted(self.keys, np.uint64(key)))
+        return at < len(self.keys) and bool(self.keys[at] == key)
+
 
 class EarlierRows:
-    """The rows of the files in one output directory.
+    """The rows of the files in one output directory. Read-only, safe from several threads.
 
     Args:
         directory: the output directory. Files may be replaced by renaming while this is in use.
@@ -56,43 +59,51 @@ class EarlierRows:
     def __init__(self, directory: Path) -> None:
         self._files: dict[str, list[_EarlierFile]] = defaultdict(list)
         for name, keys in _of_published(directory).items():
-            path = npz_path(directory, name)
-            task = stored_metadata(path)["task"]
-            self._files[task].append(_EarlierFile(MappedNPZ(path), keys.keys))
-        self._abandoned = AbandonedRun(directory)
+            self._add(npz_path(directory, name), keys.keys)
+        for path in earlier_paths(directory):
+            self._add(path, keys_of_earlier(path))
+
+    def _add(self, path: Path, keys: NDArray[np.uint64]) -> None:
+        try:
+            self._files[task_of(path)].append(_EarlierFile(MappedNPZ(path), keys))
+        except NPZFormatError as error:
+            _LOG.warning("rows cannot be copied, and are made anew: %s", error)
 
     def close(self) -> None:
-        """Lets go of the files, whoever still holds this."""
+        """Releases the files, even if a thread still refers to this object."""
         self._files.clear()
 
     def find(self, task: str, path: str, key: int) -> NDArray[np.uint8] | None:
-        """The images that a task's file holds of one photograph.
+        """Looks for the images that a task has stored of one photograph.
 
         Args:
             task: name of the task.
             path: the photograph, as in `image_paths`.
-            key: what it was made of and how.
+            key: what it was made from and how.
 
         Returns:
             uint8 (k, H, W, 3), a copy, in the order of the rows; None if no file has that key, or
             the rows are damaged.
         """
-        for npz, keys in self._files.get(task, ()):
-            at = np.searchsorted(keys, np.uint64(key))
-            if at < len(keys) and keys[at] == key:
+        found = None
+        for file in self._files.get(task, ()):
+            if file.has(key):
                 try:
-                    return _rows_of(path, npz)
+                    found = _rows_of(path, file.npz)
                 except (NPZFormatError, KeyError) as error:
                     _LOG.warning("%s: made anew, since earlier rows are damaged: %s", path, error)
-        return self._abandoned.find(task, path, key)
+                    found = None
+                    continue
+                if len(found):  # files of an abandoned run have the keys of all of its splits
+                    break
+        return found
 
 
 def _rows_of(path: str, npz: MappedNPZ) -> NDArray[np.uint8]:
-    """A copy of a photograph's rows, which lie together, in the order of the paths."""
+    """Copies a photograph's rows, which lie together, because rows are ordered by path."""
     npz.check_size()
-    first, last = (
-        int(np.searchsorted(npz["image_paths"], path, side=side)) for side in ("left", "right")
-    )
+    paths = npz["image_paths"]
+    first, last = (int(np.searchsorted(paths, path, side=side)) for side in ("left", "right"))
     images: NDArray[np.uint8] = npz["images"][first:last].copy()
     expected = npz["image_crc32"][first:last].tolist()
     if [crc32(image) for image in images] != expected:
@@ -101,7 +112,7 @@ def _rows_of(path: str, npz: MappedNPZ) -> NDArray[np.uint8]:
 
 
 def save_keys(directory: Path, files: Mapping[str, FileKeys]) -> None:
-    """Notes of which images files are to be made, by name, beside what is noted of those there."""
+    """Saves the keys of the images of each file to be published, next to those published now."""
     arrays: dict[str, NDArray[Any]] = {}
     for several in (_of_published(directory), files):
         for name, (fingerprint, keys) in several.items():
@@ -110,10 +121,10 @@ def save_keys(directory: Path, files: Mapping[str, FileKeys]) -> None:
 
 
 def _of_published(directory: Path) -> dict[str, FileKeys]:
-    """What is noted of the files that are there, by name."""
+    """The saved keys of the files that are there, by name."""
     published = {}
-    for noted, keys in read_cache(directory / ROWS_CACHE_NAME).items():
-        name, _, fingerprint = noted.rpartition(".")
+    for name_and_fingerprint, keys in read_cache(directory / ROWS_CACHE_NAME).items():
+        name, _, fingerprint = name_and_fingerprint.rpartition(".")
         if stored_metadata(npz_path(directory, name)).get("fingerprint") == fingerprint:
             published[name] = FileKeys(fingerprint, keys)
     return published

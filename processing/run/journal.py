@@ -1,72 +1,69 @@
-"""Journal: what a processing run has made durable so far, so that a killed one can continue.
+"""Journal: how far a processing run has come, durable, so that a killed run can be continued.
 
-One append-only file. It begins with a header that says which run it belongs to; each record is
-appended after the data that it speaks of is durable, and is framed by length and CRC-32, so that a
-torn tail is recognised and ignored.
+One append-only file. It begins with a header that identifies the run. Each record is appended after
+the rows that it describes are durable, and is framed by its length and CRC-32, so that a record cut
+short is recognised and ignored.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import msgspec
 from isal.isal_zlib import crc32
 
+from processing.core.error_notes import with_filename
 from processing.core.errors import Rejection
-from processing.core.files import NamedFile, sync_directory
+from processing.core.files import lock_file, sync_directory, sync_file
 
-JOURNAL_VERSION: Final = 3
+JOURNAL_VERSION: Final = 4
 _FRAME: Final = struct.Struct("<II")  # payload bytes, CRC-32 of the payload
 
 
 class JournalHeader(msgspec.Struct, frozen=True):
-    """Which run the journal belongs to.
+    """The run that a journal belongs to.
 
     Args:
         key: hash of everything that decides the run's output.
-        outputs: names of the files that it writes, and height and width of their images.
-        version: of the journal's records; one of another version is not continued.
+        outputs: by name of each file that the run writes, height and width of its images.
+        version: of the records; a journal of another version is not continued.
     """
 
     key: str
     outputs: dict[str, tuple[int, int]]
-    version: int
+    version: int = JOURNAL_VERSION
 
 
 class Block(msgspec.Struct):
-    """What was appended to one output.
+    """New rows of one output.
 
     Args:
-        image_rows: how many rows each new image has in it.
-        columns: the rows' columns as bytes; ragged ones with ``NAME_lengths``.
+        rows: how many.
+        columns: the rows' values by column name, as bytes; a ragged column has its lengths next to
+            it, as ``NAME_lengths``.
     """
 
-    image_rows: list[int]
+    rows: int
     columns: dict[str, bytes]
-
-    @property
-    def rows(self) -> int:
-        """How many rows were appended."""
-        return sum(self.image_rows)
 
 
 class FlushRecord(msgspec.Struct, tag="flush"):
-    """What one flush made durable.
+    """One batch, made durable by a flush.
 
     Args:
-        images_done: images of the plan that are finished, from its start.
-        blocks: per output, its new rows.
-        counts: per output, instances read and stored and how often each repair was made.
-        input_crc32: CRC-32 of the bytes of each new image, in order; 0 where it could not be read.
-        image_keys: of each new image, what its rows were made of and how; see `EarlierRows`.
+        images_done: images of the plan that are finished, counted from its start.
+        blocks: by output name, its new rows.
+        counts: by output name, instances read and stored, and how often each repair was made.
+        input_crc32: CRC-32 of the bytes of each new image, in order; 0 if it could not be read.
+        image_keys: the key of each new image, see `EarlierRows`; 0 if it was rejected.
         rejections: inputs that were left out.
     """
 
@@ -79,10 +76,10 @@ class FlushRecord(msgspec.Struct, tag="flush"):
 
 
 class FinishedRecord(msgspec.Struct, tag="finished"):
-    """All files are written and durable; only their names are left to change.
+    """All files are complete and durable; only their names are left to change.
 
     Args:
-        content_ids: by output, the `MappedNPZ.content_id` of its file.
+        content_ids: by output name, the `MappedNPZ.content_id` of its file.
     """
 
     content_ids: dict[str, int]
@@ -90,19 +87,39 @@ class FinishedRecord(msgspec.Struct, tag="finished"):
 
 @dataclass(slots=True)
 class Progress:
-    """What a run has made durable: everything that its journal says, added up."""
+    """All records of a journal, added up.
+
+    Args:
+        images_done: images of the plan that are finished, counted from its start.
+        rows: by output name, its rows.
+        column_bytes: by output name and column name, bytes of its values.
+        counts: as in `FlushRecord`.
+        input_crc32: as in `FlushRecord`, for all images done.
+        image_keys: as in `FlushRecord`, for all images done.
+        rejections: as in `FlushRecord`.
+        content_ids: as in `FinishedRecord`; None until the files are finished.
+    """
 
     images_done: int = 0
     rows: Counter[str] = field(default_factory=Counter)
+    column_bytes: dict[str, Counter[str]] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
-    input_crc32: array[int] = field(default_factory=lambda: array("I"))  # a list: 9 times as much
+    # Arrays, because a list of a million numbers takes nine times the memory.
+    input_crc32: array[int] = field(default_factory=lambda: array("I"))
     image_keys: array[int] = field(default_factory=lambda: array("Q"))
     rejections: list[Rejection] = field(default_factory=list)
+    content_ids: dict[str, int] | None = None
 
-    def add(self, record: FlushRecord) -> None:
-        """Adds one flush."""
+    def add(self, record: FlushRecord | FinishedRecord) -> None:
+        """Adds one record."""
+        if isinstance(record, FinishedRecord):
+            self.content_ids = record.content_ids
+            return
         self.images_done = record.images_done
-        self.rows.update({name: block.rows for name, block in record.blocks.items()})
+        for name, block in record.blocks.items():
+            self.rows[name] += block.rows
+            sizes = {column: len(content) for column, content in block.columns.items()}
+            self.column_bytes.setdefault(name, Counter()).update(sizes)
         for name, counts in record.counts.items():
             self.counts.setdefault(name, Counter()).update(counts)
         self.input_crc32.extend(record.input_crc32)
@@ -117,108 +134,96 @@ class Journal:
         path: the file; created if absent, locked while it is open.
         header: the run. A journal of another run is emptied.
 
-    Raises:
-        InterferenceError: another process has it open.
-
     Attributes:
-        finished: what was noted when the run's files were finished; None before.
+        header: the run.
+        progress: everything that the journal says, added up. Appending updates it.
+
+    Raises:
+        InterferenceError: another process has the file open.
+        OSError: the file cannot be written.
     """
 
     def __init__(self, path: Path, header: JournalHeader) -> None:
-        self.path = path
-        self.finished: FinishedRecord | None = None
-        continued = header_of(path) == header
-        self._file = NamedFile(path, "r+b" if continued else "w+b")
-        with contextlib.ExitStack() as on_failure:
+        self.path, self.header = path, header
+        self.progress = Progress()
+        is_continued = header_of(path) == header
+        with with_filename(path), ExitStack() as on_failure:
+            self._file = path.open("r+b" if is_continued else "w+b")
             on_failure.callback(self._file.close)
-            self._file.lock()
-            if continued:
-                for _ in self.records():
-                    pass  # leaves the file's position behind the last whole record
-                self._file.truncate()
+            lock_file(self._file, path)
+            if is_continued:
+                for record in self.records():
+                    self.progress.add(record)
+                self._file.truncate(self._end)  # a record cut short would hide the next one
             else:
                 self._write([msgspec.msgpack.encode(header)])
                 sync_directory(path.parent)
             on_failure.pop_all()
 
-    def records(self) -> Iterator[FlushRecord]:
-        """All whole records, from the first."""
-        self._file.seek(0)
-        _read_frame(self._file)
-        end = self._file.tell()
-        for record in _records(self._file):
-            if isinstance(record, FinishedRecord):
-                self.finished = record
-            else:
+    def records(self) -> Iterator[FlushRecord | FinishedRecord]:
+        """Reads all whole records from the file, from the first one on."""
+        with with_filename(self.path):
+            self._file.seek(0)
+            _read_frame(self._file)
+            self._end = self._file.tell()
+            for record in _records(self._file):
+                self._end = self._file.tell()
                 yield record
-            end = self._file.tell()
-        self._file.seek(end)
 
     def append(self, records: Iterable[FlushRecord]) -> None:
         """Appends records and makes them durable."""
+        records = list(records)
         self._write(msgspec.msgpack.encode(record) for record in records)
+        for record in records:
+            self.progress.add(record)
 
     def finish(self, content_ids: Mapping[str, int]) -> None:
-        """Notes that all files are finished: from here the run only renames them."""
-        self.finished = FinishedRecord(dict(content_ids))
-        self._write([msgspec.msgpack.encode(self.finished)])
+        """Notes that all files are finished: from here on the run only renames them."""
+        record = FinishedRecord(dict(content_ids))
+        self._write([msgspec.msgpack.encode(record)])
+        self.progress.add(record)
 
     def _write(self, payloads: Iterable[bytes]) -> None:
-        self._file.seek(0, os.SEEK_END)
-        for payload in payloads:
-            self._file.write(_FRAME.pack(len(payload), crc32(payload)) + payload)
-        self._file.sync()
+        with with_filename(self.path):
+            self._file.seek(0, os.SEEK_END)
+            for payload in payloads:
+                self._file.write(_FRAME.pack(len(payload), crc32(payload)) + payload)
+            sync_file(self._file)
 
     def close(self) -> None:
-        """Closes the file; it stays, to continue from."""
-        self._file.close()
+        """Closes the file, which stays there to continue from."""
+        with with_filename(self.path):
+            self._file.close()
 
     def remove(self) -> None:
-        """Closes and deletes the file: the run is published."""
-        self._file.close()
+        """Closes and deletes the file, since the run is published."""
+        self.close()
         self.path.unlink()
 
 
 def refuse_used(path: Path) -> None:
-    """Makes sure that no process has the journal open that is at `path`, if there is one.
+    """Checks that no process has the journal at `path` open, if there is one.
 
     Raises:
-        InterferenceError: one has.
+        InterferenceError: a process has.
     """
     if path.exists():
-        with contextlib.closing(NamedFile(path, "rb")) as file:
-            file.lock()
+        with with_filename(path), path.open("rb") as file:
+            lock_file(file, path)
 
 
 def header_of(path: Path) -> JournalHeader | None:
-    """The header of the journal at `path`; None where none of this version can be read."""
+    """The header of the journal at `path`; None if there is none of this version."""
     if not path.exists():
         return None
-    with contextlib.closing(NamedFile(path, "rb")) as file:
+    with with_filename(path), path.open("rb") as file:
         payload = _read_frame(file)
     header = None if payload is None else _decoded(payload, JournalHeader)
     return header if header is not None and header.version == JOURNAL_VERSION else None
 
 
-def records_of(path: Path) -> Iterator[FlushRecord]:
-    """What the journal at `path` says was flushed; nothing where it cannot be read."""
-    return (record for record in _all_records(path) if isinstance(record, FlushRecord))
-
-
-def is_finished(path: Path) -> bool:
-    """Whether the journal at `path` says that all files of its run were finished."""
-    return any(isinstance(record, FinishedRecord) for record in _all_records(path))
-
-
-def _all_records(path: Path) -> Iterator[FlushRecord | FinishedRecord]:
-    if header_of(path) is not None:
-        with contextlib.closing(NamedFile(path, "rb")) as file:
-            _read_frame(file)
-            yield from _records(file)
-
-
-def _records(file: NamedFile) -> Iterator[FlushRecord | FinishedRecord]:
-    """The records from here on, up to the first that is torn or none of ours."""
+def _records(file: IO[bytes]) -> Iterator[FlushRecord | FinishedRecord]:
+    """Reads records up to the first one that is cut short or unknown."""
     while payload := _read_frame(file):
         record = _decoded(payload, FlushRecord | FinishedRecord)
         if record is None:
@@ -227,15 +232,15 @@ def _records(file: NamedFile) -> Iterator[FlushRecord | FinishedRecord]:
 
 
 def _decoded(payload: bytes, kind: Any) -> Any:
-    """What a frame holds; None where it holds something else."""
+    """The content of a frame; None if it is of another kind."""
     try:
         return msgspec.msgpack.decode(payload, type=kind)
     except msgspec.DecodeError:
         return None
 
 
-def _read_frame(file: NamedFile) -> bytes | None:
-    """The next payload; None at the end of the file or where it is torn."""
+def _read_frame(file: IO[bytes]) -> bytes | None:
+    """The next payload; None at the end of the file, or if the frame is damaged."""
     frame = file.read(_FRAME.size)
     if len(frame) < _FRAME.size:
         return None
@@ -244,8 +249,8 @@ def _read_frame(file: NamedFile) -> bytes | None:
     return payload if len(payload) == length and crc32(payload) == checksum else None
 
 
-def _bytes_left(file: NamedFile) -> int:
-    """What a length that is not true must not take more memory than."""
+def _bytes_left(file: IO[bytes]) -> int:
+    """Bytes left in the file; caps the allocation for a corrupt length field."""
     position = file.tell()
     end = file.seek(0, os.SEEK_END)
     file.seek(position)

@@ -1,41 +1,114 @@
-"""What an earlier run has left in an output directory, and whether it is still what that run wrote.
+"""What an earlier run has left in an output directory, and whether it can be used.
 
-A file is called ``NAME.npz.partial`` until all of its run are finished. Disks and people change
-files between two runs, so what is continued is compared with its checksums first.
+A killed run leaves its journal and files ``NAME.npz.partial``. A run of the same inputs and options
+continues them. A run of others keeps their rows for `EarlierRows`, as files ``NAME.npz.earlier``,
+until it has published its own. Disks and people change files between two runs, so everything is
+compared with its checksums before it is used.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable
+import errno
+import logging
+from collections.abc import Collection
 from math import prod
 from pathlib import Path
+from typing import IO, Any, Final
 
+import msgspec
 import numpy as np
 from isal.isal_zlib import crc32
+from numpy.typing import NDArray
 
+from processing.core.columns import Column
+from processing.core.error_notes import with_filename
 from processing.core.errors import NPZFormatError
-from processing.core.files import NamedFile
+from processing.core.files import sync_directory
 from processing.npz.contents import Contents
 from processing.npz.mapped import MappedNPZ
 from processing.npz.verify import verify_columns
-from processing.npz.writer import first_member_end
-from processing.run.journal import header_of
-from processing.run.output_directory import FILE_NAMES, JOURNAL_NAME, npz_path, partial_path
+from processing.npz.writer import NPZWriter, first_member_end
+from processing.run.dataset_writer import write_columns
+from processing.run.journal import FlushRecord, Journal, JournalHeader, header_of, refuse_used
+from processing.run.output_directory import (
+    FILE_NAMES,
+    JOURNAL_NAME,
+    earlier_path,
+    npz_path,
+    partial_path,
+    stored_metadata,
+)
+
+_LOG = logging.getLogger(__name__)
+
+IMAGE_KEYS: Final = "image_keys"
+"""Member of a file ``NAME.npz.earlier``: uint64, ascending, the keys of all images of its run."""
+
+_RUN: Final = "abandoned_run"
+"""Key of its metadata: which run made the file, and how many images it had done."""
 
 
-def holds_rows(partial: Path, image_size: tuple[int, int], row_crc32: Iterable[int]) -> bool:
-    """Whether a file begins with image rows of these checksums; one of none need not be there."""
-    expected = iter(row_crc32)
-    if not partial.exists():
-        return next(expected, None) is None
-    row_shape = (*image_size, 3)
-    with contextlib.closing(NamedFile(partial, "rb")) as file:
-        file.seek(first_member_end("images", np.uint8, row_shape, 0))
-        return all(crc32(file.read(prod(row_shape))) == checksum for checksum in expected)
+def continued_journal(directory: Path, header: JournalHeader) -> Journal | None:
+    """Opens the journal of a killed run, if that run can be continued.
+
+    Args:
+        directory: the output directory.
+        header: of the run that wants to continue.
+
+    Returns:
+        The journal, locked; None if there is none of this run, or its files are not as it says.
+
+    Raises:
+        InterferenceError: another process has the journal open.
+    """
+    path = directory / JOURNAL_NAME
+    refuse_used(path)
+    if header_of(path) != header:
+        return None
+    with contextlib.ExitStack() as unless_continued:
+        journal = Journal(path, header)
+        unless_continued.callback(journal.close)
+        if _matches_its_files(directory, journal):
+            unless_continued.pop_all()
+            return journal
+    _LOG.warning("%s: the files are not as it says; beginning again", path)
+    return None
 
 
-def is_whole(directory: Path, name: str, content_id: int) -> bool:
+def _matches_its_files(directory: Path, journal: Journal) -> bool:
+    """Whether the run's files hold everything that its journal says."""
+    content_ids = journal.progress.content_ids
+    if content_ids is not None:
+        names = journal.header.outputs
+        return all(_is_whole(directory, name, content_ids.get(name)) for name in names)
+    with contextlib.ExitStack() as opened:
+        files = {}
+        for name, size in journal.header.outputs.items():
+            partial = partial_path(directory, name)
+            if not journal.progress.rows[name]:
+                continue
+            if not partial.exists():
+                return False
+            with with_filename(partial):
+                file = opened.enter_context(partial.open("rb"))
+                file.seek(first_member_end("images", np.uint8, (*size, 3), 0))
+            files[name] = partial, file, prod(size) * 3
+        for record in journal.records():
+            if isinstance(record, FlushRecord):
+                for name, (partial, file, row_bytes) in files.items():
+                    checksums = record.blocks[name].columns["image_crc32"]
+                    with with_filename(partial):
+                        if not _next_rows_match(file, row_bytes, np.frombuffer(checksums, "<u4")):
+                            return False
+    return True
+
+
+def _next_rows_match(file: IO[bytes], row_bytes: int, checksums: NDArray[np.uint32]) -> bool:
+    return all(crc32(file.read(row_bytes)) == checksum for checksum in checksums.tolist())
+
+
+def _is_whole(directory: Path, name: str, content_id: int | None) -> bool:
     """Whether a finished file is there, renamed or not, and every byte is as it was written."""
     partial = partial_path(directory, name)
     try:
@@ -48,12 +121,113 @@ def is_whole(directory: Path, name: str, content_id: int) -> bool:
     return True
 
 
+def set_aside(directory: Path) -> None:
+    """Makes room for a run that continues no other, and keeps the rows of an abandoned one.
+
+    Of two runs that were abandoned one after the other, the one with more reusable rows is kept.
+    However often this is interrupted, calling it again comes to the same files.
+    """
+    path = directory / JOURNAL_NAME
+    header = header_of(path)
+    if header is not None:
+        with contextlib.closing(Journal(path, header)) as journal:
+            if _is_to_be_kept(directory, journal):
+                try:
+                    _keep_rows(directory, journal)
+                except OSError as error:
+                    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                        raise
+                    # The rows only save work, and deleting them makes room for this run.
+                    _LOG.warning("no space to keep the rows of an interrupted run: %s", error)
+    remove_leftovers(directory)
+
+
+def _is_to_be_kept(directory: Path, journal: Journal) -> bool:
+    """Decides between an abandoned run and the one before it, whose files go if it loses."""
+    of_older = [
+        path
+        for path in earlier_paths(directory)
+        if stored_metadata(path).get(_RUN) != _run_of(journal)  # equal: it has won before
+    ]
+    older_keys = [keys_of_earlier(path) for path in of_older]
+    keys = np.array(journal.progress.image_keys, np.uint64)
+    if not _is_worth_more(_reusable(keys), _reusable(np.concatenate([keys[:0], *older_keys]))):
+        return False
+    for path in of_older:
+        path.unlink()
+    sync_directory(directory)  # before files of the other run take these names
+    return True
+
+
+def _run_of(journal: Journal) -> list[Any]:
+    return [journal.header.key, journal.progress.images_done]
+
+
+def _reusable(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return np.unique(keys[keys != 0])  # 0: the image was rejected and has no rows
+
+
+def _is_worth_more(new: NDArray[np.uint64], old: NDArray[np.uint64]) -> bool:
+    """Estimates which of two killed runs has more reusable rows: whether it is the newer one.
+
+    Both processed the same prefix of images. The share of the older run's keys that the newer run
+    has too, within the shorter prefix, estimates the share of the older run that is still valid.
+    """
+    both = np.isin(new, old).sum()
+    return len(new) * min(len(new), len(old)) >= both * len(old) and len(new) > 0
+
+
+def _keep_rows(directory: Path, journal: Journal) -> None:
+    """Finishes the partial files of an abandoned run as ``NAME.npz.earlier``, in one pass."""
+    progress, writers, columns = journal.progress, {}, {}
+    with contextlib.ExitStack() as opened:
+        for name, size in journal.header.outputs.items():
+            partial, rows = partial_path(directory, name), progress.rows[name]
+            end = first_member_end("images", np.uint8, (*size, 3), rows)
+            if not rows or not partial.exists() or partial.stat().st_size < end:
+                continue  # nothing to keep, or already kept, or lost
+            writers[name] = opened.enter_context(contextlib.closing(NPZWriter(partial)))
+            writers[name].begin("images", np.uint8, (*size, 3), rows=rows)
+            characters = progress.column_bytes[name]["image_paths"] // (4 * rows)
+            columns[name] = (Column("image_paths", f"<U{characters}"), Column("image_crc32", "<u4"))
+        keys = _reusable(np.array(progress.image_keys, np.uint64))
+        write_columns(journal, writers, columns)
+        for writer in writers.values():
+            writer.reserve(IMAGE_KEYS, np.uint64, keys.shape)
+            writer.fill(IMAGE_KEYS, keys)
+            writer.scalar("metadata", msgspec.json.encode({_RUN: _run_of(journal)}).decode())
+            writer.finish()
+    for name in writers:
+        partial_path(directory, name).replace(earlier_path(directory, name))
+    sync_directory(directory)  # the journal, which alone explains a partial file, goes next
+
+
+def earlier_paths(directory: Path) -> list[Path]:
+    """The files of an abandoned run that are there."""
+    paths = [earlier_path(directory, name) for name in FILE_NAMES]
+    return [path for path in paths if path.exists()]
+
+
+def keys_of_earlier(path: Path) -> NDArray[np.uint64]:
+    """The keys of all images of an abandoned run, ascending; empty if its file is damaged."""
+    try:
+        return MappedNPZ(path)[IMAGE_KEYS].astype(np.uint64)
+    except (NPZFormatError, KeyError):
+        return np.zeros(0, np.uint64)
+
+
+def delete_earlier(directory: Path) -> None:
+    """Deletes the rows that were kept of an abandoned run."""
+    for path in earlier_paths(directory):
+        path.unlink()
+
+
 def delete_published_run(directory: Path, names: Collection[str]) -> None:
-    """Removes what is of no use any more where files are up to date.
+    """Deletes the leftovers of a killed run, unless it was making other files as well.
 
     Args:
         directory: the output directory.
-        names: of those files. What a killed run has made of others is kept, to be continued.
+        names: of files that are up to date. If the killed run made others, it can be continued.
     """
     header = header_of(directory / JOURNAL_NAME)
     outputs = header.outputs if header else ()
@@ -62,7 +236,7 @@ def delete_published_run(directory: Path, names: Collection[str]) -> None:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Removes the journal of a run and all partial files."""
+    """Deletes the journal of a run and all partial files."""
     for name in FILE_NAMES:
         partial_path(directory, name).unlink(missing_ok=True)
     (directory / JOURNAL_NAME).unlink(missing_ok=True)

@@ -25,7 +25,6 @@ _LOG = logging.getLogger(__name__)
 
 LOCK_NAME: Final = "processing.lock"
 JOURNAL_NAME: Final = "processing.journal"
-EARLIER_JOURNAL_NAME: Final = f"{JOURNAL_NAME}.earlier"
 INPUTS_CACHE_NAME: Final = "processing.inputs.cache"
 ROWS_CACHE_NAME: Final = "processing.rows.cache"
 
@@ -46,6 +45,11 @@ def partial_path(directory: Path, name: str) -> Path:
 def earlier_path(directory: Path, name: str) -> Path:
     """Where the rows are kept that an abandoned run has written of a file."""
     return directory / f"{name}.npz.earlier"
+
+
+def task_of(path: Path) -> str:
+    """The name of the task that a file is of, whatever its ending."""
+    return path.name.partition(".")[0].partition("_")[2]
 
 
 def rejections_path(npz: Path) -> Path:
@@ -85,7 +89,7 @@ def locked(directory: Path) -> Iterator[bool]:
 
 def _all_paths(directory: Path) -> Iterator[Path]:
     """Everything that any run may write, and what is written meanwhile."""
-    helpers = (LOCK_NAME, JOURNAL_NAME, EARLIER_JOURNAL_NAME, INPUTS_CACHE_NAME, ROWS_CACHE_NAME)
+    helpers = (LOCK_NAME, JOURNAL_NAME, INPUTS_CACHE_NAME, ROWS_CACHE_NAME)
     yield from (directory / name for name in helpers)
     for name in FILE_NAMES:
         yield from (path_of(directory, name) for path_of in _PATHS)

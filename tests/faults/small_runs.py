@@ -1,5 +1,6 @@
 """Small processing runs that are interrupted: the data, the runs, and what must hold afterwards."""
 
+import contextlib
 import os
 import pickle
 import shutil
@@ -10,7 +11,7 @@ from unittest import mock
 from processing.commands.process import process_command
 from processing.data_processor import DataProcessor
 from processing.lazy_dataset import LazyNPZDataset
-from processing.run import processing_run
+from processing.run import image_batches
 from processing.run.journal import Journal, header_of
 from tests.conftest import write_coco
 from tests.faults.disk import just_do, watched
@@ -91,9 +92,8 @@ class SmallRuns:
             return 0
         copy = output.with_name(f"{output.name}.journal")
         shutil.copy(path, copy)  # opening one cuts its torn tail off
-        journal = Journal(copy, header)
-        done = max((record.images_done for record in journal.records()), default=0)
-        journal.close()
+        with contextlib.closing(Journal(copy, header)) as journal:
+            done = journal.progress.images_done
         copy.unlink()
         return done
 
@@ -125,7 +125,7 @@ def run_with_kill(raw, output, scratch, at=0, how="none", flags=()):
     scratch = Path(scratch)
     decoded = os.open(scratch / "decoded", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     record = os.open(scratch / "operations", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    process_image = processing_run.process_image
+    process_image = image_batches.process_image
 
     def counted(*arguments, **options):
         result = process_image(*arguments, **options)
@@ -143,7 +143,7 @@ def run_with_kill(raw, output, scratch, at=0, how="none", flags=()):
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    with watched(output, perform), mock.patch.object(processing_run, "process_image", counted):
+    with watched(output, perform), mock.patch.object(image_batches, "process_image", counted):
         return process_command(DataProcessor, [*arguments(raw, output), *flags])
 
 

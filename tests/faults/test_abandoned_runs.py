@@ -1,6 +1,7 @@
 """Inputs change after a kill: the run begins again, and copies all that still holds."""
 
 import os
+import re
 import shutil
 import struct
 from dataclasses import dataclass
@@ -14,9 +15,8 @@ from PIL import Image
 
 from processing.data_processor import DataProcessor
 from processing.run import disk_space
-from processing.run.abandoned_run import _is_worth_more, set_aside
 from processing.run.journal import Journal, header_of
-from processing.run.output_directory import EARLIER_JOURNAL_NAME
+from processing.run.leftovers import _is_worth_more, set_aside
 from tests.faults.killer import SITUATIONS, Killer
 from tests.faults.small_runs import BESIDE, IMAGES, JOURNAL, OPTIONS, published
 from tests.processes import ForkServer
@@ -135,21 +135,27 @@ def test_rows_of_an_abandoned_run_that_are_lost_or_damaged_are_made_anew(changin
             changing.restore()
 
 
+def usage(free):
+    return shutil._ntuple_diskusage(0, 0, free)
+
+
 def test_where_there_is_no_room_for_both_the_rows_of_an_abandoned_run_are_given_up(
     changing, monkeypatch
 ):
     with changing.killer.prepared("fresh") as output:
         changing.kill(output, len(changing.killer.operations["fresh"]) - 20)
-        size = sum(path.stat().st_size for path in output.glob("*.partial"))
-        assert size
-
-        def disk_usage(_):  # a disk that the files of one run fill
-            taken = sum(path.stat().st_size for path in output.iterdir())
-            return shutil._ntuple_diskusage(0, taken, 3 * size - taken)
-
-        monkeypatch.setattr(disk_space.shutil, "disk_usage", disk_usage)
         try:
             changing.change()
+            monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: usage(0))
+            with pytest.raises(OSError, match=r"may need ([\d,]+) bytes") as refused:
+                changing.check_rerun(output, 0)
+            needed = int(re.search(r"need ([\d,]+)", str(refused.value))[1].replace(",", ""))
+            assert list(output.glob("*.earlier"))
+
+            def disk_usage(_):  # a disk on which only the rows of the abandoned run are too many
+                return usage(needed - bool(list(output.glob("*.earlier"))))
+
+            monkeypatch.setattr(disk_space.shutil, "disk_usage", disk_usage)
             report = changing.check_rerun(output, 0)
         finally:
             changing.restore()
@@ -190,21 +196,41 @@ def with_a_broken_header(journal):
     journal.write_bytes(content)
 
 
-@pytest.mark.parametrize("aside", [False, True])
 @pytest.mark.parametrize(
     "spoil",
     [Path.unlink, of_another_version, with_other_records, twice, with_a_broken_header],
 )
-def test_nothing_stays_of_a_run_whose_journal_cannot_be_read(changing, spoil, aside):
+def test_nothing_stays_of_a_run_whose_journal_cannot_be_read(changing, spoil):
     with changing.killer.prepared("fresh") as output:
         changing.kill(output, len(changing.killer.operations["fresh"]) // 2)
-        if aside:
-            set_aside(output)
-        spoil(output / (EARLIER_JOURNAL_NAME if aside else JOURNAL))
-        DataProcessor(changing.raw, output, **OPTIONS).process_detector()  # fewer files than before
-        left = {path.name for path in output.iterdir()} - BESIDE
-        ends = (".npz", ".rejected.jsonl")
-        assert left == {f"{split}_detector{end}" for split in ("train", "val") for end in ends}
+        spoil(output / JOURNAL)
+        check_that_nothing_stays(changing, output)
+
+
+def cut_short(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def without_keys(file):
+    np.savez(file.with_suffix(".npz"), images=np.zeros((1, 2, 2, 3), np.uint8))
+    file.with_suffix(".npz").replace(file)
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, cut_short, without_keys])
+def test_nothing_stays_of_an_abandoned_run_whose_files_are_damaged(changing, spoil):
+    with changing.killer.prepared("fresh") as output:
+        changing.kill(output, len(changing.killer.operations["fresh"]) // 2)
+        set_aside(output)
+        spoil(output / "train_detector.npz.earlier")
+        check_that_nothing_stays(changing, output)
+
+
+def check_that_nothing_stays(changing, output):
+    """A run of fewer files leaves only those and the processor's helper files."""
+    DataProcessor(changing.raw, output, **OPTIONS).process_detector()
+    left = {path.name for path in output.iterdir()} - BESIDE
+    ends = (".npz", ".rejected.jsonl")
+    assert left == {f"{split}_detector{end}" for split in ("train", "val") for end in ends}
 
 
 @pytest.mark.parametrize("others", [False, True])

@@ -22,6 +22,7 @@ from processing.core.threads import map_in_order
 from processing.imaging import decoding, image_rows
 from processing.imaging.tasks import Detector
 from processing.npz.writer import NPZWriter
+from processing.run import background_writer
 from processing.run.background_writer import BackgroundWriter
 from processing.run.dataset_writer import DatasetWriter
 from processing.run.journal import Journal
@@ -50,7 +51,7 @@ PLACES = {
     "making rows durable": (NPZWriter, "sync", 3, "stage: flushing"),
     "writing the journal": (Journal, "append", 2, "stage: flushing"),
     "finishing the journal": (Journal, "finish", 1, "stage: publishing"),
-    "writing columns": (NPZWriter, "column", 3, "stage: publishing"),
+    "writing columns": (NPZWriter, "fill", 3, "stage: completing"),
     "finishing a file": (NPZWriter, "finish", 2, "stage: publishing"),
     "removing the journal": (Journal, "remove", 1, "stage: publishing"),
     "closing": (DatasetWriter, "close", 1, "stage: closing the files"),
@@ -202,7 +203,10 @@ class Sink:
     def write(self, batch):
         self.calls.append("write")
 
-    def publish(self):
+    def complete(self):
+        self.calls.append("complete")
+
+    def publish(self, metadata):
         self.calls.append("publish")
         self.publishing.set()
         assert self.gate.wait(BOUND)
@@ -217,32 +221,41 @@ def test_a_writing_thread_that_cannot_be_started_has_its_files_closed(monkeypatc
 
     sink = Sink()
     monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(RuntimeError, match="can't start"):
-        BackgroundWriter(sink).__enter__()
+    with pytest.raises(RuntimeError, match="can't start"), BackgroundWriter(sink) as writer:
+        writer.put(0)
     assert sink.calls == ["close"]
 
 
-def test_an_interrupt_while_the_last_is_written_waits_for_the_thread():
+def put_and_publish(sink):
+    with BackgroundWriter(sink) as writer:
+        writer.put(0)
+        writer.publish({})
+
+
+def test_an_interrupt_while_files_are_published_waits_for_the_thread(monkeypatch):
     """Else the output directory's lock would be given back while the thread still writes there."""
-    sink = Sink()
-    writer = BackgroundWriter(sink)
-    aborted = writer._channel.aborted
+    sink, waiting, real_wait = Sink(), threading.Event(), background_writer.wait
+
+    def wait(futures):
+        waiting.set()
+        return real_wait(futures)
 
     def interrupt():
         assert sink.publishing.wait(BOUND)
         # One that comes right before the system is asked to wait is not seen until the next.
-        while not aborted.wait(0.1):
+        while not waiting.wait(0.1):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         sink.gate.set()
 
+    monkeypatch.setattr(background_writer, "wait", wait)
     helper = threading.Thread(target=interrupt)
     helper.start()
     try:
-        with pytest.raises(KeyboardInterrupt), writer:
-            writer.put(0)
+        with pytest.raises(KeyboardInterrupt):
+            put_and_publish(sink)
         assert sink.calls == ["write", "publish", "close"]
     finally:
-        aborted.set()
+        waiting.set()
         helper.join()
 
 

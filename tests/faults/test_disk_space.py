@@ -15,7 +15,7 @@ import pytest
 from processing.commands.process import process_command
 from processing.core.error_notes import format_error
 from processing.data_processor import DataProcessor
-from processing.run import processing_run
+from processing.run import image_batches, processing_run
 from processing.run.disk_space import ensure_space
 from tests.conftest import write_coco
 from tests.faults.test_failing_calls import names_in, process, stored
@@ -129,7 +129,7 @@ def test_what_the_check_lets_pass_fits_and_a_page_less_is_refused(
 
 def interrupt(raw, output_dir, monkeypatch):
     """A run that ends when three quarters of the images are done."""
-    original = processing_run.process_image
+    original = image_batches.process_image
 
     def interrupted(raw_dir, job, options, earlier):
         if job.path.endswith("0018.jpg"):
@@ -137,7 +137,7 @@ def interrupt(raw, output_dir, monkeypatch):
         return original(raw_dir, job, options, earlier)
 
     with monkeypatch.context() as patch:
-        patch.setattr(processing_run, "process_image", interrupted)
+        patch.setattr(image_batches, "process_image", interrupted)
         with pytest.raises(KeyboardInterrupt):
             process(raw, output_dir, **SIZE)
 

@@ -16,6 +16,8 @@ from PIL import Image
 from processing.core.errors import InterferenceError, NPZFormatError
 from processing.data_processor import DataProcessor
 from processing.lazy_dataset import LazyNPZDataset
+from processing.npz.writer import NPZWriter
+from processing.run import background_writer
 from processing.run.background_writer import BackgroundWriter
 from processing.run.dataset_writer import DatasetWriter
 from processing.run.output_directory import INPUTS_CACHE_NAME
@@ -131,16 +133,16 @@ def test_a_journal_whose_last_record_claims_gigabytes_takes_no_memory(killer):
 def test_a_journal_that_changes_while_the_run_uses_it_ends_the_run(killer, monkeypatch):
     with killer.prepared("replacing") as output:
         before = published(output)
-        finish = DatasetWriter._finish
+        complete = DatasetWriter.complete
 
         def spoiled(self):
             self.flush()
             with (output / JOURNAL).open("r+b") as file:
                 file.seek(-40, os.SEEK_END)
                 file.write(b"?")
-            finish(self)
+            complete(self)
 
-        monkeypatch.setattr(DatasetWriter, "_finish", spoiled)
+        monkeypatch.setattr(DatasetWriter, "complete", spoiled)
         with pytest.raises(InterferenceError, match=r"processing\.journal: no longer says"):
             killer.runs.process("new", output)
         assert published(output) == before
@@ -151,13 +153,14 @@ def test_a_journal_that_changes_while_the_run_uses_it_ends_the_run(killer, monke
 def test_a_finished_file_that_is_not_what_was_written_ends_the_run(killer, monkeypatch):
     with killer.prepared("replacing") as output:
         before = published(output)
-        write = DatasetWriter._write_columns
+        finish = NPZWriter.finish
 
-        def spoiled(self, writer, described):
-            write(self, writer, described)
-            (output / "train_teacher.npz.partial").write_bytes(b"other")
+        def spoiled(self):
+            finish(self)
+            if self.path.name == "train_teacher.npz.partial":
+                self.path.write_bytes(b"other")
 
-        monkeypatch.setattr(DatasetWriter, "_write_columns", spoiled)
+        monkeypatch.setattr(NPZWriter, "finish", spoiled)
         with pytest.raises(InterferenceError, match=r"train_teacher\.npz\.partial: no longer what"):
             killer.runs.process("new", output)
         now = published(output)
@@ -196,14 +199,14 @@ def test_an_image_that_changes_during_a_run_is_noticed_by_the_next(killer, tmp_p
     other = (raw / "images" / "0007.jpg").read_bytes()
     image.write_bytes((other + bytes(len(content)))[: len(content)])
     os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
-    finish = DatasetWriter._finish
+    complete = DatasetWriter.complete
 
     def put_back(self):
         image.write_bytes(content)
         os.utime(image, ns=(0, status.st_mtime_ns + 1))
-        finish(self)
+        complete(self)
 
-    monkeypatch.setattr(DatasetWriter, "_finish", put_back)
+    monkeypatch.setattr(DatasetWriter, "complete", put_back)
     DataProcessor(raw, tmp_path / "out", **OPTIONS).process_all()
     monkeypatch.undo()
     DataProcessor(raw, tmp_path / "out", **OPTIONS).process_all()
@@ -220,54 +223,50 @@ class SlowSink:
         self.began.set()
         assert self.proceed.wait(60)
 
-    def publish(self):
+    def complete(self):
+        raise AssertionError("an interrupted run completes nothing")
+
+    def publish(self, metadata):
         raise AssertionError("an interrupted run publishes nothing")
 
     def close(self):
         self.closed.set()
 
 
-class Awaited(threading.Event):
-    """An event that says when somebody waits for it."""
-
-    def __init__(self):
-        super().__init__()
-        self.waited_for = threading.Event()
-
-    def wait(self, timeout=None):
-        self.waited_for.set()
-        return super().wait(timeout)
-
-
-def test_interrupts_do_not_part_a_run_from_its_thread_however_many():
+def test_interrupts_do_not_part_a_run_from_its_thread_however_many(monkeypatch):
     sink, main = SlowSink(), threading.main_thread().ident
-    writer = BackgroundWriter(sink)
-    ended = writer._channel.ended = Awaited()
+    waiting, handled, real_wait = threading.Event(), threading.Event(), background_writer.wait
+
+    def wait(futures):
+        waiting.set()
+        return real_wait(futures)
 
     def interrupt_thrice():
         for _ in range(3):
-            assert ended.waited_for.wait(60)
-            ended.waited_for.clear()
+            assert waiting.wait(60)
+            waiting.clear()
             handled.clear()
             # One that comes right before the system is asked to wait is not seen until the next.
             while not handled.wait(0.1):
                 signal.pthread_kill(main, signal.SIGUSR1)
-        assert ended.waited_for.wait(60)
+        assert waiting.wait(60)
         sink.proceed.set()
 
     def handler(*_):
         handled.set()
         raise KeyboardInterrupt
 
-    handled = threading.Event()
+    def put_one():
+        with BackgroundWriter(sink) as writer:
+            writer.put(0)
+
+    monkeypatch.setattr(background_writer, "wait", wait)
     before = signal.signal(signal.SIGUSR1, handler)
     impatient = threading.Thread(target=interrupt_thrice)
     impatient.start()
-    writer.__enter__()
-    writer.put(0)
     try:
         with pytest.raises(KeyboardInterrupt):
-            writer.close()
+            put_one()
         assert sink.closed.is_set()
     finally:
         impatient.join()

@@ -10,6 +10,7 @@ from processing.run.journal import (
     FlushRecord,
     Journal,
     JournalHeader,
+    Progress,
     header_of,
 )
 
@@ -19,7 +20,7 @@ HEADER = JournalHeader("key", {"train_detector": (8, 8)}, JOURNAL_VERSION)
 def record(n):
     return FlushRecord(
         images_done=n,
-        blocks={"train_detector": Block([n], {"bboxes": bytes(n)})},
+        blocks={"train_detector": Block(n, {"bboxes": bytes(n)})},
         counts={"train_detector": dict(Counter(clipped=n))},
         input_crc32=[n],
         image_keys=[2**64 - 1],
@@ -39,11 +40,28 @@ def reopened(path, header=HEADER):
     journal = Journal(path, header)
     records = list(journal.records())
     journal.close()
-    return records, journal.finished
+    return records
+
+
+def added_up(*records):
+    progress = Progress()
+    for one in records:
+        progress.add(one)
+    return progress
+
+
+def test_progress_is_all_records_added_up_and_grows_with_each(path):
+    journal = Journal(path, HEADER)
+    assert journal.progress == added_up(record(1), record(2))
+    assert journal.progress.rows == {"train_detector": 3}
+    assert journal.progress.column_bytes == {"train_detector": {"bboxes": 3}}
+    journal.append([record(4)])
+    assert journal.progress == added_up(record(1), record(2), record(4))
+    journal.close()
 
 
 def test_records_read_back_equal_after_reopening(path):
-    assert reopened(path) == ([record(1), record(2)], None)
+    assert reopened(path) == [record(1), record(2)]
 
 
 def test_a_journal_cut_anywhere_gives_its_whole_records_and_can_be_continued(path):
@@ -62,12 +80,12 @@ def test_a_flipped_byte_ends_the_journal_before_its_record(path):
     whole = bytearray(path.read_bytes())
     whole[-1] ^= 1
     path.write_bytes(whole)
-    assert reopened(path)[0] == [record(1)]
+    assert reopened(path) == [record(1)]
 
 
 def test_a_journal_of_another_run_is_emptied(path):
     other = JournalHeader("other", HEADER.outputs, JOURNAL_VERSION)
-    assert reopened(path, other) == ([], None)
+    assert reopened(path, other) == []
     assert header_of(path) == other
 
 
@@ -75,12 +93,15 @@ def test_what_was_finished_survives_reopening(path):
     journal = Journal(path, HEADER)
     journal.finish({"train_detector": 7})
     journal.close()
-    assert reopened(path) == ([record(1), record(2)], FinishedRecord({"train_detector": 7}))
+    assert reopened(path) == [record(1), record(2), FinishedRecord({"train_detector": 7})]
+    journal = Journal(path, HEADER)
+    journal.close()
+    assert journal.progress.content_ids == {"train_detector": 7}
 
 
 def test_a_journal_of_another_version_is_emptied(path):
     newer = JournalHeader(HEADER.key, HEADER.outputs, HEADER.version + 1)
-    assert reopened(path, newer) == ([], None)
+    assert reopened(path, newer) == []
 
 
 def test_a_file_that_is_no_journal_has_no_header(tmp_path):

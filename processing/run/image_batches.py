@@ -1,0 +1,174 @@
+"""The images of a plan, decoded by threads and grouped into batches for the writer.
+
+The caller's thread feeds the decoding threads. Results keep the plan's order, so batches do not
+depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from processing.core.annotations import AnnotationTable
+from processing.core.threads import map_in_order
+from processing.imaging.image_rows import (
+    EarlierImages,
+    ImageJob,
+    ImageResult,
+    RepairOptions,
+    process_image,
+)
+from processing.imaging.tasks import Task
+from processing.run.dataset_writer import WriteBatch
+from processing.run.plan import PlannedFile
+
+_LOG = logging.getLogger(__name__)
+_SECONDS_BETWEEN_LINES: Final = 60.0
+_BATCH_BYTES: Final = 256 << 20  # photographs with hundreds of boxes give hundreds of crops each
+_JOBS_PER_THREAD: Final = 4  # keeps the threads busy while the caller waits for the writer
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is carried out; nothing here changes a file that is written.
+
+    Args:
+        batch_size: images handed to the writer at once.
+        num_workers: decoding threads.
+        flush_every: batches between flushes.
+        on_error: ``quarantine`` lists a bad image and goes on, ``raise`` stops at it.
+        max_bad_fraction: share of bad images above which the run stops, in [0, 1].
+        progress: show a progress bar on a terminal, and log a line a minute elsewhere.
+    """
+
+    batch_size: int
+    num_workers: int
+    flush_every: int
+    on_error: str
+    max_bad_fraction: float
+    progress: bool
+
+
+class ImageBatches:
+    """Turns the images of a plan into batches of rows.
+
+    Args:
+        raw_dir: where the images are.
+        table: the annotations.
+        files: the plan.
+        images: int64 (M,), positions in the table of the images to process, ascending.
+        repair: how imperfect boxes are treated.
+        options: how to work.
+    """
+
+    def __init__(
+        self,
+        raw_dir: Path,
+        table: AnnotationTable,
+        files: Sequence[PlannedFile],
+        images: NDArray[np.int64],
+        repair: RepairOptions,
+        options: RunOptions,
+    ) -> None:
+        self._raw_dir, self._table, self._files = raw_dir, table, files
+        self._images, self._repair, self._options = images, repair, options
+
+    @contextlib.contextmanager
+    def results(self, start: int, earlier: EarlierImages) -> Iterator[Iterator[ImageResult]]:
+        """Processes the images from position `start` of the plan on.
+
+        Args:
+            start: images that are finished already.
+            earlier: where rows are copied from.
+
+        Yields:
+            The results in the plan's order. Leaving the context ends the threads.
+        """
+        work = functools.partial(
+            process_image, self._raw_dir, options=self._repair, earlier=earlier
+        )
+        threads = self._options.num_workers
+        ahead = _JOBS_PER_THREAD * threads
+        results = map_in_order(work, self._jobs(start), threads=threads, ahead=ahead)
+        is_shown = self._options.progress and sys.stderr is not None
+        bar = tqdm(
+            total=len(self._images),
+            initial=start,
+            unit="image",
+            desc="processing",
+            disable=None if is_shown else True,  # None: shown on a terminal only
+        )
+        with contextlib.closing(results), bar:
+            yield self._with_progress(results, bar, start)
+
+    def next_batch(self, results: Iterator[ImageResult]) -> list[ImageResult]:
+        """Takes the next `batch_size` results; fewer if their rows would take too much memory."""
+        batch: list[ImageResult] = []
+        size = 0
+        for result in islice(results, self._options.batch_size):
+            batch.append(result)
+            for rows in result.rows.values():
+                size += sum(row.image.nbytes for row in rows)
+            if size > _BATCH_BYTES:
+                break
+        return batch
+
+    def to_write(self, done: int, results: Sequence[ImageResult]) -> WriteBatch:
+        """Sorts results by file.
+
+        Args:
+            done: position in the plan after the last of these images.
+            results: of consecutive images.
+        """
+        batch = WriteBatch(done)
+        for image, result in zip(self._images[done - len(results) : done], results, strict=True):
+            batch.input_crc32.append(result.crc32)
+            batch.image_keys.append(result.key)
+            if result.rejection is not None:
+                batch.rejections.append(result.rejection)
+            for task, counts in result.counts.items():
+                name = self._files[self._file_of[task][image]].name
+                batch.rows.setdefault(name, []).extend(result.rows.get(task, ()))
+                batch.counts.setdefault(name, Counter()).update(counts)
+        return batch
+
+    def _jobs(self, start: int) -> Iterator[ImageJob]:
+        for i in self._images[start:].tolist():
+            tasks = [task for task, file in self._file_of.items() if file[i] >= 0]
+            yield ImageJob(str(self._table.image_paths[i]), self._table.image(i), tasks)
+
+    @functools.cached_property
+    def _file_of(self) -> dict[Task, NDArray[np.int8]]:
+        """By task, int8 (N,): the planned file that an image's rows go to; -1 for none."""
+        file_of: dict[Task, NDArray[np.int8]] = {}
+        for position, file in enumerate(self._files):
+            nowhere = np.full(len(self._table), -1, dtype=np.int8)
+            file_of.setdefault(file.task, nowhere)[file.images] = position
+        return file_of
+
+    def _with_progress(
+        self, results: Iterator[ImageResult], bar: tqdm[Any], start: int
+    ) -> Iterator[ImageResult]:
+        began = last_line = time.monotonic()
+        for done, result in enumerate(results, start + 1):
+            yield result
+            bar.update()
+            now = time.monotonic()
+            is_due = now - last_line > _SECONDS_BETWEEN_LINES
+            if self._options.progress and bar.disable and is_due:
+                last_line = now
+                left = (now - began) / (done - start) * (len(self._images) - done)
+                _LOG.info("%d of %d images, %.0f s left", done, len(self._images), left)
