@@ -1,8 +1,8 @@
-"""The ZIP directory of an NPZ file: read, and held against what the file says elsewhere.
+"""Reads the ZIP directory of an NPZ file and compares it with the header of each member.
 
-A ZIP file says nearly everything twice, in its directory and in a header before each member. What
-differs between the two is damage; a reader that believes one of them finds other bytes than were
-written, or fewer members. So opening compares all of both, which costs microseconds a member.
+A ZIP file states the name, size and checksum of each member twice: in its directory and in the
+local header before the member. A difference means damage. A reader that trusts one of the two would
+return wrong bytes or miss a member, so opening compares them all: microseconds per member.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import io
 import mmap
 import struct
 import zipfile
-from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -20,84 +19,112 @@ from typing import Final
 
 from processing.core.error_notes import with_filename
 from processing.core.errors import NPZFormatError
-from processing.npz.format import REBUILD, Member, end_of_archive
+from processing.npz.format import (
+    END,
+    END_SIGNATURE,
+    EXTRA_HEADER,
+    IN_ZIP64,
+    LOCAL_HEADER,
+    LOCAL_SIGNATURE,
+    REBUILD,
+    ZIP64_ID,
+    Member,
+    end_of_archive,
+)
 
-_LOCAL_HEADER: Final = struct.Struct("<4s5H3I2H")  # APPNOTE.TXT 4.3.7, without name and extra field
-_EXTRA: Final = struct.Struct("<2H")  # 4.5.1: id and size of one extra field
-_ZIP64_ID: Final = 0x0001
-_IN_ZIP64: Final = 0xFFFFFFFF
+# Flags of a member that other writers may set: APPNOTE 4.4.4, bits 0, 3 and 11.
 _ENCRYPTED: Final = 0x1
-_SIZES_FOLLOW: Final = 0x8  # written to a stream: sizes and checksum are in the directory only
+_SIZES_FOLLOW: Final = 0x8  # written to a stream: only the directory has sizes and checksum
 _UTF8_NAME: Final = 0x800
-_END: Final = b"PK\x05\x06"
-_END_BYTES: Final = 22  # 4.3.16, without a comment of up to 65,535 bytes
-_LARGEST_DIRECTORY: Final = 4 << 20  # 40,000 members; more is no data set but an attack on memory
+_MAX_COMMENT: Final = 0xFFFF  # bytes that may follow the end record
+_MAX_DIRECTORY: Final = 4 << 20  # bytes, 40,000 members; a larger one is an attack on memory
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the two that numpy writes
 
 
 class _DirectoryFile(io.FileIO):
-    """A file that refuses reads of more than a directory can be."""
+    """A file that refuses reads larger than any directory."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > _LARGEST_DIRECTORY:
+        if size is not None and size > _MAX_DIRECTORY:
             raise zipfile.BadZipFile(
-                f"its directory would have {size:,} bytes, at most {_LARGEST_DIRECTORY:,} are read"
+                f"its directory would have {size:,} bytes, at most {_MAX_DIRECTORY:,} are read"
             )
         return super().read(-1 if size is None else size)
 
 
 def read_directory(path: Path, file: int, mapped: mmap.mmap) -> list[zipfile.ZipInfo]:
-    """All members, as the directory lists them.
+    """Reads the directory: one entry per member.
 
     Args:
         path: for messages.
         file: descriptor of the file; stays open.
-        mapped: all of the file.
+        mapped: map of the whole file.
 
     Raises:
-        NPZFormatError: no ZIP file, or not all of one, or it has a member twice.
+        NPZFormatError: the file is no ZIP file, is incomplete, or has two members of one name.
     """
     try:
         with zipfile.ZipFile(_DirectoryFile(file, closefd=False)) as archive:
             infos = archive.infolist()
-    except Exception as error:  # zipfile lets several kinds through on damaged directories
-        _raise_if_not_of_the_content(path, error)
-        begins = "begins like one: was it cut short, or the copy interrupted?"
-        other = f"begins with {mapped[:4]!r}"
+    except Exception as error:  # zipfile raises many types for damaged directories
+        _raise_system_error(path, error)
+        found = f"begins with {mapped[:4]!r}"
+        if mapped[:4] == LOCAL_SIGNATURE:
+            found = "begins like one: was it cut short, or the copy interrupted?"
         raise NPZFormatError(
-            f"{path}: not a complete NPZ (ZIP) file of {len(mapped):,} bytes; it "
-            f"{begins if mapped[:4] == b'PK' + bytes([3, 4]) else other} ({error})"
+            f"{path}: not a complete NPZ (ZIP) file of {len(mapped):,} bytes; it {found} ({error})"
         ) from error
-    # zipfile does not count; a length that is wrong in an entry makes it skip the entries behind.
-    end = mapped.rfind(_END, max(0, len(mapped) - _END_BYTES - 0xFFFF))
-    expected = int.from_bytes(mapped[end + 10 : end + 12], "little")
-    if expected not in (len(infos), 0xFFFF):
-        raise NPZFormatError(
-            f"{path}: its directory lists {len(infos)} members, {expected} were written: "
-            f"the file is damaged; {REBUILD}"
-        )
-    twice = [name for name, count in Counter(i.filename for i in infos).items() if count > 1]
-    if twice:
-        raise NPZFormatError(f"{path}: holds member {twice[0]!r} more than once: rebuild it")
+    _check_count(path, mapped, len(infos))
+    names = set()
+    for info in infos:
+        if info.filename in names:
+            raise NPZFormatError(
+                f"{path}: holds member {info.filename!r} more than once: rebuild it"
+            )
+        names.add(info.filename)
     return infos
 
 
-def _raise_if_not_of_the_content(path: Path, error: Exception) -> None:
-    """Raises the failure of disk or memory that zipfile met, or took for damage."""
+def _raise_system_error(path: Path, error: Exception) -> None:
+    """Raises a failure of disk or memory again, which zipfile may report as a damaged file."""
     for met in (error, error.__context__):
+        # EINVAL is damage: a wrong offset made zipfile seek before the start of the file.
         if isinstance(met, MemoryError) or (
             isinstance(met, OSError) and met.errno not in (None, errno.EINVAL)
-        ):  # EINVAL: it went to a position before the file's beginning
+        ):
             with with_filename(path):
                 raise met
 
 
+def _check_count(path: Path, mapped: mmap.mmap, listed: int) -> None:
+    """Compares the number of directory entries with the end record.
+
+    zipfile does not: a wrong length in one entry makes it skip the entries after it.
+    """
+    last = len(mapped) - END.size  # where the record begins if no comment follows it
+    end = mapped.rfind(END_SIGNATURE, max(0, last - _MAX_COMMENT), last + len(END_SIGNATURE))
+    _, _, _, _, expected, _, _, _ = END.unpack_from(mapped, end)
+    if expected not in (listed, 0xFFFF):  # 0xFFFF: more members than the field can hold
+        raise NPZFormatError(
+            f"{path}: its directory lists {listed} members, {expected} were written: "
+            f"the file is damaged; {REBUILD}"
+        )
+
+
 def locate_members(path: Path, mapped: mmap.mmap, infos: Sequence[zipfile.ZipInfo]) -> list[int]:
-    """Where the data of each member begins, after checking it.
+    """Checks the local header of each member and returns where its data begins.
+
+    Args:
+        path: for messages.
+        mapped: map of the whole file.
+        infos: the members, from `read_directory`.
+
+    Returns:
+        One byte position per member.
 
     Raises:
-        NPZFormatError: a member's local header does not say what the directory says, its data
-            leaves the file or overlaps another's, or it is encrypted or of an unknown method.
+        NPZFormatError: a local header differs from the directory, data reaches beyond the file or
+            overlaps another member, or a member is encrypted or of an unknown ZIP method.
     """
     starts = [_data_start(path, mapped, info) for info in infos]
     spans = sorted(
@@ -114,21 +141,21 @@ def locate_members(path: Path, mapped: mmap.mmap, infos: Sequence[zipfile.ZipInf
 
 
 def _data_start(path: Path, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
-    """Where the data of a member begins: after its local header, of unknown length."""
+    """Checks a member's local header and returns where its data begins."""
     where = f"{path}: member {info.filename!r}"
     offset = info.header_offset
-    if not 0 <= offset <= len(mapped) - _LOCAL_HEADER.size:
+    if not 0 <= offset <= len(mapped) - LOCAL_HEADER.size:
         raise NPZFormatError(
             f"{where}: its header at {offset:,} lies outside the file's {len(mapped):,} bytes: "
             f"the file is damaged; {REBUILD}"
         )
-    magic, _, flags, method, _, _, crc, packed, size, name_size, extra_size = (
-        _LOCAL_HEADER.unpack_from(mapped, offset)
+    signature, _, flags, method, _, _, crc, packed, size, name_size, extra_size = (
+        LOCAL_HEADER.unpack_from(mapped, offset)
     )
-    name_end = offset + _LOCAL_HEADER.size + name_size
+    name_end = offset + LOCAL_HEADER.size + name_size
     name = mapped[name_end - name_size : name_end]
     encoding = "utf-8" if info.flag_bits & _UTF8_NAME else "cp437"
-    if magic != b"PK\x03\x04" or name != info.orig_filename.encode(encoding, "replace"):
+    if signature != LOCAL_SIGNATURE or name != info.orig_filename.encode(encoding, "replace"):
         raise NPZFormatError(
             f"{where}: at {offset:,} there is no header of a member of that name: "
             f"the file is damaged; {REBUILD}"
@@ -140,10 +167,13 @@ def _data_start(path: Path, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
             f"{where}: of ZIP method {info.compress_type}; only stored and deflated members are "
             "read: write it with numpy.savez"
         )
+    # The length of the extra fields may differ from the directory's: ours have the padding here.
     start: int = name_end + extra_size
     local = (flags, method, crc, *_local_sizes(mapped[name_end:start], packed, size))
     listed = (info.flag_bits, info.compress_type, info.CRC, info.compress_size, info.file_size)
-    compared = 2 if flags & info.flag_bits & _SIZES_FOLLOW else len(listed)
+    compared = len(listed)
+    if flags & info.flag_bits & _SIZES_FOLLOW:
+        compared = 2  # the local header has neither checksum nor sizes
     if local[:compared] != listed[:compared]:
         raise NPZFormatError(
             f"{where}: flags, method, CRC-32, stored size and size are {local} in its header at "
@@ -154,18 +184,25 @@ def _data_start(path: Path, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
 
 
 def _local_sizes(extra: bytes, packed: int, size: int) -> tuple[int, int]:
-    """Stored and full size of a local header, from its ZIP64 field where they are there."""
+    """Returns the stored and the full size of a local header, from its ZIP64 field if needed.
+
+    Args:
+        extra: the extra fields.
+        packed: the 32-bit field of the stored size.
+        size: the 32-bit field of the full size.
+    """
     position = 0
-    while _IN_ZIP64 in (packed, size) and position + _EXTRA.size <= len(extra):
-        field, length = _EXTRA.unpack_from(extra, position)
-        position += _EXTRA.size
-        if field == _ZIP64_ID and length >= 16:
-            # 4.5.3: in a local header both are there, the full size first.
-            full, stored = struct.unpack_from("<2Q", extra.ljust(position + 16), position)
-            return (
-                stored if packed == _IN_ZIP64 else packed,
-                full if size == _IN_ZIP64 else size,
-            )
+    while IN_ZIP64 in (packed, size) and position + EXTRA_HEADER.size <= len(extra):
+        field, length = EXTRA_HEADER.unpack_from(extra, position)
+        position += EXTRA_HEADER.size
+        if field == ZIP64_ID and length >= 16:
+            # 4.5.3: a local header has both, the full size first. The field may be cut short.
+            full64, packed64 = struct.unpack_from("<2Q", extra.ljust(position + 16), position)
+            if packed == IN_ZIP64:
+                packed = packed64
+            if size == IN_ZIP64:
+                size = full64
+            break
         position += length
     return packed, size
 
@@ -184,22 +221,23 @@ def _check_extent(where: str, info: zipfile.ZipInfo, start: int, file_bytes: int
 def verify_layout(
     path: Path, mapped: mmap.mmap, infos: Sequence[zipfile.ZipInfo], starts: Sequence[int]
 ) -> None:
-    """Compares every byte outside the members' data with what our writer would write there.
+    """Compares every byte outside the members' data with the bytes that `NPZWriter` writes there.
 
-    Does nothing with a file of another writer: there, some of these bytes carry nothing, and their
-    values are not known.
+    Skips files of other writers: some of their bytes have no meaning and no expected value.
+
+    Args:
+        path: for messages.
+        mapped: map of the whole file.
+        infos: the members, from `read_directory`.
+        starts: where their data begins, from `locate_members`.
 
     Raises:
-        NPZFormatError: a file of ours has other bytes.
+        NPZFormatError: the file is of `NPZWriter` and a byte differs.
     """
-    before = min((info.header_offset for info in infos), default=0)  # ours begin at byte 0
-    if not any(
-        _equals(mapped, info.header_offset, _member(mapped, info, offset, start))
-        for info, start in zip(infos, starts, strict=True)
-        for offset in {info.header_offset, info.header_offset - before}
-    ):
+    if not _is_ours(mapped, infos, starts):
         return
-    members, end = [], 0
+    members: list[Member] = []
+    end = 0  # where the next local header belongs: our files have no gaps
     for info, start in zip(infos, starts, strict=True):
         member = _member(mapped, info, end, start)
         header = member.local_header()
@@ -215,22 +253,34 @@ def verify_layout(
         )
 
 
+def _is_ours(mapped: mmap.mmap, infos: Sequence[zipfile.ZipInfo], starts: Sequence[int]) -> bool:
+    """Whether any local header is as `NPZWriter` writes it; damage may have changed the others."""
+    # Our files begin with a header at byte 0. Bytes before it were prepended later, and the padding
+    # of the members is still that of their old positions.
+    prepended = min((info.header_offset for info in infos), default=0)
+    for info, start in zip(infos, starts, strict=True):
+        found = info.header_offset
+        for written in (found, found - prepended):
+            expected = _member(mapped, info, written, start).local_header()
+            if mapped[found : found + len(expected)] == expected:
+                return True
+    return False
+
+
 def _member(mapped: mmap.mmap, info: zipfile.ZipInfo, offset: int, start: int) -> Member:
-    """The member as our writer makes it, if it lies at `offset`."""
+    """Returns the member as `NPZWriter` places it at `offset`."""
     npy_header_bytes = 10 + int.from_bytes(mapped[start + 8 : start + 10], "little")
     member = Member.aligned(info.filename, offset, npy_header_bytes)
     member.size, member.crc32 = info.file_size, info.CRC
     return member
 
 
-def _equals(mapped: mmap.mmap, offset: int, member: Member) -> bool:
-    return mapped[offset : offset + member.header_bytes] == member.local_header()
-
-
 def _compare(path: Path, what: str, mapped: mmap.mmap, offset: int, expected: bytes) -> None:
     found = mapped[offset : offset + len(expected)]
     if found != expected:
-        same = next((i for i, b in enumerate(found) if b != expected[i]), len(found))
+        same = 0
+        while found[same : same + 1] == expected[same : same + 1]:  # found may be shorter
+            same += 1
         raise NPZFormatError(
             f"{path}: {what}, byte {offset + same:,}: found {found[same : same + 8].hex(' ')!r}, "
             f"{expected[same : same + 8].hex(' ')!r} was written: the file was changed after it "
