@@ -25,7 +25,7 @@ from processing.npz.members import (
     read_metadata,
     read_per_image,
     task_of,
-    verify_small,
+    verify_small_members,
 )
 from processing.npz.readahead import Readahead
 
@@ -74,7 +74,7 @@ class Contents:
             ChecksumError: a member differs from what was written.
             NPZFormatError: members are missing, of a wrong kind, or do not agree in length.
         """
-        verify_small(npz, of_any_size=verify)
+        verify_small_members(npz, also_large=verify)
         metadata, images, paths = read_metadata(npz), read_images(npz), read_image_paths(npz)
         annotations = read_annotations(npz, len(images))
         task = task_of(npz, metadata, annotations)

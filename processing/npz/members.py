@@ -1,7 +1,7 @@
-"""Finds images, annotations, paths and metadata among the members of an NPZ file, whatever its age.
+"""Reads images, annotations, paths and metadata from the members of an NPZ file, and checks them.
 
-Knows the members of `npz_format` and those of older files: object arrays of lists, regular box
-arrays, no metadata. Looks at headers and at the ends of offsets only, except in object arrays.
+Reads headers and the ends of offsets only, so that opening does not depend on the number of rows.
+Members that need a conversion go through `older_files.py`.
 """
 
 from __future__ import annotations
@@ -18,45 +18,51 @@ from processing.core.columns import ColumnArray, RaggedArray
 from processing.core.errors import NPZFormatError
 from processing.npz.format import FORMAT_VERSION, REBUILD
 from processing.npz.mapped import MappedNPZ
+from processing.npz.older_files import (
+    from_objects,
+    from_regular_boxes,
+    is_regular_boxes,
+    paths_from_objects,
+)
 
 _ROW_SHAPES: Final[dict[str, tuple[int, ...]]] = {"bboxes": (4,), "keypoints": (3,), "labels": ()}
-"""Shape of one box, point, label."""
+"""Annotation members: shape of one box, point or label."""
+
+_DIMENSIONS: Final = {"bboxes": 2, "keypoints": 3, "labels": 1}
+"""Annotation members: number of dimensions if they are not ragged."""
 
 _PER_IMAGE: Final[dict[str, tuple[int, ...]]] = {
     "image_crc32": (),
     "source_rects": (4,),
     "source_sizes": (2,),
 }
-"""Members that describe the images, and what each has of one: numbers."""
+"""Numeric members with one row per image: shape of one row."""
 
-_ALWAYS_ALLOWED_BYTES: Final = 64 << 20  # bytes that paths may take whatever the file has
-_MAX_EXPANSION: Final = 64
-_LARGEST_METADATA: Final = 16 << 20  # bytes
-_CHECKED_AT_ONCE: Final = 4 << 20  # bytes; half a millisecond
-
-_DIMENSIONS: Final = {"bboxes": 2, "keypoints": 3, "labels": 1}
-"""Of a member that is not ragged."""
+_MAX_METADATA: Final = 16 << 20  # bytes; parsed JSON takes several times as much memory
+_ALWAYS_VERIFIED: Final = 4 << 20  # bytes; half a millisecond
 
 
 def read_metadata(npz: MappedNPZ) -> dict[str, Any]:
-    """The metadata of a file of ours; empty if there is none, or one of another kind.
+    """Returns the metadata; empty if the file has none, or a member of that name but another kind.
 
     Raises:
-        NPZFormatError: not a JSON object, or of a later format version.
+        NPZFormatError: the metadata is not a JSON object, or of a later format version.
     """
+    # Other programs may have a member of this name.
     if "metadata" not in npz or npz["metadata"].dtype.kind != "U" or npz["metadata"].ndim:
         return {}
-    if npz["metadata"].nbytes > _LARGEST_METADATA:
+    where = f"{npz.path}: member 'metadata'"
+    if npz["metadata"].nbytes > _MAX_METADATA:
         raise NPZFormatError(
-            f"{npz.path}: member 'metadata': has {npz['metadata'].nbytes:,} bytes, at most "
-            f"{_LARGEST_METADATA:,} are read; {REBUILD}"
+            f"{where}: has {npz['metadata'].nbytes:,} bytes, at most {_MAX_METADATA:,} are read; "
+            f"{REBUILD}"
         )
     try:
         metadata = json.loads(npz["metadata"].item())
-    except (ValueError, RecursionError, SystemError) as error:  # the last of code points too large
-        raise NPZFormatError(f"{npz.path}: member 'metadata': not JSON ({error})") from error
+    except (ValueError, RecursionError, SystemError) as error:  # SystemError: code points too large
+        raise NPZFormatError(f"{where}: not JSON ({error})") from error
     if not isinstance(metadata, dict):
-        raise NPZFormatError(f"{npz.path}: member 'metadata': a JSON object is expected")
+        raise NPZFormatError(f"{where}: a JSON object is expected")
     version = metadata.get("format_version", FORMAT_VERSION)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise NPZFormatError(
@@ -66,25 +72,27 @@ def read_metadata(npz: MappedNPZ) -> dict[str, Any]:
     names = metadata.get("category_names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise NPZFormatError(
-            f"{npz.path}: member 'metadata': category_names: a list of names is expected, found "
+            f"{where}: category_names: a list of names is expected, found "
             f"{reprlib.repr(names)}; {REBUILD}"
         )
     return metadata
 
 
-def verify_small(npz: MappedNPZ, *, of_any_size: bool) -> None:
-    """Compares what the file says of its images with its checksums, where that is little to read.
+def verify_small_members(npz: MappedNPZ, *, also_large: bool) -> None:
+    """Compares all known members but the images with their checksums.
 
     Args:
         npz: the file.
-        of_any_size: also where it is much.
+        also_large: include members of more than 4 MiB.
 
     Raises:
-        ChecksumError: some bytes differ.
+        ChecksumError: a member differs from its checksum.
     """
     names = ["image_paths", "metadata", *_PER_IMAGE]
-    for name in (*names, *_ROW_SHAPES, *(f"{name}_offsets" for name in _ROW_SHAPES)):
-        if name in npz and (of_any_size or npz.member_size(name) <= _CHECKED_AT_ONCE):
+    for name in _ROW_SHAPES:
+        names += [name, f"{name}_offsets"]
+    for name in names:
+        if name in npz and (also_large or npz.member_size(name) <= _ALWAYS_VERIFIED):
             npz.verify(name)
 
 
@@ -98,10 +106,10 @@ def _member(npz: MappedNPZ, name: str) -> NDArray[Any]:
 
 
 def read_images(npz: MappedNPZ) -> NDArray[Any]:
-    """The images, (N, H, W, C), as a view of the file.
+    """Returns the images, (N, H, W, C), as a view of the file.
 
     Raises:
-        NPZFormatError: there are none, or they have another shape.
+        NPZFormatError: the file has no images, or they have another shape.
     """
     images = _member(npz, "images")
     if images.ndim != 4 or images.dtype.kind not in "buif" or 0 in images.shape[1:]:
@@ -113,15 +121,17 @@ def read_images(npz: MappedNPZ) -> NDArray[Any]:
 
 
 def read_per_image(npz: MappedNPZ, name: str) -> NDArray[Any] | None:
-    """A member that describes the images, a row each: ``image_crc32`` and the like.
+    """Returns ``image_crc32``, ``source_rects`` or ``source_sizes``; None if the file has none.
 
     Raises:
-        NPZFormatError: not numbers, or of another shape.
+        NPZFormatError: the member is not numeric, or has another shape.
     """
     if name not in npz:
         return None
     array = npz[name]
-    kinds = "ui" if name == "image_crc32" else "uif"
+    kinds = "uif"
+    if name == "image_crc32":
+        kinds = "ui"
     if array.ndim == 0 or array.dtype.kind not in kinds or array.shape[1:] != _PER_IMAGE[name]:
         raise NPZFormatError(
             f"{npz.path}: member {name!r}: expected numbers (N, *{_PER_IMAGE[name]}), found "
@@ -131,79 +141,71 @@ def read_per_image(npz: MappedNPZ, name: str) -> NDArray[Any] | None:
 
 
 def read_image_paths(npz: MappedNPZ) -> NDArray[np.str_]:
-    """The paths, unicode (N,); a view of the file unless they were pickled.
+    """Returns the paths, unicode (N,), as a view of the file; a copy of an object array.
 
     Raises:
-        NPZFormatError: there are none, or they are not text.
+        NPZFormatError: the file has no paths, or they are not text.
     """
     paths = _member(npz, "image_paths")
-    if paths.dtype == object and all(isinstance(path, str) for path in paths.flat):
-        needed = 4 * paths.size * max(map(len, paths.flat), default=0)
-        if needed > max(_ALWAYS_ALLOWED_BYTES, _MAX_EXPANSION * npz.member_size("image_paths")):
-            raise NPZFormatError(
-                f"{npz.path}: member 'image_paths': {paths.size:,} paths as long as the longest "
-                f"take {needed:,} bytes: taken for a bomb; {REBUILD}"
-            )
-        paths = paths.astype(np.str_)
+    where = f"{npz.path}: member 'image_paths'"
+    if paths.dtype == object:
+        paths = paths_from_objects(paths, npz.member_size("image_paths"), where)
     if paths.ndim != 1 or paths.dtype.kind != "U":
-        raise NPZFormatError(
-            f"{npz.path}: member 'image_paths': expected text (N,), found {paths.dtype} "
-            f"{paths.shape}"
-        )
+        raise NPZFormatError(f"{where}: expected text (N,), found {paths.dtype} {paths.shape}")
     return paths
 
 
 def task_of(
     npz: MappedNPZ, metadata: Mapping[str, Any], annotations: Mapping[str, ColumnArray]
 ) -> str:
-    """The task that metadata names and the members show.
+    """Returns the task, which the members show and the metadata confirms.
 
     Raises:
-        NPZFormatError: they differ, or there are neither boxes nor points.
+        NPZFormatError: metadata and members disagree, or the file has neither boxes nor points.
     """
+    # Older files have no metadata, so the members decide.
     if "keypoints" in annotations:
-        seen = "landmarker"
+        task = "landmarker"
+    elif isinstance(annotations.get("bboxes"), RaggedArray):
+        task = "detector"
     else:
         _member(npz, "bboxes")
-        seen = "detector" if isinstance(annotations["bboxes"], RaggedArray) else "teacher"
-    if metadata.get("task", seen) != seen:
+        task = "teacher"
+    if metadata.get("task", task) != task:
         raise NPZFormatError(
             f"{npz.path}: its metadata says task {metadata['task']!r}, its members {sorted(npz)} "
-            f"are those of a {seen}: the file is damaged"
+            f"are those of a {task}: the file is damaged"
         )
-    return seen
+    return task
 
 
 def read_annotations(npz: MappedNPZ, rows: int) -> dict[str, ColumnArray]:
-    """``bboxes``, ``keypoints`` and ``labels``, those that the file has.
+    """Returns ``bboxes``, ``keypoints`` and ``labels``, as far as the file has them.
 
     Args:
         npz: the file.
-        rows: how many images it has.
+        rows: number of its images.
 
     Returns:
         Views of the file, (N, ...) or ragged; converted copies of object arrays.
 
     Raises:
-        NPZFormatError: not numbers, or not of the shape that boxes, points or labels have.
+        NPZFormatError: a member is not numeric, or has another shape.
     """
     return {name: _annotation(npz, name, rows) for name in _ROW_SHAPES if name in npz}
 
 
 def _annotation(npz: MappedNPZ, name: str, rows: int) -> ColumnArray:
-    """One annotation member in whichever of its forms the file has it."""
     array, row_shape = npz[name], _ROW_SHAPES[name]
     where = f"{npz.path}: member {name!r}"
     if array.dtype == object:
-        return _from_objects(array, row_shape, where)
+        return from_objects(array, row_shape, where)
     if array.dtype.kind not in "uif":
         raise NPZFormatError(f"{where}: expected numbers, found {array.dtype}")
     if f"{name}_offsets" in npz:
         return _ragged(array, npz[f"{name}_offsets"], row_shape, where)
-    if name == "bboxes" and array.ndim == 3 and array.shape[::2] == (rows, 4):
-        # As many boxes in each image: a detector's file that never needed to be ragged.
-        n, k, _ = array.shape
-        return RaggedArray(array.reshape(n * k, 4), np.arange(n + 1) * k, check=False)
+    if name == "bboxes" and is_regular_boxes(array, rows):
+        return from_regular_boxes(array)
     if array.ndim != _DIMENSIONS[name] or array.shape[array.ndim - len(row_shape) :] != row_shape:
         raise NPZFormatError(
             f"{where}: expected {_DIMENSIONS[name]} dimensions, the last {row_shape}, found "
@@ -215,9 +217,9 @@ def _annotation(npz: MappedNPZ, name: str, rows: int) -> ColumnArray:
 def _ragged(
     values: NDArray[Any], offsets: NDArray[Any], row_shape: tuple[int, ...], where: str
 ) -> RaggedArray:
-    """Checks the ends of the offsets only; opening must not read them all."""
     if values.ndim == 0 or values.shape[1:] != row_shape:
         raise NPZFormatError(f"{where}: expected values of {row_shape}, found {values.shape}")
+    # Only the ends of the offsets: opening must not read all of them.
     if (
         offsets.ndim != 1
         or offsets.dtype.kind not in "ui"
@@ -230,29 +232,3 @@ def _ragged(
             f"{len(values)} values: the file is damaged"
         )
     return RaggedArray(values, offsets, check=False)
-
-
-def _from_objects(array: NDArray[Any], row_shape: tuple[int, ...], where: str) -> ColumnArray:
-    """Converts an object array of lists, as files had it before there were offsets."""
-    dtype = np.int64 if row_shape == () else np.float32
-    if array.ndim == 0:
-        raise NPZFormatError(f"{where}: expected a list a row, found one object; {REBUILD}")
-    rows = []
-    for index, value in enumerate(array):
-        try:
-            row = np.asarray(value, dtype=dtype)
-            rows.append(row.reshape(0, *row_shape) if row.size == 0 else row)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise NPZFormatError(f"{where}, row {index}: not numbers ({error})") from error
-    shapes = {row.shape for row in rows}
-    ndim = len(row_shape)
-    if shapes == {row_shape}:
-        return np.stack(rows)
-    for index, row in enumerate(rows):
-        if row.ndim != ndim + 1 or row.shape[1:] != row_shape:
-            raise NPZFormatError(
-                f"{where}, row {index}: expected (k, *{row_shape}) numbers, found {row.shape}"
-            )
-    if row_shape == (3,) and len(shapes) == 1:
-        return np.stack(rows)  # as many points in each image
-    return RaggedArray.from_rows(rows, dtype=dtype, row_shape=row_shape)
