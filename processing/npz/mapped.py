@@ -151,9 +151,10 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
             ChecksumError: they differ.
             NPZFormatError: it is compressed and cannot be decompressed any more.
         """
-        info, expected = self._members[name][0], self.member_crc32(name)
+        info, start = self._members[name]
+        expected = info.CRC
         if info.compress_type != zipfile.ZIP_STORED:
-            verify_packed(self.path, info)
+            verify_packed(self.path, info, start)
             if name not in self._files:
                 return
         npy, found = self._file(name), 0
@@ -220,19 +221,19 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
             if info.compress_type == zipfile.ZIP_STORED:
                 self._files[name] = _NpyFile(self._map, start, info.file_size)
             else:
-                unpacked, mapped = self._unpacked(info)
+                unpacked, mapped = self._unpacked(info, start)
                 mapped = self._maps.setdefault(unpacked, mapped)
                 self._files[name] = _NpyFile(mapped, 0, info.file_size)
         return self._files[name]
 
-    def _unpacked(self, info: zipfile.ZipInfo) -> tuple[Path, mmap.mmap]:
+    def _unpacked(self, info: zipfile.ZipInfo, start: int) -> tuple[Path, mmap.mmap]:
         """The file that a member is unpacked to, and its map; one that was damaged is made anew."""
-        unpacked = unpack_member(self.path, info, self.cache_dir)
+        unpacked = unpack_member(self.path, info, start, self.cache_dir)
         mapped = _map_file(unpacked)
         if info.file_size <= _COMPARED_WHEN_MAPPED and crc32(mapped) != info.CRC:
             mapped.close()
             unpacked.unlink(missing_ok=True)
-            unpacked = unpack_member(self.path, info, self.cache_dir)
+            unpacked = unpack_member(self.path, info, start, self.cache_dir)
             mapped = _map_file(unpacked)
         return unpacked, mapped
 

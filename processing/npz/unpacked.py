@@ -1,8 +1,8 @@
-"""Unpacks deflated NPZ members, once, into files that can be mapped.
+"""Unpacks deflated members of NPZ files, once, into files that can be mapped.
 
-Memory is bounded by one chunk. The unpacked file appears under its name only when it is complete
-and its CRC-32 is right, so a file that is there is good; processes that want the same member wait
-for the one that unpacks it.
+Memory is bounded by one chunk. An unpacked file gets its name only once it is complete and its
+CRC-32 is right, so a file under that name is good. Processes that want the same member wait for the
+one that unpacks it.
 """
 
 from __future__ import annotations
@@ -18,35 +18,38 @@ from typing import IO, Final
 from urllib.parse import quote
 
 from filelock import FileLock
+from isal.isal_zlib import crc32
 from tqdm.auto import tqdm
 
+from processing.core.error_notes import with_filename
 from processing.core.errors import ChecksumError, NPZFormatError
 from processing.npz.format import REBUILD
 
-_CHUNK: Final = 1 << 20
-_TRUSTED: Final = 64 << 20  # bytes that may be unpacked from however few
-_HIGHEST_RATIO: Final = 200  # deflate reaches 1,032; photographs and boxes stay below 20
+_CHUNK: Final = 1 << 20  # bytes
+_ALWAYS_ALLOWED_BYTES: Final = 64 << 20  # may be unpacked whatever the ratio
+_ALWAYS_ALLOWED_OBJECTS: Final = 1 << 20  # bytes of a pickle that may be unpacked so
+_MAX_RATIO: Final = 200  # deflate reaches 1,032; photographs and boxes stay below 20
 
 
-def unpack_member(path: Path, info: zipfile.ZipInfo, cache_dir: Path | None) -> Path:
-    """Writes one compressed member to a file of its own, unless that was done before.
+def unpack_member(path: Path, info: zipfile.ZipInfo, start: int, cache_dir: Path | None) -> Path:
+    """Writes one compressed member to a file of its own, unless that file exists.
 
-    The file is named after archive, member, CRC-32 and size, so a changed archive never meets an
-    old file.
+    Archive, member, CRC-32 and size are in the file's name, so the file of an older archive is
+    never used.
 
     Args:
         path: the NPZ file.
         info: the member.
+        start: position of its compressed data in the NPZ file.
         cache_dir: where to write, created if missing; the NPZ file's directory if None.
 
     Returns:
-        The unpacked file; it stays there for the next time, and may be deleted when nobody reads
-        it.
+        The unpacked file. It is kept for later readers; it may be deleted while no reader uses it.
 
     Raises:
-        ChecksumError: what comes out differs from the ZIP directory's checksum.
-        NPZFormatError: the compressed data is damaged, or far too small for what it promises.
-        OSError: there is no room, or the directory cannot be written.
+        ChecksumError: the unpacked data differs from the ZIP directory's checksum.
+        NPZFormatError: the compressed data is damaged, or looks like a decompression bomb.
+        OSError: the disk is too full, or the directory cannot be written.
     """
     _check_ratio(path, info)
     directory = path.parent if cache_dir is None else cache_dir
@@ -59,7 +62,7 @@ def unpack_member(path: Path, info: zipfile.ZipInfo, cache_dir: Path | None) -> 
         with FileLock(f"{target}.lock"):
             if not _is_complete(target, info):
                 _check_room(directory, info)
-                _unpack(path, info, target)
+                _unpack(path, info, start, target)
     except OSError as error:
         error.add_note(
             f"{path}: member {info.filename!r} is compressed and must be unpacked once to be "
@@ -83,22 +86,22 @@ def _check_room(directory: Path, info: zipfile.ZipInfo) -> None:
         raise OSError(f"{directory}: {info.file_size:,} bytes are needed, {free:,} are free")
 
 
-def _unpack(path: Path, info: zipfile.ZipInfo, target: Path) -> None:
-    """Unpacks into a sibling of `target`, makes it durable, and renames it; its lock is held."""
-    partial = target.with_name(f"{target.name}.partial")  # of a process that was killed, cut first
+def _unpack(path: Path, info: zipfile.ZipInfo, start: int, target: Path) -> None:
+    """Unpacks into a sibling of `target`, makes it durable, and renames it; the lock is held."""
+    partial = target.with_name(f"{target.name}.partial")
     try:
-        with partial.open("wb") as file:
-            _copy_member(path, info, file)
+        with partial.open("wb") as file:  # empties one that a killed process left
+            _copy_member(path, info, start, file)
             file.flush()
             os.fsync(file.fileno())
-        shutil.copymode(path, partial)
+        shutil.copymode(path, partial)  # a private photograph stays private
         partial.replace(target)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
 
 
-def _copy_member(path: Path, info: zipfile.ZipInfo, file: IO[bytes]) -> None:
+def _copy_member(path: Path, info: zipfile.ZipInfo, start: int, file: IO[bytes]) -> None:
     progress = tqdm(
         total=info.file_size,
         unit="B",
@@ -108,42 +111,64 @@ def _copy_member(path: Path, info: zipfile.ZipInfo, file: IO[bytes]) -> None:
         disable=None if sys.stderr else True,  # None: shown on a terminal only
     )
     with progress:
-        for chunk in _chunks(path, info):
+        for chunk in _decompressed(path, info, start):
             file.write(chunk)
             progress.update(len(chunk))
 
 
-def verify_packed(path: Path, info: zipfile.ZipInfo) -> None:
-    """Decompresses a member, keeping nothing of it.
+def verify_packed(path: Path, info: zipfile.ZipInfo, start: int) -> None:
+    """Decompresses a member and compares it with its checksum; keeps nothing.
+
+    Args:
+        path: the NPZ file.
+        info: the member.
+        start: position of its compressed data in the NPZ file.
 
     Raises:
-        ChecksumError: what comes out differs from the ZIP directory's checksum.
-        NPZFormatError: the compressed data is damaged.
+        ChecksumError: the data differs from the ZIP directory's checksum.
+        NPZFormatError: the compressed data is damaged, or looks like a decompression bomb.
     """
     _check_ratio(path, info)
-    for _ in _chunks(path, info):
+    for _ in _decompressed(path, info, start):
         pass
 
 
-def _chunks(path: Path, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    """What a compressed member holds; its checksum is compared at the end."""
+def _decompressed(path: Path, info: zipfile.ZipInfo, start: int) -> Iterator[bytes]:
+    """Yields the decompressed data of a member in chunks; compares its checksum at the end.
+
+    `zipfile` would read the whole directory again for each member.
+    """
     where = f"{path}: member {info.filename!r}"
-    unpacked = 0
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(info) as member:
-            while chunk := member.read(_CHUNK):
-                unpacked += len(chunk)
-                yield chunk
-    except zipfile.BadZipFile as error:
-        # zipfile has one exception for all; only here has it read to the end and compared.
-        kind = ChecksumError if "CRC-32" in str(error) else NPZFormatError
-        raise kind(f"{where}: damaged ({error}); {REBUILD}") from error
-    except (zlib.error, EOFError, RuntimeError) as error:
-        raise NPZFormatError(f"{where}: cannot be decompressed ({error}); {REBUILD}") from error
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)  # raw deflate, without zlib's own header
+    found_crc32 = unpacked = 0
+    unread = info.compress_size
+    with with_filename(path), path.open("rb") as file:
+        file.seek(start)
+        while not inflater.eof and unpacked <= info.file_size:
+            packed = inflater.unconsumed_tail
+            if not packed:
+                packed = file.read(min(_CHUNK, unread))
+                unread -= len(packed)
+            try:
+                chunk = inflater.decompress(packed, _CHUNK)
+            except zlib.error as error:
+                raise NPZFormatError(
+                    f"{where}: cannot be decompressed ({error}); {REBUILD}"
+                ) from error
+            if not packed and not chunk:
+                break  # the data ends early
+            found_crc32 = crc32(chunk, found_crc32)
+            unpacked += len(chunk)
+            yield chunk
     if unpacked != info.file_size:
         raise NPZFormatError(
-            f"{where}: {info.file_size:,} bytes expected, {unpacked:,} unpacked: "
-            "the file is damaged; restore it from a copy, or process again"
+            f"{where}: {info.file_size:,} bytes expected, {unpacked:,} unpacked: the file is "
+            f"damaged; {REBUILD}"
+        )
+    if found_crc32 != info.CRC:
+        raise ChecksumError(
+            f"{where}: damaged: CRC-32 is {found_crc32:08x}, the ZIP directory says "
+            f"{info.CRC:08x}; {REBUILD}"
         )
 
 
@@ -152,13 +177,15 @@ def check_objects(info: zipfile.ZipInfo, shape: tuple[int, ...], where: str) -> 
 
     Args:
         info: the member.
-        shape: the header's.
+        shape: the shape in its NPY header.
         where: file and member, for the message.
 
     Raises:
-        NPZFormatError: it is of nothing, however often, or its pickle is a decompression bomb.
+        NPZFormatError: its rows are empty, so any number of them fits in a few bytes; or its pickle
+            is a decompression bomb.
     """
-    if 0 in shape[1:] or info.file_size > max(1 << 20, _HIGHEST_RATIO * info.compress_size):
+    allowed = max(_ALWAYS_ALLOWED_OBJECTS, _MAX_RATIO * info.compress_size)
+    if 0 in shape[1:] or info.file_size > allowed:
         raise NPZFormatError(
             f"{where}: an object array of shape {shape} in {info.compress_size:,} bytes, which "
             f"unpack to {info.file_size:,}, is taken for a bomb"
@@ -166,11 +193,11 @@ def check_objects(info: zipfile.ZipInfo, shape: tuple[int, ...], where: str) -> 
 
 
 def _check_ratio(path: Path, info: zipfile.ZipInfo) -> None:
-    """Refuses a decompression bomb before it takes disk."""
-    if info.file_size > _TRUSTED and info.file_size > _HIGHEST_RATIO * info.compress_size:
+    """Refuses a decompression bomb before it fills the disk."""
+    if info.file_size > max(_ALWAYS_ALLOWED_BYTES, _MAX_RATIO * info.compress_size):
         raise NPZFormatError(
             f"{path}: member {info.filename!r}: {info.compress_size:,} bytes would unpack to "
-            f"{info.file_size:,}; more than {_HIGHEST_RATIO} times as many are taken for a "
+            f"{info.file_size:,}; more than {_MAX_RATIO} times as many are taken for a "
             "decompression bomb. If you know where the file comes from, save its arrays "
             "uncompressed with numpy.savez"
         )

@@ -65,8 +65,7 @@ def test_damage_of_the_file_is_found_also_after_it_was_unpacked(packed):
 
 def test_what_a_killed_process_left_is_used_again(packed):
     path, _ = packed
-    info = MappedNPZ(path)._members["images"][0]
-    target = unpack_member(path, info, None)
+    target = unpack_member(path, *MappedNPZ(path)._members["images"], None)
     left = target.with_name(f"{target.name}.partial")
     target.rename(left)
     with LazyNPZDataset(path) as dataset:

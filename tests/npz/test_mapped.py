@@ -140,6 +140,23 @@ class TestDeflated:
         assert MappedNPZ(path)["../../x"].tolist() == [0, 1, 2]
         assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
+    @pytest.mark.parametrize("compressible", [True, False])
+    def test_members_of_several_chunks_are_unpacked_and_verified(self, tmp_path, compressible):
+        x = np.zeros(5_000_000, np.uint8)
+        if not compressible:
+            x = np.random.default_rng(0).integers(0, 256, 5_000_000, dtype=np.uint8)
+        npz = MappedNPZ(save(tmp_path / "a.npz", compressed=True, x=x))
+        npz.verify("x")
+        np.testing.assert_array_equal(npz["x"], x)
+
+    def test_the_directory_is_read_once_for_all_members(self, tmp_path, monkeypatch):
+        path = save(tmp_path / "a.npz", compressed=True, x=np.arange(9), y=np.arange(5))
+        npz = MappedNPZ(path)
+        monkeypatch.delattr("zipfile.ZipFile")
+        for name in npz:
+            npz.verify(name)
+        assert npz["y"].tolist() == [0, 1, 2, 3, 4]
+
     def test_damage_is_found_while_unpacking(self, tmp_path):
         path = save(tmp_path / "a.npz", compressed=True, x=np.arange(1000))
         data = bytearray(path.read_bytes())
