@@ -65,10 +65,11 @@ def test_mirroring_keeps_channels_last_memory():
     assert image.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_mirrored_box_covers_the_mirrored_pixels():
+@pytest.mark.parametrize("kind", [TensorList, list])
+def test_a_mirrored_box_covers_the_mirrored_pixels(kind):
     image = torch.zeros(1, 1, 8, 12)
     image[0, 0, 2:5, 1:4] = 1
-    boxes = TensorList([torch.tensor([[1.0, 2.0, 4.0, 5.0]])])
+    boxes = kind([torch.tensor([[1.0, 2.0, 4.0, 5.0]])])
     flipped = FLIP({"image": image, "bboxes": boxes, "index": torch.tensor([0])}, seed=0, epoch=0)
     x1, y1, x2, y2 = flipped["bboxes"][0][0].int().tolist()
     assert flipped["image"].sum() == 9

@@ -7,16 +7,17 @@ arrays. Keeps no state, so any thread may call it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 import torch
+from torch.utils._pytree import MappingKey, register_pytree_node
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
 from processing.core.columns import ColumnArray, RaggedArray
-from processing.datasets.batch import Batch, PackedTensors, PackedTexts, TensorList
+from processing.datasets.batch import Batch, TensorList
 from processing.datasets.buffers import BufferPool
 from processing.datasets.shared_tensors import empty_shared, is_plain, stack_shared
 
@@ -24,21 +25,30 @@ _SAMPLE_KEYS = {"images": "image", "image_paths": "image_path"}
 
 
 class Sample(dict[str, Any]):
-    """One image with its annotations.
+    """One image with its annotations: an ordinary dict.
 
-    Args:
-        values: the guide's keys; ``image``, ``bboxes`` or ``keypoints``, ``image_path``, ….
-        ragged: keys whose first extent differs between samples; they are collated to a
-            `TensorList`.
+    Keys: ``image``, ``bboxes`` or ``keypoints``, ``image_path``, and what the file has besides.
+
+    Attributes:
+        ragged: keys whose first dimension differs from sample to sample; they are collated to a
+            `TensorList`. Copies and pickles of the sample keep it.
+
+    Example:
+        >>> sample = Sample(image=np.zeros((8, 8, 3), np.uint8), image_path="a.jpg")
+        >>> sorted(sample)
+        ['image', 'image_path']
     """
 
-    __slots__ = ("ragged",)
+    # A class attribute, so that the constructor stays that of dict: torch and Lightning rebuild
+    # containers with `type(sample)(pairs)`.
+    ragged: frozenset[str] = frozenset()
 
-    def __init__(
-        self, values: Mapping[str, Any] | None = None, ragged: frozenset[str] = frozenset()
-    ) -> None:
-        super().__init__(values or {})
-        self.ragged = ragged
+
+def ragged_sample(values: Mapping[str, Any], ragged: frozenset[str]) -> Sample:
+    """Builds a sample of the given values, some of them with ragged keys."""
+    sample = Sample(values)
+    sample.ragged = ragged
+    return sample
 
 
 class SampleBatch(Sequence[Sample]):
@@ -84,7 +94,7 @@ class SampleBatch(Sequence[Sample]):
                 _SAMPLE_KEYS.get(name, name): _row(column, row)
                 for name, column in self.columns.items()
             }
-            self._handed[row] = Sample(values, self._ragged), values
+            self._handed[row] = ragged_sample(values, self._ragged), values
         return self._handed[row][0]
 
     def __iter__(self) -> Iterator[Sample]:
@@ -102,9 +112,10 @@ class SampleBatch(Sequence[Sample]):
             if name == "images" and self._images is not None:
                 fields[key] = self._images
             elif isinstance(column, RaggedArray):
-                fields[key] = PackedTensors(torch.from_numpy(column.values), column.lengths)
+                flat = torch.from_numpy(column.values)
+                fields[key] = TensorList.split(flat, column.lengths.tolist())
             elif column.dtype.kind == "U":
-                fields[key] = PackedTexts(column)
+                fields[key] = column.tolist()
             else:
                 fields[key] = torch.from_numpy(column)
         return Batch(fields)
@@ -184,5 +195,25 @@ def _row(column: ColumnArray, row: int) -> Any:
     return str(value) if isinstance(value, np.str_) else value
 
 
+def _flatten_sample(sample: Sample) -> tuple[list[Any], list[list[str]]]:
+    # Lists of strings, because torch writes the structure of a tree as JSON.
+    return list(sample.values()), [list(sample), sorted(sample.ragged)]
+
+
+def _unflatten_sample(values: Iterable[Any], names: list[list[str]]) -> Sample:
+    keys, ragged = names
+    return ragged_sample(dict(zip(keys, values, strict=True)), frozenset(ragged))
+
+
+register_pytree_node(
+    Sample,
+    _flatten_sample,
+    _unflatten_sample,
+    serialized_type_name="processing.datasets.collate.Sample",
+    flatten_with_keys_fn=lambda sample: (
+        [(MappingKey(key), value) for key, value in sample.items()],
+        _flatten_sample(sample)[1],
+    ),
+)
 default_collate_fn_map[Sample] = collate_samples
 _COLLATE = {**default_collate_fn_map, torch.Tensor: _stack}

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from processing.core.columns import ColumnArray, RaggedArray, offsets_of
 from processing.datasets.buffers import BufferPool
-from processing.datasets.collate import Sample, SampleBatch, empty_images
+from processing.datasets.collate import Sample, SampleBatch, empty_images, ragged_sample
 from processing.datasets.worker_lifetime import end_workers_with_parent
 
 Transform = Callable[[dict[str, Any]], Any]
@@ -205,7 +205,7 @@ class SampleDataset(Dataset[Any], ABC):
             error.add_note(f"while the transform was given {place}")
             raise
         if isinstance(result, dict) and not isinstance(result, Sample):
-            return Sample(result, sample.ragged)
+            return ragged_sample(result, sample.ragged)
         return result
 
     def _checked_indices(self, indices: Iterable[SupportsIndex]) -> NDArray[np.intp]:
