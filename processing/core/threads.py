@@ -1,7 +1,8 @@
-"""map_in_order: a function applied by threads, its results in the order of its arguments.
+"""map_in_order: applies a function in threads and yields the results in the order of the arguments.
 
-Not an executor, so that a consumer who would have to wait can take on an item nobody has begun.
-Imports the standard library alone.
+An executor of the standard library has no way to let a waiting consumer take over an item that no
+thread has begun. This module does, with the standard library's futures. Imports the standard
+library only.
 """
 
 from __future__ import annotations
@@ -11,10 +12,21 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from typing import Generic, TypeVar
+from concurrent.futures import Future
+from typing import Final, TypeAlias, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+THREAD_NAME: Final = "npz-worker"
+"""How the names of all threads that this module starts begin."""
+
+
+# The result comes in a list, from which the consumer takes it. Otherwise a thread that has not yet
+# begun its next job would keep the result alive, and with it the memory of a batch.
+_Outcome: TypeAlias = Future[list[R]]
+# Whoever takes a job from the queue does it. Jobs leave the queue in the order of the items.
+_Jobs: TypeAlias = queue.SimpleQueue[tuple[T, _Outcome[R]] | None]
 
 
 def map_in_order(
@@ -25,93 +37,82 @@ def map_in_order(
     ahead: int,
     consumer_helps: bool = False,
 ) -> Generator[R]:
-    """Applies a function in threads; yields results in order.
+    """Applies a function in threads and yields the results in order.
 
-    Results are let go of when they are yielded. Leaving the generator early cancels what has not
-    begun and waits for what has.
+    The generator keeps no reference to a result that it has yielded. If it is closed early, it
+    cancels the items that no thread has begun and waits for the others.
 
     Args:
-        function: called in the threads; what it raises is raised at its item's turn.
-        items: iterated by the consumer.
-        threads: how many; 0 only where the consumer helps.
-        ahead: items that may be begun before they are asked for.
-        consumer_helps: whether the consumer, rather than wait, works on an item itself.
+        function: called in the threads; an exception that it raises is raised again when the item's
+            turn comes.
+        items: iterated in the consumer's thread.
+        threads: how many to start; 0 only if `consumer_helps`.
+        ahead: how many items may be begun before their results are asked for.
+        consumer_helps: whether a consumer that would have to wait works on an item itself.
     """
-    jobs: queue.SimpleQueue[_Job[T, R] | None] = queue.SimpleQueue()
+    jobs: _Jobs[T, R] = queue.SimpleQueue()
     workers: list[threading.Thread] = []
-    pending: deque[_Job[T, R]] = deque()
+    pending: deque[_Outcome[R]] = deque()
     try:
-        for _ in range(threads):
-            worker = threading.Thread(target=_work, args=(jobs,), daemon=True)
+        for number in range(threads):
+            worker = threading.Thread(
+                target=_work, args=(function, jobs), name=f"{THREAD_NAME}-{number}", daemon=True
+            )
             worker.start()
-            workers.append(worker)
+            workers.append(worker)  # after `start`, which fails where the system allows no more
         for item in items:
-            pending.append(_Job(function, item))
-            if workers:
-                jobs.put(pending[-1])
+            pending.append(Future())
+            jobs.put((item, pending[-1]))
             if len(pending) > ahead:
-                yield _first(pending, consumer_helps)
+                yield _first_result(function, jobs, pending, consumer_helps)
         while pending:
-            yield _first(pending, consumer_helps)
+            yield _first_result(function, jobs, pending, consumer_helps)
     finally:
-        for job in pending:
-            job.cancel()
+        # First cancel, because the threads take jobs until they find the None behind them.
+        for outcome in pending:
+            outcome.cancel()
         for _ in workers:
             jobs.put(None)
         for worker in workers:
             worker.join()
 
 
-class _Job(Generic[T, R]):
-    """An item, for whoever comes first."""
-
-    def __init__(self, function: Callable[[T], R], item: T) -> None:
-        self._function = function
-        self._item = item
-        self._claim = threading.Lock()
-        self._running = threading.Lock()
-        self._running.acquire()
-        self._results: list[R] = []
-        self._error: BaseException | None = None
-
-    def attempt(self) -> bool:
-        """Does the job, unless another thread has begun to; says whether it did."""
-        if not self._claim.acquire(blocking=False):
-            return False
-        try:
-            self._results.append(self._function(self._item))
-        except Exception as error:  # raised by `result`, in the consumer
-            self._error = error
-        except BaseException as error:  # an interrupt waits for no turn
-            self._error = error
-            raise
-        finally:
-            self._running.release()
-        return True
-
-    def cancel(self) -> None:
-        """Keeps those from doing the job who have not begun."""
-        self._claim.acquire(blocking=False)
-
-    def is_done(self) -> bool:
-        return not self._running.locked()
-
-    def result(self) -> R:
-        """Waits for the result and hands it over; only once."""
-        with self._running:
-            if self._error is not None:
-                raise self._error
-            return self._results.pop()
-
-
-def _work(jobs: queue.SimpleQueue[_Job[T, R] | None]) -> None:
+def _work(function: Callable[[T], R], jobs: _Jobs[T, R]) -> None:
+    """Does jobs until there is a None in the queue; runs in a thread."""
     while (job := jobs.get()) is not None:
-        with contextlib.suppress(BaseException):  # the job keeps it for the consumer
-            job.attempt()
+        with contextlib.suppress(BaseException):  # the consumer finds it in the outcome
+            _do(function, *job)
 
 
-def _first(pending: deque[_Job[T, R]], consumer_helps: bool) -> R:
-    job = pending.popleft()
-    if consumer_helps and not job.is_done() and not job.attempt():
-        any(other.attempt() for other in pending)  # the first that nobody has begun
-    return job.result()
+def _do(function: Callable[[T], R], item: T, outcome: _Outcome[R]) -> None:
+    if not outcome.set_running_or_notify_cancel():
+        return
+    try:
+        result = [function(item)]
+    except Exception as error:  # raised in the consumer, when it asks for the result
+        outcome.set_exception(error)
+    except BaseException as error:  # an interrupt of a consumer that helps must not wait that long
+        outcome.set_exception(error)
+        raise
+    else:
+        outcome.set_result(result)
+
+
+def _first_result(
+    function: Callable[[T], R],
+    jobs: _Jobs[T, R],
+    pending: deque[_Outcome[R]],
+    consumer_helps: bool,
+) -> R:
+    """Waits for the first outcome and removes it; meanwhile does one job if allowed to."""
+    if consumer_helps and not pending[0].done():
+        try:
+            job = jobs.get_nowait()
+        except queue.Empty:
+            job = None  # threads have begun all jobs, so the consumer can only wait
+        if job is not None:
+            _do(function, *job)
+    # Wait before the outcome is removed: an interrupt cancels all outcomes that are still pending.
+    result = pending[0].result().pop()
+    pending.popleft()
+    return result

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from processing.core.threads import map_in_order
+from processing.core.threads import THREAD_NAME, map_in_order
 
 WAIT = 30  # seconds, until a test that hangs is called failed
 
@@ -93,6 +93,24 @@ def test_an_error_is_raised_at_its_items_turn(consumer_helps, kind):
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(kind, match="two"):
         next(results)
+
+
+def test_threads_can_be_told_by_their_names():
+    names = set()
+    list(
+        map_in_order(lambda _: names.add(threading.current_thread().name), [0], threads=1, ahead=0)
+    )
+    (name,) = names
+    assert name.startswith(THREAD_NAME)
+
+
+def test_a_thread_that_waits_for_its_next_job_does_not_hold_the_last_result():
+    results = map_in_order(lambda _: Result(), range(3), threads=2, ahead=0)
+    held = []
+    for result in results:
+        held.append(weakref.ref(result))
+        del result
+        assert held[-1]() is None  # at once, without a garbage collection
 
 
 def test_an_error_of_the_items_is_the_consumers():
