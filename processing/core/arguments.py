@@ -1,4 +1,7 @@
-"""Checks of arguments: the right type, within range, else an error that names the argument."""
+"""Checks of arguments: an error names each argument of the wrong type or out of range.
+
+numpy's scalars count as Python's own, because settings are often computed with numpy.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,30 @@ import os
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 MAX_INT64: Final = (1 << 63) - 1
 
 
 def check_integer(name: str, value: object, *, least: int) -> int:
-    """`value` as an int that is at least `least`, and at most `MAX_INT64`.
+    """Returns an integer, also one of numpy's, as an int.
+
+    Args:
+        name: of the argument, for the error's message.
+        value: to be checked.
+        least: smallest value allowed; the largest is `MAX_INT64`.
 
     Raises:
-        TypeError: it is not an integer.
-        ValueError: it is less, or more.
+        TypeError: `value` is not an integer.
+        ValueError: `value` is out of range.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    # True is an int in Python, but as a number of images or threads it is a mistake.
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    number = operator.index(value)
+    try:
+        number = operator.index(value)
+    except TypeError as error:  # an array has `__index__`, but only that of one integer works
+        raise TypeError(f"{name} must be an integer, got {value!r}") from error
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     if number > MAX_INT64:
@@ -31,38 +45,57 @@ def check_integer(name: str, value: object, *, least: int) -> int:
 
 
 def check_number(name: str, value: object, *, least: float, most: float = math.inf) -> float:
-    """`value` as a float within `least` and `most`.
+    """Returns a number, also one of numpy's, as a float.
+
+    Args:
+        name: of the argument, for the error's message.
+        value: to be checked.
+        least: smallest value allowed.
+        most: largest value allowed.
 
     Raises:
-        TypeError: it is not a number.
-        ValueError: it is outside, or NaN.
+        TypeError: `value` is not a number.
+        ValueError: `value` is out of range, or NaN.
     """
-    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+    if isinstance(value, bool | np.bool_ | str) or not hasattr(value, "__float__"):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    number = float(value)
-    if not least <= number <= most:
+    try:
+        number = float(value)
+    except TypeError as error:  # an array has `__float__`, but only that of one number works
+        raise TypeError(f"{name} must be a number, got {value!r}") from error
+    if not least <= number <= most:  # False for NaN, whatever the range
         wanted = f"at least {least:g}" if most == math.inf else f"in [{least:g}, {most:g}]"
         raise ValueError(f"{name} must be {wanted}, got {number:g}")
     return number
 
 
 def check_flag(name: str, value: object) -> bool:
-    """`value`, which is True or False: of a text such as "no", both would be made.
+    """Returns True or False, also numpy's, as a bool.
+
+    Strings such as "no" are refused, because they would count as true.
+
+    Args:
+        name: of the argument, for the error's message.
+        value: to be checked.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: `value` is neither True nor False.
     """
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be true or false, got {value!r}")
-    return value
+    return bool(value)
 
 
 def check_path(name: str, value: str | os.PathLike[str]) -> Path:
-    """`value` as a path, a leading ``~`` or ``~user`` replaced by that home directory.
+    """Returns a path with a leading ``~`` or ``~user`` replaced by that home directory.
+
+    Args:
+        name: of the argument, for the error's message.
+        value: to be checked.
 
     Raises:
-        TypeError: it is no path.
-        ValueError: there is no such home directory, or it is empty, as an unset variable is.
+        TypeError: `value` is not a path.
+        ValueError: `value` is empty, as an unset variable is; or there is no such home directory.
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be a path, got {value!r}")

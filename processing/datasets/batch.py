@@ -56,7 +56,12 @@ class TensorList(list[torch.Tensor]):
         return tensors
 
     def to(self, *args: Any, **kwargs: Any) -> TensorList:
-        """Copies the list to another device or dtype; arguments as for `torch.Tensor.to`."""
+        """Returns the list on another device or of another dtype, itself if it is that already.
+
+        Args:
+            args: as for `torch.Tensor.to`.
+            kwargs: as for `torch.Tensor.to`.
+        """
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
 
     def pin_memory(self, device: object = None) -> TensorList:
@@ -72,7 +77,8 @@ class TensorList(list[torch.Tensor]):
         if joined is None:
             return TensorList(function(tensor) for tensor in self)
         flat, lengths = joined
-        return TensorList.split(function(flat), lengths)
+        moved = function(flat)
+        return self if moved is flat else TensorList.split(moved, lengths)
 
     def _joined(self) -> tuple[torch.Tensor, Sequence[int]] | None:
         """Returns the items as one tensor and their lengths; None if they do not fit together."""
@@ -112,10 +118,14 @@ class Batch(dict[str, Any]):
     """
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
-        """Copies the batch to another device or dtype; arguments as for `torch.Tensor.to`.
+        """Returns a new batch on another device or of another dtype.
 
         Tensors in nested dicts, lists and tuples move too. All other values are shared with the
-        new batch.
+        new batch, and so are tensors that are there already.
+
+        Args:
+            args: as for `torch.Tensor.to`.
+            kwargs: as for `torch.Tensor.to`.
         """
         return Batch(_map_tensors(self, lambda tensor: tensor.to(*args, **kwargs)))
 
