@@ -13,6 +13,7 @@ from PIL import Image
 
 from processing.data_processor import DataProcessor
 from tests.faults.tally import PROPERTY, publish
+from tests.thread_leaks import threads_left
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes must not compute on all cores each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -64,15 +65,11 @@ def real_data():
 
 @pytest.fixture(autouse=True)
 def no_leaked_threads():
-    """Fails a test that leaves a thread of ours running."""
-    before = set(threading.enumerate())
+    """Fails a test that leaves a thread running, whoever started it."""
+    before = threading.enumerate()
     yield
-    left = [
-        thread.name
-        for thread in set(threading.enumerate()) - before
-        if thread.name.startswith(("npz-writer", "decode")) and thread.is_alive()
-    ]
-    assert not left, f"threads left running: {left}"
+    left = threads_left(before)
+    assert not left, f"threads left running: {'; '.join(left)}"
 
 
 def write_coco(directory, *, images=24, seed=0, quality=92, sizes=((120, 160), (161, 97))):
