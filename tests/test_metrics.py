@@ -77,6 +77,16 @@ def test_overlap_below_the_threshold_does_not_count():
     assert average_precision(detections, truths, iou_threshold=0.3) == 1
 
 
+def test_overlap_of_exactly_the_threshold_counts():
+    """COCO: a match has an IoU of at least the threshold. Halves and quarters are exact floats."""
+    detections = [found([(0, 0, 10, 5)], [0.9])]
+    assert iou_matrix(boxes((0, 0, 10, 5)), boxes(A)).item() == 0.5
+    assert average_precision(detections, [truth([A])], iou_threshold=0.5) == 1
+    assert average_precision(detections, [truth([A])], iou_threshold=np.nextafter(0.5, 1)) == 0
+    quarter = [found([(0, 0, 5, 5)], [0.9])]
+    assert average_precision(quarter, [truth([A])], iou_threshold=0.25) == 1
+
+
 def test_boxes_of_other_images_and_categories_do_not_count():
     assert average_precision([found([A], [0.9]), found([], [])], [truth([]), truth([A])]) == 0
     assert average_precision([found([A], [0.9], [1])], [truth([A], [0])]) == 0

@@ -1,9 +1,14 @@
+import json
+import os
+import socket
+from datetime import timedelta
 from itertools import pairwise
 
 import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, Dataset
 
 from models import Detector, Landmarker, Teacher
@@ -11,6 +16,7 @@ from models.detector import STRIDE, focal_loss, giou_loss
 from models.drawing import draw_box, draw_lines, draw_points, enlarge, sheet
 from models.metrics import Detections, Truth
 from models.model import one_cycle
+from tests.processes import ForkServer
 
 pytestmark = [
     # The ready-made batch needs no worker processes.
@@ -144,6 +150,57 @@ def test_a_finished_run_goes_on_for_more_epochs(case, tmp_path):
     longer = trainer(tmp_path, max_epochs=4)
     longer.fit(again, datamodule=OneBatchModule(batch), ckpt_path=tmp_path / "last.ckpt")
     assert longer.global_step == 4
+
+
+def teacher_and_images(rank=None):
+    """A teacher, and the images of both ranks or of one: three of noise, and a black one.
+
+    The reconstruction of the black one is of another quality, and the ranks' shares are unequal:
+    so the mean over the samples is neither rank's mean, nor the mean of the two.
+    """
+    torch.manual_seed(0)
+    model = Teacher(8)
+    noise, black = images(3), torch.zeros(1, 3, 64, 96)
+    if rank is None:
+        return model, {"image": torch.cat([noise, black])}
+    return model, {"image": black if rank else noise}
+
+
+def validate_on_two_ranks(directory, port):
+    """Validates as two processes that Lightning joins by gloo; runs in a child of a `ForkServer`.
+
+    Both processes return to the code that started the child, which ends them.
+    """
+    torch.set_num_threads(1)
+    child = os.fork()
+    rank = 0 if child else 1
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "NODE_RANK": "0", "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
+    }  # fmt: skip
+    model, batch = teacher_and_images(rank)
+    strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
+    run = trainer(directory, strategy=strategy, devices=2, use_distributed_sampler=False)
+    (logged,) = run.validate(model, datamodule=OneBatchModule(batch), verbose=False)
+    outcome = {"score": logged["PSNR"], "records": len(model.records)}
+    with open(f"{directory}/rank_{rank}.json", "w") as file:
+        json.dump(outcome, file)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else 0
+
+
+def test_the_score_of_two_ranks_is_that_of_all_samples(tmp_path):
+    model, batch = teacher_and_images()
+    (alone,) = trainer(tmp_path).validate(model, datamodule=OneBatchModule(batch), verbose=False)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with ForkServer(__name__) as server:
+        log = tmp_path / "log"
+        status = server.run("validate_on_two_ranks", log, directory=tmp_path, port=port)
+    assert status == 0, log.read_text()[-3000:]
+    for rank in range(2):
+        outcome = json.loads((tmp_path / f"rank_{rank}.json").read_text())
+        assert outcome == {"score": pytest.approx(alone["PSNR"], rel=1e-5), "records": 4}
 
 
 def test_the_learning_rate_rises_to_its_top_and_falls_to_nothing():
