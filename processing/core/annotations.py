@@ -1,78 +1,114 @@
-"""AnnotationTable: everything the sources say about the images, in columns; one row an image.
+"""AnnotationTable: the annotations of all images as columns, one row per image.
 
-No Python object per image or per box is kept: a million images are a few arrays. Imports numpy and
-`ragged` alone. Tables are immutable by convention; `take` and `concatenate` return new ones.
+The columns are declared once, as fields of `ImageColumns` and `InstanceColumns`. Everything that
+treats all columns alike loops over `IMAGE_COLUMNS` and `INSTANCE_COLUMNS`.
+
+A table holds no Python object per image or per box, so a million images are a few arrays. Tables
+are immutable by convention: every method returns a new one.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from enum import IntFlag
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.columns import RaggedArray, offsets_of
+from processing.core.columns import Column, ColumnArray, RaggedArray, offsets_of
 
 UNASSIGNED: Final = -1
+"""In the column `splits`: the image has no official split."""
 SPLITS: Final = ("train", "val", "test")
-"""Names of the splits; a table's `splits` column holds positions in it, or `UNASSIGNED`."""
+"""Names of the splits; the column `splits` holds positions in this tuple, or `UNASSIGNED`."""
+
+NOT_DECLARED: Final = (0, 0)
+"""In the column `declared_sizes`: the annotation does not state the size of its image."""
 
 
 class Flag(IntFlag):
-    """What an annotator noted about one instance."""
+    """Properties of one instance that an annotator noted, or that merging has to remember."""
 
     NONE = 0
     CROWD = 1
     """COCO ``iscrowd``: one box around many objects."""
     INVALID = 2
-    """WIDER FACE ``invalid``: not recognisable."""
+    """WIDER FACE ``invalid``: the face cannot be recognised."""
     DIFFICULT = 4
-    """Pascal VOC ``difficult``: not to be counted for or against a detector."""
+    """Pascal VOC ``difficult``: evaluations ignore this object."""
     NO_BOX = 8
     """The source gives points only; `boxes` holds NaN."""
     IN_PIXELS = 16
-    """Not in fractions, although its row, united of several, is `normalized`."""
+    """In pixels, although the merged row of its image is `normalized`."""
     UPRIGHT = 32
-    """Its source declared no size, although its row, united of several, has one."""
+    """Its source declared no image size, although another source of the same image did."""
 
 
-@dataclass(frozen=True, slots=True)
-class AnnotationTable:
-    """Annotations of N images with I instances (a box, or points, or both) and P points.
+def _made_from(
+    attribute: str, dtype: str, row_shape: tuple[int, ...] = (), *, ragged: bool = False
+) -> dict[str, Column]:
+    """Metadata of a column: the attribute of a `TableRow` or `Instance` that it is filled from."""
+    return {"made_from": Column(attribute, dtype, row_shape, ragged)}
 
-    Boxes and points are in pixels of the image as the annotation describes it, x to the right and y
-    down, the corner of the first pixel at (0, 0); where `normalized` is set, in fractions of the
-    upright image's width and height instead.
+
+@dataclass(frozen=True, kw_only=True)
+class ImageColumns:
+    """The columns with one row per image. A new column is declared here and nowhere else.
 
     Args:
         image_paths: StringDType (N,), relative to the raw directory, ``/`` separated.
-        declared_sizes: int32 (N, 2) height, width as the annotation states them; 0, 0 where it does
-            not.
+        declared_sizes: int32 (N, 2) height, width as the annotation states them, or
+            `NOT_DECLARED`.
         splits: int8 (N,), the official split as a position in `SPLITS`, or `UNASSIGNED`.
         normalized: bool (N,), whether the image's boxes and points are fractions of its size.
-        offsets: int64 (N + 1,): image i owns instances ``offsets[i]:offsets[i + 1]``.
-        boxes: float32 (I, 4) x1, y1, x2, y2, the far edges exclusive.
-        labels: int32 (I,), positions in `category_names`.
+    """
+
+    image_paths: NDArray[Any] = field(metadata=_made_from("image_path", "T"))
+    declared_sizes: NDArray[np.int32] = field(metadata=_made_from("declared_size", "<i4", (2,)))
+    splits: NDArray[np.int8] = field(metadata=_made_from("split", "|i1"))
+    normalized: NDArray[np.bool_] = field(metadata=_made_from("normalized", "|b1"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceColumns:
+    """The columns with one row per instance. A new column is declared here and nowhere else.
+
+    Boxes and points are in pixels of the image as the annotation describes it, x to the right and y
+    down, the corner of the first pixel at (0, 0). Where `ImageColumns.normalized` is set, they are
+    fractions of the upright image's width and height instead.
+
+    Args:
+        boxes: float32 (I, 4) x1, y1, x2, y2, the far edges exclusive; NaN without a box.
+        labels: int32 (I,), positions in `AnnotationTable.category_names`.
         flags: uint8 (I,), `Flag` bits.
         points: RaggedArray of I rows, float32 (k, 3) as x, y, visibility (0 not labelled, 1 hidden,
             2 visible); k is 0 for an instance without points.
+    """
+
+    boxes: NDArray[np.float32] = field(metadata=_made_from("box", "<f4", (4,)))
+    labels: NDArray[np.int32] = field(metadata=_made_from("label", "<i4"))
+    flags: NDArray[np.uint8] = field(metadata=_made_from("flags", "|u1"))
+    points: RaggedArray = field(metadata=_made_from("points", "<f4", (3,), ragged=True))
+
+
+IMAGE_COLUMNS: Final = tuple(column.name for column in fields(ImageColumns))
+INSTANCE_COLUMNS: Final = tuple(column.name for column in fields(InstanceColumns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotationTable(ImageColumns, InstanceColumns):
+    """Annotations of N images with I instances (a box, or points, or both).
+
+    Args:
+        offsets: int64 (N + 1,): image i owns the instances ``offsets[i]:offsets[i + 1]``.
         category_names: names of the categories.
         keypoint_names: names of the points, empty where the source has none.
     """
 
-    image_paths: NDArray[Any]
-    declared_sizes: NDArray[np.int32]
-    splits: NDArray[np.int8]
-    normalized: NDArray[np.bool_]
     offsets: NDArray[np.int64]
-    boxes: NDArray[np.float32]
-    labels: NDArray[np.int32]
-    flags: NDArray[np.uint8]
-    points: RaggedArray
     category_names: tuple[str, ...] = ()
     keypoint_names: tuple[str, ...] = ()
 
@@ -80,83 +116,92 @@ class AnnotationTable:
         return len(self.image_paths)
 
     def take(self, indices: NDArray[np.integer[Any]]) -> AnnotationTable:
-        """The rows at `indices`, int (M,), in that order, as copies."""
+        """Returns the images at `indices`, int (M,), in that order, as copies."""
         instances = RaggedArray(np.arange(len(self.labels)), self.offsets, check=False).take(
             indices
         )
-        chosen = instances.values
-        return dataclasses.replace(
+        return replace(
             self,
-            image_paths=self.image_paths[indices],
-            declared_sizes=self.declared_sizes[indices],
-            splits=self.splits[indices],
-            normalized=self.normalized[indices],
             offsets=instances.offsets,
-            boxes=self.boxes[chosen],
-            labels=self.labels[chosen],
-            flags=self.flags[chosen],
-            points=self.points.take(chosen),
+            **take_columns(self, IMAGE_COLUMNS, indices),
+            **take_columns(self, INSTANCE_COLUMNS, instances.values),
+        )
+
+    def keep_instances(self, kept: NDArray[np.bool_]) -> AnnotationTable:
+        """Returns all images with only the instances marked in `kept`, bool (I,), as copies."""
+        return replace(
+            self,
+            offsets=offsets_of(kept.view(np.int8))[self.offsets],
+            **take_columns(self, INSTANCE_COLUMNS, np.flatnonzero(kept)),
         )
 
     def image(self, index: int) -> ImageAnnotations:
-        """What the table says of one image; arrays are views."""
+        """Returns the annotations of one image; their arrays are views."""
         start, stop = int(self.offsets[index]), int(self.offsets[index + 1])
         height, width = self.declared_sizes[index].tolist()
         return ImageAnnotations(
             declared_size=(height, width) if height and width else None,
             normalized=bool(self.normalized[index]),
-            boxes=self.boxes[start:stop],
-            labels=self.labels[start:stop],
-            flags=self.flags[start:stop],
-            points=self.points[start:stop],
+            **{name: getattr(self, name)[start:stop] for name in INSTANCE_COLUMNS},
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ImageAnnotations:
-    """The k instances of one image; columns as in `AnnotationTable`."""
+@dataclass(frozen=True)
+class ImageAnnotations(InstanceColumns):
+    """The instances of one image, and how to read their coordinates.
+
+    Args:
+        declared_size: height, width as the annotation states them, if it does.
+        normalized: whether boxes and points are fractions of the image's size.
+    """
 
     declared_size: tuple[int, int] | None
     normalized: bool
-    boxes: NDArray[np.float32]
-    labels: NDArray[np.int32]
-    flags: NDArray[np.uint8]
-    points: RaggedArray
 
 
-def table_from_rows(
-    rows: Iterable[TableRow],
-    *,
-    category_names: Sequence[str],
-    keypoint_names: Sequence[str] = (),
-) -> AnnotationTable:
-    """Builds a table from one `TableRow` an image; for sources whose files hold one image each."""
-    columns = list(rows)
-    instances = [instance for row in columns for instance in row.instances]
-    return AnnotationTable(
-        image_paths=np.array([row.image_path for row in columns], dtype=np.dtypes.StringDType()),
-        declared_sizes=np.array(
-            [row.declared_size or (0, 0) for row in columns], dtype=np.int32
-        ).reshape(-1, 2),
-        splits=np.array([row.split for row in columns], dtype=np.int8),
-        normalized=np.array([row.normalized for row in columns], dtype=bool),
-        offsets=offsets_of([len(row.instances) for row in columns]),
-        boxes=_as_float32([i.box for i in instances]).reshape(-1, 4),
-        labels=np.array([i.label for i in instances], dtype=np.int32),
-        flags=np.array([int(i.flags) for i in instances], dtype=np.uint8),
-        points=RaggedArray(
-            _as_float32([point for i in instances for point in i.points]).reshape(-1, 3),
-            offsets_of([len(i.points) for i in instances]),
-        ),
-        category_names=tuple(category_names),
-        keypoint_names=tuple(keypoint_names),
-    )
+def take_columns(
+    record: object, names: Sequence[str], indices: NDArray[np.integer[Any]]
+) -> dict[str, Any]:
+    """Copies the same rows of several columns.
+
+    Args:
+        record: the object that has the columns as attributes.
+        names: the columns, such as `INSTANCE_COLUMNS`.
+        indices: int (M,), positions of rows.
+
+    Returns:
+        Each name and its column with M rows.
+    """
+    taken: dict[str, Any] = {}
+    for name in names:
+        column: ColumnArray = getattr(record, name)
+        if isinstance(column, RaggedArray):
+            taken[name] = column.take(indices)
+        else:
+            taken[name] = column[indices]
+    return taken
 
 
-def _as_float32(numbers: Sequence[Any]) -> NDArray[np.float32]:
-    # A finite number beyond float32 becomes inf, which the repairs reject as such.
-    with np.errstate(over="ignore"):
-        return np.array(numbers, dtype=np.float32)
+def concatenate_columns(records: Sequence[object], names: Sequence[str]) -> dict[str, Any]:
+    """Joins the rows of several records, column by column.
+
+    Args:
+        records: objects that have the columns as attributes; at least one.
+        names: the columns, such as `INSTANCE_COLUMNS`.
+
+    Returns:
+        Each name and its column with the rows of all records, in their order.
+    """
+    joined: dict[str, Any] = {}
+    for name in names:
+        parts = [getattr(record, name) for record in records]
+        if isinstance(parts[0], RaggedArray):
+            lengths = np.concatenate([part.lengths for part in parts])
+            values = np.concatenate([part.values for part in parts])
+            joined[name] = RaggedArray(values, offsets_of(lengths))
+        else:
+            joined[name] = np.concatenate(parts)
+    return joined
 
 
 _NO_BOX = (float("nan"),) * 4
@@ -164,7 +209,14 @@ _NO_BOX = (float("nan"),) * 4
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One annotated object, as in `AnnotationTable`; one without a box has ``Flag.NO_BOX``."""
+    """One annotated object as a reader of small files makes it.
+
+    Args:
+        label: position of its category in the table's `category_names`.
+        box: x1, y1, x2, y2, as in `InstanceColumns`; without one, set ``Flag.NO_BOX``.
+        flags: see `Flag`.
+        points: rows of x, y, visibility.
+    """
 
     label: int
     box: tuple[float, float, float, float] = _NO_BOX
@@ -174,42 +226,73 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One image with its instances; columns as in `AnnotationTable`."""
+    """One image and its instances; values as in `ImageColumns`."""
 
     image_path: str
     instances: Sequence[Instance] = ()
-    declared_size: tuple[int, int] | None = None
+    declared_size: tuple[int, int] = NOT_DECLARED
     split: int = UNASSIGNED
     normalized: bool = False
 
 
-def concatenate(tables: Sequence[AnnotationTable]) -> AnnotationTable:
-    """All rows of all tables; categories are united by name, in order of appearance.
+def table_from_rows(
+    rows: Iterable[TableRow],
+    *,
+    category_names: Sequence[str],
+    keypoint_names: Sequence[str] = (),
+) -> AnnotationTable:
+    """Builds a table from one `TableRow` per image.
 
-    `keypoint_names` are kept where every table that has points agrees on them, else dropped.
+    For formats with small files. A format with millions of boxes in one file fills the columns
+    itself, because an object per box takes far more memory than the columns.
     """
-    names = list(dict.fromkeys(name for table in tables for name in table.category_names))
+    rows = list(rows)
+    instances = list(chain.from_iterable(row.instances for row in rows))
+    return AnnotationTable(
+        offsets=offsets_of([len(row.instances) for row in rows]),
+        category_names=tuple(category_names),
+        keypoint_names=tuple(keypoint_names),
+        **_columns_from(rows, ImageColumns),
+        **_columns_from(instances, InstanceColumns),
+    )
+
+
+def _columns_from(
+    records: Sequence[TableRow] | Sequence[Instance],
+    declaration: type[ImageColumns | InstanceColumns],
+) -> dict[str, Any]:
+    """Fills every declared column with one value per record."""
+    columns: dict[str, Any] = {}
+    for declared in fields(declaration):
+        column: Column = declared.metadata["made_from"]
+        values = [getattr(record, column.name) for record in records]
+        lengths = [len(value) for value in values] if column.ragged else []
+        flat = list(chain.from_iterable(values)) if column.ragged else values
+        # A finite number beyond float32 becomes inf, which the repairs count as not finite.
+        with np.errstate(over="ignore"):
+            array = np.array(flat, dtype=column.dtype).reshape(-1, *column.row_shape)
+        columns[declared.name] = RaggedArray(array, offsets_of(lengths)) if column.ragged else array
+    return columns
+
+
+def concatenate(tables: Sequence[AnnotationTable]) -> AnnotationTable:
+    """Joins the rows of all tables; categories with the same name become one.
+
+    Categories are in the order in which they first appear. `keypoint_names` are kept if all tables
+    with points have the same ones; otherwise the result has none.
+    """
+    names = dict.fromkeys(chain.from_iterable(table.category_names for table in tables))
     position = {name: i for i, name in enumerate(names)}
-    labels = []
+    renumbered = []
     for table in tables:
         mapping = np.array([position[name] for name in table.category_names], dtype=np.int32)
-        labels.append(mapping[table.labels] if len(mapping) else table.labels)
-    counts = np.concatenate([np.diff(table.offsets) for table in tables])
-    points = RaggedArray(
-        np.concatenate([table.points.values for table in tables]),
-        offsets_of(np.concatenate([table.points.lengths for table in tables])),
-    )
+        renumbered.append(replace(table, labels=mapping[table.labels]))
     keypoint_names = {table.keypoint_names for table in tables if len(table.points.values)}
+    counts = np.concatenate([np.diff(table.offsets) for table in tables])
     return AnnotationTable(
-        image_paths=np.concatenate([table.image_paths for table in tables]),
-        declared_sizes=np.concatenate([table.declared_sizes for table in tables]),
-        splits=np.concatenate([table.splits for table in tables]),
-        normalized=np.concatenate([table.normalized for table in tables]),
         offsets=offsets_of(counts),
-        boxes=np.concatenate([table.boxes for table in tables]),
-        labels=np.concatenate(labels),
-        flags=np.concatenate([table.flags for table in tables]),
-        points=points,
         category_names=tuple(names),
         keypoint_names=keypoint_names.pop() if len(keypoint_names) == 1 else (),
+        **concatenate_columns(renumbered, IMAGE_COLUMNS),
+        **concatenate_columns(renumbered, INSTANCE_COLUMNS),
     )

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.annotations import SPLITS, AnnotationTable
-from processing.core.columns import Column
+from processing.core.annotations import IMAGE_COLUMNS, INSTANCE_COLUMNS, SPLITS, AnnotationTable
+from processing.core.columns import Column, RaggedArray
 from processing.core.errors import Rejection
 from processing.imaging.tasks import PIXELS_VERSION, Task
 from processing.npz.format import FORMAT_VERSION
@@ -136,20 +136,27 @@ def _common_columns(table: AnnotationTable) -> tuple[Column, ...]:
     )
 
 
+_NOT_STORED: Final = {"splits"}
+"""Columns that the recipe leaves out. The official splits only decide which images are in the file,
+and the recipe covers the columns of exactly these images."""
+
+
 def _arrays(table: AnnotationTable) -> list[NDArray[Any]]:
-    """The columns of a table that decide what is stored of its images."""
-    paths = "\0".join(table.image_paths.tolist()).encode(errors="surrogateescape")
-    return [
-        np.frombuffer(paths, dtype=np.uint8),
-        table.declared_sizes,
-        table.normalized,
-        table.offsets,
-        table.boxes,
-        table.labels,
-        table.flags,
-        table.points.offsets,
-        table.points.values,
-    ]
+    """The contents of all columns that decide the stored rows, as plain arrays."""
+    arrays: list[NDArray[Any]] = []
+    for name in (*IMAGE_COLUMNS, "offsets", *INSTANCE_COLUMNS):
+        column = getattr(table, name)
+        if name in _NOT_STORED:
+            continue
+        if isinstance(column, RaggedArray):
+            arrays += [column.offsets, column.values]
+        elif isinstance(column.dtype, np.dtypes.StringDType):
+            # The memory of a StringDType array holds pointers, which differ from run to run.
+            text = "\0".join(column.tolist()).encode(errors="surrogateescape")
+            arrays.append(np.frombuffer(text, dtype=np.uint8))
+        else:
+            arrays.append(column)
+    return arrays
 
 
 def _hash(text: bytes, *arrays: NDArray[Any]) -> str:

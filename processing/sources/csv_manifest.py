@@ -167,7 +167,7 @@ class _Lines:
 
     own: str
     columns: _Columns
-    objects: dict[tuple[str, tuple[int, int] | None], list[tuple[str, Instance]]] = field(
+    objects: dict[tuple[str, tuple[int, int]], list[tuple[str, Instance]]] = field(
         default_factory=dict
     )
     images_missing_annotations: set[str] = field(default_factory=set)

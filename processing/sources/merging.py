@@ -25,7 +25,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.annotations import UNASSIGNED, AnnotationTable, Flag
+from processing.core.annotations import (
+    IMAGE_COLUMNS,
+    UNASSIGNED,
+    AnnotationTable,
+    Flag,
+    take_columns,
+)
 from processing.core.columns import offsets_of
 from processing.core.errors import Rejection
 from processing.sources.source_format import Reading
@@ -119,15 +125,18 @@ def _unite_rows(
     splits, several_splits = _unique_value(table.splits, UNASSIGNED, starts)
     height, several_heights = _unique_value(table.declared_sizes[:, 0], 0, starts)
     width, several_widths = _unique_value(table.declared_sizes[:, 1], 0, starts)
+    first_rows = take_columns(table, IMAGE_COLUMNS, starts)
+    merged_columns = {
+        "declared_sizes": np.stack([height, width], axis=1),
+        "splits": splits,
+        "normalized": np.maximum.reduceat(table.normalized, starts),
+    }
     united = dataclasses.replace(
         table,
         flags=table.flags | np.repeat(_minority_flags(table, starts), np.diff(table.offsets)),
-        image_paths=table.image_paths[starts],
-        declared_sizes=np.stack([height, width], axis=1),
-        splits=splits,
-        normalized=np.maximum.reduceat(table.normalized, starts),
-        # Rows of one image are neighbours, so their instances are too.
+        # The rows of one image are neighbours after sorting, and so are their instances.
         offsets=table.offsets[np.append(starts, len(table))],
+        **first_rows | merged_columns,
     )
     return united, several_heights | several_widths, int(np.count_nonzero(several_splits))
 
@@ -184,16 +193,8 @@ def _unite_instances(table: AnnotationTable) -> tuple[AnnotationTable, int]:
     kept = np.ones(len(table.labels), dtype=bool)
     kept[chosen] = False
     kept[chosen[starts]] = True
-    indices = np.flatnonzero(kept)
-    united = dataclasses.replace(
-        table,
-        offsets=offsets_of(kept)[table.offsets],
-        boxes=table.boxes[indices],
-        labels=table.labels[indices],
-        flags=flags[indices],
-        points=table.points.take(indices),
-    )
-    return united, len(kept) - len(indices)
+    united = dataclasses.replace(table, flags=flags).keep_instances(kept)
+    return united, int(np.count_nonzero(~kept))
 
 
 def _identity(table: AnnotationTable, instances: NDArray[np.int64]) -> NDArray[np.int64]:

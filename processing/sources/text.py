@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
+from processing.core.annotations import NOT_DECLARED
 from processing.core.error_notes import with_filename
 from processing.core.errors import AnnotationError
 from processing.sources.raw_directory import RawDirectory
@@ -128,8 +129,8 @@ def numbers_of(words: Sequence[str]) -> list[float] | None:
         return None
 
 
-def size_of(height: object, width: object) -> tuple[int, int] | None:
-    """Declared height and width in pixels; None where either is no positive whole number.
+def size_of(height: object, width: object) -> tuple[int, int]:
+    """Declared height and width in pixels; `NOT_DECLARED` unless both are positive integers.
 
     Args:
         height: a number, or its text.
@@ -138,9 +139,9 @@ def size_of(height: object, width: object) -> tuple[int, int] | None:
     try:
         numbers = [number_of(str(side)) for side in (height, width)]
     except ValueError:
-        return None
+        return NOT_DECLARED
     if not all(0 < number < _MAX_SIDE and number.is_integer() for number in numbers):
-        return None
+        return NOT_DECLARED
     return int(numbers[0]), int(numbers[1])
 
 

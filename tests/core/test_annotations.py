@@ -1,15 +1,24 @@
+from dataclasses import fields
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from processing.core.annotations import (
+    IMAGE_COLUMNS,
+    INSTANCE_COLUMNS,
+    NOT_DECLARED,
     UNASSIGNED,
     Flag,
+    ImageColumns,
     Instance,
+    InstanceColumns,
     TableRow,
     concatenate,
     table_from_rows,
 )
+from processing.core.columns import RaggedArray
 
 coordinates = st.floats(-1e6, 1e6, width=32)
 points = st.lists(st.tuples(coordinates, coordinates, st.sampled_from([0.0, 1.0, 2.0])), max_size=4)
@@ -24,7 +33,7 @@ rows = st.builds(
     TableRow,
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8),
     st.lists(instances, max_size=4),
-    st.none() | st.tuples(st.integers(1, 9999), st.integers(1, 9999)),
+    st.just(NOT_DECLARED) | st.tuples(st.integers(1, 9999), st.integers(1, 9999)),
     st.integers(-1, 2),
     st.booleans(),
 )
@@ -63,7 +72,7 @@ def expected_rows(rows, names=NAMES):
                 (names[i.label], list(i.box), int(i.flags), [list(point) for point in i.points])
                 for i in row.instances
             ],
-            row.declared_size,
+            None if row.declared_size == NOT_DECLARED else row.declared_size,
             row.split,
             row.normalized,
         )
@@ -134,6 +143,7 @@ def test_a_number_beyond_float32_is_infinite():
 def test_columns_have_the_documented_types():
     table = table_from_rows([], category_names=[])
     dtypes = {
+        "image_paths": np.dtypes.StringDType(),
         "declared_sizes": "int32",
         "splits": "int8",
         "normalized": "bool",
@@ -141,7 +151,65 @@ def test_columns_have_the_documented_types():
         "boxes": "float32",
         "labels": "int32",
         "flags": "uint8",
+        "points": "float32",
     }
     assert {name: getattr(table, name).dtype for name in dtypes} == dtypes
+    assert table.declared_sizes.shape == (0, 2)
     assert table.boxes.shape == (0, 4)
     assert table.points.values.shape == (0, 3)
+
+
+def column_as_list(record, name):
+    """The rows of one column as plain values, NaN included as text."""
+    column = getattr(record, name)
+    return [repr(row.tolist()) if isinstance(row, np.ndarray) else row for row in column]
+
+
+# Four instances of three images, each with other values in every column.
+DISTINCT = table_from_rows(
+    [
+        TableRow("a", [Instance(0, (1, 2, 3, 4), Flag.CROWD, [(1, 2, 2)])], (1, 2), 0, True),
+        TableRow(
+            "b",
+            [
+                Instance(1, (2, 3, 4, 5), Flag.INVALID, [(3, 4, 1), (5, 6, 2)]),
+                Instance(2, flags=Flag.NO_BOX),
+            ],
+            (3, 4),
+            1,
+        ),
+        TableRow("c", [Instance(0, (9, 9, 9, 9))]),
+    ],
+    category_names=NAMES,
+)
+
+
+def test_every_declared_column_is_in_the_list_of_columns():
+    assert [column.name for column in fields(ImageColumns)] == list(IMAGE_COLUMNS)
+    assert [column.name for column in fields(InstanceColumns)] == list(INSTANCE_COLUMNS)
+
+
+@pytest.mark.parametrize("name", IMAGE_COLUMNS)
+def test_take_and_concatenate_move_every_column_of_images(name):
+    rows = column_as_list(DISTINCT, name)
+    assert column_as_list(DISTINCT.take(np.array([2, 0])), name) == [rows[2], rows[0]]
+    assert column_as_list(concatenate([DISTINCT, DISTINCT]), name) == rows + rows
+
+
+@pytest.mark.parametrize("name", INSTANCE_COLUMNS)
+def test_take_concatenate_and_keep_move_every_column_of_instances(name):
+    rows = column_as_list(DISTINCT, name)
+    assert column_as_list(DISTINCT.take(np.array([2, 1])), name) == [rows[3], rows[1], rows[2]]
+    assert column_as_list(concatenate([DISTINCT, DISTINCT]), name) == rows + rows
+    kept = DISTINCT.keep_instances(np.array([True, False, True, False]))
+    assert column_as_list(kept, name) == [rows[0], rows[2]]
+    assert kept.offsets.tolist() == [0, 1, 2, 2]
+
+
+@pytest.mark.parametrize("name", INSTANCE_COLUMNS)
+def test_one_image_has_views_of_every_column_of_instances(name):
+    whole, part = getattr(DISTINCT, name), getattr(DISTINCT.image(1), name)
+    if isinstance(whole, RaggedArray):
+        whole, part = whole.values, part.values
+    assert np.shares_memory(whole, part)
+    assert column_as_list(DISTINCT.image(1), name) == column_as_list(DISTINCT, name)[1:3]

@@ -13,7 +13,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.annotations import Flag
+from processing.core.annotations import (
+    INSTANCE_COLUMNS,
+    Flag,
+    InstanceColumns,
+    concatenate_columns,
+    take_columns,
+)
 from processing.core.columns import RaggedArray, offsets_of
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.coco.entries import Annotation, CocoFile, Failure, Id, same_id
@@ -24,23 +30,18 @@ REJECTED: Final = -2
 _UNKNOWN: Final = -1
 
 
-@dataclass
-class CocoInstances:
-    """The annotations that can be used, in the file's order; columns as in `AnnotationTable`.
+@dataclass(frozen=True, kw_only=True)
+class CocoInstances(InstanceColumns):
+    """The usable annotations in the order of the file.
 
     Args:
-        rows: int64 (I,), the row of the image that each belongs to.
-        labels: int32 (I,).
-        boxes: float32 (I, 4).
-        flags: uint8 (I,).
-        points: I rows.
+        rows: int64 (I,), for each annotation the table row of its image.
     """
 
     rows: NDArray[np.int64]
-    labels: NDArray[np.int32]
-    boxes: NDArray[np.float32]
-    flags: NDArray[np.uint8]
-    points: RaggedArray
+
+
+_COLUMNS: Final = ("rows", *INSTANCE_COLUMNS)
 
 
 def malformed(path: str, name: str, failures: list[Failure]) -> list[Rejection]:
@@ -80,14 +81,15 @@ def read_instances(
             reason, found = _fault(entries[i], columns.rows[i], columns.labels[i])
             message = f"{path}: annotations[{positions[i]}]: {found}"
             rejections.append(Rejection(path, "annotation", reason, message))
-        parts.append(_take(columns, np.flatnonzero(usable)))
+        parts.append(CocoInstances(**take_columns(columns, _COLUMNS, np.flatnonzero(usable))))
     if not located:
         raise AnnotationError(
             f"none of its {len(file.annotations):,} annotations has a bbox or keypoints; "
             "expected object detection or keypoint annotations",
             reason="no_boxes",
         )
-    return _concatenate(parts), rejections, images_missing_annotations - {REJECTED, _UNKNOWN}
+    instances = CocoInstances(**concatenate_columns(parts, _COLUMNS))
+    return instances, rejections, images_missing_annotations - {REJECTED, _UNKNOWN}
 
 
 def _row_of(failure: Failure, rows: Mapping[Id, int]) -> int:
@@ -165,27 +167,4 @@ def _fault(entry: Annotation, row: int, label: int) -> tuple[str, str]:
     return "malformed", (
         f"expected a bbox of 4 numbers or labelled keypoints of 3 numbers each, found "
         f"{len(entry.bbox or ())} and {len(entry.keypoints or ())} numbers"
-    )
-
-
-def _take(columns: CocoInstances, indices: NDArray[np.intp]) -> CocoInstances:
-    return CocoInstances(
-        rows=columns.rows[indices],
-        labels=columns.labels[indices],
-        boxes=columns.boxes[indices],
-        flags=columns.flags[indices],
-        points=columns.points.take(indices),
-    )
-
-
-def _concatenate(parts: Sequence[CocoInstances]) -> CocoInstances:
-    return CocoInstances(
-        rows=np.concatenate([part.rows for part in parts]),
-        labels=np.concatenate([part.labels for part in parts]),
-        boxes=np.concatenate([part.boxes for part in parts]),
-        flags=np.concatenate([part.flags for part in parts]),
-        points=RaggedArray(
-            np.concatenate([part.points.values for part in parts]),
-            offsets_of(np.concatenate([part.points.lengths for part in parts])),
-        ),
     )

@@ -31,7 +31,7 @@ from typing import Final
 
 import numpy as np
 
-from processing.core.annotations import AnnotationTable
+from processing.core.annotations import INSTANCE_COLUMNS, AnnotationTable, take_columns
 from processing.core.columns import offsets_of
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.coco.entries import (
@@ -172,7 +172,7 @@ class _Images:
                     images.rejections.append(rejection(path, error))
                     images.positions.setdefault(key, REJECTED)
                 else:
-                    images.add(key, image, size_of(entry.height, entry.width) or (0, 0))
+                    images.add(key, image, size_of(entry.height, entry.width))
         return images
 
     def add(self, key: Id, path: str, size: tuple[int, int]) -> None:
@@ -205,10 +205,7 @@ def _table(
         splits=np.full(n, split, dtype=np.int8),
         normalized=np.zeros(n, dtype=bool),
         offsets=offsets_of(np.bincount(instances.rows, minlength=n)),
-        boxes=instances.boxes[order],
-        labels=instances.labels[order],
-        flags=instances.flags[order],
-        points=instances.points.take(order),
+        **take_columns(instances, INSTANCE_COLUMNS, order),
         category_names=categories.names,
         keypoint_names=fitting.pop() if len(names) == len(fitting) == 1 else (),
     )

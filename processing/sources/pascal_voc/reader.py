@@ -28,6 +28,7 @@ import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
 
 from processing.core.annotations import (
+    NOT_DECLARED,
     SPLITS,
     UNASSIGNED,
     AnnotationTable,
@@ -117,7 +118,7 @@ class _File:
 
     path: str
     filename: str = ""
-    size: tuple[int, int] | None = None
+    size: tuple[int, int] = NOT_DECLARED
     objects: list[_Object] = field(default_factory=list)
     faults: list[AnnotationError] = field(default_factory=list)
     whole: bool = False
