@@ -1,7 +1,7 @@
-"""Annotated photographs into memory-mapped NPZ files, and lazy datasets over them.
+"""Annotated photographs into memory-mapped NPZ files, and lazy datasets over these files.
 
-Names are imported on first use, so that reading a file loads no decoder and processing loads no
-torch.
+Public names are imported on first use: reading a file loads no decoder, and processing loads no
+torch. Inner modules may move between releases; the names listed here stay.
 """
 
 from __future__ import annotations
@@ -10,21 +10,48 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from processing.core.errors import (
+        AnnotationError,
+        ChecksumError,
+        DatasetClosedError,
+        ImageError,
+        InterferenceError,
+        NPZFormatError,
+        ProcessingError,
+        Rejection,
+        SourceError,
+        SourceNotFoundError,
+        TooManyRejectedError,
+        UnsafePickleError,
+    )
     from processing.data_processor import DataProcessor
     from processing.datasets.loader import BatchLoader
     from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
     from processing.run.processing_report import ProcessingReport
 
 __all__ = [
+    "AnnotationError",
     "BatchLoader",
+    "ChecksumError",
     "CombinedLazyDataset",
     "DataProcessor",
+    "DatasetClosedError",
+    "ImageError",
+    "InterferenceError",
     "LazyNPZDataset",
+    "NPZFormatError",
+    "ProcessingError",
     "ProcessingReport",
+    "Rejection",
+    "SourceError",
+    "SourceNotFoundError",
+    "TooManyRejectedError",
+    "UnsafePickleError",
     "open_dataset",
 ]
 
-_HOMES = {
+# Every public name that is not listed here is defined in `processing.core.errors`.
+_MODULES = {
     "BatchLoader": "processing.datasets.loader",
     "CombinedLazyDataset": "processing.lazy_dataset",
     "DataProcessor": "processing.data_processor",
@@ -35,10 +62,14 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name from its module."""
-    if name not in _HOMES:
+    """Imports a public name on its first use."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    module = importlib.import_module(_MODULES.get(name, "processing.core.errors"))
+    value = getattr(module, name)
+    # Python calls this function for missing names only, so the next look-up will not come here.
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
