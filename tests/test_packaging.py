@@ -1,0 +1,124 @@
+"""The built package: what a wheel holds, and that type checkers follow an editable install."""
+
+import email
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import datamodules
+import processing
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("processing", "datamodules", "models", "conf")
+
+# A file of another project. It uses every public name.
+NAMES = [*processing.__all__, *datamodules.__all__]
+REVEALED = "\n".join(f"reveal_type({name})" for name in NAMES)
+USER_FILE = f"""
+from datamodules import {", ".join(datamodules.__all__)}
+from processing import {", ".join(processing.__all__)}
+from processing.data_processor import DataProcessor as Processor
+from processing.demo import render_demo
+from processing.lazy_dataset import LazyNPZDataset as Dataset
+
+reveal_type(LazyNPZDataset("train_detector.npz"))
+reveal_type(DataProcessor("raw").process_all())
+reveal_type(LazyNPZDataModule(data_dir="preprocessed").val_dataloader())
+reveal_type(render_demo("raw"))
+{REVEALED}
+Dataset(3)
+Processor("raw", bach_size=4)
+"""
+
+# These three take most of a minute to check, and no assertion depends on their types.
+MYPY_SETTINGS = """
+[mypy]
+strict = true
+[mypy-torch.*,lightning.*,numpy.*]
+follow_imports = skip
+follow_imports_for_stubs = true
+[mypy-cv2.*,simplejpeg.*]
+ignore_missing_imports = true
+"""
+
+
+def build(target, directory):
+    """Builds as pip does, only without the network, and returns the wheel."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", target, "-d", str(directory)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    (wheel,) = directory.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return zipfile.ZipFile(build("wheel", tmp_path_factory.mktemp("wheel")))
+
+
+def metadata(wheel):
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    return email.message_from_string(wheel.read(name).decode())
+
+
+def test_a_wheel_holds_every_module_and_setting_and_no_test(wheel):
+    expected = {"train_example.py"}
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".yaml", ".typed"):
+                expected.add(path.relative_to(ROOT).as_posix())
+    stored = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert stored == expected
+    assert {"processing/py.typed", "datamodules/py.typed", "conf/train.yaml"} <= stored
+    assert {"processing/sources/coco/reader.py", "conf/trainer/ddp.yaml"} <= stored
+
+
+def test_a_wheel_states_its_license_page_and_extras(wheel):
+    fields = metadata(wheel)
+    assert fields["License-Expression"] == "Apache-2.0"
+    assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
+    assert fields.get_payload() == (ROOT / "README.md").read_text()
+    assert set(fields.get_all("Provides-Extra")) == {"bench", "dev", "tensorboard", "test"}
+
+
+@pytest.fixture(scope="module")
+def user_python(tmp_path_factory):
+    """The Python of an environment with an editable install, and this one's other packages."""
+    directory = tmp_path_factory.mktemp("environment")
+    venv.create(directory, with_pip=False)
+    paths = sysconfig.get_paths("venv", {"base": str(directory), "platbase": str(directory)})
+    site = Path(paths["purelib"])
+    with zipfile.ZipFile(build("wheel:editable", tmp_path_factory.mktemp("editable"))) as archive:
+        archive.extractall(site)
+    (site / "others.pth").write_text(sysconfig.get_paths()["purelib"])
+    return Path(paths["scripts"]) / "python"
+
+
+def test_an_editable_install_is_one_plain_path(user_python):
+    (path,) = user_python.parents[1].rglob("_npz_vision_data.pth")
+    assert path.read_text().split() == [str(ROOT)]
+
+
+def test_mypy_resolves_the_packages_from_another_projects_folder(user_python, tmp_path):
+    (tmp_path / "use.py").write_text(USER_FILE)
+    (tmp_path / "mypy.ini").write_text(MYPY_SETTINGS)
+    command = [sys.executable, "-m", "mypy", "--python-executable", str(user_python), "use.py"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    revealed = re.findall(r'Revealed type is "(.*)"', result.stdout)
+    assert revealed[:3] == [
+        "processing.lazy_dataset.LazyNPZDataset",
+        "processing.run.processing_report.ProcessingReport",
+        "processing.datasets.loader.BatchLoader",
+    ], result.stdout + result.stderr
+    assert len(revealed) == 4 + len(NAMES)
+    assert "Any" not in revealed, result.stdout
+    # Mistakes are found, so the types above are those of the arguments too.
+    errors = [line for line in result.stdout.splitlines() if ": error: " in line]
+    assert len(errors) == 2, result.stdout
+    assert 'Argument 1 to "LazyNPZDataset" has incompatible type "int"' in errors[0]
+    assert 'Unexpected keyword argument "bach_size" for "DataProcessor"' in errors[1]
