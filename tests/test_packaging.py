@@ -5,11 +5,14 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import datamodules
 import processing
@@ -122,3 +125,38 @@ def test_mypy_resolves_the_packages_from_another_projects_folder(user_python, tm
     assert len(errors) == 2, result.stdout
     assert 'Argument 1 to "LazyNPZDataset" has incompatible type "int"' in errors[0]
     assert 'Unexpected keyword argument "bach_size" for "DataProcessor"' in errors[1]
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def pinned_versions():
+    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    return {canonicalize_name(pin.split("==")[0]): pin.split("==")[1] for pin in pins}
+
+
+def test_the_pinned_versions_are_within_the_bounds():
+    extras = project()["optional-dependencies"]
+    requirements = project()["dependencies"] + extras["test"] + extras["dev"]
+    tested = pinned_versions()
+    for requirement in map(Requirement, requirements):
+        assert requirement.specifier.contains(tested[canonicalize_name(requirement.name)])
+
+
+@pytest.mark.parametrize(
+    ("name", "vulnerable"),
+    [
+        ("lightning", ["2.6.2", "2.6.3", "2.6.5"]),
+        ("hydra-core", ["1.3.2", "1.3.6"]),
+        ("pillow", ["10.3", "12.3.0"]),
+        ("opencv-python-headless", ["4.10.0.84", "4.11.0.86"]),
+        ("torch", ["2.6", "2.9.1", "2.10.0"]),
+        ("filelock", ["3.12", "3.20.3", "4.2.0"]),
+        ("tqdm", ["4.66", "4.66.2"]),
+    ],
+)
+def test_no_release_with_a_known_advisory_can_be_installed(name, vulnerable):
+    requirements = {found.name: found for found in map(Requirement, project()["dependencies"])}
+    for version in vulnerable:
+        assert not requirements[name].specifier.contains(version), version
