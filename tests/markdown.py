@@ -24,3 +24,24 @@ def code_blocks(path):
 def run_python(block, namespace, path):
     """Executes a block; its lines keep their numbers in the page, for tracebacks."""
     exec(compile("\n" * (block.line - 1) + block.code, str(path), "exec"), namespace)
+
+
+def section(path, heading):
+    """The text below a heading, down to the next heading of that or a higher level."""
+    level = len(heading) - len(heading.lstrip("#"))
+    _, _, below = path.read_text().partition(f"\n{heading}\n")
+    assert below, f"{path.name} has no heading {heading!r}"
+    return re.split(rf"^#{{1,{level}}} ", below, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table_rows(text):
+    """The cells of each row of the first table in a text, without the header."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return rows[2:]
+
+
+def anchors(path):
+    """The anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,5 +1,6 @@
-"""Runs the README's Python, compares its output, and checks that its commands are CI's."""
+"""The README and the pages it links to: their code runs, their tables and links are true."""
 
+import argparse
 import contextlib
 import inspect
 import io
@@ -7,28 +8,43 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
+from datamodules import LazyNPZDataModule
+from processing.commands.process import process_command
 from processing.data_processor import DataProcessor
-from tests.markdown import code_blocks, run_python
+from processing.imaging.tasks import TASKS
+from tests.markdown import anchors, code_blocks, run_python, section, table_rows
+from tests.test_layering import MAY_IMPORT
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+SETTINGS = ROOT / "docs" / "settings.md"
+PAGES = [README, ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKS = [
+    (page, link)
+    for page in PAGES
+    for link in re.findall(r"\]\(((?!http)[^)\s]+)\)", page.read_text())
+]
 
 
-def test_it_has_at_most_200_lines():
-    assert len(README.read_text().splitlines()) <= 200
+def test_it_has_fewer_than_150_lines():
+    assert len(README.read_text().splitlines()) < 150
 
 
-def test_its_python_prints_what_it_says(tmp_path, monkeypatch):
+def test_its_python_can_be_run_twice_and_prints_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = code_blocks(README)
     (program,) = [block for block in blocks if block.language == "python"]
-    (expected,) = [block for block in blocks if block.language == "text"]
+    expected = next(block for block in blocks if block.language == "text")
     assert len(program.code.splitlines()) <= 12
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        run_python(program, {}, README)
-    assert printed.getvalue() == expected.code
+    for _ in range(2):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            run_python(program, {}, README)
+        assert printed.getvalue() == expected.code
 
 
 def test_its_first_block_holds_the_two_commands_that_ci_reads_from_it():
@@ -41,24 +57,151 @@ def test_its_first_block_holds_the_two_commands_that_ci_reads_from_it():
     assert "'^pip install -c constraints.txt' README.md" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_its_settings_are_the_processors():
-    settings = README.read_text().split("## Settings")[1].split("##")[0]
-    named = set(re.findall(r"`(\w+)`", settings.split("Of `LazyNPZDataModule`")[0]))
-    constructor = set(inspect.signature(DataProcessor).parameters)
-    unlisted = {"raw_data_dir", "output_dir", "sources", "progress"}
-    assert constructor - unlisted <= named
-    assert named - {"DataProcessor", "train_split"} <= constructor
+def code_of(cell):
+    """The first `code` of a table's cell; None where the cell has none."""
+    found = re.search(r"`([^`]+)`", cell)
+    return found and found[1]
 
 
-def test_the_messages_it_explains_are_those_of_the_code():
-    table = README.read_text().split("## When something is wrong")[1].split("##")[0]
-    messages = [row.split("`")[1] for row in table.splitlines() if row.startswith("| `")]
+def default_of(cell):
+    """The value that a cell of defaults states; plain words describe what None does."""
+    code = code_of(cell)
+    return None if code is None else yaml.safe_load(code)
+
+
+def composed():
+    with initialize_config_module("conf", version_base="1.3"):
+        return compose("train", ["run_dir=runs"]).datamodule
+
+
+def command_line_options(monkeypatch):
+    """The options of `python -m processing.data_processor`, by flag."""
+    found = []
+
+    def remember(parser, arguments=None):
+        found.extend(parser._actions)
+        raise SystemExit
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", remember)
+    with pytest.raises(SystemExit):
+        process_command(DataProcessor, [])
+    return {action.option_strings[-1]: action for action in found}
+
+
+def settings_of_the_readme():
+    return [
+        (code_of(name), code_of(key) if key.startswith("`") else None, code_of(flag), default)
+        for name, key, flag, default, _ in table_rows(section(README, "## Settings"))
+    ]
+
+
+def test_its_settings_are_arguments_with_these_defaults():
+    processor = inspect.signature(DataProcessor).parameters
+    process_all = dict(inspect.signature(DataProcessor.process_all).parameters)
+    del process_all["self"]
+    rows = settings_of_the_readme()
+    assert [name for name, *_ in rows][-2:] == list(process_all)
+    assert sorted(name for name, *_ in rows) == sorted({**processor, **process_all})
+    for name, _, _, default in rows:
+        parameter = processor.get(name) or process_all[name]
+        assert default_of(default) == parameter.default, name
+
+
+def test_its_settings_are_keys_of_conf_with_these_defaults():
+    conf = composed()
+    rows = settings_of_the_readme()
+    for name, key, _, default in rows:
+        if key is None:
+            assert name not in conf
+            assert name not in conf.processor
+            continue
+        assert key in (name, f"processor.{name}")
+        assert OmegaConf.select(conf, key, throw_on_missing=True) == default_of(default), key
+        holder = conf.processor if key.startswith("processor.") else conf
+        assert name in holder, key
+    listed = {key for _, key, _, _ in rows}
+    keys = {str(key) for key in conf.processor if not str(key).startswith("_")}
+    assert {f"processor.{key}" for key in keys} <= listed
+
+
+def test_its_settings_are_flags_with_these_defaults(monkeypatch):
+    options = command_line_options(monkeypatch)
+    rows = settings_of_the_readme()
+    choices = {"--help", "--all", *(f"--{task}" for task in TASKS)}
+    assert {flag for _, _, flag, _ in rows} == set(options) - choices
+    for name, _, flag, default in rows:
+        value = options[flag].default
+        switches_off = flag.startswith("--no-")
+        assert default_of(default) == (not value if switches_off else value), name
+
+
+def test_its_default_sizes_are_those_of_the_tasks():
+    (cell,) = [default for name, *_, default in settings_of_the_readme() if name == "image_size"]
+    assert cell == ", ".join(f"{name} {task.default_image_size}" for name, task in TASKS.items())
+
+
+def test_the_settings_of_the_datamodule_are_its_arguments_with_these_defaults():
+    parameters = inspect.signature(LazyNPZDataModule).parameters
+    rows = table_rows(section(SETTINGS, "## `LazyNPZDataModule`"))
+    assert [code_of(name) for name, *_ in rows] == list(parameters)
+    conf = composed()
+    for name_cell, default, effect in rows:
+        name = code_of(name_cell)
+        assert default_of(default) == parameters[name].default, name
+        assert name in conf, name
+        if stated := re.search(r"`conf/` sets (\d+)", effect):
+            assert conf[name] == int(stated[1])
+
+
+def test_the_groups_and_choices_of_conf_are_listed():
+    text = section(SETTINGS, "## On the command line of `train_example.py`")
+    listed = {
+        code_of(group): set(re.findall(r"`(\w+)`", choices)) for group, choices in table_rows(text)
+    }
+    found = {}
+    for path in (ROOT / "conf").glob("*/*.yaml"):
+        if path.parent.name != "processor":  # mounted into the datamodule, never chosen by itself
+            found.setdefault(path.parent.name, set()).add(path.stem)
+    assert listed == found
+
+
+def test_the_messages_that_troubleshooting_explains_are_those_of_the_code():
+    rows = table_rows((ROOT / "docs" / "troubleshooting.md").read_text())
+    messages = [code_of(message) for message, _ in rows if "(torch)" not in message]
     code = "".join(path.read_text() for path in (ROOT / "processing").rglob("*.py"))
     fragments = [message.partition(" …")[0].removeprefix("NAME") for message in messages]
-    assert len(fragments) == 7
+    assert len(fragments) >= 7
     assert [fragment for fragment in fragments if fragment not in code] == []
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\(((?!http)[^)]+)\)", README.read_text()))
-def test_its_links_lead_somewhere(link):
-    assert (ROOT / link).exists()
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+
+
+def test_architecture_states_the_rules_of_the_layering_test():
+    rows = table_rows(section(ARCHITECTURE, "## Who may import whom"))
+    stated = {code_of(entry): set(re.findall(r"`(\w+)`", allowed)) for entry, allowed in rows}
+    rules = {entry: set(allowed.split()) for entry, allowed in MAY_IMPORT.items()}
+    for entry in ("__main__", "__init__", "conf"):  # these have no row of their own
+        del rules[entry]
+    assert stated == rules
+
+
+def test_architecture_names_modules_that_exist():
+    text = ARCHITECTURE.read_text()
+    for name in re.findall(r"`([\w/]+(?:/|\.py|\.yaml))`", text):
+        assert (ROOT / name).exists() or (ROOT / "processing" / name).exists(), name
+
+
+def test_architecture_shows_every_entry_of_the_house():
+    house = code_blocks(ARCHITECTURE)[0].code
+    shown = {line.split()[0].strip("/") for line in house.splitlines() if line.startswith("  ")}
+    entries = {path.name for path in (ROOT / "processing").iterdir()} - {"__pycache__", "py.typed"}
+    assert shown == entries
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS, ids=lambda value: getattr(value, "name", value))
+def test_links_lead_somewhere(page, link):
+    target, _, anchor = link.partition("#")
+    path = page.parent / target if target else page
+    assert path.exists()
+    assert not anchor or anchor in anchors(path)
