@@ -1,7 +1,10 @@
 """DataProcessor: raw photographs and annotations in, NPZ files out.
 
-Also ``python -m processing.data_processor``. Wires sources, splits, plan and run together. One
-process works on an output directory at a time; a second one waits for it.
+Also ``python -m processing.data_processor``. Wires sources, splits, plan and run together:
+
+    raw directory -> sources: one table -> splits -> plan: one file per task and split -> run
+
+One process works on an output directory at a time; a second process waits for it.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,43 +50,45 @@ from processing.sources.source_format import Reading
 
 _LOG = logging.getLogger(__name__)
 
+MAX_SIDE: Final = 65_535  # of a stored image, in pixels
+
 ImageSize = int | Sequence[int]
 
 
 class DataProcessor:
     """Turns a directory of annotated photographs into NPZ files, one for each task and split.
 
-    The files depend on the content of the photographs, the annotations and the options, not on the
-    number of workers, the machine, the location, or how often a run was interrupted. A second call
-    finds them up to date and returns at once; an interrupted run continues at its last flush.
+    The files depend only on the content of the photographs, the annotations and the options: not on
+    the number of workers, the machine, the location, or interruptions. A second call finds the
+    files up to date and returns at once. An interrupted run continues at its last flush.
 
     Args:
         raw_data_dir: directory with images and annotations, in any of the formats of
             `processing.sources`.
-        output_dir: where the files go; made if absent. Relative paths are relative to the working
-            directory.
+        output_dir: where the files go; created if absent.
         batch_size: images handed to the background writer at once; two batches are in memory.
-        num_workers: decoding threads; None: as many as CPUs may be used.
-        flush_every: batches between flushes, after which an interrupted run continues.
+        num_workers: decoding threads. None: one per CPU that this process may use.
+        flush_every: batches between flushes. An interrupted run continues at its last flush.
         image_size: side in pixels, or (height, width), of stored images; or one of these by task
             name. None: detector 256, landmarker 192, teacher 128.
-        crop_margin: by how much landmarker and teacher crops extend beyond the box on each side, as
-            a fraction of its width and height.
+        crop_margin: context that landmarker and teacher crops add on each side of the box, as a
+            fraction of its width and height.
         min_box_size: boxes with a shorter side, in source pixels after clipping, are dropped.
         keep_flagged: keep boxes that are marked as crowd (COCO), invalid (WIDER FACE) or difficult
             (VOC).
-        sources: names of formats to read, or mappings with ``format`` and its options; None: what
-            is found.
-        group_by: regular expression; images in whose path it finds the same text stay in one split.
+        sources: names of formats to read, or mappings with ``format`` and its options. None: all
+            formats that are found.
+        group_by: regular expression. Images share a split if it finds the same text in their paths.
         seed: key of the hash that divides images into splits.
         on_error: ``quarantine`` leaves bad inputs out and lists them in ``NAME.rejected.jsonl``,
             ``raise`` stops at the first.
         max_bad_fraction: share of rejected images, in [0, 1], above which the run stops. It always
-            stops where all are rejected.
-        progress: show a progress bar on a terminal, log a line a minute elsewhere.
+            stops if all images are rejected.
+        progress: show a progress bar on a terminal, and log a line a minute elsewhere.
 
     Raises:
-        TypeError, ValueError: an argument is of another type or out of range; the message names it.
+        TypeError: an argument has another type; the message names it.
+        ValueError: an argument is out of range; the message names it.
 
     Example:
         >>> processor = DataProcessor("data/raw", "data/preprocessed")  # doctest: +SKIP
@@ -117,11 +122,13 @@ class DataProcessor:
         self.image_size = image_sizes(image_size)
         self.crop_margin = check_number("crop_margin", crop_margin, least=0, most=100)
         if group_by is not None:
-            group_pattern(group_by)  # an error in it is told here, not after reading the data
+            group_pattern(group_by)  # reports an error now, not after the data has been read
         self.group_by, self.seed = group_by, check_integer("seed", seed, least=0)
         self.sources = [sources] if isinstance(sources, str | Mapping) else sources
         if sources is not None and not self.sources:
-            raise ValueError("sources is empty: name formats, or give None to read all found")
+            raise ValueError(
+                "sources is empty: name formats, or give None to read all that are found"
+            )
         self._repair = RepairOptions(
             check_number("min_box_size", min_box_size, least=0, most=65_535),
             check_flag("keep_flagged", keep_flagged),
@@ -138,14 +145,14 @@ class DataProcessor:
     def process_all(
         self, train_split: float = 0.8, include_teacher: bool = True
     ) -> ProcessingReport:
-        """Makes the files of every task that the data can feed; each image is decoded once.
+        """Makes the files of every task that has annotations; each image is decoded once.
 
         Args:
             train_split: share, in [0, 1], of the images without an official split that go to train.
-            include_teacher: whether to make the teacher's files.
+            include_teacher: also make the teacher's files.
 
         Raises:
-            SourceError: the raw directory holds nothing that can be read.
+            SourceError: the raw directory has no annotations that can be read.
             ImageError: a bad image, with ``on_error="raise"``.
             AnnotationError: a bad annotation, with ``on_error="raise"``.
             TooManyRejectedError: more bad images than `max_bad_fraction`.
@@ -176,12 +183,11 @@ class DataProcessor:
         Args:
             task_names: of ``detector``, ``landmarker``, ``teacher``.
             train_split: as for `process_all`.
-            skip_missing: whether to leave out, instead of refusing, a task for which the data has
-                nothing.
+            skip_missing: leave out a task that has no annotations, instead of refusing it.
 
         Raises:
-            SourceError: a task has no annotations, unless they are skipped; else as for
-                `process_all`.
+            SourceError: a task has no annotations, or as for `process_all`.
+            ImageError, AnnotationError, TooManyRejectedError, OSError: as for `process_all`.
         """
         began = time.perf_counter()
         if isinstance(task_names, str) or not task_names:
@@ -191,7 +197,7 @@ class DataProcessor:
         make_directory(self.output_dir)
         refuse_other_kinds(self.output_dir)
         with locked(self.output_dir) as waited:
-            if waited:  # the data may be others by now
+            if waited:  # the data may have changed in the meantime
                 work = self._plan(task_names, train_split, skip_missing=skip_missing)
             return self._carry_out(work, began)
 
@@ -213,7 +219,8 @@ class DataProcessor:
             run.execute()
         tasks = {file.task.name for file in files}
         removed = remove_obsolete(self.output_dir, tasks, [file.name for file in files])
-        if not (self.output_dir / JOURNAL_NAME).exists():  # else of files that are still to come
+        if not (self.output_dir / JOURNAL_NAME).exists():
+            # With a journal, the lists may be of files that a continued run will publish.
             remove_orphaned_lists(self.output_dir)
         for warning in self._split_warnings(work, run.content_crc32()):
             _LOG.warning("%s", warning)
@@ -283,7 +290,14 @@ class DataProcessor:
 
 
 class _Work(NamedTuple):
-    """What is to be done: the annotations, int8 (N,) splits, the files, why tasks are left out."""
+    """What is to be done.
+
+    Args:
+        reading: the annotations.
+        splits: int8 (N,), the split of each image.
+        files: the plan.
+        skipped: tasks that are left out, and why.
+    """
 
     reading: Reading
     splits: NDArray[np.int8]
@@ -294,10 +308,10 @@ class _Work(NamedTuple):
 def image_sizes(
     image_size: ImageSize | Mapping[str, ImageSize] | None,
 ) -> dict[str, tuple[int, int]]:
-    """Height, width by task name.
+    """Height and width by task name.
 
     Raises:
-        ValueError: not a positive int, a pair of them, or a mapping from task names to these.
+        ValueError: neither a positive integer, nor a pair of them, nor a mapping to these.
     """
     defaults = {name: task.default_image_size for name, task in TASKS.items()}
     if image_size is None:
@@ -312,13 +326,16 @@ def image_sizes(
 
 
 def _size(name: str, value: ImageSize) -> tuple[int, int]:
-    pair = list(value) if isinstance(value, Sequence) else [value, value]
-    sides = [side for side in pair if type(side) is int and 0 < side <= 65_535]
-    if len(pair) != 2 or len(sides) != 2:
+    pair = list(value) if isinstance(value, Sequence | np.ndarray) else [value, value]
+    try:
+        height, width = (check_integer(name, side, least=1) for side in pair)
+    except (TypeError, ValueError):
+        height = width = 0
+    if not 0 < height <= MAX_SIDE >= width:
         raise ValueError(
-            f"{name} must be a side in pixels, 1 to 65535, or (height, width), got {value!r}"
+            f"{name} must be a side in pixels, 1 to {MAX_SIDE}, or (height, width), got {value!r}"
         )
-    return pair[0], pair[1]
+    return height, width
 
 
 if __name__ == "__main__":

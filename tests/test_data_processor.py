@@ -683,6 +683,8 @@ def test_of_two_processes_at_one_output_one_works_and_the_other_finds_it_done(ra
         ({"image_size": 0}, "image_size must be a side in pixels"),
         ({"image_size": {"detektor": 5}}, r"image_size names \['detektor'\]"),
         ({"image_size": [1, 2, 3]}, "image_size must be a side"),
+        ({"image_size": 65_536}, "image_size must be a side in pixels, 1 to 65535"),
+        ({"image_size": np.float64(64)}, "image_size must be a side"),
     ],
 )
 def test_an_impossible_option_is_refused_by_name(options, message):
@@ -694,6 +696,30 @@ def test_an_impossible_option_is_refused_by_name(options, message):
 def test_names_of_tasks_that_are_no_list_are_refused(raw_dir, tmp_path, names):
     with pytest.raises(ValueError, match="task_names must be a list of detector, landmarker"):
         processor(raw_dir, tmp_path).process(names)
+
+
+@pytest.mark.parametrize("train_split", [True, "0.8", None])
+def test_a_share_of_another_type_is_refused_by_name(raw_dir, tmp_path, train_split):
+    with pytest.raises(TypeError, match=f"train_split must be a number, got {train_split!r}"):
+        processor(raw_dir, tmp_path).process_all(train_split=train_split)
+
+
+def test_numbers_and_flags_of_numpy_are_those_of_python(raw_dir, tmp_path):
+    sizes = {
+        "detector": np.int64(64),
+        "landmarker": np.array([48, 32]),
+        "teacher": (np.uint8(32),) * 2,
+    }
+    options = {
+        "batch_size": np.int32(5),
+        "keep_flagged": np.bool_(False),
+        "progress": np.bool_(False),
+    }
+    of_numpy = DataProcessor(raw_dir, tmp_path / "a", image_size=sizes, **options)
+    of_numpy.process_all(np.float32(0.5), include_teacher=np.bool_(True))
+    plain = {"detector": 64, "landmarker": [48, 32], "teacher": 32}
+    DataProcessor(raw_dir, tmp_path / "b", image_size=plain).process_all(0.5)
+    assert stored_files(tmp_path / "a") == stored_files(tmp_path / "b")
 
 
 def test_image_sizes_are_a_side_a_pair_or_some_of_the_tasks():

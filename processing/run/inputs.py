@@ -1,8 +1,8 @@
 """The images of one run, as they are now and as they were when it began.
 
-Their content decides what is made of them. `InputCache` saves reading it again: it remembers the
-CRC-32 of each image by path, size and modification time. An entry that is missing costs one read of
-that image, so the NPZ files depend on content only, and a lost cache does no harm.
+The content of an image decides its rows. `InputCache` saves reading it again: it remembers the
+CRC-32 of each image by path, size and modification time. A missing entry costs one read of that
+image, so the NPZ files depend on content only, and losing the cache does no harm.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class InputCache:
             self._keys, self._crc32 = self._keys[:0], self._crc32[:0]
 
     def lookup(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        """CRC-32 uint32 (N,) and whether it is known, bool (N,); a missing image is known, as 0."""
+        """CRC-32 uint32 (N,), and bool (N,) whether it is known; a missing image is known, as 0."""
         position = np.searchsorted(self._keys, keys)
         found = np.zeros(len(keys), dtype=bool)
         inside = position < len(self._keys)
@@ -77,8 +77,8 @@ class InputCache:
     def update(self, keys: NDArray[np.uint64], checksums: NDArray[np.uint32]) -> None:
         """Adds entries and writes the file, atomically, if any is new.
 
-        Images that could not be read, whose CRC-32 is given as 0, are asked for again next time:
-        once they may be read, neither their size nor their time tells.
+        Images that could not be read, with a CRC-32 of 0, are not cached: when their permissions
+        are mended, neither size nor time changes.
         """
         present = (keys != MISSING) & (checksums != 0)
         all_keys = np.concatenate([keys[present], self._keys])
@@ -91,13 +91,13 @@ class InputCache:
 
 
 class InputImages:
-    """The images that a run takes, in its order.
+    """The images of a run, in its order.
 
     Args:
-        raw_dir: where they are.
-        output_dir: where the cache of their content is.
+        raw_dir: where the images are.
+        output_dir: where the cache of their checksums is.
         paths: (N,) relative to `raw_dir`.
-        threads: that read them.
+        threads: how many threads read images.
 
     Attributes:
         keys: uint64 (N,), of path, size and time when the run began; see `input_keys`.
@@ -109,7 +109,7 @@ class InputImages:
         self._cache = InputCache(output_dir)
 
     def crc32(self) -> NDArray[np.uint32]:
-        """CRC-32 of each image now, 0 if unreadable; reads those whose size or time changed."""
+        """CRC-32 of each image now, 0 if unreadable. Reads images whose size or time changed."""
         checksums, known = self._cache.lookup(self.keys)
         unknown = np.flatnonzero(~known)
         if len(unknown):
@@ -121,29 +121,30 @@ class InputImages:
         return checksums
 
     def save_checksums(self, checksums: NDArray[np.uint32]) -> None:
-        """Saves later runs from reading images that did not change while this one worked."""
+        """Saves checksums for later runs, of the images that did not change during this run."""
         now = input_keys(self._raw_dir, self._paths)
         self._cache.update(np.where(now == self.keys, now, MISSING), checksums)
 
     def are_still_unreadable(self, progress: Progress) -> bool:
-        """Whether the images that an interrupted run could not read cannot be read now either."""
+        """Whether every image that an interrupted run could not read is still unreadable."""
         checksums = np.array(progress.input_crc32, dtype=np.uint32)
         unread = self._paths[: len(checksums)][checksums == 0].tolist()
         reasons = {r.path: r.reason for r in progress.rejections if r.stage == "read"}
         return all(_content_crc32(self._raw_dir, path) == (0, reasons.get(path)) for path in unread)
 
     def check_not_lost(self, start: int, rejections: Sequence[Rejection | None]) -> None:
-        """Storage that goes away in the middle of a run must not pass for images that are bad.
+        """Raises if the raw directory disappeared during the run.
 
-        A single file may be deleted meanwhile; it is the folder that tells.
+        A single missing file is treated as a bad image; a missing or empty folder is not, because
+        storage that is unmounted must not turn all its images into rejections.
 
         Args:
-            start: position of the first image that `rejections` speak of.
-            rejections: of one image after the other; None for one that is not rejected.
+            start: position of the first image of `rejections`.
+            rejections: of consecutive images; None for an image that is not rejected.
 
         Raises:
-            FileNotFoundError: an image was there when the run began, and is not any more, nor is
-                anything else in its folder.
+            FileNotFoundError: an image was there when the run began, and now its folder is gone or
+                empty.
         """
         keys = self.keys[start : start + len(rejections)].tolist()
         for key, rejection in zip(keys, rejections, strict=True):
@@ -159,7 +160,7 @@ class InputImages:
 
 
 def _content_crc32(raw_dir: Path, path: str) -> tuple[int, str | None]:
-    """CRC-32 of an image's bytes; 0 and the reason where it cannot be read."""
+    """CRC-32 of an image's bytes; 0 and the reason if it cannot be read."""
     try:
         return crc32(read_inside(raw_dir, path)), None
     except ImageError as error:

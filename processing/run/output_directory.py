@@ -1,4 +1,15 @@
-"""An output directory: what may lie in it, who may write to it, and what its files say."""
+"""An output directory: the names of its files, its lock, and the metadata of published files.
+
+The only module that knows the name of a file in an output directory. Besides the published files
+and their lists of rejections, a directory may hold:
+
+    processing.lock            held by the process that writes there
+    processing.journal         how far a run has come; goes when it has published
+    NAME.npz.partial           a file of that run, not finished
+    NAME.npz.earlier           rows of an abandoned run, until the next run has published
+    processing.inputs.cache    checksums of the input images
+    processing.rows.cache      keys of the images of the published files
+"""
 
 from __future__ import annotations
 
@@ -33,17 +44,17 @@ FILE_NAMES: Final = tuple(f"{split}_{task}" for split in SPLITS for task in TASK
 
 
 def npz_path(directory: Path, name: str) -> Path:
-    """Where a file is published."""
+    """The published file."""
     return directory / f"{name}.npz"
 
 
 def partial_path(directory: Path, name: str) -> Path:
-    """Where a file is written, until all files of its run are finished."""
+    """The file while it is written, until all files of its run are finished."""
     return directory / f"{name}.npz.partial"
 
 
 def earlier_path(directory: Path, name: str) -> Path:
-    """Where the rows are kept that an abandoned run has written of a file."""
+    """The rows of that file that an abandoned run had written."""
     return directory / f"{name}.npz.earlier"
 
 
@@ -53,7 +64,7 @@ def task_of(path: Path) -> str:
 
 
 def rejections_path(npz: Path) -> Path:
-    """Where the inputs are listed that `npz` lacks: ``NAME.rejected.jsonl``."""
+    """The list of inputs that a file lacks."""
     return npz.with_suffix(".rejected.jsonl")
 
 
@@ -62,7 +73,10 @@ _PATHS: Final = (npz_path, partial_path, earlier_path)
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[bool]:
-    """Holds the directory's lock, which goes with its process; gives whether it was waited for.
+    """Holds the directory's lock. The system releases it when the process ends.
+
+    Yields:
+        Whether the lock was held by another process before.
 
     Raises:
         OSError: the file cannot be locked.
@@ -76,7 +90,7 @@ def locked(directory: Path) -> Iterator[bool]:
         except Timeout:
             _LOG.warning(
                 "%s: another process works there; waiting until it is done, as long as that takes "
-                "(Ctrl-C stops this one alone)",
+                "(Ctrl-C stops only this process)",
                 directory,
             )
             waited = True
@@ -88,7 +102,7 @@ def locked(directory: Path) -> Iterator[bool]:
 
 
 def _all_paths(directory: Path) -> Iterator[Path]:
-    """Everything that any run may write, and what is written meanwhile."""
+    """All files that a run may write."""
     helpers = (LOCK_NAME, JOURNAL_NAME, INPUTS_CACHE_NAME, ROWS_CACHE_NAME)
     yield from (directory / name for name in helpers)
     for name in FILE_NAMES:
@@ -97,10 +111,10 @@ def _all_paths(directory: Path) -> Iterator[Path]:
 
 
 def refuse_other_kinds(directory: Path) -> None:
-    """Makes sure that what has a name of ours is a file.
+    """Checks that only regular files have the names that a run writes to.
 
     Raises:
-        FileExistsError: a folder, pipe, socket or device.
+        FileExistsError: a folder, pipe, socket or device has one.
     """
     for path in _all_paths(directory):
         if path.exists() and not path.is_file():
@@ -113,7 +127,7 @@ def refuse_other_kinds(directory: Path) -> None:
 
 
 def stored_metadata(npz: Path) -> dict[str, Any]:
-    """The metadata of a file of ours; empty where there is none, or it is damaged."""
+    """The metadata of a file that this package wrote; empty if there is none, or it is damaged."""
     try:
         return msgspec.json.decode(str(MappedNPZ(npz)["metadata"]), type=dict[str, Any])
     except (FileNotFoundError, NPZFormatError, KeyError, msgspec.DecodeError):
@@ -121,7 +135,7 @@ def stored_metadata(npz: Path) -> dict[str, Any]:
 
 
 def sound_metadata(npz: Path) -> dict[str, Any]:
-    """The metadata of a file of ours; empty where there is none, or no dataset can be opened."""
+    """The metadata of a file; empty unless a dataset can open the whole file."""
     try:
         return dict(Contents.read(MappedNPZ(npz), will_gather=False).metadata)
     except (FileNotFoundError, NPZFormatError):
@@ -129,7 +143,7 @@ def sound_metadata(npz: Path) -> dict[str, Any]:
 
 
 def write_rejections(npz: Path, rejections: Sequence[Rejection]) -> None:
-    """Lists what was left out, one JSON object a line; no list where that is nothing."""
+    """Writes the list of inputs that a file lacks, one JSON object per line; no list if empty."""
     if rejections:
         lines = [msgspec.json.encode(rejection) + b"\n" for rejection in rejections]
         write_durably(rejections_path(npz), b"".join(lines))
@@ -138,7 +152,7 @@ def write_rejections(npz: Path, rejections: Sequence[Rejection]) -> None:
 
 
 def read_rejections(npz: Path) -> list[Rejection]:
-    """What is listed; nothing where there is no list, or it is damaged."""
+    """Reads the list of a file; empty if there is none, or it is damaged."""
     try:
         with with_filename(rejections_path(npz)):
             lines = rejections_path(npz).read_bytes().splitlines()
@@ -148,34 +162,34 @@ def read_rejections(npz: Path) -> list[Rejection]:
 
 
 def rejections_crc32(rejections: Iterable[Rejection]) -> int:
-    """What tells lists of rejections apart."""
+    """A checksum that differs between lists with other entries; messages do not count."""
     return crc32(msgspec.json.encode([rejection.identity for rejection in rejections]))
 
 
 def remove_orphaned_lists(directory: Path) -> None:
-    """Removes the lists of files that are not there: a killed run had written them."""
+    """Deletes lists without their file, which a killed run left."""
     for npz in (npz_path(directory, name) for name in FILE_NAMES):
         if not npz.exists() and rejections_path(npz).exists():
             remove_durably(rejections_path(npz))
 
 
 def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str]) -> list[str]:
-    """Removes files of splits that the data has no longer, whose images are elsewhere now.
+    """Deletes files of splits that the data no longer has; their images are in other files now.
 
     Args:
         directory: the output directory.
-        tasks: names of the tasks that were made; files of others stay.
+        tasks: names of the tasks that were processed; files of other tasks stay.
         planned: names of the files that belong there.
 
     Returns:
-        Names of the files removed. Only files of ours are, never one without our metadata.
+        Names of the deleted files. A file without metadata of this package is never deleted.
     """
     ours = {f"{split}_{task}" for split in SPLITS for task in tasks}
     removed = []
     for name in sorted(ours - set(planned)):
         npz = npz_path(directory, name)
         if "recipe" in stored_metadata(npz):
-            remove_durably(rejections_path(npz))  # first: nobody would look for it without the file
+            remove_durably(rejections_path(npz))  # first: without its file, no run would find it
             npz.unlink()
             removed.append(npz.name)
     return removed

@@ -1,8 +1,8 @@
-"""Plan: what a processing run will write, decided before any image is read.
+"""The plan of a processing run: the files it will write, decided before any image is read.
 
-A pure function of annotations and options. The recipe of a file is the hash of all that decides its
-bytes except the images; its fingerprint adds their content. Neither depends on where the raw
-directory is, on dates or on worker counts.
+A pure function of annotations and options. The recipe of a file is a hash of everything that
+decides its bytes, except the images; its fingerprint adds their content. Neither depends on the
+location of the raw directory, on dates or on the number of workers.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class PlannedFile:
 
     Args:
         output: its name, image size and columns.
-        task: what makes its rows.
+        task: makes its rows.
         split: name of the split.
         images: int64 (M,), positions in the table, ascending.
         recipe: hash of options and annotations.
-        metadata: what is known beforehand of the file's metadata.
+        metadata: the part of the file's metadata that does not depend on images.
     """
 
     output: Output
@@ -80,14 +80,14 @@ def plan_files(
     options: Mapping[str, Any],
     rejections: Sequence[Rejection] = (),
 ) -> list[PlannedFile]:
-    """The files of the given tasks: train and val always, test where the data has one.
+    """Plans the files of the given tasks: train and val always, test if the data has one.
 
     Args:
         table: the annotations, in the order in which rows are to be stored.
         splits: int8 (N,), positions in `SPLITS`.
         tasks: each must find images in the table.
         options: everything else that decides the output, as plain JSON values.
-        rejections: annotations left out; those of the train files list them, and depend on them.
+        rejections: annotations left out. The train files list them, so they depend on them.
     """
     rejected = sorted(rejection.identity for rejection in rejections)
     files = []

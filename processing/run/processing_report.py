@@ -1,4 +1,4 @@
-"""ProcessingReport: what a processing run did, file by file, in numbers and as a table to print."""
+"""ProcessingReport: the result of a processing run, in numbers and as a table to print."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class FileReport:
     """One output file.
 
     Args:
-        path: where it is.
-        rows: its samples.
-        images: source images that it was made from, rejected ones included.
+        path: the NPZ file.
+        rows: number of samples.
+        images: source images of this split and task, including rejected ones.
         instances_read: boxes (landmarker: point sets) that the annotations hold for these images.
-        instances_stored: those that are in the file.
+        instances_stored: boxes or point sets in the file.
         repairs: by reason, boxes clipped, boxes or point sets dropped, crops that show nothing.
         rejected: by reason, images left out.
-        listed: inputs named in ``NAME.rejected.jsonl``: these images, and with the train file the
+        listed: entries of ``NAME.rejected.jsonl``: rejected images, and for the train file also
             annotations that could not be used.
-        instances_rejected: of those read, the ones of images that were left out.
+        instances_rejected: boxes or point sets of rejected images.
     """
 
     path: Path
@@ -40,17 +40,17 @@ class ProcessingReport:
     """One run of a `DataProcessor`.
 
     Args:
-        files: one entry an output file, in the order train, val, test for each task.
-        up_to_date: whether nothing had to be done.
+        files: one entry per output file, in the order train, val, test for each task.
+        up_to_date: True if no file had to be written.
         images_decoded: images that were read and decoded in this run.
-        images_copied: images whose rows were copied from the files made before, since neither they
-            nor what is shown of them changed.
-        images_resumed: images that an earlier, interrupted run had finished.
+        images_copied: images whose rows were copied from earlier files, because neither the image
+            nor the rectangles shown of it changed.
+        images_resumed: images that an interrupted run had finished.
         seconds: wall time.
         rejected_annotations: by reason, annotations that could not be used.
-        notes: by name, harmless irregularities of the annotations and how they were resolved.
-        removed: files of splits that the data has no longer.
-        skipped_tasks: tasks asked for by `process_all` for which the data has nothing, and why.
+        notes: by name, how many harmless irregularities of the annotations were resolved.
+        removed: deleted files, of splits that the data no longer has.
+        skipped_tasks: tasks that `process_all` left out for lack of annotations, and why.
     """
 
     files: tuple[FileReport, ...]
@@ -66,13 +66,13 @@ class ProcessingReport:
 
     @property
     def images_per_second(self) -> float:
-        """Images decoded or copied in a second of this run."""
+        """Images decoded or copied per second of this run."""
         made = self.images_decoded + self.images_copied
         return made / self.seconds if self.seconds else 0.0
 
     @property
     def has_rejections(self) -> bool:
-        """Whether any input was left out."""
+        """Whether an input was left out."""
         return bool(self.rejected_annotations) or any(file.rejected for file in self.files)
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ class ProcessingReport:
             lines.append(f"rejected annotations: {_listed(self.rejected_annotations)}")
         if self.notes:
             lines.append(f"notes: {_listed(self.notes)}")
-        lines += [f"removed: {name}, the data has this split no longer" for name in self.removed]
+        lines += [f"removed: {name}, the data no longer has this split" for name in self.removed]
         lines += [f"{task}: skipped, {why}" for task, why in self.skipped_tasks.items()]
         lines.append(self._pace())
         return "\n".join(lines)

@@ -1,16 +1,16 @@
-"""Which split an image belongs to, and warnings about divisions that mislead.
+"""The split of each image, and warnings about splits that mislead.
 
 An official split is respected; all other images are divided by a keyed hash of their group. The
 division is a pure function of paths, official splits, seed and grouping: the order of the input,
-the machine and the number of calls do not matter. The warnings change nothing. A model that is
-validated on what it was trained on looks better than it is, and nothing else shows it.
+the machine and the number of calls do not matter. The warnings change nothing. They are the only
+sign that a model is validated on its own training images.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from processing.core.arguments import check_number
 from processing.core.errors import NPZFormatError
 from processing.imaging.tasks import TASKS
 from processing.npz.mapped import MappedNPZ
-from processing.run.output_directory import npz_path
+from processing.run.output_directory import npz_path, task_of
 from processing.run.plan import PlannedFile
 
 _TRAIN, _VAL = SPLITS.index("train"), SPLITS.index("val")
@@ -37,28 +37,27 @@ def assign_splits(
     seed: int = 0,
     group_by: str | None = None,
 ) -> NDArray[np.int8]:
-    """Gives every image a split.
+    """Assigns a split to every image.
 
-    Images of one group are never divided, unless the data's own official splits divide them. Groups
-    without an official split are ordered by their hash, and the first go to train until its share
-    of those images is as near to `train_split` as whole groups allow (exact where a group is one
-    image). Adding images moves only those at the border. With two groups or more, neither side is
-    empty unless `train_split` is 0 or 1.
+    Images of one group stay together, unless official splits of the data divide them. Groups
+    without an official split are ordered by their hash. The first groups go to train, as many as
+    bring its share of these images nearest to `train_split`. Adding images moves only images at the
+    border. With two groups or more, neither side is empty unless `train_split` is 0 or 1.
 
     Args:
         image_paths: (N,) paths relative to the raw directory.
         official: int8 (N,) positions in `SPLITS`, or `UNASSIGNED`.
         train_split: share of the images without an official split that go to train, in [0, 1].
         seed: key of the hash.
-        group_by: regular expression; what the first of its groups that finds something (or else the
-            whole match) finds in a path names the image's group. An image that it does not match is
-            a group of its own. None: every image is.
+        group_by: regular expression that is searched in each path. The text of its first group
+            that is not empty, or of the whole match, names the image's group. An image without a
+            match is a group of its own. None: every image is a group of its own.
 
     Returns:
         int8 (N,) positions in `SPLITS`.
 
     Raises:
-        ValueError: `train_split` outside [0, 1], or `group_by` is no regular expression.
+        ValueError: `train_split` is outside [0, 1], or `group_by` is not a regular expression.
     """
     check_number("train_split", train_split, least=0, most=1)
     groups, members, sizes = np.unique(
@@ -73,18 +72,18 @@ def assign_splits(
 
 
 def group_pattern(group_by: str) -> re.Pattern[str]:
-    """`group_by` compiled.
+    """Compiles `group_by`.
 
     Raises:
-        TypeError: it is no text.
-        ValueError: it is no regular expression.
+        TypeError: it is not a string.
+        ValueError: it is not a regular expression.
     """
     if not isinstance(group_by, str):
         raise TypeError(f"group_by must be a regular expression, got {group_by!r}")
     try:
         return re.compile(group_by)
     except re.error as error:
-        raise ValueError(f"group_by={group_by!r} is no regular expression: {error}") from error
+        raise ValueError(f"group_by={group_by!r} is not a regular expression: {error}") from error
 
 
 def _groups(image_paths: NDArray[Any] | Sequence[str], group_by: str | None) -> list[str]:
@@ -102,7 +101,7 @@ def _groups(image_paths: NDArray[Any] | Sequence[str], group_by: str | None) -> 
 def _official_of_groups(
     n: int, members: NDArray[np.intp], official: NDArray[np.int8]
 ) -> NDArray[np.int8]:
-    """int8 (n,): the official split that a group's other images follow; the first if several."""
+    """int8 (n,): the official split of each group; the first of several, `UNASSIGNED` if none."""
     group_split = np.full(n, len(SPLITS), dtype=np.int8)
     named = official != UNASSIGNED
     np.minimum.at(group_split, members[named], official[named])
@@ -115,14 +114,14 @@ def _divide(
 ) -> NDArray[np.int8]:
     """int8 (G,): train or val for each group."""
     key = str(seed).encode()
-    hashes = [
-        int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8, key=key).digest(), "big")
-        for group in groups.tolist()
-    ]
-    order = np.lexsort((np.arange(len(groups)), np.array(hashes, dtype=np.uint64)))
-    in_train = np.concatenate(
-        [[0], np.cumsum(sizes[order])]
-    )  # images in train if the first g go there
+    hashes = np.empty(len(groups), dtype=np.uint64)
+    for i, group in enumerate(groups.tolist()):
+        digest = hashlib.blake2b(group.encode(), digest_size=8, key=key).digest()
+        hashes[i] = int.from_bytes(digest, "big")
+    # The position decides between equal hashes, so that the order is always the same.
+    order = np.lexsort((np.arange(len(groups)), hashes))
+    # in_train[g]: images in train if the first g groups go there.
+    in_train = np.concatenate([[0], np.cumsum(sizes[order])])
     first_val = int(np.argmin(np.abs(in_train - train_split * in_train[-1])))
     if 0 < train_split < 1 and len(groups) > 1:
         first_val = min(max(first_val, 1), len(groups) - 1)
@@ -132,24 +131,24 @@ def _divide(
 
 
 def ungrouped(paths: Sequence[str], group_by: str) -> Iterator[str]:
-    """Says how many images are groups of their own, though groups are wanted."""
+    """Warns of images that are groups of their own, although groups are wanted."""
     pattern = group_pattern(group_by)
-    alone = [path for path in paths if not pattern.search(path)]
-    if alone:
+    unmatched = [path for path in paths if not pattern.search(path)]
+    if unmatched:
         yield (
-            f"group_by={group_by!r} finds nothing in {len(alone)} of {len(paths)} paths, such as "
-            f"{alone[0]}: each of these images is a group of its own"
+            f"group_by={group_by!r} finds nothing in {len(unmatched)} of {len(paths)} paths, such "
+            f"as {unmatched[0]}: each of these images is a group of its own"
         )
 
 
 def empty_splits(files: Collection[PlannedFile]) -> Iterator[str]:
-    """Says which files get no image, though both splits should have some."""
-    images = {file.task.name: 0 for file in files}
+    """Warns of files without images, unless `train_split` asks for an empty side."""
+    images: Counter[str] = Counter()
     for file in files:
         images[file.task.name] += len(file.images)
     for file in files:
-        wanted = 0 < file.metadata["options"]["train_split"] < 1
-        if wanted and not len(file.images):
+        is_wanted = 0 < file.metadata["options"]["train_split"] < 1
+        if is_wanted and len(file.images) == 0:
             yield (
                 f"{file.name}: none of {images[file.task.name]} images is in this split: are all "
                 "of one group, or of one official split?"
@@ -159,25 +158,29 @@ def empty_splits(files: Collection[PlannedFile]) -> Iterator[str]:
 def moved_since(
     directory: Path, paths: NDArray[Any], splits: NDArray[np.int8], tasks: Collection[str]
 ) -> Iterator[str]:
-    """Says which files of other tasks have images that are in another split of this run's tasks.
+    """Warns of files of other tasks with images that this run has put into another split.
 
     Args:
         directory: where the files are.
-        paths: StringDType (N,), of all images, ascending.
+        paths: StringDType (N,), of all images.
         splits: int8 (N,), positions in `SPLITS`.
-        tasks: names of those of this run, whose files are made anew.
+        tasks: names of the tasks of this run, whose files are made anew.
     """
     others = [task for task in TASKS if task not in tasks]
-    for (position, split), task in itertools.product(enumerate(SPLITS), others):
-        npz = npz_path(directory, f"{split}_{task}")
+    names = {f"{split}_{task}": i for i, split in enumerate(SPLITS) for task in others}
+    files = {name: npz_path(directory, name) for name in names}
+    if not any(npz.exists() for npz in files.values()):
+        return
+    # Not numpy.searchsorted: on StringDType it reads wrong memory for longer strings (numpy#31533).
+    split_of = dict(zip(paths.tolist(), splits.tolist(), strict=True))
+    for name, npz in files.items():
         try:
-            stored = MappedNPZ(npz)["image_paths"].astype(paths.dtype)
+            stored = set(MappedNPZ(npz)["image_paths"].tolist())
         except (NPZFormatError, KeyError, FileNotFoundError):
-            continue
-        at = np.minimum(np.searchsorted(paths, stored), len(paths) - 1)
-        elsewhere = (paths[at] == stored) & (splits[at] != position)
-        count = len(np.unique(stored[elsewhere]))
+            continue  # a file that cannot be read trains no model
+        count = sum(split_of.get(path, names[name]) != names[name] for path in stored)
         if count:
+            task = task_of(npz)
             yield (
                 f"{npz}: {count} images are in another split of {', '.join(sorted(tasks))}: make "
                 f"the {task}'s files again with the same data, train_split, seed and group_by"
@@ -187,32 +190,34 @@ def moved_since(
 def same_content(
     raw_dir: Path, paths: NDArray[Any], splits: NDArray[np.int8], crc32: NDArray[np.uint32]
 ) -> Iterator[str]:
-    """Says how many images outside train have the bytes of one in train.
+    """Warns of images outside train that are byte for byte copies of images in train.
 
     Args:
         raw_dir: where the images are.
         paths: StringDType (N,), of all images.
         splits: int8 (N,), positions in `SPLITS`.
-        crc32: uint32 (N,), of their content; 0 where it is not known.
+        crc32: uint32 (N,), of their content; 0 if it is not known.
     """
     train = np.flatnonzero((splits == _TRAIN) & (crc32 != 0))
     others = np.flatnonzero((splits != _TRAIN) & (crc32 != 0))
     others = others[np.isin(crc32[others], crc32[train])]
-    of_train = {
-        int(c): train[i] for c, i in zip(*np.unique(crc32[train], return_index=True), strict=True)
-    }
-    pairs = [(of_train[int(crc32[i])], i) for i in others]
-    pairs = [pair for pair in pairs if len({_size(raw_dir, str(paths[i])) for i in pair}) == 1]
-    if pairs:
-        first = " and ".join(str(paths[i]) for i in pairs[0])
+    checksums, first = np.unique(crc32[train], return_index=True)
+    in_train = dict(zip(checksums.tolist(), train[first].tolist(), strict=True))
+    copies = []
+    for i in others.tolist():
+        pair = str(paths[in_train[int(crc32[i])]]), str(paths[i])
+        # Among a million images, some hundred pairs share a CRC-32 by chance.
+        if _size(raw_dir, pair[0]) == _size(raw_dir, pair[1]):
+            copies.append(pair)
+    if copies:
         yield (
-            f"{len(pairs)} images outside train have the same content as one in train, such as "
-            f"{first}: delete the copies, or give them a group (group_by)"
+            f"{len(copies)} images outside train have the same content as one in train, such as "
+            f"{' and '.join(copies[0])}: delete the copies, or give them a group (group_by)"
         )
 
 
 def _size(raw_dir: Path, path: str) -> int:
     try:
         return (raw_dir / path).stat().st_size
-    except OSError:  # it was there a moment ago; no reason to end a run that is done
+    except OSError:  # deleted a moment ago; the run is finished, so this is no reason to fail
         return -1

@@ -1,11 +1,14 @@
-"""What is said of a division into splits that may mislead."""
+"""Warnings about splits that may mislead."""
 
 import logging
 import shutil
 
+import numpy as np
 import pytest
 
+from processing.core.annotations import SPLITS
 from processing.data_processor import DataProcessor
+from processing.run.splits import moved_since
 
 
 def said(caplog, raw_dir, output_dir, task="process_all", train_split=0.8, **options):
@@ -50,4 +53,21 @@ def test_groups_that_are_none_and_splits_that_are_empty_are_told(raw_dir, tmp_pa
     assert "group_by='nobody' finds nothing in 24 of 24 paths, such as images/0000.jpg" in alone
     (empty,) = said(caplog, raw_dir, tmp_path, "process_detector", group_by="images")
     assert "none of 24 images is in this split" in empty
-    assert not said(caplog, raw_dir, tmp_path, "process_detector", train_split=1.0)
+
+
+@pytest.mark.parametrize("train_split", [0.0, 1.0])
+def test_a_split_that_is_empty_on_demand_is_no_reason_for_a_warning(
+    raw_dir, tmp_path, caplog, train_split
+):
+    assert not said(caplog, raw_dir, tmp_path, "process_detector", train_split=train_split)
+
+
+@pytest.mark.parametrize("length", [5, 15, 16, 40, 300])
+def test_paths_of_any_length_are_found_in_files_of_other_tasks(tmp_path, length):
+    """numpy's own search reads wrong memory for strings of more than 15 bytes (numpy#31533)."""
+    paths = sorted(f"{i:0{length}}" for i in range(20))
+    np.savez(tmp_path / "val_detector.npz", image_paths=np.array(paths[5:10]))
+    splits = np.array([SPLITS.index("train")] * 8 + [SPLITS.index("val")] * 12, dtype=np.int8)
+    table = np.array(paths, dtype=np.dtypes.StringDType())
+    (message,) = moved_since(tmp_path, table, splits, ["landmarker"])
+    assert "val_detector.npz: 3 images are in another split of landmarker" in message
