@@ -1,27 +1,29 @@
-"""Reads annotated data sets: finds which formats a raw directory holds, and unites what they say.
+"""Reads annotated data sets: one module or folder per format, all into one `AnnotationTable`.
 
-One module a format; `FORMATS` is the registry. Nothing here opens an image.
+Code that knows how annotations are stored belongs here. Code that opens an image, repairs a box or
+writes a file does not.
+
+A new format is one new module with a constant ``FORMAT``, listed in `FORMATS` below.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from processing.core.annotations import SPLITS, UNASSIGNED, AnnotationTable
+from processing.core.annotations import AnnotationTable
 from processing.core.errors import Rejection, SourceError, SourceNotFoundError
 from processing.sources import coco, csv_manifest, ibug_pts, pascal_voc, wider_face, yolo
 from processing.sources.image_search import resolve_by_name
-from processing.sources.merging import merge_images, reject_unusable
+from processing.sources.merging import merge_images, reject_unusable, usable_splits
 from processing.sources.raw_directory import RawDirectory
+from processing.sources.requests import Request
 from processing.sources.source_format import Reading, SourceFormat, combine
 
+# Their order is the order of categories in every output, so a new format goes to the end.
 FORMATS: Final[tuple[SourceFormat, ...]] = (
     coco.FORMAT,
     wider_face.FORMAT,
@@ -33,150 +35,98 @@ FORMATS: Final[tuple[SourceFormat, ...]] = (
 
 __all__ = ["FORMATS", "Reading", "SourceFormat", "detect", "read_sources"]
 
-Found = tuple[SourceFormat, list[str]]
 
-
-def detect(raw: RawDirectory) -> list[Found]:
-    """The formats found in a raw directory, each with its annotation files or folders."""
-    found = ((source, source.find(raw)) for source in FORMATS)
-    return [(source, paths) for source, paths in found if paths]
+def detect(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
+    """Finds the formats in a raw directory, each with its annotation files or folders."""
+    found = []
+    for source in FORMATS:
+        paths = source.find(raw)
+        if paths:
+            found.append((source, paths))
+    return found
 
 
 def read_sources(
     raw_dir: str | Path, sources: Sequence[str | Mapping[str, Any]] | None = None
 ) -> Reading:
-    """Reads all annotations of a raw directory; one row an image, sorted by path.
+    """Reads all annotations of a raw directory into one row per image, sorted by path.
 
-    Official splits are respected as far as they help: ``train`` and ``val`` count only if both
-    occur, else their images are `UNASSIGNED`; ``test`` always counts. Images that no annotation
-    names are no rows, but counted in the notes as ``unlisted_images``; linked folders, which are
-    not entered, as ``linked_folders``.
+    Official splits are respected where they divide something: ``train`` and ``val`` count only if
+    both occur, otherwise their images become `UNASSIGNED`. ``test`` always counts. Images without
+    any annotation are not in the table; the note ``unlisted_images`` counts them. Linked folders
+    are not entered; the note ``linked_folders`` counts them.
 
     Args:
         raw_dir: the directory that holds images and annotations.
-        sources: what to read, instead of all that is found: names of formats, or mappings with the
-            keys ``format``, ``path`` (read only this file, or what lies below this folder, relative
-            to `raw_dir`) and ``coordinate_base`` (pascal_voc and ibug_pts: 1 if pixels are counted
-            from 1, the default, or 0).
+        sources: what to read; None reads everything that is found. Each entry is the name of a
+            format, or a mapping with the keys ``format``, ``path`` (read only this file or the
+            files below this folder, relative to `raw_dir`) and ``coordinate_base`` (of pascal_voc
+            and ibug_pts: 1, the default, if pixels are counted from 1, otherwise 0).
 
     Raises:
-        SourceNotFoundError: no such directory, or nothing in it that a format knows.
-        SourceError: `sources` asks for what does not exist, something cannot be read, or every
-            annotation was rejected.
+        SourceNotFoundError: the directory does not exist, or holds no known format.
+        SourceError: `sources` asks for something that does not exist, a file cannot be read, or
+            every annotation was rejected.
 
     Example:
         >>> reading = read_sources("data/raw", [{"format": "pascal_voc", "coordinate_base": 0}])
     """
-    requests = None if sources is None else [_Request.of(source) for source in sources]
+    requests = None
+    if sources is not None:
+        # Checked first: listing a large directory takes minutes, a wrong name shows at once.
+        requests = [Request.parse(entry, FORMATS) for entry in sources]
     raw = RawDirectory(Path(raw_dir))
-    written = resolve_by_name(combine(_readings(raw, requests)))
-    merged = merge_images(written.table)
-    rejections = _without_repetition(written.rejections, raw.rejections) + merged.rejections
-    table, unusable = reject_unusable(merged.table, written.images_missing_annotations, rejections)
-    rejections = list(dict.fromkeys([*rejections, *unusable]))  # two files may share a label file
-    notes = written.notes + merged.notes + _leftovers(raw, table, rejections)
+    reading = resolve_by_name(combine(_read_formats(raw, requests)))
+    merged = merge_images(reading.table)
+    rejections = _with_refused(reading.rejections, raw.rejections) + merged.rejections
+    table, unusable = reject_unusable(merged.table, reading.images_missing_annotations, rejections)
+    # Images with the same label file, such as a.jpg and a.png, give its rejections twice.
+    rejections = list(dict.fromkeys([*rejections, *unusable]))
     if len(table) == 0:
-        reasons = (
-            "; ".join(rejection.message for rejection in rejections[:3]) or "they list no image"
-        )
+        reasons = "; ".join(rejection.message for rejection in rejections[:3])
         raise SourceError(
-            f"{raw.root}: no annotation can be used ({len(rejections)} rejected): {reasons}"
+            f"{raw.root}: no annotation can be used ({len(rejections)} rejected): "
+            f"{reasons or 'they list no image'}"
         )
-    return Reading(dataclasses.replace(table, splits=_official(table)), rejections, notes)
+    notes = reading.notes + merged.notes + _count_unread(raw, table, rejections)
+    return Reading(dataclasses.replace(table, splits=usable_splits(table)), rejections, notes)
 
 
-def _readings(raw: RawDirectory, requests: Sequence[_Request] | None) -> list[Reading]:
+def _read_formats(raw: RawDirectory, requests: Sequence[Request] | None) -> list[Reading]:
     try:
-        if requests is None:
-            return [source.read(raw, paths) for source, paths in _detected(raw)]
-        return [request.read(raw) for request in requests]
+        if requests is not None:
+            return [request.read(raw) for request in requests]
+        return [source.read(raw, paths) for source, paths in _detect_some(raw)]
     except SourceError:
+        # SourceNotFoundError is an OSError too, but has its message already.
         raise
     except OSError as error:
         raise SourceError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-@dataclasses.dataclass(frozen=True)
-class _Request:
-    """One entry of `sources`, checked."""
-
-    source: SourceFormat
-    path: str
-    options: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, asked: str | Mapping[str, Any]) -> _Request:
-        if not isinstance(asked, str | Mapping):
-            raise TypeError(f"sources must be names of formats, or mappings, got {asked!r}")
-        options = {"format": asked} if isinstance(asked, str) else dict(asked)
-        name, path = options.pop("format", None), options.pop("path", "")
-        formats = {source.name: source for source in FORMATS}
-        if name not in formats:
-            raise SourceError(f"source format {name!r}: expected one of {', '.join(formats)}")
-        source = formats[name]
-        unknown = sorted(map(str, set(options) - set(source.options)))
-        if unknown:
-            allowed = ", ".join(("format", "path", *source.options))
-            raise SourceError(
-                f"source {name}: unknown key {unknown[0]!r}, expected one of {allowed}"
-            )
-        base = options.get("coordinate_base", 1)
-        if base not in (0, 1):
-            raise SourceError(f"source {name}: coordinate_base is {base!r}, expected 0 or 1")
-        # normpath makes "" and "x/" what they are among relative paths: "." and "x".
-        return cls(source, posixpath.normpath(str(path).replace("\\", "/")), options)
-
-    def read(self, raw: RawDirectory) -> Reading:
-        paths = [
-            path
-            for path in self.source.find(raw)
-            if self.path in (".", path) or path.startswith(f"{self.path}/")
-        ]
-        if not paths:
-            raise SourceNotFoundError(
-                f"{raw.root / self.path}: nothing found of the format {self.source.name}; "
-                f"looked for {self.source.pattern_description}{_passed_over(raw)}"
-            )
-        return self.source.read(raw, paths, **self.options)
-
-
-def _detected(raw: RawDirectory) -> list[Found]:
+def _detect_some(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
     found = detect(raw)
     if not found:
-        pattern_description = "".join(f"\n  {source.pattern_description}" for source in FORMATS)
+        patterns = "".join(f"\n  {source.pattern_description}" for source in FORMATS)
         raise SourceNotFoundError(
             f"{raw.root} ({raw.root.absolute()}): no annotations found among "
             f"{len(raw.files):,} files, {len(raw.images):,} of them images"
-            f"{_passed_over(raw)}; looked for{pattern_description}"
+            f"{raw.describe_skipped()}; looked for{patterns}"
         )
     return found
 
 
-def _passed_over(raw: RawDirectory) -> str:
-    refused = "".join(f"; refused {rejection.message}" for rejection in raw.rejections[:3])
-    if not raw.linked_folders:
-        return refused
-    links = f"linked folders, here {raw.linked_folders}, are not entered: copy what they lead to"
-    return f"; {links}{refused}"
+def _with_refused(rejections: list[Rejection], refused: list[Rejection]) -> list[Rejection]:
+    """Adds the refused files that no reader has reported yet."""
+    reported = {rejection.path for rejection in rejections}
+    return rejections + [rejection for rejection in refused if rejection.path not in reported]
 
 
-def _leftovers(
+def _count_unread(
     raw: RawDirectory, table: AnnotationTable, rejections: Sequence[Rejection]
 ) -> Counter[str]:
+    """Counts the images and folders that are neither in the table nor rejected."""
     listed = {rejection.path for rejection in rejections}.union(table.image_paths.tolist())
     unlisted = set(raw.images) - listed
+    # Unary plus drops the counts that are 0.
     return +Counter(unlisted_images=len(unlisted), linked_folders=raw.linked_folders)
-
-
-def _without_repetition(first: list[Rejection], others: list[Rejection]) -> list[Rejection]:
-    """`first`, and those of `others` whose file it does not name."""
-    named = {rejection.path for rejection in first}
-    return first + [rejection for rejection in others if rejection.path not in named]
-
-
-def _official(table: AnnotationTable) -> Any:
-    """int8 (N,): the splits that count."""
-    train, val = (table.splits == SPLITS.index(name) for name in ("train", "val"))
-    if train.any() and val.any():
-        return table.splits
-    return np.where(train | val, np.int8(UNASSIGNED), table.splits)

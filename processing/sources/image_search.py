@@ -1,13 +1,14 @@
-"""Finds the images that annotation files name, and never takes another image for a missing one.
+"""Finds the images named in annotation files, and never takes another image for a missing one.
 
-- The images of an annotation file are in one layout: the file's own folder, the one above it, or
-  the raw directory, with the folders that are usual there. The first layout that has any of the
-  named images is the file's. A named image that is not in it is missing: it gets the path that it
-  would have there, however many images of its basename lie elsewhere.
-- Only if no image of a file is found so, its images are searched for by basename
-  (`Located.candidates_by_name`). An image is taken if nothing else has a claim to it: it is the
-  only one of that basename near the file, no other path claims it, and no annotation names it by
-  its true path.
+- A *layout* is a list of folders that may hold the images of one annotation file. Layouts are tried
+  from the file's own folder upwards: its folder, the parent, the raw directory, each with the usual
+  folders below it. The first layout that holds any of the named images is the file's layout.
+- A named image that is not in the file's layout is missing. It gets the path that it would have
+  there, even if images of the same basename lie in other folders.
+- If no layout holds any image of a file, its images are searched for by basename
+  (`Located.candidates_by_name`). A candidate is accepted only if nothing else claims it: it is the
+  only image of that basename near the file, no other missing path wants it, and no annotation names
+  it by its true path.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePosixPath
 
 import numpy as np
 
-from processing.sources.raw_directory import RawDirectory, and_parents, folder_of, parent_of
+from processing.sources.raw_directory import (
+    RawDirectory,
+    folder_and_parents,
+    folder_of,
+    parent_of,
+)
 from processing.sources.source_format import Reading
 
 
@@ -30,9 +37,9 @@ class Located:
     """Where the images of an annotation file are.
 
     Args:
-        paths: relative to the raw directory; of a missing image, where it would be.
-        candidates_by_name: pairs of such a missing path and the image elsewhere that may be
-            meant by it.
+        paths: relative to the raw directory; for a missing image, the path that it would have.
+        candidates_by_name: pairs of such a missing path and an image of the same basename in
+            another folder.
     """
 
     paths: list[str]
@@ -40,20 +47,28 @@ class Located:
 
 
 def usual_layouts(raw: RawDirectory, path: str) -> list[list[str]]:
-    """The layouts that the images of the annotation file `path` may have, nearest first.
+    """Lists the layouts in which the images of an annotation file usually lie, nearest first.
+
+    Args:
+        raw: the raw directory.
+        path: the annotation file.
 
     Returns:
-        Lists of folders as prefixes: the base itself, ``images/``, and folders called after a word
-        of the file's name (``train2017/``, ``images/train/``).
+        Lists of folders as prefixes: a base folder, its ``images/``, and its folders named after a
+        word of the file's name (``train2017/``, ``images/train/``).
     """
+    below = ["images/"]
     words = re.findall(r"[A-Za-z]+[0-9]*", PurePosixPath(path).stem)
-    named = [name for word in words for name in (word, word.rstrip("0123456789"))]
-    below = ["images/", *(f"images/{name}/" for name in named), *(f"{name}/" for name in named)]
+    # "instances_train2017" belongs to train2017/ as well as to train/.
+    names = [name for word in words for name in (word, word.rstrip("0123456789"))]
+    below += [f"images/{name}/" for name in names]
+    below += [f"{name}/" for name in names]
     own = folder_of(path)
-    return [
-        [base, *(base + name for name in below if base + name in raw.folders_above_images)]
-        for base in dict.fromkeys([own, parent_of(own), ""])
-    ]
+    layouts = []
+    for base in dict.fromkeys([own, parent_of(own), ""]):
+        existing = [base + name for name in below if base + name in raw.folders_above_images]
+        layouts.append([base, *existing])
+    return layouts
 
 
 def locate(raw: RawDirectory, layouts: Sequence[Sequence[str]], paths: Sequence[str]) -> Located:
@@ -61,50 +76,65 @@ def locate(raw: RawDirectory, layouts: Sequence[Sequence[str]], paths: Sequence[
 
     Args:
         raw: the raw directory.
-        layouts: folders as prefixes, the first one the annotation file's own.
-        paths: as `RawDirectory.inside` gives them for the annotation file's folder.
+        layouts: folders as prefixes; the very first one is the annotation file's own folder.
+        paths: the named images, as `RawDirectory.inside` returns them for that folder.
     """
     own = layouts[0][0]
-    # A path that leads out of the file's folder, or is absolute, says itself where it begins.
+    # A path outside of the file's folder was absolute or began with "..": it is complete already
+    # and must not be looked for below other folders.
     names = [path.removeprefix(own) if path.startswith(own) else None for path in paths]
     for folders in layouts:
-        found = [_first(raw, folders, name) for name in names]
-        present = ((image, name) for image, name in zip(found, names, strict=True) if name)
-        prefixes = Counter(image.removesuffix(name) for image, name in present if image)
+        found = [_first_existing(raw, folders, name) for name in names]
+        prefixes: Counter[str] = Counter()
+        for image, name in zip(found, names, strict=True):
+            if image is not None and name is not None:
+                prefixes[image.removesuffix(name)] += 1
         if prefixes:
-            usual = max(prefixes, key=prefixes.__getitem__)
-            return Located(_with_guesses(paths, names, found, usual))
-    guesses = (folder for folders in layouts for folder in folders if folder in raw.image_folders)
-    guessed = _with_guesses(paths, names, [None] * len(paths), next(guesses, own))
+            most_used = max(prefixes, key=prefixes.__getitem__)
+            return Located(_with_guesses(paths, names, found, most_used))
+    with_images = filter(raw.image_folders.__contains__, chain.from_iterable(layouts))
+    guessed = _with_guesses(paths, names, [None] * len(paths), next(with_images, own))
+    # One complete path that exists shows that the file names its images correctly.
     if any(path in raw.files for path in guessed):
         return Located(guessed)
-    pairs = (
-        (path, only_near(own, raw.images_by_basename.get(_basename(path)))) for path in guessed
-    )
-    return Located(guessed, frozenset((path, image) for path, image in pairs if image))
+    candidates = set()
+    for path in guessed:
+        image = only_match_near(own, raw.images_by_basename.get(_basename(path), []))
+        if image is not None:
+            candidates.add((path, image))
+    return Located(guessed, frozenset(candidates))
 
 
-def only_near(folder: str, images: Sequence[str] | None) -> str | None:
-    """The only one below the nearest of `folder` and its parents that has any, if it is alone."""
-    for base in and_parents(folder) if images else ():
-        near = [path for path in images or () if path.startswith(base)]
+def only_match_near(folder: str, images: Sequence[str]) -> str | None:
+    """Returns the single image below the nearest of a folder and its parents that holds any.
+
+    Args:
+        folder: prefix of the folder to begin at.
+        images: the images to choose from, in any folders.
+
+    Returns:
+        The image; None if there is none, or several equally near.
+    """
+    if not images:
+        return None
+    for base in folder_and_parents(folder):
+        near = [path for path in images if path.startswith(base)]
         if near:
             return near[0] if len(near) == 1 else None
     return None
 
 
 def resolve_by_name(reading: Reading) -> Reading:
-    """Puts images that were searched for by basename where they are, if that is beyond doubt.
+    """Resolves images found only by basename, where exactly one candidate exists.
 
     Args:
-        reading: all that was read, since one source can name the image that another one misses.
+        reading: the result of all sources together, because one source can name the very image
+            that another source seems to miss.
     """
     if not reading.candidates_by_name:
         return reading
-    named = {
-        *reading.table.image_paths.tolist(),
-        *(path for path, _ in reading.images_missing_annotations),
-    }
+    named = set(reading.table.image_paths.tolist())
+    named.update(path for path, _ in reading.images_missing_annotations)
     named.update(rejection.path for rejection in reading.rejections)
     claims = Counter(end for pair in reading.candidates_by_name for end in pair)
     moved = {
@@ -113,23 +143,23 @@ def resolve_by_name(reading: Reading) -> Reading:
         if claims[path] == claims[image] == 1 and image not in named
     }
     paths = [moved.get(path, path) for path in reading.table.image_paths.tolist()]
+    rejections = []
+    for rejection in reading.rejections:
+        path = moved.get(rejection.path, rejection.path)
+        rejections.append(dataclasses.replace(rejection, path=path))
+    missing = {(moved.get(path, path), own) for path, own in reading.images_missing_annotations}
     return dataclasses.replace(
         reading,
         table=dataclasses.replace(
             reading.table, image_paths=np.array(paths, dtype=np.dtypes.StringDType())
         ),
-        rejections=[
-            dataclasses.replace(rejection, path=moved.get(rejection.path, rejection.path))
-            for rejection in reading.rejections
-        ],
-        images_missing_annotations=frozenset(
-            (moved.get(path, path), own) for path, own in reading.images_missing_annotations
-        ),
+        rejections=rejections,
+        images_missing_annotations=frozenset(missing),
         candidates_by_name=frozenset(),
     )
 
 
-def _first(raw: RawDirectory, folders: Sequence[str], name: str | None) -> str | None:
+def _first_existing(raw: RawDirectory, folders: Sequence[str], name: str | None) -> str | None:
     if name is not None:
         for folder in folders:
             if folder + name in raw.files:
@@ -140,11 +170,20 @@ def _first(raw: RawDirectory, folders: Sequence[str], name: str | None) -> str |
 def _with_guesses(
     paths: Sequence[str], names: Sequence[str | None], found: Sequence[str | None], folder: str
 ) -> list[str]:
-    """What was found; else the path as written where it is no name, or the name in `folder`."""
-    return [
-        image or (path if name is None else folder + name)
-        for path, name, image in zip(paths, names, found, strict=True)
-    ]
+    """Fills in the paths that missing images would have: `folder` and the name.
+
+    Args:
+        paths: the named images.
+        names: the same relative to the annotation file's folder; None for a complete path, which
+            stays as it is.
+        found: the images that exist.
+        folder: prefix of the folder where the others of the file lie.
+    """
+    filled = []
+    for path, name, image in zip(paths, names, found, strict=True):
+        guess = path if name is None else folder + name
+        filled.append(image or guess)
+    return filled
 
 
 def _basename(path: str) -> str:

@@ -1,17 +1,17 @@
-"""One row an image: unites what several files, formats or entries say about the same one.
+"""Merges the annotations that several files, formats or entries give for the same image.
 
-- Rows come out sorted by path, in code-point order, whatever order file systems list them in.
-- An image named by two splits is in none: `UNASSIGNED` (``ambiguous_split``).
-- Where one source gives boxes in pixels and another fractions, the pixels are kept: the same boxes
-  rounded differently would otherwise count twice (``duplicate_in_fractions``).
-- Instances of rows in other units, or of rows that declare no size, are marked so: what a row says
-  is true of its own instances alone.
-- Sources that declare different sizes for an image describe different images: it is rejected
-  (``conflicting_sizes``).
-- Instances of an image with the same box and category are one (``duplicate_box``), with the points
-  of the first that has them and the flags of all; instances without a box are the same if their
-  points are.
-- An image none of whose annotations could be used is no negative: it is rejected
+- Rows are sorted by path in code-point order, whatever the order in which file systems list files.
+- An image that two splits name is in neither: it becomes `UNASSIGNED` (``ambiguous_split``).
+- If one source gives boxes in pixels and another one in fractions, the pixels are kept. The same
+  boxes, rounded differently, would otherwise count twice (``duplicate_in_fractions``).
+- Each row's unit and declared size apply only to its own instances. Where merged rows differ in
+  them, `Flag.IN_PIXELS` and `Flag.UPRIGHT` mark the instances.
+- Sources that declare different sizes for an image describe different images, so the image is
+  rejected (``conflicting_sizes``).
+- Instances of an image with the same box and category become one (``duplicate_box``), with the
+  points of the first that has any and the flags of all. Instances without a box are the same if
+  their points are.
+- An image whose annotations were all rejected is not a negative, so it is rejected too
   (``no_usable_annotation``).
 """
 
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from processing.core.annotations import (
     IMAGE_COLUMNS,
+    SPLITS,
     UNASSIGNED,
     AnnotationTable,
     Flag,
@@ -38,26 +39,31 @@ from processing.sources.source_format import Reading
 
 
 def merge_images(table: AnnotationTable) -> Reading:
-    """The table with one row an image, the images that had to be left out, and what was settled.
+    """Merges the rows of each image into one.
 
     Args:
         table: any rows; the same path may occur several times.
+
+    Returns:
+        The merged table, sorted by path; rejections of the images with conflicting sizes; notes.
     """
     notes: Counter[str] = Counter()
+    # A stable sort keeps the order of the sources within an image, so results are reproducible.
     table = table.take(np.argsort(table.image_paths, kind="stable"))
-    kept = ~_fractions_beside_pixels(table)
-    if not kept.all():
-        notes["duplicate_in_fractions"] = int(np.count_nonzero(~kept))
-        table = table.take(np.flatnonzero(kept))
-    starts = _starts(table)
+    redundant = _fractions_next_to_pixels(table)
+    if redundant.any():
+        notes["duplicate_in_fractions"] = int(np.count_nonzero(redundant))
+        table = table.take(np.flatnonzero(~redundant))
+    starts = _image_starts(table)
     if len(starts) < len(table):
         notes["duplicate_image"] = len(table) - len(starts)
-    table, conflicts, ambiguous = _unite_rows(table, starts)
-    rejections = [_conflict(path) for path in table.image_paths[conflicts]]
+    table, conflicts, ambiguous = _merge_rows(table, starts)
+    rejections = [_conflicting_sizes(path) for path in table.image_paths[conflicts]]
     if rejections:
         table = table.take(np.flatnonzero(~conflicts))
-    table, duplicates = _unite_instances(table)
+    table, duplicates = _merge_instances(table)
     notes.update({"ambiguous_split": ambiguous, "duplicate_box": duplicates})
+    # Unary plus drops the counts that are 0.
     return Reading(table, rejections, +notes)
 
 
@@ -66,23 +72,39 @@ def reject_unusable(
     images_missing_annotations: Collection[tuple[str, str]],
     rejections: Sequence[Rejection],
 ) -> tuple[AnnotationTable, list[Rejection]]:
-    """The table without images that only seem to have no objects, and their rejections.
+    """Removes the images that have no instances only because all of them were rejected.
 
     Args:
-        table: one row an image.
-        images_missing_annotations: as `Reading` has them.
-        rejections: what is listed so far; an image is not listed again if it is named there, or
-            the annotation file is that is of it alone.
+        table: one row per image.
+        images_missing_annotations: as in `Reading`.
+        rejections: the rejections so far. An image is not reported again if one of them names the
+            image, or the annotation file that describes only this image.
+
+    Returns:
+        The remaining table and the new rejections.
     """
     if not images_missing_annotations:
         return table, []
     annotated = set(table.image_paths[np.diff(table.offsets) > 0].tolist())
     unusable = {path for path, _ in images_missing_annotations} - annotated
     kept = [i for i, path in enumerate(table.image_paths.tolist()) if path not in unusable]
-    named = {rejection.path for rejection in rejections}
-    listed = {path for path, own in images_missing_annotations if not named.isdisjoint((path, own))}
-    new = sorted(unusable - listed)
-    return table.take(np.array(kept, dtype=np.int64)), [_no_usable_annotation(path) for path in new]
+    reported = {rejection.path for rejection in rejections}
+    # Now by image: reported itself, or through its own annotation file.
+    reported |= {path for path, own_file in images_missing_annotations if own_file in reported}
+    new = [_no_usable_annotation(path) for path in sorted(unusable - reported)]
+    return table.take(np.array(kept, dtype=np.int64)), new
+
+
+def usable_splits(table: AnnotationTable) -> NDArray[np.int8]:
+    """Returns int8 (N,): the official splits, without train and val if only one of them occurs.
+
+    Half a division says nothing about the other images, so all of them are divided anew.
+    """
+    in_train = table.splits == SPLITS.index("train")
+    in_val = table.splits == SPLITS.index("val")
+    if in_train.any() and in_val.any():
+        return table.splits
+    return np.where(in_train | in_val, np.int8(UNASSIGNED), table.splits)
 
 
 def _no_usable_annotation(path: str) -> Rejection:
@@ -90,85 +112,12 @@ def _no_usable_annotation(path: str) -> Rejection:
         path,
         "annotation",
         "no_usable_annotation",
-        f"{path}: every annotation of it was rejected, so what it shows is unknown; expected at "
-        "least one that can be used, or none at all for an image without objects",
+        f"{path}: all its annotations were rejected, so its objects are unknown; expected at least "
+        "one usable annotation, or none at all for an image without objects",
     )
 
 
-def _starts(table: AnnotationTable) -> NDArray[np.int64]:
-    """Rows of the sorted table at which another image begins."""
-    paths = table.image_paths
-    if len(paths) == 0:
-        return np.empty(0, dtype=np.int64)
-    return np.flatnonzero(np.concatenate([[True], paths[1:] != paths[:-1]]))
-
-
-def _fractions_beside_pixels(table: AnnotationTable) -> NDArray[np.bool_]:
-    """Rows in fractions of images of which another row has boxes in pixels."""
-    starts = _starts(table)
-    boxes = offsets_of(table.flags & np.uint8(Flag.NO_BOX) == 0)
-    in_pixels = ~table.normalized & (np.diff(boxes[table.offsets]) > 0)
-    if not table.normalized.any() or not in_pixels.any():
-        return np.zeros(len(table), dtype=bool)
-    any_in_pixels = np.maximum.reduceat(in_pixels, starts)
-    lengths = np.diff(np.append(starts, len(table)))
-    beside: NDArray[np.bool_] = table.normalized & np.repeat(any_in_pixels, lengths)
-    return beside
-
-
-def _unite_rows(
-    table: AnnotationTable, starts: NDArray[np.int64]
-) -> tuple[AnnotationTable, NDArray[np.bool_], int]:
-    """One row an image, which have conflicting sizes, and how many had several splits."""
-    if len(starts) == len(table):
-        return table, np.zeros(len(table), dtype=bool), 0
-    splits, several_splits = _unique_value(table.splits, UNASSIGNED, starts)
-    height, several_heights = _unique_value(table.declared_sizes[:, 0], 0, starts)
-    width, several_widths = _unique_value(table.declared_sizes[:, 1], 0, starts)
-    first_rows = take_columns(table, IMAGE_COLUMNS, starts)
-    merged_columns = {
-        "declared_sizes": np.stack([height, width], axis=1),
-        "splits": splits,
-        "normalized": np.maximum.reduceat(table.normalized, starts),
-    }
-    united = dataclasses.replace(
-        table,
-        flags=table.flags | np.repeat(_minority_flags(table, starts), np.diff(table.offsets)),
-        # The rows of one image are neighbours after sorting, and so are their instances.
-        offsets=table.offsets[np.append(starts, len(table))],
-        **first_rows | merged_columns,
-    )
-    return united, several_heights | several_widths, int(np.count_nonzero(several_splits))
-
-
-def _minority_flags(table: AnnotationTable, starts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """uint8 (N,): for each row the flags of its instances, once it is united with its image's."""
-    rows = np.diff(np.append(starts, len(table)))
-    declares = (table.declared_sizes > 0).any(axis=1)
-    any_normalized, any_declares = (
-        np.repeat(np.maximum.reduceat(of_rows, starts), rows)
-        for of_rows in (table.normalized, declares)
-    )
-    in_pixels = any_normalized & ~table.normalized
-    upright = any_declares & ~declares & ~table.normalized
-    flags: NDArray[np.uint8] = (in_pixels * Flag.IN_PIXELS + upright * Flag.UPRIGHT).astype(
-        np.uint8
-    )
-    return flags
-
-
-def _unique_value(
-    values: NDArray[Any], absent: int, starts: NDArray[np.int64]
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Each image's only value besides `absent`, or that; and which images have several."""
-    largest = np.maximum.reduceat(values, starts)
-    present = np.where(values == absent, np.iinfo(values.dtype).max, values)
-    smallest = np.minimum.reduceat(present, starts)
-    several = (largest != absent) & (smallest != largest)
-    return np.where(several, absent, largest).astype(values.dtype), several
-
-
-def _conflict(path: str) -> Rejection:
+def _conflicting_sizes(path: str) -> Rejection:
     return Rejection(
         path,
         "annotation",
@@ -178,52 +127,150 @@ def _conflict(path: str) -> Rejection:
     )
 
 
-def _unite_instances(table: AnnotationTable) -> tuple[AnnotationTable, int]:
-    """The table without repeated instances, and how many there were."""
-    suspects = _suspects(table)
-    if len(suspects) == 0:
+def _image_starts(table: AnnotationTable) -> NDArray[np.int64]:
+    """Returns the rows of the sorted table at which another image begins."""
+    paths = table.image_paths
+    if len(paths) == 0:
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(np.concatenate([[True], paths[1:] != paths[:-1]]))
+
+
+def _fractions_next_to_pixels(table: AnnotationTable) -> NDArray[np.bool_]:
+    """Marks the rows in fractions whose image has another row with boxes in pixels."""
+    # Points without a box do not count: they complement the boxes in fractions.
+    boxes_before = offsets_of(table.flags & np.uint8(Flag.NO_BOX) == 0)
+    in_pixels = ~table.normalized & (np.diff(boxes_before[table.offsets]) > 0)
+    if not table.normalized.any() or not in_pixels.any():
+        return np.zeros(len(table), dtype=bool)
+    marked: NDArray[np.bool_] = table.normalized & _any_of_image(in_pixels, _image_starts(table))
+    return marked
+
+
+def _any_of_image(marked: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Marks all rows of each image that has a marked row."""
+    rows_per_image = np.diff(np.append(starts, len(marked)))
+    return np.repeat(np.maximum.reduceat(marked, starts), rows_per_image)
+
+
+def _merge_rows(
+    table: AnnotationTable, starts: NDArray[np.int64]
+) -> tuple[AnnotationTable, NDArray[np.bool_], int]:
+    """Merges the rows of each image into one, with the instances of all.
+
+    Returns:
+        The merged table; bool (images,), marking conflicting sizes; how many had several splits.
+    """
+    if len(starts) == len(table):
+        return table, np.zeros(len(table), dtype=bool), 0
+    splits, several_splits = _unique_value(table.splits, UNASSIGNED, starts)
+    height, several_heights = _unique_value(table.declared_sizes[:, 0], 0, starts)
+    width, several_widths = _unique_value(table.declared_sizes[:, 1], 0, starts)
+    # Every column not merged by a rule takes the value of the image's first row.
+    columns = take_columns(table, IMAGE_COLUMNS, starts) | {
+        "declared_sizes": np.stack([height, width], axis=1),
+        "splits": splits,
+        "normalized": np.maximum.reduceat(table.normalized, starts),
+    }
+    merged = dataclasses.replace(
+        table,
+        flags=table.flags | np.repeat(_minority_flags(table, starts), np.diff(table.offsets)),
+        # The rows of one image are neighbours after sorting, and so are their instances.
+        offsets=table.offsets[np.append(starts, len(table))],
+        **columns,
+    )
+    return merged, several_heights | several_widths, int(np.count_nonzero(several_splits))
+
+
+def _minority_flags(table: AnnotationTable, starts: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Returns uint8 (N,): the flags for instances of rows unlike the merged row of their image."""
+    declares = table.declared_sizes[:, 0] > 0
+    in_pixels = _any_of_image(table.normalized, starts) & ~table.normalized
+    # Fractions always refer to the upright image, so those rows need no flag.
+    upright = _any_of_image(declares, starts) & ~declares & ~table.normalized
+    flags: NDArray[np.uint8] = (in_pixels * Flag.IN_PIXELS + upright * Flag.UPRIGHT).astype(
+        np.uint8
+    )
+    return flags
+
+
+def _unique_value(
+    values: NDArray[Any], absent: int, starts: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Returns the only value of each image.
+
+    Args:
+        values: (N,) integers.
+        absent: the value, smaller than all others, that stands for none.
+        starts: the first row of each image.
+
+    Returns:
+        The value, or `absent` where an image has none or several; and a mark for several.
+    """
+    largest = np.maximum.reduceat(values, starts)
+    present = np.where(values == absent, np.iinfo(values.dtype).max, values)
+    smallest = np.minimum.reduceat(present, starts)
+    several = (largest != absent) & (smallest != largest)
+    return np.where(several, absent, largest).astype(values.dtype), several
+
+
+def _merge_instances(table: AnnotationTable) -> tuple[AnnotationTable, int]:
+    """Merges repeated instances, and counts how many were removed."""
+    candidates = _possible_duplicates(table)
+    if len(candidates) == 0:
         return table, 0
-    keys = np.column_stack([_identity(table, suspects), _point_sets(table, suspects)])
-    without_points = table.points.lengths[suspects] == 0
-    order = np.lexsort([suspects, without_points, *keys.T])
-    chosen, keys = suspects[order], keys[order]
+    keys = np.column_stack([_identity(table, candidates), _point_sets(table, candidates)])
+    without_points = table.points.lengths[candidates] == 0
+    # The last key of lexsort counts most. Within equal keys, an instance with points comes first,
+    # then the one that was read first: it is kept.
+    order = np.lexsort([candidates, without_points, *keys.T])
+    chosen, keys = candidates[order], keys[order]
     starts = np.flatnonzero(np.append(True, (keys[1:] != keys[:-1]).any(axis=1)))
     flags = table.flags.copy()
     flags[chosen[starts]] = np.bitwise_or.reduceat(table.flags[chosen], starts)
     kept = np.ones(len(table.labels), dtype=bool)
     kept[chosen] = False
     kept[chosen[starts]] = True
-    united = dataclasses.replace(table, flags=flags).keep_instances(kept)
-    return united, int(np.count_nonzero(~kept))
+    merged = dataclasses.replace(table, flags=flags).keep_instances(kept)
+    return merged, int(np.count_nonzero(~kept))
 
 
 def _identity(table: AnnotationTable, instances: NDArray[np.int64]) -> NDArray[np.int64]:
-    """int64 (M, 4): image, label and box of the instances; the same for the same object."""
+    """Returns int64 (M, 4): image, label and box of instances; equal for the same object."""
     images = np.searchsorted(table.offsets, instances, side="right") - 1
-    # As bits, since NaN equals nothing; adding 0 gives -0 the bits of 0.
+    # Boxes are compared as bits, since NaN does not equal itself. Adding 0 turns -0 into 0.
     boxes = (table.boxes[instances] + np.float32(0)).view(np.int64)
     return np.column_stack([images, table.labels[instances], boxes])
 
 
 def _point_sets(table: AnnotationTable, instances: NDArray[np.int64]) -> NDArray[np.int64]:
-    """int64 (M,): equal for equal points where the instance has no box, 0 where it has one."""
+    """Returns int64 (M,): equal numbers for equal points; 0 for an instance with a box."""
     sets: dict[bytes, int] = {}
     no_box = table.flags[instances] & Flag.NO_BOX != 0
     numbers = np.zeros(len(instances), dtype=np.int64)
     for i in np.flatnonzero(no_box):
-        numbers[i] = sets.setdefault(table.points[int(instances[i])].tobytes(), len(sets) + 1)
+        points = table.points[int(instances[i])].tobytes()
+        numbers[i] = sets.setdefault(points, len(sets) + 1)
     return numbers
 
 
 _ODD: Final = np.uint64(0x9E3779B97F4A7C15)
-"""2**64 divided by the golden ratio: Knuth's multiplicative hashing."""
+"""2**64 divided by the golden ratio, the usual multiplier of Knuth's multiplicative hashing.
+
+Being odd, it maps different numbers to different products.
+"""
 
 
-def _suspects(table: AnnotationTable) -> NDArray[np.int64]:
-    """Instances that may be repeated: one cheap sort, where comparing all columns takes seven."""
+def _possible_duplicates(table: AnnotationTable) -> NDArray[np.int64]:
+    """Finds the instances whose identity may occur more than once.
+
+    Most data sets have few duplicates or none. Sorting all instances by four columns takes seven
+    times as long as sorting one hash of them, so only instances with equal hashes are compared
+    exactly. Different instances with equal hashes are therefore harmless.
+    """
     hashes = np.zeros(len(table.labels), dtype=np.uint64)
     for column in _identity(table, np.arange(len(table.labels))).T:
         hashes = (hashes ^ column.view(np.uint64)) * _ODD
+        # A product mixes bits upwards only; the shift brings the high bits down again.
         hashes ^= hashes >> np.uint64(29)
     order = np.argsort(hashes)
     repeats = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])

@@ -1,9 +1,11 @@
 """RawDirectory: the names of all files below the raw directory, listed once for all formats.
 
-Nothing is opened here. Hidden files and folders are left out, and linked folders are counted and
-not entered. An annotation file that is a link out of the directory, or no regular file (opening a
-pipe would wait for ever), is refused: it is never opened. Paths are relative to the directory,
-``/`` separated, and sorted.
+This module opens no file. Hidden files and folders are left out; linked folders are counted but not
+entered. Annotation files that are links out of the directory, or no regular files, are refused
+before anybody opens them: opening a pipe, for example, would wait for ever.
+
+Paths are relative to the raw directory and separated by ``/``. A *prefix* is the path of a folder
+that can be put before a name: ``""`` for the raw directory itself, ``"images/"`` for a folder.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import ntpath
 import os
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -26,13 +29,14 @@ IMAGE_SUFFIXES: Final = frozenset(
         *("pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"),
     )
 )
-"""Lower-case endings of what counts as an image."""
+"""Lower-case endings of image files."""
 
 _ANNOTATION_SUFFIXES: Final = (".csv", ".json", ".pts", ".txt", ".xml", ".yaml", ".yml")
+"""Endings of files whose refusal is reported. Reports on every linked README would be noise."""
 
 
 class RawDirectory:
-    """All files below `root`, as they were when it was made.
+    """All files below `root` at the time of construction.
 
     Args:
         root: the raw directory.
@@ -44,28 +48,27 @@ class RawDirectory:
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
+            problem = "is not a directory" if root.exists() else "does not exist"
             raise SourceNotFoundError(
-                f"raw directory {root.absolute()} "
-                f"{'is not a directory' if root.exists() else 'does not exist'}; "
+                f"raw directory {root.absolute()} {problem}; "
                 "raw_data_dir must name the folder that holds the images and their annotations"
             )
         self.root: Final = root
-        self._here: Final = f"{root.absolute().as_posix()}/"
-        listed, irregular, folders, self.linked_folders = _walk(root)
-        self.folders: Final = frozenset(folders)
-        self.undecodable: Final = sorted(path for path in listed if not _is_unicode(path))
-        """Files left out because their names are not Unicode and so cannot be stored."""
-        self._sorted: Final = sorted(filter(_is_unicode, listed))
+        self._absolute_prefix: Final = f"{root.absolute().as_posix()}/"
+        listing = _Listing.of(root)
+        self.folders: Final = frozenset(listing.folders)
+        self.linked_folders: Final = listing.linked_folders
+        self._undecodable: Final = sorted(path for path in listing.files if not _is_unicode(path))
+        self._sorted: Final = sorted(filter(_is_unicode, listing.files))
         self.files: Final = frozenset(self._sorted)
-        self._refused: Final = {
-            path: error
-            for path in filter(_is_unicode, irregular)
-            if path.lower().endswith(_ANNOTATION_SUFFIXES)
-            and (error := _irregular(root, path)) is not None
-        }
+        self._refused: Final = _refusals(root, listing.irregular)
 
     def with_suffix(self, *suffixes: str) -> list[str]:
-        """Files to read whose lower-cased ending is one of `suffixes` (``".xml"``), sorted."""
+        """Lists the readable files that end in one of `suffixes` in any case, sorted.
+
+        Args:
+            suffixes: endings in lower case, such as ``".xml"``.
+        """
         return [
             path
             for path in self._sorted
@@ -74,56 +77,61 @@ class RawDirectory:
 
     @cached_property
     def images(self) -> list[str]:
-        """Files with an image's ending, sorted."""
+        """All files with the ending of an image, sorted."""
         return [path for path in self._sorted if is_image_name(path)]
 
     @cached_property
     def image_folders(self) -> frozenset[str]:
-        """Folders that hold an image themselves, as prefixes: ``""`` or ``"images/"``."""
+        """Prefixes of the folders that directly hold an image."""
         return frozenset(map(folder_of, self.images))
 
     @cached_property
     def folders_above_images(self) -> frozenset[str]:
-        """`image_folders` and the folders above them."""
-        return frozenset(above for folder in self.image_folders for above in and_parents(folder))
+        """Prefixes of the folders that hold an image at any depth."""
+        return frozenset().union(*map(folder_and_parents, self.image_folders))
 
     @cached_property
     def images_by_basename(self) -> dict[str, list[str]]:
-        """Basename to the images called so, anywhere."""
+        """All images with each basename, in any folder."""
         return _grouped((posixpath.basename(path), path) for path in self.images)
 
     @cached_property
     def images_by_stem(self) -> dict[str, list[str]]:
-        """Basename without ending to the images called so, anywhere."""
+        """All images with each basename without its ending, in any folder."""
         return _grouped((PurePosixPath(path).stem, path) for path in self.images)
 
     @cached_property
     def images_by_path_stem(self) -> dict[str, list[str]]:
-        """Path without ending to the images there, which differ in their endings."""
+        """All images with each path without its ending, such as a.jpg and a.png."""
         return _grouped((posixpath.splitext(path)[0], path) for path in self.images)
 
     def images_below(self, folder: str) -> list[str]:
-        """Images in and below the folder with that prefix, sorted."""
+        """Lists the images at any depth below a folder, given by its prefix; sorted."""
         return [path for path in self.images if path.startswith(folder)]
 
     @property
     def rejections(self) -> list[Rejection]:
-        """Files that may be annotations or images, but are refused whatever they hold."""
-        refused = [
-            Rejection(path, "annotation", error.reason, f"{path}: {error}")
-            for path, error in sorted(self._refused.items())
-        ]
-        return refused + [
-            _undecodable(path)
-            for path in self.undecodable
-            if is_image_name(path) or path.lower().endswith(_ANNOTATION_SUFFIXES)
-        ]
+        """Records of the annotation files and images that are refused because of their name."""
+        records = []
+        for path, error in sorted(self._refused.items()):
+            if path.lower().endswith(_ANNOTATION_SUFFIXES):
+                records.append(Rejection(path, "annotation", error.reason, f"{path}: {error}"))
+        for path in self._undecodable:
+            # Any other file with such a name is no loss.
+            if is_image_name(path) or path.lower().endswith(_ANNOTATION_SUFFIXES):
+                name = os.fsencode(path).decode("utf-8", "backslashreplace")
+                message = (
+                    f"{name}: the name is not UTF-8, so no annotation can name it: rename the file"
+                )
+                records.append(Rejection(name, "read", "undecodable_name", message))
+        return records
 
     def path(self, name: str) -> Path:
-        """Where to open the annotation file `name`.
+        """Returns the path to open the annotation file `name` by.
 
         Raises:
-            AnnotationError: it is refused: a link that leads out, or no regular file.
+            AnnotationError: the file is refused. It is a link out of the raw directory (reason
+                ``outside_raw_dir``), or no regular file (``not_a_file``).
         """
         if name in self._refused:
             raise self._refused[name]
@@ -132,26 +140,29 @@ class RawDirectory:
         return self.root / name
 
     def inside(self, folder: str, name: str) -> str:
-        """`name` as written in a file of `folder`, as a path relative to the raw directory.
+        """Resolves a file name written in an annotation file to a path in the raw directory.
 
         Args:
-            folder: prefix, ``""`` or ending in ``/``.
-            name: relative path in either system's notation, or an absolute one that lies in the raw
-                directory.
+            folder: prefix of the annotation file's folder.
+            name: the name as written: relative, in the notation of Unix or Windows, or absolute.
+                An absolute name must lie in the raw directory.
 
         Raises:
-            AnnotationError: the path leaves the raw directory (reason ``outside_raw_dir``), or is
-                none (``malformed``).
+            AnnotationError: the path leaves the raw directory (reason ``outside_raw_dir``), or
+                `name` is no name of a file (``malformed``).
         """
+        # Nearly all names are plain ones of existing files. A look in a set is far cheaper than
+        # normpath, and files are millions.
         if folder + name in self.files:
             return folder + name
         if not name.strip() or "\0" in name or not _is_unicode(name):
             raise AnnotationError(f"{name!r} is not a file's name", reason="malformed")
         written = name.replace("\\", "/")
-        if written.startswith(self._here):
-            folder, written = "", written.removeprefix(self._here)
+        if written.startswith(self._absolute_prefix):
+            folder, written = "", written.removeprefix(self._absolute_prefix)
         path = posixpath.normpath(folder + written)
         leaves = path == ".." or path.startswith("../")
+        # splitdrive finds C: and \\server, which have no meaning on this machine.
         if leaves or written.startswith("/") or ntpath.splitdrive(name)[0]:
             raise AnnotationError(
                 f"{name!r} leaves the raw directory; only files below it are read: "
@@ -160,31 +171,43 @@ class RawDirectory:
             )
         return path
 
+    def describe_skipped(self) -> str:
+        """Describes linked folders and refused files, for the message that nothing was found."""
+        text = ""
+        if self.linked_folders:
+            text += (
+                f"; linked folders, here {self.linked_folders}, are not entered: "
+                "copy the files they lead to"
+            )
+        for rejection in self.rejections[:3]:
+            text += f"; refused {rejection.message}"
+        return text
+
 
 def is_image_name(path: str) -> bool:
-    """Whether the name ends as an image's does."""
+    """Whether a path has the ending of an image."""
     return posixpath.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
 def folder_of(path: str) -> str:
-    """The folder of a relative path as a prefix: ``""`` or ending in ``/``."""
+    """Returns the prefix of the folder that holds the file `path`."""
     return path[: path.rfind("/") + 1]
 
 
 def parent_of(folder: str) -> str:
-    """The folder above a prefix; the raw directory is its own."""
+    """Returns the prefix of the folder above; the raw directory is its own parent."""
     return folder_of(folder.removesuffix("/"))
 
 
-def and_parents(folder: str) -> Iterator[str]:
-    """The prefix, then those of the folders above it, up to the raw directory's ``""``."""
+def folder_and_parents(folder: str) -> Iterator[str]:
+    """Yields a prefix, then the prefixes of the folders above it, at last ``""``."""
     while folder:
         yield folder
         folder = parent_of(folder)
     yield ""
 
 
-def _grouped(pairs: Iterator[tuple[str, str]]) -> dict[str, list[str]]:
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for key, path in pairs:
         groups[key].append(path)
@@ -192,18 +215,27 @@ def _grouped(pairs: Iterator[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _is_unicode(path: str) -> bool:
-    """Whether the name is free of the surrogates that stand for undecodable bytes."""
+    """Whether the name has none of the surrogates that Python puts for undecodable bytes."""
+    # isascii reads a stored flag, so the slow search runs for few names only.
     return path.isascii() or not any("\ud800" <= character <= "\udfff" for character in path)
 
 
-def _undecodable(path: str) -> Rejection:
-    name = os.fsencode(path).decode("utf-8", "backslashreplace")
-    message = f"{name}: the name is not UTF-8, so no annotation can name it: rename the file"
-    return Rejection(name, "read", "undecodable_name", message)
+def _refusals(root: Path, irregular: Iterable[str]) -> dict[str, AnnotationError]:
+    """Finds the links and special files that must not be opened, and why.
+
+    Images are left out: a decoder opens them later and has its own checks.
+    """
+    refused = {}
+    for path in irregular:
+        if _is_unicode(path) and not is_image_name(path):
+            error = _refusal(root, path)
+            if error is not None:
+                refused[path] = error
+    return refused
 
 
-def _irregular(root: Path, path: str) -> AnnotationError | None:
-    """Why a link or special file is not to be opened; None for a link that may be followed."""
+def _refusal(root: Path, path: str) -> AnnotationError | None:
+    """Explains why a link or special file must not be opened; None for a harmless link."""
     real, inside = os.path.realpath(root / path), os.path.realpath(root)
     if not real.startswith(f"{inside}{os.sep}"):
         return AnnotationError(
@@ -211,36 +243,56 @@ def _irregular(root: Path, path: str) -> AnnotationError | None:
             "read: copy it here",
             reason="outside_raw_dir",
         )
-    if not os.path.isfile(real):  # noqa: PTH113 - a path of os.path.realpath
-        found = "a link to nothing" if os.path.islink(root / path) else "no regular file"  # noqa: PTH114 - as above
-        return AnnotationError(f"{found}: expected a file", reason="not_a_file")
-    return None
+    if os.path.isfile(real):  # noqa: PTH113 - a path of os.path.realpath
+        return None
+    is_link = os.path.islink(root / path)  # noqa: PTH114 - as above
+    found = "a link to nothing" if is_link else "no regular file"
+    return AnnotationError(f"{found}: expected a file", reason="not_a_file")
 
 
-def _walk(root: Path) -> tuple[list[str], list[str], list[str], int]:
-    """All files below `root`, those of them that are not regular, folders, how many are linked."""
-    files: list[str] = []
-    irregular: list[str] = []
-    walked: list[str] = []
-    linked = 0
-    folders = [""]
-    while folders:
-        prefix = folders.pop()
-        try:
-            with os.scandir(root / prefix) as entries:
-                seen = [entry for entry in entries if not entry.name.startswith(".")]
-        except OSError as error:
-            message = f"folder {error.filename} cannot be listed: {error.strerror}"
-            raise SourceError(message) from error
-        for entry in seen:
-            path = prefix + entry.name
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(f"{path}/")
-                walked.append(path)
-            elif entry.is_symlink() and os.path.isdir(entry):  # noqa: PTH112 - a loop is none
-                linked += 1
-            else:
-                files.append(path)
-                if not entry.is_file(follow_symlinks=False):
-                    irregular.append(path)
-    return files, irregular, walked, linked
+@dataclass
+class _Listing:
+    """The names below a directory.
+
+    Args:
+        files: all files, also links and special files.
+        irregular: the files that are links or special files.
+        folders: all folders.
+        linked_folders: how many links lead to folders.
+    """
+
+    files: list[str] = field(default_factory=list)
+    irregular: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    linked_folders: int = 0
+
+    @classmethod
+    def of(cls, root: Path) -> _Listing:
+        """Lists a directory and all folders below it.
+
+        Raises:
+            SourceError: a folder cannot be listed.
+        """
+        listing = cls()
+        pending = [""]
+        while pending:
+            prefix = pending.pop()
+            try:
+                with os.scandir(root / prefix) as found:
+                    entries = [entry for entry in found if not entry.name.startswith(".")]
+            except OSError as error:
+                message = f"folder {error.filename} cannot be listed: {error.strerror}"
+                raise SourceError(message) from error
+            for entry in entries:
+                path = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    listing.folders.append(path)
+                    pending.append(f"{path}/")
+                # entry.is_dir() would raise for a link that leads to itself.
+                elif entry.is_symlink() and os.path.isdir(entry):  # noqa: PTH112 - see above
+                    listing.linked_folders += 1
+                else:
+                    listing.files.append(path)
+                    if not entry.is_file(follow_symlinks=False):
+                        listing.irregular.append(path)
+        return listing

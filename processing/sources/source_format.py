@@ -1,7 +1,8 @@
-"""What a source format is and what reading one gives, and the rules that several formats share.
+"""SourceFormat and Reading: the interface of every format, and helpers that several formats use.
 
-Each format's module has one constant ``FORMAT``; a reader never raises for what a file contains:
-what it cannot use becomes a `Rejection`, what it settles by a rule is counted in `Reading.notes`.
+The module or folder of a format has one public constant, ``FORMAT``. A reader never raises because
+of the contents of a file: it records every unusable part as a `Rejection`, and counts every case
+that it settled by a rule in `Reading.notes`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from processing.core.annotations import (
-    AnnotationTable,
-    concatenate,
-    table_from_rows,
-)
+from processing.core.annotations import AnnotationTable, concatenate, table_from_rows
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.raw_directory import RawDirectory
 
@@ -26,15 +23,15 @@ EMPTY: Final = table_from_rows([], category_names=())
 
 @dataclass(frozen=True)
 class Reading:
-    """What reading one or several annotation files gives.
+    """The result of reading one or several annotation files.
 
     Args:
-        table: one row an image; a path may occur several times until the rows are merged.
-        rejections: what was left out, and why.
-        notes: harmless rules applied, name to how often, e.g. ``duplicate_box``.
+        table: one row per image; until the rows are merged, a path may occur several times.
+        rejections: the parts that were left out, and why.
+        notes: how often each harmless rule was applied, by name, such as ``duplicate_box``.
         images_missing_annotations: images that lost an annotation: (image path, path of its own
             annotation file, or "").
-        candidates_by_name: as `image_search.Located` has them, until they are settled.
+        candidates_by_name: see `image_search.Located`; empty once they are resolved.
     """
 
     table: AnnotationTable = EMPTY
@@ -49,10 +46,10 @@ class SourceFormat:
     """One annotation format.
 
     Args:
-        name: what configurations call it.
-        pattern_description: what `find` looks for, as part of a sentence.
-        find: the format's annotation files, or folders, relative to the raw directory; [] if none.
-        read: reads what `find` found; takes `options` as keywords.
+        name: the name in configurations.
+        pattern_description: the files that `find` looks for, as part of a sentence.
+        find: returns the format's annotation files or folders, relative to the raw directory.
+        read: reads the files that `find` returned; takes `options` as keywords.
         options: names of the keywords of `read`.
     """
 
@@ -64,31 +61,36 @@ class SourceFormat:
 
 
 def combine(readings: Sequence[Reading]) -> Reading:
-    """All readings as one, rows in their order."""
+    """Joins several readings into one; rows and rejections keep their order."""
     if not readings:
         return Reading()
-    return Reading(
-        table=concatenate([reading.table for reading in readings]),
-        rejections=[rejection for reading in readings for rejection in reading.rejections],
-        notes=sum((reading.notes for reading in readings), Counter()),
-        images_missing_annotations=frozenset().union(
-            *(reading.images_missing_annotations for reading in readings)
-        ),
-        candidates_by_name=frozenset().union(*(reading.candidates_by_name for reading in readings)),
-    )
+    rejections: list[Rejection] = []
+    notes: Counter[str] = Counter()
+    missing: set[tuple[str, str]] = set()
+    candidates: set[tuple[str, str]] = set()
+    for reading in readings:
+        rejections += reading.rejections
+        notes += reading.notes
+        missing |= reading.images_missing_annotations
+        candidates |= reading.candidates_by_name
+    table = concatenate([reading.table for reading in readings])
+    return Reading(table, rejections, notes, frozenset(missing), frozenset(candidates))
 
 
 def rejection(path: str, error: AnnotationError, *, line: int | None = None) -> Rejection:
-    """The record of an annotation in the file `path`, or one line of it, that cannot be used."""
+    """Records that an annotation file, or one line of it, cannot be used."""
     where = path if line is None else f"{path}: line {line}"
     return Rejection(path, "annotation", error.reason, f"{where}: {error}")
 
 
 def labels_of(names: Mapping[Key, str]) -> tuple[tuple[str, ...], dict[Key, int]]:
-    """Category names without gaps and repetitions, and each id's position among them.
+    """Numbers categories without gaps; categories of the same name become one.
 
     Args:
-        names: category id to name, in the order that the positions shall have.
+        names: the name of each category id, in the order that the labels shall have.
+
+    Returns:
+        The distinct names, and for each id the position of its name among them.
     """
     unique = tuple(dict.fromkeys(names.values()))
     position = {name: i for i, name in enumerate(unique)}

@@ -1,4 +1,4 @@
-"""The split that the name of an annotation file, or of its folder, says its images are in."""
+"""The official split that the name of an annotation file or folder stands for."""
 
 from __future__ import annotations
 
@@ -17,32 +17,38 @@ _SPLIT_WORDS: Final = {
     "validation": "val",
     "test": "test",
 }
+# Longer words come first, because a pattern takes the first alternative that fits.
 _WORD: Final = "(train|validation|valid|val|test)(?:ing|set)?"
-_WITHIN: Final = re.compile(f"(?<![a-z]){_WORD}(?![a-z])")
-_WHOLE: Final = re.compile(f"{_WORD}[-_]?[0-9]*")
+# "train" counts in instances_train2017, but not in "constraint".
+_WORD_IN_FILE_NAME: Final = re.compile(f"(?<![a-z]){_WORD}(?![a-z])")
+# Folders need the whole name: "my_train_data" may hold anything.
+_FOLDER_NAME: Final = re.compile(f"{_WORD}[-_]?[0-9]*")
 
 
 def split_of_name(name: str) -> int:
-    """The split that a file's name has as a word (``instances_train2017``), or `UNASSIGNED`."""
+    """Returns the split in the name of a file (``instances_train2017``), or `UNASSIGNED`."""
     stem = posixpath.splitext(posixpath.basename(name))[0].lower()
-    return _only(_WITHIN.findall(stem))
+    return _single_split(_WORD_IN_FILE_NAME.findall(stem))
 
 
 def split_of_folders(path: str) -> int:
-    """The split that the nearest folder is called after (``train2017``), or `UNASSIGNED`."""
+    """Returns the split of the nearest folder named after one (``train2017``), or `UNASSIGNED`."""
     for folder in reversed(folder_of(path).lower().split("/")):
-        match = _WHOLE.fullmatch(folder)
+        match = _FOLDER_NAME.fullmatch(folder)
         if match:
-            return _only([match[1]])
+            return _single_split([match[1]])
     return UNASSIGNED
 
 
 def split_of(path: str) -> int:
-    """The split that the annotation file's name has as a word, else that of its folders."""
+    """Returns the split in the name of an annotation file, or else of its folders."""
     by_name = split_of_name(path)
-    return split_of_folders(path) if by_name == UNASSIGNED else by_name
+    if by_name == UNASSIGNED:
+        return split_of_folders(path)
+    return by_name
 
 
-def _only(words: Iterable[str]) -> int:
+def _single_split(words: Iterable[str]) -> int:
     splits = {_SPLIT_WORDS[word] for word in words}
+    # "train_val.json" names two splits and divides nothing.
     return SPLITS.index(splits.pop()) if len(splits) == 1 else UNASSIGNED

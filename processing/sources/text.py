@@ -15,14 +15,25 @@ from processing.core.errors import AnnotationError
 from processing.sources.raw_directory import RawDirectory
 
 MAX_SINGLE_FILE_BYTES: Final = 64 << 20
-"""Bytes of a file that describes one image or names the classes; larger ones are refused unread."""
+"""Largest file that describes one image or lists the classes; larger ones are refused unread.
+
+An honest one has kilobytes. A damaged or hostile one must not fill the memory.
+"""
+
+UTF16_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+_UNREADABLE: Final = "\udcff"
+"""The character that Python's ``surrogateescape`` puts for an undecodable byte 255."""
+
+_MAX_SIDE: Final = 1 << 31
+"""The column `declared_sizes` is int32."""
 
 
 def check_size(file: Path) -> None:
-    """Makes sure that a file that describes one image is not larger than any such file.
+    """Checks that a file that describes one image has a plausible size.
 
     Raises:
-        AnnotationError: it is; reason ``too_large``.
+        AnnotationError: the file is larger; reason ``too_large``.
     """
     size = file.stat().st_size
     if size > MAX_SINGLE_FILE_BYTES:
@@ -33,10 +44,10 @@ def check_size(file: Path) -> None:
 
 
 def read_text(raw: RawDirectory, path: str) -> str:
-    """The text of an annotation file of one image, plain line ends and no byte order mark.
+    """Reads an annotation file of one image, with plain line ends and without byte order mark.
 
     Raises:
-        AnnotationError: it is neither UTF-8 nor marked UTF-16; reason ``malformed``. Or it is
+        AnnotationError: the file is neither UTF-8 nor marked as UTF-16 (reason ``malformed``), or
             ``too_large``.
     """
     file = raw.path(path)
@@ -54,30 +65,27 @@ def read_text(raw: RawDirectory, path: str) -> str:
 
 
 def read_lines(raw: RawDirectory, path: str) -> Iterator[str]:
-    """The lines, ends included, of an annotation file in which each stands for itself.
+    """Reads the lines of an annotation file whose lines are independent, with their line ends.
 
-    One that is no text costs no other: it stays as it is, for `check_text` to find. Byte order
-    marks go, also those amid a file that was put together from several.
+    An undecodable line does not spoil the others: it stays in the result, and `check_text` finds
+    it. Byte order marks are removed from every line, since concatenated files have some inside.
     """
     file = raw.path(path)
     encoding = _encoding(file)
     with with_filename(file):
         if encoding == "utf-16":
+            # UTF-16 has no surrogateescape, so its replacement character takes that role.
             text = file.read_text(encoding, errors="replace").replace("\ufffd", _UNREADABLE)
         else:
             text = file.read_text(encoding, errors="surrogateescape")
     return (line.removeprefix("\ufeff") for line in io.StringIO(text))
 
 
-_UNREADABLE: Final = "\udcff"
-"""What Python puts in place of a byte 255 that is no text."""
-
-
 def check_text(line: str) -> None:
-    """Makes sure that one of `read_lines` is text.
+    """Checks that a line from `read_lines` could be decoded.
 
     Raises:
-        AnnotationError: some of its bytes are not; reason ``malformed``.
+        AnnotationError: some of its bytes could not; reason ``malformed``.
     """
     try:
         line.encode()
@@ -91,7 +99,7 @@ def check_text(line: str) -> None:
 
 @contextlib.contextmanager
 def open_text(raw: RawDirectory, path: str) -> Iterator[TextIO]:
-    """An annotation file, to look whether it is one: what cannot be decoded is replaced."""
+    """Opens a file to find out its format; undecodable bytes are replaced."""
     file = raw.path(path)
     with (
         with_filename(file),
@@ -101,20 +109,21 @@ def open_text(raw: RawDirectory, path: str) -> Iterator[TextIO]:
 
 
 def _encoding(file: Path) -> str:
-    """UTF-16 where a byte order mark says so, as spreadsheets and PowerShell write it."""
+    """Returns UTF-16 for a file that starts with its byte order mark, else UTF-8.
+
+    Spreadsheets and PowerShell write such files.
+    """
     with file.open("rb") as content:
         marked = content.read(2) in UTF16_MARKS
     return "utf-16" if marked else "utf-8-sig"
 
 
-UTF16_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-
-
 def number_of(word: str) -> float:
-    """What a word says, as annotations write numbers: not as programs do, nor in other digits.
+    """Parses a number in the notation of annotation files.
 
     Raises:
-        ValueError: no number, ``1_000``, ``١٢``.
+        ValueError: `word` is no number. Python's ``1_000`` and other digits such as ``١٢`` count
+            as none, because they are rather damage than a number.
     """
     if "_" in word or not word.isascii():
         raise ValueError(f"no number: {word!r}")
@@ -122,7 +131,7 @@ def number_of(word: str) -> float:
 
 
 def numbers_of(words: Sequence[str]) -> list[float] | None:
-    """The words as numbers; None unless all are."""
+    """Parses all words as numbers; None if one of them is no number."""
     try:
         return [number_of(word) for word in words]
     except ValueError:
@@ -130,32 +139,34 @@ def numbers_of(words: Sequence[str]) -> list[float] | None:
 
 
 def size_of(height: object, width: object) -> tuple[int, int]:
-    """Declared height and width in pixels; `NOT_DECLARED` unless both are positive integers.
+    """Parses a declared height and width in pixels.
 
     Args:
-        height: a number, or its text.
-        width: likewise.
+        height: a number or its text.
+        width: a number or its text.
+
+    Returns:
+        Both, or `NOT_DECLARED` if one of them is no positive integer.
     """
-    try:
-        numbers = [number_of(str(side)) for side in (height, width)]
-    except ValueError:
-        return NOT_DECLARED
-    if not all(0 < number < _MAX_SIDE and number.is_integer() for number in numbers):
-        return NOT_DECLARED
-    return int(numbers[0]), int(numbers[1])
+    sides = []
+    for side in (height, width):
+        try:
+            number = number_of(str(side))  # str() raises too, for an integer of 5,000 digits
+        except ValueError:
+            return NOT_DECLARED
+        if not 0 < number < _MAX_SIDE or not number.is_integer():
+            return NOT_DECLARED
+        sides.append(int(number))
+    return sides[0], sides[1]
 
 
 def check_name(name: str) -> None:
-    """Makes sure that a name can be stored.
+    """Checks that a name can be stored as UTF-8.
 
     Raises:
-        ValueError: half a surrogate pair is in it, which JSON and YAML can write and UTF-8 cannot.
+        ValueError: the name has half a surrogate pair, which escapes in JSON and YAML can write.
     """
     try:
         name.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{name!a} is no text: half a character is in it") from error
-
-
-_MAX_SIDE: Final = 1 << 31
-"""`AnnotationTable.declared_sizes` is int32."""

@@ -1,4 +1,4 @@
-"""Reads COCO data sets; what other formats need as well does not belong here."""
+"""Reads COCO data sets; helpers for other formats too belong in the folder above."""
 
 from processing.sources.coco.reader import FORMAT
 

@@ -1,7 +1,7 @@
-"""Decodes a COCO file entry by entry: what one bad entry costs is that entry.
+"""Decodes a COCO file entry by entry, so that a bad entry costs only that entry.
 
-The file is parsed once into its undecoded entries, which are decoded in chunks, so that peak memory
-stays below twice the file's size however much of it is boxes.
+The file is parsed once into undecoded entries, and these are decoded in chunks. Peak memory stays
+near twice the size of the file, even if most of it is boxes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ Id = int | str
 Entry = TypeVar("Entry", bound=msgspec.Struct)
 
 
+# gc=False: the entries hold no cycles, and the garbage collector need not follow millions of them.
 class Image(msgspec.Struct, gc=False):
     """One entry of ``images``."""
 
@@ -34,7 +35,7 @@ class Image(msgspec.Struct, gc=False):
 
 
 class Annotation(msgspec.Struct, gc=False):
-    """One entry of ``annotations``; ``segmentation`` and the rest are skipped."""
+    """One entry of ``annotations``; ``segmentation`` and all other keys are skipped."""
 
     image_id: Id
     category_id: Id
@@ -64,7 +65,7 @@ class _ImageId(msgspec.Struct):
 
 
 class Failure(NamedTuple):
-    """An entry that is malformed: where it stands, why, and its image's id if that is whole."""
+    """A malformed entry: its position in the list, the error, and its image's id if readable."""
 
     position: int
     error: Exception
@@ -72,44 +73,51 @@ class Failure(NamedTuple):
 
 
 class _Loose(msgspec.Struct):
+    """A file that is not strict JSON, as Python objects."""
+
     images: list[Any]
     annotations: list[Any]
     categories: list[Any]
 
 
 class _Strict(_Loose):
+    """A file of strict JSON, with the text of each entry."""
+
     images: list[msgspec.Raw]
     annotations: list[msgspec.Raw]
     categories: list[msgspec.Raw]
 
 
 class Entries:
-    """One of the three lists, to be decoded once, a chunk at a time.
+    """One of the three lists of a file; it can be decoded once.
 
     Args:
-        written: raw JSON, or plain objects where the file is not strict JSON; emptied.
+        written: the entries as raw JSON, or as plain objects if the file is not strict JSON. The
+            list is emptied.
     """
 
     def __init__(self, written: list[Any]) -> None:
         self._count = len(written)
-        # Tuples of raw JSON are nothing to the garbage collector, which would walk a list of
-        # millions again and again while its entries become objects.
+        # The garbage collector stops tracking a tuple of raw JSON. A list of millions of entries
+        # would be walked in each full pass, while the decoded objects trigger pass after pass.
         self._chunks = deque(
             tuple(written[start : start + _CHUNK]) for start in range(0, len(written), _CHUNK)
         )
         written.clear()
 
     def __len__(self) -> int:
-        """How many entries the file has, decoded or not."""
+        """The number of entries in the file, decoded or not."""
         return self._count
 
     def decoded(
         self, kind: type[Entry]
     ) -> Iterator[tuple[Sequence[int], list[Entry], list[Failure]]]:
-        """Decodes the entries, and lets go of them: undecoded ones are half of the peak.
+        """Decodes the entries chunk by chunk and frees each chunk before the next.
+
+        Without that, the undecoded entries would be half of the peak memory.
 
         Yields:
-            Positions in the list and the decoded entries at them; the malformed ones.
+            The positions of the sound entries in the list, these entries, and the malformed ones.
         """
         start = 0
         while self._chunks:
@@ -125,7 +133,7 @@ class Entries:
 
 
 class CocoFile(NamedTuple):
-    """The three lists."""
+    """The three lists of a COCO file."""
 
     images: Entries
     annotations: Entries
@@ -136,18 +144,26 @@ _LISTS: Final = [
     re.compile(rb'"%s"\s*:\s*\[' % name) for name in (b"images", b"annotations", b"categories")
 ]
 _CHUNK: Final = 512
-"""Entries held as Python objects at a time: so few that their lists of numbers come and go below
-the garbage collector's first threshold. Each of its full passes walks the names of all files, and
-65,536 at a time cost a hundred passes, a third of the time to read a million images."""
+"""Entries held as Python objects at a time.
 
-_MOST_DIGITS: Final = 18
+So few that their lists of numbers stay below the garbage collector's first threshold. With 65,536
+entries at a time it made a hundred full passes over the names of all files, which took a third of
+the time to read a million images.
+"""
+
+_MAX_DIGITS: Final = 18
+"""Digits of an integer that surely fits into int64. Python refuses to convert 5,000 digits."""
+
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
 _MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BAD_ENTRY: Final = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
 def looks_like_coco(path: Path) -> bool:
-    """Whether the file has COCO's three lists, or has ``images`` and is not whole."""
+    """Whether a file has COCO's three lists, or is incomplete JSON with a list ``images``.
+
+    The file is searched as bytes: parsing it only to find out its format would take far longer.
+    """
     if path.stat().st_size == 0:
         return False
     with (
@@ -156,10 +172,12 @@ def looks_like_coco(path: Path) -> bool:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
         if content[:2] in UTF16_MARKS:
+            # The patterns of the lists are bytes of UTF-8 and match nothing here.
             return any('"images"'.encode(name) in content[:] for name in ("utf-16-le", "utf-16-be"))
         present = [bool(pattern.search(content)) for pattern in _LISTS]
         if all(present) or not present[0]:
             return all(present)
+        # A file of another tool may have ``images`` too, but the whole JSON is there then.
         try:
             msgspec.json.decode(content[:].removeprefix(_UTF8_MARK), type=_Nothing)
         except _MALFORMED:
@@ -168,14 +186,14 @@ def looks_like_coco(path: Path) -> bool:
 
 
 class _Nothing(msgspec.Struct):
-    """Decoding it checks that the JSON is whole and keeps none of it."""
+    """A type to decode into that keeps nothing; decoding checks that the JSON is complete."""
 
 
 def load(path: Path) -> CocoFile:
-    """Reads the file.
+    """Reads a COCO file.
 
     Raises:
-        AnnotationError: it is no JSON, or lacks a list; reason ``malformed``.
+        AnnotationError: the file is no JSON, or lacks a list; reason ``malformed``.
     """
     with with_filename(path):
         content = path.read_bytes().removeprefix(_UTF8_MARK)
@@ -184,7 +202,7 @@ def load(path: Path) -> CocoFile:
         file = msgspec.json.decode(content, type=_Strict)
     except _MALFORMED as strict_error:
         try:
-            # Python's json writes NaN and Infinity, which JSON does not have, and reads them back.
+            # Python's json writes NaN and Infinity, which strict JSON does not have.
             file = msgspec.convert(json.loads(_text(content), parse_int=_number), _Loose)
         except (ValueError, RecursionError):
             cut = not content.rstrip().endswith((b"}", b"]", b"}\0", b"]\0"))
@@ -198,15 +216,15 @@ def load(path: Path) -> CocoFile:
 
 
 def _text(content: bytes) -> str:
-    """UTF-8 or UTF-16; bytes that are neither stay, and cost the entries whose names have them."""
+    """Decodes UTF-8 or UTF-16. Undecodable bytes stay, and spoil only the entries with them."""
     if content[:2] in UTF16_MARKS:
         return content.decode("utf-16", errors="replace")
     return content.decode(json.detect_encoding(content), errors="surrogateescape")
 
 
 def _number(written: str) -> int | float:
-    """What is too long for an integer is infinite, and costs its entry alone."""
-    return int(written) if len(written) <= _MOST_DIGITS else float(written)
+    """Parses an integer. One with too many digits becomes a float, and spoils only its entry."""
+    return int(written) if len(written) <= _MAX_DIGITS else float(written)
 
 
 def _one_by_one(
@@ -231,7 +249,7 @@ def _decoded(entry: Any, kind: type[Entry]) -> Entry:
 
 
 def _image_id(entry: Any, kind: type[msgspec.Struct]) -> Id | None:
-    """The id of the image that a malformed entry is, or belongs to."""
+    """Returns the image id of a malformed image or annotation; None if it is unreadable too."""
     try:
         if kind is Annotation:
             return same_id(_decoded(entry, _ImageId).image_id)
@@ -241,8 +259,12 @@ def _image_id(entry: Any, kind: type[msgspec.Struct]) -> Id | None:
 
 
 def same_id(written: Id) -> Id:
-    """The id as a key: ``"1"`` is 1, other strings are themselves."""
-    # 18 digits: beyond any id, and far below the length that Python refuses to convert.
-    if isinstance(written, str) and written.isdecimal() and written == str(int(written[:18])):
+    """Returns the id as a dictionary key: ``"1"`` becomes 1, other strings stay as they are."""
+    # "01" and digits of other scripts stay text, since str(int(...)) does not give them back.
+    if (
+        isinstance(written, str)
+        and written.isdecimal()
+        and written == str(int(written[:_MAX_DIGITS]))
+    ):
         return int(written)
     return written

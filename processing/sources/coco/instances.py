@@ -1,6 +1,6 @@
-"""COCO's ``annotations`` as columns; no Python object of theirs outlives its chunk.
+"""The list ``annotations`` of a COCO file as columns, filled chunk by chunk.
 
-The rules stand in `coco`.
+No Python object of an annotation outlives its chunk. The rules are documented in `coco.reader`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from processing.core.errors import AnnotationError, Rejection
 from processing.sources.coco.entries import Annotation, CocoFile, Failure, Id, same_id
 
 REJECTED: Final = -2
-"""Position of an image that was rejected: its annotations go with it, without a word each."""
+"""Row of a rejected image. Its annotations are dropped without a rejection of their own."""
 
 _UNKNOWN: Final = -1
+"""Row or label of an id that is not in the file's lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ _COLUMNS: Final = ("rows", *INSTANCE_COLUMNS)
 
 
 def malformed(path: str, name: str, failures: list[Failure]) -> list[Rejection]:
-    """The records of entries of the list `name` that could not be decoded."""
+    """Records the entries of the list `name` that could not be decoded."""
     return [
         Rejection(path, "annotation", "malformed", f"{path}: {name}[{position}]: {error}")
         for position, error, _ in failures
@@ -55,34 +56,40 @@ def malformed(path: str, name: str, failures: list[Failure]) -> list[Rejection]:
 def read_instances(
     file: CocoFile, path: str, rows: Mapping[Id, int], labels: Mapping[Id, int]
 ) -> tuple[CocoInstances, list[Rejection], set[int]]:
-    """All annotations of a file, the rejected ones, and the rows that these belong to.
+    """Reads all annotations of a file.
 
     Args:
         file: the loaded file.
         path: its name, for rejections.
-        rows: image id to row, or to `REJECTED`.
-        labels: category id to label.
+        rows: the row of each image id, or `REJECTED`.
+        labels: the label of each category id.
+
+    Returns:
+        The usable annotations, the rejected ones, and the rows that lost an annotation.
 
     Raises:
-        AnnotationError: there are annotations, but none with a box or points; reason ``no_boxes``.
+        AnnotationError: none of the annotations has a box or points; reason ``no_boxes``.
     """
+    # A part without rows first, so that a file without annotations has all columns too.
     parts = [_columns([], rows, labels)[0]]
     rejections: list[Rejection] = []
     images_missing_annotations: set[int] = set()
-    located = not file.annotations
+    has_objects = not file.annotations
     for positions, entries, failures in file.annotations.decoded(Annotation):
-        located |= bool(failures) or any(entry.bbox or entry.keypoints for entry in entries)
+        has_objects |= bool(failures) or any(entry.bbox or entry.keypoints for entry in entries)
         columns, usable = _columns(entries, rows, labels)
         images_missing_annotations.update(columns.rows[~usable].tolist())
-        owners = {failure: _row_of(failure, rows) for failure in failures}
-        images_missing_annotations.update(owners.values())
-        rejections += malformed(path, "annotations", [f for f in failures if owners[f] != REJECTED])
+        for failure in failures:
+            row = _row_of(failure, rows)
+            images_missing_annotations.add(row)
+            if row != REJECTED:
+                rejections += malformed(path, "annotations", [failure])
         for i in np.flatnonzero(~usable & (columns.rows != REJECTED)).tolist():
-            reason, found = _fault(entries[i], columns.rows[i], columns.labels[i])
+            reason, found = _explain(entries[i], columns.rows[i], columns.labels[i])
             message = f"{path}: annotations[{positions[i]}]: {found}"
             rejections.append(Rejection(path, "annotation", reason, message))
         parts.append(CocoInstances(**take_columns(columns, _COLUMNS, np.flatnonzero(usable))))
-    if not located:
+    if not has_objects:
         raise AnnotationError(
             f"none of its {len(file.annotations):,} annotations has a bbox or keypoints; "
             "expected object detection or keypoint annotations",
@@ -93,39 +100,46 @@ def read_instances(
 
 
 def _row_of(failure: Failure, rows: Mapping[Id, int]) -> int:
-    return _UNKNOWN if failure.image_id is None else rows.get(failure.image_id, _UNKNOWN)
+    if failure.image_id is None:
+        return _UNKNOWN
+    return rows.get(failure.image_id, _UNKNOWN)
 
 
 def _columns(
     entries: Sequence[Annotation], rows: Mapping[Id, int], labels: Mapping[Id, int]
 ) -> tuple[CocoInstances, NDArray[np.bool_]]:
-    """Columns of all entries, and bool (n,): which can be used.
+    """Turns entries into columns.
 
-    What an entry does not have is NaN, no points, or `_UNKNOWN`.
+    Returns:
+        The columns of all n entries, with NaN, no points or `_UNKNOWN` for missing values; and
+        bool (n,), marking the usable entries.
     """
     n = len(entries)
     written = [entry.bbox or () for entry in entries]
     sizes = np.fromiter(map(len, written), np.int64, n)
     boxed = sizes == 4
+    # One flat iterator into fromiter is faster than an array per box.
     numbers = chain.from_iterable(box for box in written if len(box) == 4)
     boxes = np.full((n, 4), np.nan)
     boxes[boxed] = np.fromiter(numbers, np.float64).reshape(-1, 4)
-    with np.errstate(over="ignore", invalid="ignore"):  # becomes inf or NaN, which is dropped
+    # Numbers beyond float32 become inf or NaN, and the repairs drop such boxes.
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Far edges are added in float64: rounding x and width first could shift the edge.
         boxes[:, 2:] += boxes[:, :2]
         boxes_in_float32 = boxes.astype(np.float32)
     crowded = np.fromiter((bool(entry.iscrowd) for entry in entries), np.bool_, n)
     flags = np.where(crowded, Flag.CROWD, 0) | np.where(boxed, 0, Flag.NO_BOX)
-    points, points_whole = _points(entries)
+    points, points_complete = _points(entries)
     columns = CocoInstances(
-        rows=_found([entry.image_id for entry in entries], rows),
-        labels=_found([entry.category_id for entry in entries], labels).astype(np.int32),
+        rows=_positions([entry.image_id for entry in entries], rows),
+        labels=_positions([entry.category_id for entry in entries], labels).astype(np.int32),
         boxes=boxes_in_float32,
         flags=flags.astype(np.uint8),
         points=points,
     )
     usable = (
         (boxed | (sizes == 0))
-        & points_whole
+        & points_complete
         & (boxed | (points.lengths > 0))
         & (columns.rows >= 0)
         & (columns.labels >= 0)
@@ -133,33 +147,37 @@ def _columns(
     return columns, usable
 
 
-def _found(ids: Sequence[Id], positions: Mapping[Id, int]) -> NDArray[np.int64]:
-    """int64 (n,): the position of each id, or `_UNKNOWN`."""
+def _positions(ids: Sequence[Id], positions: Mapping[Id, int]) -> NDArray[np.int64]:
+    """Returns int64 (n,): the position of each id, or `_UNKNOWN`."""
+    # Nearly all files have integers only, and they need no conversion.
     keys = ids if set(map(type, ids)) == {int} else map(same_id, ids)
     return np.fromiter(map(positions.get, keys, repeat(_UNKNOWN)), np.int64, len(ids))
 
 
 def _points(entries: Sequence[Annotation]) -> tuple[RaggedArray, NDArray[np.bool_]]:
-    """Labelled points, and bool (n,): which entries list whole ones, three numbers each.
+    """Collects the points of n entries.
 
-    An entry whose visibilities are all 0 has none.
+    Returns:
+        The points; an entry whose visibilities are all 0 has none. And bool (n,), marking entries
+        whose list of numbers is complete, three for each point.
     """
     n = len(entries)
     written = [entry.keypoints or () for entry in entries]
     sizes = np.fromiter(map(len, written), np.int64, n)
-    whole = sizes % 3 == 0
-    lengths = np.where(whole, sizes // 3, 0)
+    complete = sizes % 3 == 0
+    lengths = np.where(complete, sizes // 3, 0)
     numbers = chain.from_iterable(listed for listed in written if len(listed) % 3 == 0)
     values = np.fromiter(numbers, np.float64).reshape(-1, 3)
     owners = np.repeat(np.arange(n), lengths)
+    # The weights count the points of each entry that have a visibility.
     labelled = np.bincount(owners, weights=values[:, 2] > 0, minlength=n) > 0
-    with np.errstate(over="ignore", invalid="ignore"):  # becomes inf or NaN, which is dropped
+    with np.errstate(over="ignore", invalid="ignore"):  # as for boxes
         kept = values[labelled[owners]].astype(np.float32)
-    return RaggedArray(kept, offsets_of(np.where(labelled, lengths, 0))), whole
+    return RaggedArray(kept, offsets_of(np.where(labelled, lengths, 0))), complete
 
 
-def _fault(entry: Annotation, row: int, label: int) -> tuple[str, str]:
-    """Why an entry is not usable: reason, and what was found."""
+def _explain(entry: Annotation, row: int, label: int) -> tuple[str, str]:
+    """Returns the reason why an entry is unusable, and a description of the entry."""
     if row == _UNKNOWN:
         return "unknown_image_id", f"image_id {entry.image_id!r} is not among the images"
     if label == _UNKNOWN:

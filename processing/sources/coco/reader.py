@@ -1,25 +1,25 @@
 """COCO: ``*.json`` with ``images``, ``annotations`` and ``categories``; also Roboflow's export.
 
-- A file is ours if it has the three lists. One that has ``images`` and is not whole JSON is ours
-  too and rejected as ``malformed``: it may be a COCO file cut short. Captions, and files of other
-  tools, are not found.
+- A file is COCO if it has the three lists. An incomplete JSON file with a list ``images`` counts as
+  a COCO file cut short, and is rejected as ``malformed``. Captions, and JSON files of other tools,
+  are not found.
 - ``bbox`` is x, y, width, height in pixels; ``iscrowd`` becomes `Flag.CROWD`. ``keypoints`` are x,
-  y, visibility; all visibilities 0 means no points. Points without a box: `Flag.NO_BOX`.
-  Segmentations are never parsed.
-- Ids are integers or strings, ``1`` and ``"1"`` the same. Categories are numbered without gaps in
-  the order of their ids, unused ones too; those of one name are one. A category id with two names
-  makes the file ``malformed``.
-- An image id that names two files rejects those images (``duplicate_image_id``). Annotations of an
-  id that is not listed (``unknown_image_id``, ``unknown_category``) and ``malformed`` entries are
-  rejected, the rest is kept.
-- Listed images without annotations are negatives, also where the list of annotations is empty. A
-  file in which no annotation has a box or points (panoptic) is rejected as ``no_boxes``, since all
-  its images would be false negatives.
-- Images are looked for beside the file, in its parent and in the raw directory, there also in
-  ``images/`` and in folders called after a word of the file's name (``train2017/``); if none of
-  them is there, by basename.
-- The split is a word in the file's name (``instances_train2017.json``), else its folder's name
-  (``valid/``).
+  y, visibility; if all visibilities are 0, the instance has no points. An instance with points
+  only gets `Flag.NO_BOX`. Segmentations are never parsed.
+- Ids are integers or strings; ``1`` and ``"1"`` are the same. Categories are numbered without gaps
+  in the order of their ids, including unused ones; categories of the same name become one. A
+  category id with two names makes the file ``malformed``.
+- An image id that names two files rejects both images (``duplicate_image_id``). Annotations with an
+  unlisted id (``unknown_image_id``, ``unknown_category``) and ``malformed`` entries are rejected;
+  all others are kept.
+- Listed images without annotations are negatives, even if the list of annotations is empty. If no
+  annotation of a file has a box or points (panoptic), the file is rejected as ``no_boxes``, because
+  all its images would become false negatives.
+- Images are looked for in the file's folder, its parent and the raw directory, each also in
+  ``images/`` and in folders named after a word of the file's name (``train2017/``); if none of them
+  is there, by basename.
+- The split is a word in the file's name (``instances_train2017.json``), otherwise the name of its
+  folder (``valid/``).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from processing.sources.text import size_of
 
 
 def find(raw: RawDirectory) -> list[str]:
-    """COCO files, sorted."""
+    """Finds COCO files, sorted."""
     return [path for path in raw.with_suffix(".json") if looks_like_coco(raw.path(path))]
 
 
@@ -79,21 +79,20 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
         )
     except AnnotationError as error:
         return Reading(rejections=[rejection(path, error)])
-    # The file and the ids are as large as everything that is still to be made.
+    # The file and the ids take as much memory as everything that is still to be made.
     del file
     images.positions.clear()
     located = locate(raw, usual_layouts(raw, path), images.paths)
-    ambiguous = {located.paths[row]: key for row, key in images.ambiguous.items()}
     table = _table(images, located.paths, instances, categories, split_of(path))
-    if images.ambiguous:
-        # They go with whatever was annotated on them.
+    # By path: an image listed twice under the ambiguous id is reported once.
+    ambiguous = {located.paths[row]: key for row, key in images.ambiguous.items()}
+    duplicate_ids = [_duplicate_id(path, image, key) for image, key in ambiguous.items()]
+    if ambiguous:
+        # Their annotations go with them, since it is unknown which image they describe.
         table = table.take(np.delete(np.arange(len(table)), list(images.ambiguous)))
     return Reading(
         table=table,
-        rejections=categories.rejections
-        + images.rejections
-        + [_ambiguous(path, image, key) for image, key in ambiguous.items()]
-        + rejections,
+        rejections=categories.rejections + images.rejections + duplicate_ids + rejections,
         images_missing_annotations=frozenset(
             (located.paths[row], "") for row in images_missing_annotations
         ),
@@ -101,13 +100,22 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
     )
 
 
-def _ambiguous(path: str, image: str, key: Id) -> Rejection:
+def _duplicate_id(path: str, image: str, key: Id) -> Rejection:
     message = f"{path}: image id {key!r} names {image!r} and another image"
     return Rejection(image, "annotation", "duplicate_image_id", message)
 
 
 @dataclass
 class _Categories:
+    """The categories of a file.
+
+    Args:
+        names: distinct names, in the order of the ids.
+        labels: category id to position in `names`.
+        keypoint_names: all different lists of keypoint names.
+        rejections: the malformed entries.
+    """
+
     names: tuple[str, ...]
     labels: Mapping[Id, int]
     keypoint_names: set[tuple[str, ...]]
@@ -115,12 +123,15 @@ class _Categories:
 
     @classmethod
     def of(cls, file: CocoFile, path: str) -> _Categories:
+        """Reads the list ``categories``.
+
+        Raises:
+            AnnotationError: an id has two names; reason ``malformed``.
+        """
         names: dict[Id, str] = {}
         keypoint_names, rejections = set(), []
         for _, categories, failures in file.categories.decoded(Category):
-            for failure in failures:
-                said = f"categories[{failure.position}]: {failure.error}"
-                rejections.append(rejection(path, AnnotationError(said, reason="malformed")))
+            rejections += malformed(path, "categories", failures)
             for category in categories:
                 key = same_id(category.id)
                 if names.setdefault(key, category.name) != category.name:
@@ -131,6 +142,7 @@ class _Categories:
                     )
                 if category.keypoints:
                     keypoint_names.add(tuple(category.keypoints))
+        # Integers come first: Python cannot compare them with strings.
         ordered = sorted(names, key=lambda key: (isinstance(key, str), key))
         labels = labels_of({key: names[key] for key in ordered})
         return cls(*labels, keypoint_names, rejections)
@@ -138,17 +150,18 @@ class _Categories:
 
 @dataclass
 class _Images:
-    """Rows of the table to be, and the row of each image id.
+    """The images of a file, one row each.
 
     Args:
-        paths: as seen from the file's folder.
-        sizes: height and width in turn.
-        positions: image id to row, or `REJECTED`.
-        ambiguous: rows that are not the only image of their id, and the id.
-        rejections: entries that name no image.
+        paths: relative to the raw directory, as if they lay in the file's folder.
+        sizes: height and width of each image in turn.
+        positions: image id to row, or to `REJECTED`.
+        ambiguous: rows that share their image id with another image, and that id.
+        rejections: entries without a usable id or file name.
     """
 
     paths: list[str] = field(default_factory=list)
+    # An array takes 8 bytes for each image, a list of tuples a hundred.
     sizes: array[int] = field(default_factory=lambda: array("i"))
     positions: dict[Id, int] = field(default_factory=dict)
     ambiguous: dict[int, Id] = field(default_factory=dict)
@@ -156,6 +169,7 @@ class _Images:
 
     @classmethod
     def of(cls, file: CocoFile, raw: RawDirectory, path: str) -> _Images:
+        """Reads the list ``images``."""
         images = cls()
         own = folder_of(path)
         for numbers, entries, failures in file.images.decoded(Image):
@@ -176,12 +190,14 @@ class _Images:
         return images
 
     def add(self, key: Id, path: str, size: tuple[int, int]) -> None:
+        """Adds an image, unless the same id and path are there already."""
         new = len(self.paths)
         row = self.positions.setdefault(key, new)
         if row in (new, REJECTED) or self.paths[row] != path:
             self.paths.append(path)
             self.sizes.extend(size)
         if row == REJECTED:
+            # An unusable entry had this id too, so the annotations may describe its image.
             self.ambiguous[new] = key
         elif self.paths[row] != path:
             self.ambiguous |= {row: key, new: key}
@@ -194,18 +210,22 @@ def _table(
     categories: _Categories,
     split: int,
 ) -> AnnotationTable:
+    # A stable sort keeps the file's order within each image.
     order = np.argsort(instances.rows, kind="stable")
     n = len(paths)
+    # Names of points are kept only if there is one list of them and it fits all points.
     lengths = set(np.unique(instances.points.lengths).tolist()) - {0}
-    names = categories.keypoint_names
-    fitting = {given for given in names if {len(given)} == lengths}
+    keypoint_names: tuple[str, ...] = ()
+    if len(categories.keypoint_names) == 1:
+        (names,) = categories.keypoint_names
+        keypoint_names = names if {len(names)} == lengths else ()
     return AnnotationTable(
         image_paths=np.array(paths, dtype=np.dtypes.StringDType()),
         declared_sizes=np.array(images.sizes, dtype=np.int32).reshape(-1, 2),
         splits=np.full(n, split, dtype=np.int8),
         normalized=np.zeros(n, dtype=bool),
         offsets=offsets_of(np.bincount(instances.rows, minlength=n)),
-        **take_columns(instances, INSTANCE_COLUMNS, order),
         category_names=categories.names,
-        keypoint_names=fitting.pop() if len(names) == len(fitting) == 1 else (),
+        keypoint_names=keypoint_names,
+        **take_columns(instances, INSTANCE_COLUMNS, order),
     )

@@ -1,4 +1,4 @@
-"""Reads Pascal VOC data sets; what other formats need as well does not belong here."""
+"""Reads Pascal VOC data sets; helpers for other formats too belong in the folder above."""
 
 from processing.sources.pascal_voc.reader import FORMAT
 

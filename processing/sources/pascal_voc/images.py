@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from processing.core.errors import AnnotationError
-from processing.sources.image_search import Located, only_near
+from processing.sources.image_search import Located, only_match_near
 from processing.sources.raw_directory import RawDirectory, folder_of, parent_of
 
 
@@ -32,7 +32,7 @@ def locate_images(raw: RawDirectory, filenames: Mapping[str, str]) -> Located:
     known = {folder_of(path) for path, image in found.items() if image}
     paths = [image or _guess(raw, path, filenames[path]) for path, image in found.items()]
     searched = (
-        (guess, only_near(folder_of(path), raw.images_by_stem.get(_stem(path))))
+        (guess, only_match_near(folder_of(path), raw.images_by_stem.get(_stem(path), [])))
         for path, guess in zip(found, paths, strict=True)
         if folder_of(path) not in known
     )

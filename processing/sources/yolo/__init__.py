@@ -1,4 +1,4 @@
-"""Reads YOLO data sets; what other formats need as well does not belong here."""
+"""Reads YOLO data sets; helpers for other formats too belong in the folder above."""
 
 from processing.sources.yolo.reader import FORMAT
 
