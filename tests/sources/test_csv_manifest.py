@@ -189,3 +189,8 @@ def test_a_cell_without_end_is_malformed_and_what_precedes_it_kept(tmp_path):
 def test_tables_of_other_kinds_are_not_found(tmp_path, text):
     with pytest.raises(SourceNotFoundError, match="CSV: "):
         read(tmp_path, text)
+
+
+def test_a_class_may_be_called_like_a_column_of_landmarks(tmp_path):
+    reading = read_sources(write_raw(tmp_path, {"x.csv": "a.jpg,1,2,3,4,image_name\n"}))
+    assert boxes_of(reading) == {"a.jpg": [("image_name", [1, 2, 3, 4])]}

@@ -1,4 +1,4 @@
-"""Which image each Pascal VOC file describes. Rules: see `pascal_voc`."""
+"""Finds the image that each Pascal VOC file describes. The rules are in `pascal_voc.reader`."""
 
 from __future__ import annotations
 
@@ -12,34 +12,39 @@ from processing.sources.raw_directory import RawDirectory, folder_of, parent_of
 
 
 def locate_images(raw: RawDirectory, filenames: Mapping[str, str]) -> Located:
-    """The images of annotation files, in their order.
+    """Finds the images of annotation files, in the order of these files.
 
     Args:
         raw: the raw directory.
-        filenames: annotation file to what its ``<filename>`` says, ``""`` if nothing.
+        filenames: for each annotation file the text of its ``<filename>``, or ``""``.
     """
-    found = {path: _of_stem(raw, path, name) for path, name in filenames.items()}
-    taken = {image for image in found.values() if image is not None}
-    named = {
-        path: image
-        for path, name in filenames.items()
-        if found[path] is None
-        and (image := _of_filename(raw, path, name)) is not None
-        and image not in taken
-    }
+    images = {path: _image_by_stem(raw, path, name) for path, name in filenames.items()}
+    taken = set(images.values())
+    named = {}
+    for path, name in filenames.items():
+        if images[path] is None:
+            image = _image_by_filename(raw, path, name)
+            if image is not None and image not in taken:
+                named[path] = image
+    # An image that several files name belongs to none of them: it is unknown to which.
     claims = Counter(named.values())
-    found |= {path: image for path, image in named.items() if claims[image] == 1}
-    known = {folder_of(path) for path, image in found.items() if image}
-    paths = [image or _guess(raw, path, filenames[path]) for path, image in found.items()]
-    searched = (
-        (guess, only_match_near(folder_of(path), raw.images_by_stem.get(_stem(path), [])))
-        for path, guess in zip(found, paths, strict=True)
-        if folder_of(path) not in known
-    )
-    return Located(paths, frozenset((guess, image) for guess, image in searched if image))
+    images |= {path: image for path, image in named.items() if claims[image] == 1}
+    folders_with_images = {folder_of(path) for path, image in images.items() if image}
+    paths = []
+    candidates = set()
+    for path, image in images.items():
+        missing = _path_of_missing(raw, path, filenames[path])
+        paths.append(image or missing)
+        # One image in its place shows the layout of the folder: the others are really missing.
+        if folder_of(path) not in folders_with_images:
+            candidate = only_match_near(folder_of(path), raw.images_by_stem.get(_stem(path), []))
+            if candidate:
+                candidates.add((missing, candidate))
+    return Located(paths, frozenset(candidates))
 
 
-def _folders(path: str) -> list[str]:
+def _image_folders(path: str) -> list[str]:
+    """Lists the folders that may hold the image of an annotation file, the usual one first."""
     own = folder_of(path)
     return [parent_of(own) + "JPEGImages/", own, parent_of(own) + "images/"]
 
@@ -48,27 +53,34 @@ def _stem(path: str) -> str:
     return posixpath.splitext(posixpath.basename(path))[0]
 
 
-def _of_stem(raw: RawDirectory, path: str, filename: str) -> str | None:
-    """The image called like the XML; of several the one that ``<filename>`` names."""
-    stems = [folder + _stem(path) for folder in _folders(path)]
-    images = [image for stem in stems for image in raw.images_by_path_stem.get(stem, [])]
-    named = (image for image in images if posixpath.basename(image) == filename)
-    return next(named, images[0] if images else None)
+def _image_by_stem(raw: RawDirectory, path: str, filename: str) -> str | None:
+    """Returns the image with the name of the XML; of several, the one that ``<filename>`` names."""
+    images: list[str] = []
+    for folder in _image_folders(path):
+        images += raw.images_by_path_stem.get(folder + _stem(path), [])
+    for image in images:
+        if posixpath.basename(image) == filename:
+            return image
+    return images[0] if images else None
 
 
-def _of_filename(raw: RawDirectory, path: str, filename: str) -> str | None:
+def _image_by_filename(raw: RawDirectory, path: str, filename: str) -> str | None:
+    """Returns the image that ``<filename>`` names, in the XML's folder or where images lie."""
     own = folder_of(path)
     try:
         written = raw.inside(own, filename)
     except AnnotationError:
         return None
+    # An absolute name leads out of the XML's folder; below the others only the text itself helps.
     below = written.removeprefix(own) if written.startswith(own) else filename
-    places = [written, *(folder + below for folder in _folders(path))]
-    return next((place for place in places if place in raw.files), None)
+    for place in [written, *(folder + below for folder in _image_folders(path))]:
+        if place in raw.files:
+            return place
+    return None
 
 
-def _guess(raw: RawDirectory, path: str, filename: str) -> str:
-    """Where a missing image would be."""
-    folders = [folder for folder in _folders(path) if folder in raw.image_folders]
+def _path_of_missing(raw: RawDirectory, path: str, filename: str) -> str:
+    """Returns the path that the image of an annotation file would have."""
+    folders = [folder for folder in _image_folders(path) if folder in raw.image_folders]
     folder = folders[0] if folders else folder_of(path)
     return folder + _stem(path) + (posixpath.splitext(filename)[1] or ".jpg")

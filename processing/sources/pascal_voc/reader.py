@@ -1,17 +1,18 @@
-"""Pascal VOC: one XML an image, its root ``annotation``; also Roboflow's export.
+"""Pascal VOC: one XML file per image, with the root element ``annotation``; also Roboflow's export.
 
 - Boxes are counted from 1 and include their last pixel, so x1 = xmin - 1, y1 = ymin - 1, x2 = xmax,
   y2 = ymax; ``coordinate_base=0`` takes them as written. ``difficult`` becomes `Flag.DIFFICULT`.
   Categories are sorted by name.
-- The image is the one of the XML's name in ``JPEGImages/``, beside the XML, or in ``images/``;
-  ``<filename>`` decides if endings leave several. Else it is the one of ``<filename>`` there, which
-  is asked last since copies are renamed without it, unless it is the image of another XML. Only
-  where no XML of a folder leads to an image so, images of their names are searched for elsewhere.
-- Splits are those of ``ImageSets/Main/{train,val,test}.txt``, else the nearest folder's name
-  (``valid/``). ``trainval.txt`` divides nothing and lists of one class (``person_train.txt``) are
-  not splits. An unreadable list is rejected alone, and divides nothing.
-- All XML files of a folder that has one of ours are ours: a damaged one is rejected
-  (``malformed``), as is one object without a name or a box, alone.
+- The image has the name of the XML and lies in ``JPEGImages/``, next to the XML, or in ``images/``.
+  If several endings exist, ``<filename>`` decides. If there is no such image, the one that
+  ``<filename>`` names is taken, unless it belongs to another XML. ``<filename>`` comes last because
+  people rename files without it. If no XML of a folder leads to an image in this way, the images
+  are searched for by name in other folders.
+- The splits are those of ``ImageSets/Main/{train,val,test}.txt``, otherwise the name of the nearest
+  folder (``valid/``). ``trainval.txt`` divides nothing, and lists for one class
+  (``person_train.txt``) are not splits. An unreadable list is rejected and divides nothing.
+- If a folder has one annotation, all its XML files count as annotations, so that a damaged one is
+  rejected (``malformed``). An object without a name or a box is rejected, and the others are kept.
 """
 
 from __future__ import annotations
@@ -49,17 +50,18 @@ _ROOT: Final = re.compile(
     b"|".join("<annotation".encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be"))
 )
 _HEAD_BYTES: Final = 4096
-"""The root element stands within; what precedes it are declarations and a comment."""
+"""Bytes that are searched for the root element. Only declarations and a comment precede it."""
 
 
 def find(raw: RawDirectory) -> list[str]:
-    """XML files of the folders that have an annotation, sorted."""
+    """Finds the XML files of all folders that have an annotation, sorted."""
     paths = raw.with_suffix(".xml")
-    ours: set[str] = set()
+    annotated: set[str] = set()
     for path in paths:
-        if folder_of(path) not in ours and _ROOT.search(_head(raw, path)):
-            ours.add(folder_of(path))
-    return [path for path in paths if folder_of(path) in ours]
+        # After the first annotation of a folder, its other files need not be opened.
+        if folder_of(path) not in annotated and _ROOT.search(_head(raw, path)):
+            annotated.add(folder_of(path))
+    return [path for path in paths if folder_of(path) in annotated]
 
 
 def _head(raw: RawDirectory, path: str) -> bytes:
@@ -73,25 +75,30 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
     Args:
         raw: the raw directory.
         paths: the files.
-        coordinate_base: 1 if boxes are counted from 1 with their last pixel included, 0 to take
+        coordinate_base: 1 if boxes are counted from 1 with their last pixel included; 0 to take
             them as written.
     """
-    files = [_parsed(raw, path, coordinate_base) for path in paths]
+    files = [_parse(raw, path, coordinate_base) for path in paths]
     located = locate_images(raw, {file.path: file.filename for file in files})
-    there = raw.files.union(missing for missing, _ in located.candidates_by_name)
-    for file, image in zip(files, located.paths, strict=True):
-        if image not in there:
-            _check_filename(raw, file)
+    existing = raw.files.union(missing for missing, _ in located.candidates_by_name)
     image_sets = _ImageSets(raw)
-    described = list(zip(located.paths, files, strict=True))
-    table = _table([(image, file) for image, file in described if file.whole], image_sets)
-    faulty = [(image, file.path) for image, file in described if file.faults and image in there]
+    usable: list[tuple[str, _File]] = []
+    rejections: list[Rejection] = []
+    images_missing_annotations = set()
+    for file, image in zip(files, located.paths, strict=True):
+        if image not in existing:
+            _check_filename(raw, file)
+        elif file.faults:
+            images_missing_annotations.add((image, file.path))
+        if file.readable:
+            usable.append((image, file))
+        rejections += [rejection(file.path, fault) for fault in file.faults]
+    table = _table(usable, image_sets)
     return Reading(
         table,
-        [rejection(file.path, fault) for file in files for fault in file.faults]
-        + image_sets.rejections,
+        rejections + image_sets.rejections,
         image_sets.notes,
-        frozenset(faulty),
+        frozenset(images_missing_annotations),
         located.candidates_by_name,
     )
 
@@ -107,6 +114,8 @@ FORMAT: Final = SourceFormat(
 
 @dataclass
 class _Object:
+    """One ``object`` element; its label is known only after all files are read."""
+
     name: str
     box: tuple[float, float, float, float]
     flags: Flag
@@ -114,46 +123,50 @@ class _Object:
 
 @dataclass
 class _File:
-    """One XML; `faults` are what could not be used of it, all of it if `whole` is not set."""
+    """The contents of one XML file.
+
+    Args:
+        path: the file.
+        filename: the text of ``<filename>``, or ``""``.
+        size: declared height and width.
+        objects: the usable objects.
+        faults: errors in the file.
+        readable: whether the file makes a row of the table; otherwise `faults` explain why not.
+    """
 
     path: str
     filename: str = ""
     size: tuple[int, int] = NOT_DECLARED
     objects: list[_Object] = field(default_factory=list)
     faults: list[AnnotationError] = field(default_factory=list)
-    whole: bool = False
+    readable: bool = False
 
 
-def _table(described: Sequence[tuple[str, _File]], image_sets: _ImageSets) -> AnnotationTable:
-    names = sorted({found.name for _, file in described for found in file.objects})
+def _table(files: Sequence[tuple[str, _File]], image_sets: _ImageSets) -> AnnotationTable:
+    names = sorted({found.name for _, file in files for found in file.objects})
     label = {name: i for i, name in enumerate(names)}
-    rows = [
-        TableRow(
-            image,
-            [Instance(label[found.name], found.box, found.flags) for found in file.objects],
-            file.size,
-            image_sets.split_of(file.path),
-        )
-        for image, file in described
-    ]
+    rows = []
+    for image, file in files:
+        instances = [Instance(label[found.name], found.box, found.flags) for found in file.objects]
+        rows.append(TableRow(image, instances, file.size, image_sets.split_of(file.path)))
     return table_from_rows(rows, category_names=names)
 
 
-def _parsed(raw: RawDirectory, path: str, base: int) -> _File:
-    """What one XML says; whatever is wrong with it is among its `faults`."""
+def _parse(raw: RawDirectory, path: str, base: int) -> _File:
+    """Parses one XML file; its errors are collected in `faults`."""
     file = _File(path)
     try:
         root = _root(raw, path)
     except AnnotationError as error:
         file.faults.append(error)
         return file
-    file.whole = True
+    file.readable = True
     file.filename = (root.findtext("filename") or "").strip()
     file.size = size_of(root.findtext("size/height"), root.findtext("size/width"))
-    elsewhere = _boxes_elsewhere(root)
-    if elsewhere:
-        said = f"expected each bndbox in an object of annotation, found one in {elsewhere}"
-        file.faults.append(AnnotationError(said, reason="malformed"))
+    holder = _misplaced_boxes(root)
+    if holder:
+        message = f"expected each bndbox in an object of annotation, found one in {holder}"
+        file.faults.append(AnnotationError(message, reason="malformed"))
     for number, element in enumerate(root.iterfind("object"), 1):
         try:
             file.objects.append(_object(element, base))
@@ -163,18 +176,22 @@ def _parsed(raw: RawDirectory, path: str, base: int) -> _File:
     return file
 
 
-def _boxes_elsewhere(root: Element) -> str:
-    """What holds boxes and is no object of the image, which would seem to have none; or nothing."""
+def _misplaced_boxes(root: Element) -> str:
+    """Returns the name of an element that holds a box but is no object of the image, or ``""``.
+
+    Such an image would seem to have no objects and become a false negative.
+    """
     objects = set(root.iterfind("object"))
     for parent in root.iter():
-        boxed = any(_local(child.tag) == "bndbox" for child in parent)
-        if boxed and parent not in objects and _local(parent.tag) != "part":
+        has_box = any(_local_name(child.tag) == "bndbox" for child in parent)
+        # VOC has boxes of heads and hands in ``part`` elements; they are no objects.
+        if has_box and parent not in objects and _local_name(parent.tag) != "part":
             return str(parent.tag)
     return ""
 
 
-def _local(tag: object) -> str:
-    """The name of an element in lower case, without its namespace; empty for a comment."""
+def _local_name(tag: object) -> str:
+    """Returns an element's name in lower case and without namespace; ``""`` for a comment."""
     return tag.rpartition("}")[2].lower() if isinstance(tag, str) else ""
 
 
@@ -184,6 +201,7 @@ def _root(raw: RawDirectory, path: str) -> Element:
         content = raw.path(path).read_bytes()
     try:
         root = defusedxml.ElementTree.fromstring(content)
+    # LookupError: an encoding that Python does not know.
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise AnnotationError(f"not a readable XML: {error}", reason="malformed") from error
     if root.tag != "annotation":
@@ -194,19 +212,22 @@ def _root(raw: RawDirectory, path: str) -> Element:
 
 
 def _check_filename(raw: RawDirectory, file: _File) -> None:
-    """Rejects a file without an image whose ``<filename>`` leads out of the raw directory."""
+    """Rejects a file without an image if its ``<filename>`` leads out of the raw directory."""
     if file.filename:
         try:
             raw.inside(folder_of(file.path), file.filename)
         except AnnotationError as error:
             file.faults.append(error)
-            file.whole = False
+            file.readable = False
 
 
 def _object(element: Element, base: int) -> _Object:
     name = (element.findtext("name") or "").strip()
-    found = (element.iterfind(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
-    texts = [" and ".join(one.text or "" for one in several) for several in found]
+    texts = []
+    for side in ("xmin", "ymin", "xmax", "ymax"):
+        # A second box makes the text "1 and 2", which is no number.
+        found = element.iterfind(f"bndbox/{side}")
+        texts.append(" and ".join(one.text or "" for one in found))
     numbers = numbers_of(texts)
     if not name or numbers is None:
         raise AnnotationError(
@@ -216,44 +237,50 @@ def _object(element: Element, base: int) -> _Object:
     left, top, right, bottom = numbers
     difficult = (element.findtext("difficult") or "").strip() == "1"
     flags = Flag.DIFFICULT if difficult else Flag.NONE
+    # Far edges stay: the last pixel counted from 1 is the exclusive edge counted from 0.
     return _Object(name, (left - base, top - base, right, bottom), flags)
 
 
 class _ImageSets:
-    """The splits that ``ImageSets/Main`` beside the annotations' folder gives, read once."""
+    """The splits in ``ImageSets/Main`` next to the annotations' folders; each list is read once.
+
+    Args:
+        raw: the raw directory.
+    """
 
     def __init__(self, raw: RawDirectory) -> None:
         self._raw = raw
-        self._members: dict[str, dict[str, set[int]]] = {}
+        self._splits_by_folder: dict[str, dict[str, set[int]]] = {}
         self.notes: Counter[str] = Counter()
         self.rejections: list[Rejection] = []
 
     def split_of(self, path: str) -> int:
-        """The split of the image that the XML at `path` describes."""
+        """Returns the split of the image that the XML file `path` describes."""
         folder = parent_of(folder_of(path))
-        if folder not in self._members:
-            self._members[folder] = self._read(f"{folder}ImageSets/Main/")
-        members = self._members[folder]
-        if not members:
+        if folder not in self._splits_by_folder:
+            self._splits_by_folder[folder] = self._read(f"{folder}ImageSets/Main/")
+        splits_by_stem = self._splits_by_folder[folder]
+        if not splits_by_stem:
             return split_of_folders(path)
-        splits = members.get(PurePosixPath(path).stem, set())
+        splits = splits_by_stem.get(PurePosixPath(path).stem, set())
         if len(splits) > 1:
             self.notes["ambiguous_split"] += 1
         return min(splits) if len(splits) == 1 else UNASSIGNED
 
     def _read(self, folder: str) -> dict[str, set[int]]:
-        """Image name without ending to the splits that list it."""
-        members: defaultdict[str, set[int]] = defaultdict(set)
+        """Returns the splits that list each image, by the image's name without its ending."""
+        splits: defaultdict[str, set[int]] = defaultdict(set)
         for split, name in enumerate(SPLITS):
             path = f"{folder}{name}.txt"
             if path in self._raw.files:
                 for listed in self._lines(path):
+                    # VOC lists "2007_000027"; some tools add the ending. Other dots are the name's.
                     stem = PurePosixPath(listed).stem if is_image_name(listed) else listed
-                    members[stem].add(split)
-        return dict(members)
+                    splits[stem].add(split)
+        return dict(splits)
 
     def _lines(self, path: str) -> list[str]:
-        """What a list lists; lines that are no text are rejected."""
+        """Returns the lines of a list, and rejects the undecodable ones."""
         listed = []
         try:
             for number, line in enumerate(read_lines(self._raw, path), 1):
