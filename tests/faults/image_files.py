@@ -386,6 +386,7 @@ def others():
         "float.tif": encoded(PIXELS[..., 0].astype(np.float32), "TIFF"),
         "int32.tif": encoded(PIXELS[..., 0].astype(np.int32), "TIFF"),
     }
+    untiled = encoded(PIXELS, "JPEG2000")
     tiled = encoded(PIXELS, "JPEG2000", tile_size=(12, 12))
     second_tile = tiled.index(b"\xff\x90", tiled.index(b"\xff\x90") + 2)
     broken = {
@@ -397,14 +398,16 @@ def others():
         ),
         "one_plane_of_three.tif": tiff_with(encoded(PIXELS, "TIFF"), tag284=2),
         "tiles_missing.jp2": tiled[:second_tile],
+        "tile_marker.jp2": tiled[: second_tile + 2],
+        "only_tile_marker.jp2": untiled[: untiled.index(b"\xff\x90") + 2],
         "no_tile.jp2": tiled[: tiled.index(b"\xff\x90") + 12],
-        "no_end.jp2": encoded(PIXELS, "JPEG2000")[:-2],
+        "no_end.jp2": untiled[:-2],
         "no_frame.gif": gif[: 13 + 3 * 256],
         "far_strip.tif": tiff_with(tiff, tag273=1 << 30),
         "size_0.tif": tiff_with(tiff, tag256=0),
         "only_header.webp": webp_of(SIDE, SIDE),
         "odd_numbers.ppm": b"P3 24 24 255\n1 2 x",
-        "cut.jp2": encoded(PIXELS, "JPEG2000")[:120],
+        "cut.jp2": untiled[:120],
     }
     return (
         [ImageFile(name, data, Kept(pixels)) for name, (data, pixels) in exact.items()]
