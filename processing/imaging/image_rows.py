@@ -1,20 +1,15 @@
-"""From one image file to its rows for every task: read, repair, decode once, show.
+"""The rows that every task makes of one photograph: read, repair, decode once, render, annotate.
 
-`process_image` runs in decoding threads: it changes nothing that they share, and the rows depend
-on the photograph, its annotations and the options alone, wherever their pixels come from.
+`process_image` runs in decoding threads and changes nothing that they share. The rows depend only
+on the photograph, its annotations and the options, not on whether pixels are decoded or copied.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import os
-import stat
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from io import FileIO
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -24,19 +19,18 @@ from numpy.typing import NDArray
 
 from processing.core.annotations import ImageAnnotations
 from processing.core.coordinates import Rect, Size
-from processing.core.error_notes import with_filename
-from processing.core.errors import ImageError, Rejection, Stage, concerns_single_file
-from processing.imaging.decoding import MAX_PIXELS, decode, read_header
+from processing.core.errors import ImageError, Rejection, Stage
+from processing.imaging.decoding import decode, read_header
 from processing.imaging.photo import Photo
 from processing.imaging.placement import largest_reduction, place, rendered_rect
+from processing.imaging.reading import read_inside
 from processing.imaging.repairs import Instances, repair
 from processing.imaging.resizing import render
 from processing.imaging.tasks import PIXELS_VERSION, Row, Task, View
 
-Views = Mapping[Task, Sequence[View]]
+_REDUCTIONS: Final = (8, 4, 2, 1)
 
-MAX_FILE_BYTES: Final = 8 * MAX_PIXELS
-"""Larger files are refused unread: not even the largest image takes as much, 16 bits a channel."""
+Views = Mapping[Task, Sequence[View]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +39,8 @@ class ImageJob:
 
     Args:
         path: relative to the raw directory, ``/`` separated.
-        annotations: what the sources say of it.
-        tasks: the tasks that take it.
+        annotations: the image's annotations, as the sources give them.
+        tasks: the tasks that use the image.
     """
 
     path: str
@@ -56,14 +50,14 @@ class ImageJob:
 
 @dataclass(frozen=True, slots=True)
 class RepairOptions:
-    """What is done to imperfect boxes; see `repairs.repair`."""
+    """Options of `repairs.repair`."""
 
     min_box_size: float
     keep_flagged: bool
 
 
 class EarlierImages(Protocol):
-    """Images that an earlier run made; `EarlierRows` finds them in its files."""
+    """Stored images of an earlier run; `EarlierRows` finds them in its files."""
 
     def find(self, task: str, path: str, key: int) -> NDArray[np.uint8] | None:
         """The images that a task made of one photograph, uint8 (k, H, W, 3); None if unknown."""
@@ -71,15 +65,17 @@ class EarlierImages(Protocol):
 
 @dataclass(slots=True)
 class ImageResult:
-    """What came of one image.
+    """The rows of one image, or the reason why it was rejected.
 
     Args:
-        rows: by task; empty where the image was rejected.
-        counts: by task: instances read and stored, rows that could not be shown, and each repair.
-        crc32: of the file's bytes; 0 where it could not be read.
-        key: what all rows were made of and how, for `EarlierRows`; 0 where the image was rejected.
-        copied: whether earlier rows were copied instead of decoding the image.
-        rejection: why the image was left out, with the error that says so; None if it was not.
+        rows: by task; empty if the image was rejected.
+        counts: by task: instances read and stored, views outside the image, and each repair.
+        crc32: checksum of the file's bytes; 0 if it could not be read.
+        key: hash of everything that decides the rows' pixels, for `EarlierRows`; 0 if the image
+            was rejected.
+        copied: whether stored images were copied from an earlier run, without decoding.
+        rejection: why the image was left out; None if it was used.
+        error: the same as an exception, to raise with ``on_error="raise"``.
     """
 
     rows: dict[Task, list[Row]] = field(default_factory=dict)
@@ -92,27 +88,28 @@ class ImageResult:
 
 
 class _Rendered(NamedTuple):
-    """A stored image, uint8 (H, W, 3), and the rectangle of its source that it really shows."""
+    """A stored image, uint8 (H, W, 3), and the rectangle of its source that it shows."""
 
     image: NDArray[np.uint8]
-    rect: Rect
+    source_rect: Rect
 
 
-_Pictures = dict[Task, list[_Rendered | None]]  # one for each view; None where it shows nothing
+# One entry per view; None if the view shows nothing of the photograph.
+_Renderings = dict[Task, list[_Rendered | None]]
 
 
 def process_image(
     raw_dir: Path, job: ImageJob, options: RepairOptions, earlier: EarlierImages
 ) -> ImageResult:
-    """Turns one image into rows, a bad one into a rejection.
+    """Turns one image into rows, or a bad image into a rejection.
 
-    What is no fault of the image is raised, with a note that names the image and the stage.
+    Any error that the image did not cause is raised, with a note of the image and the stage.
 
     Args:
-        raw_dir: where the image is.
+        raw_dir: the directory that the image lies in.
         job: the image.
         options: how boxes are repaired.
-        earlier: where rows are copied from, if they were made of the same and in the same way.
+        earlier: stored images of an earlier run, which are copied if their key is the same.
     """
     result = ImageResult()
     stage: Stage = "read"
@@ -121,6 +118,7 @@ def process_image(
         result.crc32 = crc32(content)
         stage = "decode"
         header = read_header(content)
+        source_size = header.upright_size
         stage = "annotation"
         instances, repairs = repair(
             job.annotations,
@@ -129,106 +127,31 @@ def process_image(
             keep_flagged=options.keep_flagged,
         )
         stage = "decode"
-        source_size = header.upright_size
         views = {task: task.views(instances, source_size) for task in job.tasks}
-        reduction = _common_reduction(views, source_size)
-        key = functools.partial(_key, f"{job.path}\0{len(content)}\0{result.crc32}", views)
-        keys = {r: key(r) for r in (8, 4, 2, 1) if r <= reduction}  # what the codec may have done
-        pictures, result.key = _copied(job.path, keys, views, source_size, earlier)
-        result.copied = pictures is not None
-        if pictures is None:
-            photo = decode(content, header, reduction=reduction)
-            pictures, result.key = _rendered_views(photo, views), keys[photo.reduction]
+        origin = f"{job.path}\0{len(content)}\0{result.crc32}"
+        keys = _keys(origin, views, source_size)
+        found = _find_earlier(earlier, job.path, keys, views, source_size)
+        result.copied = found is not None
+        if found is None:
+            photo = decode(content, header, reduction=max(keys))
+            found = keys[photo.reduction], _render_views(photo, views)
+        result.key, renderings = found
         stage = "crop"
-        for task, task_views in views.items():
-            counts = Counter(repairs)
-            del counts["kept"], counts["no_box"]  # neither is a repair
-            counts["instances_read"] = int(task.instances(job.annotations).sum())
-            counts["no_extent"] = int(task.usable(instances).sum()) - sum(
-                len(view.instances) for view in task_views
-            )
-            rendered_views = list(zip(task_views, pictures[task], strict=True))
-            result.rows[task] = list(
-                _rows(job.path, source_size, instances, task, rendered_views, counts)
-            )
-            result.counts[task] = +counts  # without those that are zero
+        for task, rendered in renderings.items():
+            pairs = list(zip(views[task], rendered, strict=True))
+            result.rows[task] = _rows(job.path, source_size, task, instances, pairs)
+            result.counts[task] = _counts(task, job.annotations, instances, repairs, pairs)
     except ImageError as error:
-        rejected = ImageResult(crc32=result.crc32)
-        for task in job.tasks:
-            instances_lost = int(task.instances(job.annotations).sum())
-            counts = Counter(instances_read=instances_lost, instances_rejected=instances_lost)
-            rejected.counts[task] = +counts
-        rejected.rejection = Rejection(job.path, stage, error.reason, str(error))
-        rejected.error = ImageError(f"{job.path}: {error}", error.reason)
-        rejected.error.__cause__ = error
-        return rejected
+        return _rejected(job, result.crc32, stage, error)
     except BaseException as error:
         error.add_note(f"stage: {stage} of {job.path}")
         raise
     return result
 
 
-def read_inside(raw_dir: Path, path: str) -> bytes:
-    """The bytes of a file that lies in the raw directory.
-
-    Raises:
-        ImageError: absent, unreadable, not a regular file, or a link that leads out of the
-            directory.
-        OSError: nothing that this file alone is to blame for, such as too many open files.
-    """
-    file = os.fspath(raw_dir)
-    try:
-        for part in path.split("/"):
-            file = f"{file}/{part}"
-            mode = os.lstat(file).st_mode
-            if stat.S_ISLNK(mode) or part == "..":
-                file = _real_inside(raw_dir, path)
-                mode = os.stat(file).st_mode  # noqa: PTH116 - like all here, half of Path's time
-                break
-        if not stat.S_ISREG(mode):
-            found = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
-            raise ImageError(f"{found}: expected a file", "not_a_file")
-        with with_filename(file), open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
-            return _read(stream)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageError(_no_such_file(raw_dir, path), "missing_image") from error
-    except OSError as error:
-        if not concerns_single_file(error):
-            raise
-        raise ImageError(error.strerror or str(error), "unreadable") from error
-
-
-def _read(stream: FileIO) -> bytes:
-    """All of a file; one that a photograph cannot be is refused before memory is taken."""
-    size = os.fstat(stream.fileno()).st_size
-    if size > MAX_FILE_BYTES:
-        raise ImageError(f"{size:,} bytes: expected at most {MAX_FILE_BYTES:,}", "too_large")
-    return stream.read()
-
-
-def _no_such_file(raw_dir: Path, path: str) -> str:
-    file = raw_dir / path
-    if file.is_symlink():
-        return f"a link to '{file.readlink()}', where nothing is: copy the image here"
-    stem, suffix = os.path.splitext(path)  # noqa: PTH122 - of a path of ours, not the system's
-    forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
-    for near in (*forms, stem + suffix.swapcase(), path.lower(), path.upper()):
-        if near != path and (raw_dir / near).is_file():
-            return f"no such file; {near!a} is there, the annotation says {path!a}: rename one"
-    return "no such file below the raw directory, although an annotation lists it"
-
-
-def _real_inside(raw_dir: Path, path: str) -> str:
-    """Where a path that has links in it leads."""
-    real, root = os.path.realpath(raw_dir / path), os.path.realpath(raw_dir)
-    if os.path.commonpath([real, root]) != root:
-        raise ImageError(f"leads out of the raw directory, to {real}", "outside_raw_dir")
-    return real
-
-
-def _common_reduction(views: Views, source_size: Size) -> int:
-    """The coarsest decoding that is fine enough for every view."""
-    return min(
+def _keys(origin: str, views: Views, source_size: Size) -> dict[int, int]:
+    """The key of the rows for each reduction that the codec may choose, the coarsest first."""
+    coarsest = min(
         (
             largest_reduction(view.rect, source_size, task.image_size)
             for task, task_views in views.items()
@@ -236,80 +159,143 @@ def _common_reduction(views: Views, source_size: Size) -> int:
         ),
         default=1,
     )
+    return {
+        reduction: _key(origin, views, reduction)
+        for reduction in _REDUCTIONS
+        if reduction <= coarsest
+    }
 
 
 def _key(origin: str, views: Views, reduction: int) -> int:
-    """Hash, not 0, of all that decides the pixels of an image's rows."""
+    """Hash of everything that decides the pixels of an image's rows; never 0.
+
+    Args:
+        origin: the image's path, size and checksum.
+        views: the rectangles to render.
+        reduction: the reduction that the image is decoded at.
+    """
     text = f"{PIXELS_VERSION}\0{origin}\0{reduction}"
     digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8)
     for task, task_views in views.items():
         digest.update(f"{task.name}\0{task.image_size}\0{len(task_views)}".encode())
         for view in task_views:
             digest.update(view.rect.astype("<f8").tobytes())
-    return int.from_bytes(digest.digest(), "little") or 1
+    return int.from_bytes(digest.digest(), "little") or 1  # 0 stands for a rejected image
 
 
-def _copied(
-    path: str, keys: Mapping[int, int], views: Views, source_size: Size, earlier: EarlierImages
-) -> tuple[_Pictures | None, int]:
-    """What the views show, out of earlier files, and its key; None where one does not have it.
+def _find_earlier(
+    earlier: EarlierImages,
+    path: str,
+    keys: Mapping[int, int],
+    views: Views,
+    source_size: Size,
+) -> tuple[int, _Renderings] | None:
+    """Looks up all views of an image in an earlier run's files.
 
     Args:
-        path: of the image.
-        keys: by reduction, the key of rows that were decoded so.
-        views: what to show.
+        earlier: the earlier run.
+        path: the image.
+        keys: by reduction, the key of rows that were decoded at it.
+        views: the views to look up.
         source_size: height, width of the upright image.
-        earlier: the files.
+
+    Returns:
+        The key and the stored images; None unless every task's images were found.
     """
     for reduction, key in keys.items():
-        pictures: _Pictures = {}
+        renderings: _Renderings = {}
         for task, task_views in views.items():
             images = earlier.find(task.name, path, key)
             if images is None:
                 break
-            size = task.image_size
-            spans = [place(view.rect, source_size, size, reduction) for view in task_views]
-            if len(images) != sum(one is not None for one in spans):
+            rendered = _match_images(images, task, task_views, source_size, reduction)
+            if rendered is None:
                 break
-            row = iter(images)
-            pictures[task] = [
-                one and _Rendered(next(row), rendered_rect(one, size)) for one in spans
-            ]
+            renderings[task] = rendered
         else:
-            return pictures, key
-    return None, 0
+            return key, renderings
+    return None
 
 
-def _rendered_views(photo: Photo, views: Views) -> _Pictures:
-    return {
-        task: [_render_view(photo, view.rect, task.image_size) for view in task_views]
-        for task, task_views in views.items()
-    }
+def _match_images(
+    images: NDArray[np.uint8], task: Task, views: Sequence[View], source_size: Size, reduction: int
+) -> list[_Rendered | None] | None:
+    """Assigns stored images to the views that they show; None if their numbers differ."""
+    rendered: list[_Rendered | None] = []
+    remaining = iter(images)
+    for view in views:
+        spans = place(view.rect, source_size, task.image_size, reduction)
+        if spans is None:  # such a view had no row
+            rendered.append(None)
+            continue
+        image = next(remaining, None)
+        if image is None:
+            return None
+        rendered.append(_Rendered(image, rendered_rect(spans, task.image_size)))
+    return rendered if next(remaining, None) is None else None
 
 
-def _render_view(photo: Photo, rect: Rect, size: Size) -> _Rendered | None:
-    image = np.empty((*size, 3), dtype=np.uint8)
-    shown = render(photo, rect, size, image)
-    return None if shown is None else _Rendered(image, shown)
+def _render_views(photo: Photo, views: Views) -> _Renderings:
+    renderings: _Renderings = {}
+    for task, task_views in views.items():
+        rendered = renderings[task] = []
+        for view in task_views:
+            image = np.empty((*task.image_size, 3), dtype=np.uint8)
+            source_rect = render(photo, view.rect, task.image_size, image)
+            rendered.append(None if source_rect is None else _Rendered(image, source_rect))
+    return renderings
 
 
 def _rows(
     path: str,
     source_size: Size,
-    instances: Instances,
     task: Task,
-    rendered_views: Sequence[tuple[View, _Rendered | None]],
-    counts: Counter[str],
-) -> Iterator[Row]:
-    for view, picture in rendered_views:
-        if picture is None:
-            counts["outside"] += 1
+    instances: Instances,
+    pairs: Sequence[tuple[View, _Rendered | None]],
+) -> list[Row]:
+    """The rows of one task: one for each view that shows something of the image."""
+    rows = []
+    for view, rendered in pairs:
+        if rendered is None:
             continue
-        image, shown = picture
-        columns = task.annotate(instances, view, shown)
-        columns["image_paths"] = path
-        columns["image_crc32"] = crc32(image)
-        columns["source_rects"] = shown
-        columns["source_sizes"] = source_size
-        counts["instances_stored"] += len(view.instances)
-        yield Row(image, columns)
+        values = task.annotate(instances, view, rendered.source_rect)
+        values["image_paths"] = path
+        values["image_crc32"] = crc32(rendered.image)
+        values["source_rects"] = rendered.source_rect
+        values["source_sizes"] = source_size
+        rows.append(Row(rendered.image, values))
+    return rows
+
+
+def _counts(
+    task: Task,
+    annotations: ImageAnnotations,
+    instances: Instances,
+    repairs: Counter[str],
+    pairs: Sequence[tuple[View, _Rendered | None]],
+) -> Counter[str]:
+    """Counts for the report of one task; counts of zero are left out."""
+    counts = Counter(repairs)
+    del counts["kept"], counts["no_box"]  # neither is a repair
+    counts["instances_read"] = int(task.instances(annotations).sum())
+    # Usable instances get a view, except those without an extent.
+    counts["no_extent"] = int(task.usable(instances).sum())
+    for view, rendered in pairs:
+        counts["no_extent"] -= len(view.instances)
+        if rendered is None:
+            counts["outside"] += 1
+        else:
+            counts["instances_stored"] += len(view.instances)
+    return +counts
+
+
+def _rejected(job: ImageJob, checksum: int, stage: Stage, error: ImageError) -> ImageResult:
+    """The result of an image that cannot be used: no rows, and all instances count as lost."""
+    result = ImageResult(crc32=checksum)
+    for task in job.tasks:
+        lost = int(task.instances(job.annotations).sum())
+        result.counts[task] = +Counter(instances_read=lost, instances_rejected=lost)
+    result.rejection = Rejection(job.path, stage, error.reason, str(error))
+    result.error = ImageError(f"{job.path}: {error}", error.reason)
+    result.error.__cause__ = error
+    return result

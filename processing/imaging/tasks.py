@@ -42,11 +42,11 @@ class Row:
 
     Args:
         image: uint8 (H, W, 3).
-        columns: by column name, the row's value; for a ragged one its k values.
+        values: by column name, the row's value; for a ragged column its k values.
     """
 
     image: NDArray[np.uint8]
-    columns: Mapping[str, Any]
+    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Task(ABC):
         """The rows that an image gives, in order; an instance without extent gives none."""
 
     @abstractmethod
-    def annotate(self, instances: Instances, view: View, rendered_rect: Rect) -> dict[str, Any]:
+    def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
         """The row's values of `columns`, given the rectangle that its image really shows."""
 
     def has_labels(self, table: AnnotationTable) -> bool:
@@ -144,9 +144,9 @@ class Detector(Task):
         rect = letterbox_rect(source_size, self.image_size)
         return [View(rect, np.flatnonzero(self.usable(instances)))]
 
-    def annotate(self, instances: Instances, view: View, rendered_rect: Rect) -> dict[str, Any]:
+    def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
         """Boxes in the stored image."""
-        boxes = source_to_stored(instances.boxes[view.instances], rendered_rect, self.image_size)
+        boxes = source_to_stored(instances.boxes[view.instances], source_rect, self.image_size)
         return {"bboxes": boxes, "labels": instances.labels[view.instances]}
 
 
@@ -187,10 +187,10 @@ class Landmarker(Task):
                 views.append(View(rect, np.array([i])))
         return views
 
-    def annotate(self, instances: Instances, view: View, rendered_rect: Rect) -> dict[str, Any]:
+    def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
         """Points in the stored image."""
         (i,) = view.instances
-        points = source_to_stored(instances.points[int(i)], rendered_rect, self.image_size)
+        points = source_to_stored(instances.points[int(i)], source_rect, self.image_size)
         return {"keypoints": points, "labels": instances.labels[i]}
 
 
@@ -221,7 +221,7 @@ class Teacher(Task):
             for i in np.flatnonzero(self.usable(instances))
         ]
 
-    def annotate(self, instances: Instances, view: View, rendered_rect: Rect) -> dict[str, Any]:
+    def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
         """The box in the upright source image."""
         (i,) = view.instances
         return {"bboxes": instances.boxes[i], "labels": instances.labels[i]}

@@ -168,7 +168,7 @@ def _block(output: Output, batch: WriteBatch) -> Block:
     """Packs the columns of new rows; of ragged columns the values and the lengths."""
     rows, columns = batch.rows.get(output.name, []), {}
     for column in output.columns:
-        values = [row.columns[column.name] for row in rows]
+        values = [row.values[column.name] for row in rows]
         if column.ragged:
             columns[f"{column.name}_lengths"] = _pack([len(v) for v in values], "<i8", ())
             values = [value for several in values for value in several]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from processing.core.errors import ImageError, Rejection, concerns_single_file
 from processing.core.files import read_cache, write_cache
 from processing.core.threads import map_in_order
-from processing.imaging.image_rows import read_inside
+from processing.imaging.reading import read_inside
 from processing.run.journal import Progress
 from processing.run.output_directory import INPUTS_CACHE_NAME
 

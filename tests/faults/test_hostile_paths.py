@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from processing.imaging import image_rows
 from tests.faults.image_files import PIXELS, encoded
 from tests.faults.processed import Processed, equal_rows
 
@@ -325,7 +324,7 @@ def test_a_file_that_changes_while_it_is_read_is_set_right_by_the_next_run(
             victim.unlink() if change == "vanishes" else victim.write_bytes(new[change])
         return status
 
-    monkeypatch.setattr(image_rows.os, "lstat", changing)
+    monkeypatch.setattr(os, "lstat", changing)
     processed = Processed(raw, tmp_path / "out")
     monkeypatch.undo()
     rows = processed.rows("detector")

@@ -1,0 +1,92 @@
+"""Reads the bytes of one file of the raw directory, and never of a file outside it.
+
+Annotations name these files, so a name may be absent, a folder, a pipe, or a link that leads out
+of the directory. Safe from any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from io import FileIO
+from pathlib import Path
+from typing import Final
+
+from processing.core.error_notes import with_filename
+from processing.core.errors import ImageError, concerns_single_file
+from processing.imaging.decoding import MAX_PIXELS
+
+MAX_FILE_BYTES: Final = 8 * MAX_PIXELS
+"""Larger files are refused unread. The largest image accepted takes less: 4 channels of 16 bits."""
+
+
+def read_inside(raw_dir: Path, path: str) -> bytes:
+    """Reads a file that lies in the raw directory.
+
+    Args:
+        raw_dir: the raw directory.
+        path: the file, relative to it, ``/`` separated.
+
+    Raises:
+        ImageError: the file is absent, unreadable, too large, not a regular file, or a link that
+            leads out of the directory.
+        OSError: a failure that may concern other files as well, such as too many open files.
+    """
+    # Strings and `os` calls: this runs once per image, and Path would take twice the time.
+    file = os.fspath(raw_dir)
+    try:
+        # Each part is looked at, because a folder on the way may be the link that leads out.
+        for part in path.split("/"):
+            file = f"{file}/{part}"
+            mode = os.lstat(file).st_mode
+            if stat.S_ISLNK(mode) or part == "..":
+                file = _resolve_inside(raw_dir, path)
+                mode = os.stat(file).st_mode  # noqa: PTH116 - Path would take twice the time
+                break
+        # Opening a pipe would block until another program writes to it.
+        if not stat.S_ISREG(mode):
+            found = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+            raise ImageError(f"{found}: expected a file", "not_a_file")
+        with with_filename(file), open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
+            return _read_all(stream)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ImageError(_describe_missing(raw_dir, path), "missing_image") from error
+    except OSError as error:
+        if not concerns_single_file(error):
+            raise
+        raise ImageError(error.strerror or str(error), "unreadable") from error
+
+
+def _read_all(stream: FileIO) -> bytes:
+    # Check the size first, because `read` takes memory for the whole file.
+    size = os.fstat(stream.fileno()).st_size
+    if size > MAX_FILE_BYTES:
+        raise ImageError(f"{size:,} bytes: expected at most {MAX_FILE_BYTES:,}", "too_large")
+    return stream.read()
+
+
+def _describe_missing(raw_dir: Path, path: str) -> str:
+    """Explains why a file is missing; names a file that differs in case or Unicode form."""
+    file = raw_dir / path
+    if file.is_symlink():
+        return f"a link to '{file.readlink()}', where nothing is: copy the image here"
+    stem, suffix = os.path.splitext(path)  # noqa: PTH122 - not a path of this system
+    # macOS stores names in form NFD, most annotation tools write NFC.
+    forms = (unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path))
+    for near in (*forms, stem + suffix.swapcase(), path.lower(), path.upper()):
+        if near != path and (raw_dir / near).is_file():
+            return f"no such file; {near!a} is there, the annotation says {path!a}: rename one"
+    return "no such file below the raw directory, although an annotation lists it"
+
+
+def _resolve_inside(raw_dir: Path, path: str) -> str:
+    """Follows the links in a path.
+
+    Raises:
+        ImageError: they lead out of the raw directory.
+    """
+    real, root = os.path.realpath(raw_dir / path), os.path.realpath(raw_dir)
+    if os.path.commonpath([real, root]) != root:
+        raise ImageError(f"leads out of the raw directory, to {real}", "outside_raw_dir")
+    return real
