@@ -162,8 +162,7 @@ def _decompressed(path: Path, info: zipfile.ZipInfo, start: int) -> Iterator[byt
             yield chunk
     if unpacked != info.file_size:
         raise NPZFormatError(
-            f"{where}: {info.file_size:,} bytes expected, {unpacked:,} unpacked: the file is "
-            f"damaged; {REBUILD}"
+            f"{where}: damaged: {info.file_size:,} bytes expected, {unpacked:,} unpacked; {REBUILD}"
         )
     if found_crc32 != info.CRC:
         raise ChecksumError(

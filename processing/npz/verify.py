@@ -1,7 +1,7 @@
-"""Compares all of an NPZ file with its checksums, and a file of ours with what its format promises.
+"""Compares a whole NPZ file with its checksums, and a file of ours with the promises of its format.
 
-Reads the file once, in bounded memory whatever its size. Contents are looked at after all checksums
-were right: what is found then was written that way.
+Reads the file once, in bounded memory. Values are checked after all checksums: a wrong value was
+then written that way.
 """
 
 from __future__ import annotations
@@ -20,28 +20,33 @@ from processing.npz.format import REBUILD
 from processing.npz.mapped import CHECK_BYTES
 
 _CHANNELS: Final = 3
-_LAST_CHARACTER: Final = 0x10FFFF
-_ROUNDING: Final = 0.01
-"""Pixels by which a float32 box may leave its image."""
+_LAST_CHARACTER: Final = 0x10FFFF  # of Unicode
+_ROUNDING: Final = 0.01  # pixels that a box may leave its image: float32 rounds
+_UINT32: Final = 0xFFFFFFFF
 
 
-def verify_columns(columns: Contents) -> None:
-    """Compares everything in a file with what the file says of it.
+def verify_columns(contents: Contents) -> None:
+    """Checks every byte and every value of a file.
+
+    Args:
+        contents: the open file.
 
     Raises:
-        ChecksumError: some bytes differ from what was written; names member and row.
-        NPZFormatError: parts of the file contradict each other; names member and row.
+        ChecksumError: bytes differ from their checksum; names member and row.
+        NPZFormatError: members contradict each other, or a value is impossible; names member and
+            row.
     """
-    npz = columns.npz
-    rows_checked = "image_crc32" in npz and columns.images.flags.c_contiguous
+    npz = contents.npz
+    has_row_checksums = "image_crc32" in npz and contents.images.flags.c_contiguous
     for name in npz:
-        in_place = name == "images" and rows_checked and npz.location(name)[0] == npz.path
-        if not in_place:  # else `_verify_images` compares it, reading it once
+        # Images in the NPZ file itself are compared below, so that they are read only once.
+        in_place = name == "images" and has_row_checksums and npz.location(name)[0] == npz.path
+        if not in_place:
             npz.verify(name)
-    if rows_checked:
-        _verify_images(columns)
+    if has_row_checksums:
+        _verify_images(contents)
     npz.verify_layout()
-    for name, column in columns.annotations.items():
+    for name, column in contents.annotations.items():
         if isinstance(column, RaggedArray):
             try:
                 RaggedArray(column.values, column.offsets, check=True)
@@ -49,23 +54,23 @@ def verify_columns(columns: Contents) -> None:
                 raise NPZFormatError(
                     f"{npz.path}: member {name!r}: {error}: the file is damaged; {REBUILD}"
                 ) from error
-    _verify_paths(columns)
-    if "format_version" in columns.metadata:
-        _verify_promises(columns)
+    _verify_paths(contents)
+    if "format_version" in contents.metadata:  # other programs promise nothing
+        _verify_promises(contents)
 
 
-def _verify_images(columns: Contents) -> None:
-    """Reads the bulk once, for the rows' checksums and for the member's."""
-    npz, images = columns.npz, columns.images
+def _verify_images(contents: Contents) -> None:
+    """Compares each image with its checksum, and combines these into the member's checksum."""
+    npz, images = contents.npz, contents.images
     row_bytes = images[:1].nbytes
     member = npz.member_bytes("images")
-    total = crc32(member[: len(member) - images.nbytes])
-    for chunk in _chunks(len(images), max(1, CHECK_BYTES // max(row_bytes, 1))):
+    total = crc32(member[: len(member) - images.nbytes])  # of the NPY header
+    for chunk in _chunks(len(images), row_bytes):
         npz.check_size()
         for index, expected in enumerate(npz["image_crc32"][chunk].tolist(), chunk.start):
             found = crc32(images[index])
-            if found != expected & 0xFFFFFFFF:  # others may store it signed
-                raise columns.damaged_row(index, found, expected)
+            if found != expected & _UINT32:  # other programs may store it as a signed number
+                raise contents.damaged_row(index, found, expected)
             total = crc32_combine(total, found, row_bytes)
         npz.release_pages()
     expected = npz.member_crc32("images")
@@ -76,112 +81,125 @@ def _verify_images(columns: Contents) -> None:
         )
 
 
-def _verify_paths(columns: Contents) -> None:
-    """A path is four bytes a character, of which not every value is one."""
-    paths = np.ascontiguousarray(columns.image_paths)
+def _verify_paths(contents: Contents) -> None:
+    """Checks that every path is text: numpy stores a character in 4 bytes, Unicode has fewer."""
+    paths = np.ascontiguousarray(contents.image_paths)
     width = paths.dtype.itemsize // 4
-    codes: NDArray[Any] = (
-        paths.view(paths.dtype.byteorder + "u4").reshape(-1, width) if width else paths
-    )
-    for chunk in _chunks(len(codes) if width else 0, _rows_at_once(paths)):
-        _refuse(columns, "image_paths", chunk, (codes[chunk] > _LAST_CHARACTER).any(1), "not text")
-        columns.npz.release_pages()
+    if width == 0:  # all paths are empty
+        return
+    characters = paths.view(paths.dtype.byteorder + "u4").reshape(-1, width)
+    for chunk in _chunks(len(paths), paths.itemsize):
+        wrong = (characters[chunk] > _LAST_CHARACTER).any(axis=1)
+        _raise_first(contents, "image_paths", chunk, wrong, "not text")
+        contents.npz.release_pages()
 
 
-def _verify_promises(columns: Contents) -> None:
-    """What `npz_format` says of a file of ours and no checksum shows."""
-    npz, metadata, images = columns.npz, columns.metadata, columns.images
+def _verify_promises(contents: Contents) -> None:
+    """Checks the promises of `format.py` that no checksum covers."""
+    npz, metadata, images = contents.npz, contents.metadata, contents.images
+    height_width = list(images.shape[1:3])
+    if metadata.get("image_size") not in (None, height_width):
+        raise _metadata_error(contents, "image_size", metadata["image_size"], height_width)
     counts = metadata.get("counts", {})
-    said = {
-        "image_size": (metadata.get("image_size"), list(images.shape[1:3])),
-        "counts.rows": (counts.get("rows") if isinstance(counts, dict) else counts, len(images)),
-    }
-    for name, (written, found) in said.items():
-        if written not in (None, found):
-            raise NPZFormatError(
-                f"{npz.path}: member 'metadata': {name} is {written}, the images have {found}; "
-                f"{REBUILD}"
-            )
-    _verify_kinds(columns)
-    for name, column in columns.annotations.items():
+    rows = counts
+    if isinstance(counts, dict):
+        rows = counts.get("rows")
+    if rows not in (None, len(images)):
+        raise _metadata_error(contents, "counts.rows", rows, len(images))
+    _verify_members(contents)
+    for name, column in contents.annotations.items():
         values = column.values if isinstance(column, RaggedArray) else column
-        for chunk in _chunks(len(values), _rows_at_once(values)):
-            _verify_values(columns, name, chunk, values[chunk])
+        for chunk in _chunks(len(values), values[:1].nbytes):
+            _verify_values(contents, name, chunk, values[chunk])
             npz.release_pages()
 
 
-def _verify_kinds(columns: Contents) -> None:
-    """Images are RGB, labels belong to boxes one by one, and all of them show something."""
-    npz, images = columns.npz, columns.images
-    wrong = {}
+def _metadata_error(contents: Contents, key: str, written: Any, found: Any) -> NPZFormatError:
+    return NPZFormatError(
+        f"{contents.npz.path}: member 'metadata': {key} is {written}, the images have {found}; "
+        f"{REBUILD}"
+    )
+
+
+def _verify_members(contents: Contents) -> None:
+    """Checks that images are RGB, that each box has one label, and the columns of the sources."""
+    npz, images = contents.npz, contents.images
     if images.dtype != np.uint8 or images.shape[3] != _CHANNELS:
-        wrong["images"] = f"expected uint8 of 3 channels, found {images.dtype} {images.shape}"
-    boxes, labels = (columns.annotations.get(name) for name in ("bboxes", "labels"))
+        raise _member_error(
+            contents, "images", f"expected uint8 of 3 channels, found {images.dtype} {images.shape}"
+        )
+    boxes, labels = contents.annotations.get("bboxes"), contents.annotations.get("labels")
     if (
         isinstance(boxes, RaggedArray)
         and isinstance(labels, RaggedArray)
         and not np.array_equal(boxes.offsets, labels.offsets)
     ):
-        wrong["labels_offsets"] = "labels of other boxes than bboxes_offsets says"
+        raise _member_error(contents, "labels_offsets", "differs from bboxes_offsets")
     if "source_rects" in npz:
         rects = npz["source_rects"]
         if not (np.isfinite(rects).all() and (rects[:, :2] < rects[:, 2:]).all()):
-            wrong["source_rects"] = "not all are rectangles"
+            raise _member_error(contents, "source_rects", "not all are rectangles")
     if "source_sizes" in npz and (npz["source_sizes"] < 1).any():
-        wrong["source_sizes"] = "not all are sizes"
-    for name, said in wrong.items():
-        raise NPZFormatError(f"{npz.path}: member {name!r}: {said}; {REBUILD}")
+        raise _member_error(contents, "source_sizes", "not all are sizes")
 
 
-def _verify_values(columns: Contents, name: str, chunk: slice, values: NDArray[Any]) -> None:
-    """Labels are categories, all else is finite, and boxes lie inside their images."""
+def _member_error(contents: Contents, name: str, problem: str) -> NPZFormatError:
+    return NPZFormatError(f"{contents.npz.path}: member {name!r}: {problem}; {REBUILD}")
+
+
+def _verify_values(contents: Contents, name: str, chunk: slice, values: NDArray[Any]) -> None:
+    """Checks that labels are categories, that numbers are finite, and that boxes are in images."""
     if name == "labels":
-        wrong = (values < 0) | (values >= len(columns.category_names))
-        _refuse(columns, name, chunk, wrong, "is no position in category_names")
+        wrong = (values < 0) | (values >= len(contents.category_names))
+        _raise_first(contents, name, chunk, wrong, "is no position in category_names")
         return
-    finite = np.isfinite(values.reshape(len(values), -1)).all(1)
-    _refuse(columns, name, chunk, ~finite, "is not finite")
+    finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    _raise_first(contents, name, chunk, ~finite, "is not finite")
     if name == "bboxes":
         low, high = values[:, :2], values[:, 2:]
-        outside = (low < -_ROUNDING) | (high > _box_limits(columns, chunk)) | (low > high)
-        _refuse(columns, name, chunk, outside.any(1), "is no box inside its image")
+        limits = _width_height(contents, chunk) + _ROUNDING
+        outside = (low < -_ROUNDING) | (high > limits) | (low > high)
+        _raise_first(contents, name, chunk, outside.any(axis=1), "is no box inside its image")
 
 
-def _box_limits(columns: Contents, chunk: slice) -> NDArray[np.float64]:
-    """Width and height of the images that boxes are in."""
-    if columns.task == "teacher":
-        sizes = columns.npz.get("source_sizes", np.full((len(columns), 2), np.inf))
-        return sizes[chunk, ::-1] + _ROUNDING
-    return np.array(columns.images.shape[2:0:-1]) + _ROUNDING
+def _width_height(contents: Contents, chunk: slice) -> NDArray[Any]:
+    """Returns width and height of the images that boxes refer to: (2,) or (boxes, 2)."""
+    if contents.task != "teacher":
+        height, width = contents.images.shape[1:3]
+        return np.array([width, height])
+    # Teacher boxes are in source images, one box per row.
+    if "source_sizes" not in contents.npz:
+        return np.array([np.inf, np.inf])
+    return contents.npz["source_sizes"][chunk, ::-1]  # stored as height, width
 
 
-def _rows_at_once(values: NDArray[Any]) -> int:
-    """So many that work is done in bounded memory, however long a row is."""
-    return max(1, CHECK_BYTES // max(1, values[:1].nbytes))
+def _chunks(rows: int, row_bytes: int) -> Iterator[slice]:
+    """Yields slices of rows that can be checked in bounded memory."""
+    step = max(1, CHECK_BYTES // max(1, row_bytes))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
 
 
-def _chunks(rows: int, at_once: int) -> Iterator[slice]:
-    return (slice(start, min(start + at_once, rows)) for start in range(0, rows, at_once))
-
-
-def _refuse(columns: Contents, name: str, chunk: slice, wrong: Any, said: str) -> None:
-    """Raises an error that names the first row of a chunk with a wrong value, if there is one.
+def _raise_first(contents: Contents, name: str, chunk: slice, wrong: Any, problem: str) -> None:
+    """Raises an error for the first wrong value of a chunk, if there is one.
 
     Args:
-        columns: the file.
+        contents: the file.
         name: the member.
-        chunk: which of its values were looked at.
-        wrong: bool, one for each of them.
-        said: what is wrong.
+        chunk: the positions that were checked.
+        wrong: bool, one per position.
+        problem: for the message.
     """
     if not wrong.any():
         return
     row = position = chunk.start + int(np.flatnonzero(wrong)[0])
-    column = columns.annotations.get(name, columns.image_paths)
+    column = contents.annotations.get(name, contents.image_paths)
     if isinstance(column, RaggedArray):
         row = int(np.searchsorted(column.offsets, position, side="right")) - 1
         column = column.values
-    value = "" if name == "image_paths" else f"{column[position].tolist()!r:.100} "
+    value = ""
+    if name != "image_paths":  # the path cannot be printed
+        value = f"{column[position].tolist()!r:.100} "
     raise NPZFormatError(
-        f"{columns.npz.path}: member {name!r}, row {row}: {value}{said}; {REBUILD}"
+        f"{contents.npz.path}: member {name!r}, row {row}: {value}{problem}; {REBUILD}"
     )

@@ -16,17 +16,17 @@ ROWS = 3
 
 
 def members(**changed):
-    """A detector's members, some changed, those that are None left out."""
-    images = np.arange(ROWS * 4 * 4 * 3, dtype=np.uint8).reshape(ROWS, 4, 4, 3)
+    """Members of a detector file with images 4 high, 6 wide; `changed` replaces, None removes."""
+    images = np.arange(ROWS * 4 * 6 * 3, dtype=np.uint8).reshape(ROWS, 4, 6, 3)
     metadata = {"format_version": FORMAT_VERSION, "task": "detector", "category_names": ["face"]}
     whole = {
         "images": images,
-        "bboxes": np.float32([[0, 0, 1, 2], [1, 1, 4, 4]]),
+        "bboxes": np.float32([[0, 0, 1, 2], [1, 1, 6, 4]]),
         "bboxes_offsets": np.array([0, 1, 1, 2]),
         "image_paths": np.array(["a.jpg", "b.jpg", "c.jpg"]),
         "image_crc32": np.array([zlib.crc32(row.tobytes()) for row in images], np.uint32),
-        "source_rects": np.float32([[0, 0, 8, 8]] * ROWS),
-        "source_sizes": np.int32([[8, 8]] * ROWS),
+        "source_rects": np.float32([[0, 0, 12, 8]] * ROWS),
+        "source_sizes": np.int32([[8, 12]] * ROWS),
         "metadata": np.array(json.dumps(metadata)),
     }
     return {k: v for k, v in {**whole, **changed}.items() if v is not None}

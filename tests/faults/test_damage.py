@@ -23,8 +23,8 @@ def files(tmp_path_factory):
     """The smallest file that a run makes, and a larger one for each task."""
     root = tmp_path_factory.mktemp("damage")
     for name, images, sizes in (
-        ("small", 3, dict.fromkeys(TASKS, 4)),
-        ("large", 40, {"detector": 64, "landmarker": 48, "teacher": 48}),
+        ("small", 3, {task: [4, 6] for task in TASKS}),
+        ("large", 40, {"detector": [56, 72], "landmarker": [56, 40], "teacher": [40, 56]}),
     ):
         write_coco(root / name, images=images)
         DataProcessor(

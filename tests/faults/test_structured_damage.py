@@ -52,7 +52,7 @@ SOUND = {
     "unicode member name": lambda p: p.write_bytes(appended(archive(), "ключ ü.npy", npy([1]))),
     "a member that is no array": lambda p: p.write_bytes(appended(archive(), "README", b"hello")),
     "zero rows": ours(
-        images=np.zeros((0, 4, 4, 3), np.uint8),
+        images=np.zeros((0, 4, 6, 3), np.uint8),
         bboxes=np.zeros((0, 4), np.float32),
         bboxes_offsets=np.zeros(1, np.int64),
         image_paths=np.zeros(0, "U1"),
@@ -377,7 +377,11 @@ DAMAGED = {
     ),
     "metadata of another size": (
         raw(lambda: archive(metadata=metadata(image_size=[5, 5]))),
-        r"image_size is \[5, 5\], the images have \[4, 4\]",
+        r"image_size is \[5, 5\], the images have \[4, 6\]",
+    ),
+    "metadata with height and width swapped": (
+        raw(lambda: archive(metadata=metadata(image_size=[6, 4]))),
+        r"image_size is \[6, 4\], the images have \[4, 6\]",
     ),
     "metadata of other rows": (
         raw(lambda: archive(metadata=metadata(counts={"rows": 9}))),
@@ -431,8 +435,12 @@ DAMAGED = {
         raw(lambda: archive(bboxes=np.float32([[0, 0, 1, 1], [0, np.nan, 1, 1]]))),
         "'bboxes', row 2: .*is not finite",
     ),
-    "box outside": (
-        raw(lambda: archive(bboxes=np.float32([[0, 0, 1, 1], [0, 0, 5, 1]]))),
+    "box beyond the right edge": (
+        raw(lambda: archive(bboxes=np.float32([[0, 0, 1, 1], [0, 0, 7, 1]]))),
+        "'bboxes', row 2: .*is no box inside its image",
+    ),
+    "box beyond the lower edge": (
+        raw(lambda: archive(bboxes=np.float32([[0, 0, 1, 1], [0, 0, 1, 5]]))),
         "'bboxes', row 2: .*is no box inside its image",
     ),
     "box inverted": (

@@ -20,7 +20,7 @@ ROWS = 6
 @pytest.fixture
 def packed(tmp_path):
     """A compressed file, and what it holds."""
-    images = np.random.default_rng(0).integers(0, 255, (ROWS, 9, 9, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 255, (ROWS, 9, 12, 3), dtype=np.uint8)
     members = {
         "images": images,
         "bboxes": np.tile(np.float32([1, 2, 5, 6]), (ROWS, 1)),
@@ -117,8 +117,10 @@ def touch_what_is_cut(path, cold):
 def test_a_file_that_was_cut_is_an_error_wherever_it_is_touched(packed, tmp_path, cold):
     """In a process of its own: a page that is gone kills."""
     path = tmp_path / "plain.npz"
-    rects = np.tile(np.float32([0, 0, 9, 9]), (ROWS, 1))
-    np.savez(path, **packed[1], source_rects=rects, source_sizes=np.full((ROWS, 2), 9, np.int32))
+    rects = np.tile(np.float32([0, 0, 12, 9]), (ROWS, 1))
+    np.savez(
+        path, **packed[1], source_rects=rects, source_sizes=np.tile(np.int32([9, 12]), (ROWS, 1))
+    )
     process = PROCESSES.Process(target=touch_what_is_cut, args=(path, cold))
     process.start()
     process.join(120)
@@ -156,8 +158,8 @@ def test_members_that_contradict_each_other_are_found(packed, tmp_path, member, 
         **packed[1],
         "labels": np.zeros(ROWS, np.int32),
         "labels_offsets": np.arange(ROWS + 1),
-        "source_rects": np.tile(np.float32([0, 0, 9, 9]), (ROWS, 1)),
-        "source_sizes": np.full((ROWS, 2), 9, np.int32),
+        "source_rects": np.tile(np.float32([0, 0, 12, 9]), (ROWS, 1)),
+        "source_sizes": np.tile(np.int32([9, 12]), (ROWS, 1)),
         "metadata": np.array('{"format_version": 1, "category_names": ["face"]}'),
     }
     for name, changed in (("sound", {}), ("changed", {member: change(members[member])})):
