@@ -1,4 +1,4 @@
-"""The file: its specification, its writer, its reader and its verification.
+"""The NPZ file: its format, writer, reader and verification.
 
-Nobody else knows a byte of an NPZ file. Tasks, photographs and torch do not belong here.
+Only this folder knows the bytes of a file. Tasks, photographs and torch do not belong here.
 """

@@ -1,7 +1,7 @@
-"""Contents: what one NPZ file holds, a row a sample, checked and ready to be gathered from.
+"""Contents: the checked rows of one NPZ file, ready to be gathered.
 
-Opening looks at headers and at the ends of offsets only; rows are checked when they are gathered.
-Read-only, safe from several threads; torch is not imported.
+Opening reads headers and the ends of offsets only; the offsets of a row are checked when it is
+gathered. Read-only and safe from several threads. Does not import torch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _GATHERED: Final[dict[str, type[np.generic]]] = {
     "keypoints": np.float32,
     "labels": np.int64,
 }
-"""What models take, whatever the file stores."""
+"""Dtypes of gathered annotations: those that models take, whatever the file stores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,11 @@ class Contents:
         task: ``detector``, ``landmarker`` or ``teacher``.
         metadata: the file's metadata; empty if it has none.
         images: (N, H, W, C), a view of the file.
-        annotations: by name ``bboxes``, ``keypoints``, ``labels``: (N, ...) or N ragged rows; those
-            the file has.
+        annotations: ``bboxes``, ``keypoints`` and ``labels`` by name, as far as the file has them:
+            (N, ...) or N ragged rows.
         image_paths: unicode (N,).
-        readahead: asks for images of rows; None if these are not one after the other in the file.
+        readahead: requests images of rows from the disk; None if rows are not contiguous in the
+            file.
     """
 
     npz: MappedNPZ
@@ -62,17 +63,19 @@ class Contents:
 
     @classmethod
     def read(cls, npz: MappedNPZ, *, verify: bool = False, will_gather: bool = True) -> Contents:
-        """Finds out what a file holds.
+        """Reads the headers of all members and checks that they fit together.
 
         Args:
             npz: the file.
-            verify: compare all members but the images with their checksums, not only those of up
-                to 4 MiB.
-            will_gather: whether rows will be asked for; else no file is held open for readahead.
+            verify: compare members of more than 4 MiB with their checksums too; images are never
+                compared here.
+            will_gather: whether rows will be gathered. If False, no file is held open for
+                readahead.
 
         Raises:
-            ChecksumError: a member differs from what was written.
-            NPZFormatError: members are missing, of a wrong kind, or do not agree in length.
+            ChecksumError: a member differs from its checksum.
+            NPZFormatError: a member is missing, of a wrong kind, or of another length than the
+                others.
         """
         verify_small_members(npz, also_large=verify)
         metadata, images, paths = read_metadata(npz), read_images(npz), read_image_paths(npz)
@@ -97,23 +100,23 @@ class Contents:
     def gather(
         self, indices: NDArray[np.intp], *, images_out: NDArray[Any] | None = None
     ) -> dict[str, ColumnArray]:
-        """Copies rows out of the file; the only place that does.
+        """Copies rows out of the file. Samples and batches all come from here.
 
         Args:
             indices: (B,) in ``[0, N)``; not checked.
-            images_out: C-contiguous (B, H, W, C), filled with the images; a new array if None.
+            images_out: C-contiguous (B, H, W, C), overwritten with the images; a new array if None.
 
         Returns:
             ``images``, the annotations (float32, labels int64; ragged ones as a `RaggedArray`) and
             ``image_paths``, all owned by the caller.
 
         Raises:
-            NPZFormatError: the file shrank, or a row's offsets leave the values.
+            NPZFormatError: the file shrank, or the offsets of a row are outside the values.
         """
         self.npz.check_size()
         if images_out is None:
             images_out = np.empty((len(indices), *self.images.shape[1:]), self.image_dtype)
-        self.advise(indices)
+        self.advise(indices)  # all rows at once, before the first page fault waits for one
         take_rows(self.images, indices, images_out)
         rows: dict[str, ColumnArray] = {"images": images_out}
         for name, column in self.annotations.items():
@@ -122,25 +125,29 @@ class Contents:
         return rows
 
     def advise(self, indices: NDArray[np.intp]) -> None:
-        """Has the images of rows that are to be gathered soon read in the background."""
+        """Starts reading the images of rows in the background; they will be gathered soon."""
         if self.readahead is not None:
             self.readahead.advise(indices)
 
     @property
     def category_names(self) -> tuple[str, ...]:
-        """What labels are positions in; empty if the file does not say."""
+        """Category names, in the order of the labels; empty if the file has none."""
         return tuple(self.metadata.get("category_names", ()))
 
     @property
     def image_dtype(self) -> np.dtype[Any]:
-        """Dtype of gathered images: that of the file in this machine's byte order."""
+        """Dtype of gathered images: the file's, in this machine's byte order."""
         return self.images.dtype.newbyteorder("=")
 
     def verify_rows(self, indices: NDArray[np.intp], images: NDArray[Any]) -> None:
         """Compares gathered images with the checksums of their rows.
 
+        Args:
+            indices: (B,) the rows.
+            images: (B, H, W, C), as gathered.
+
         Raises:
-            ChecksumError: a row differs; names it.
+            ChecksumError: an image differs from its checksum; names the row.
         """
         for index, image, expected in zip(
             indices.tolist(), images, self.npz["image_crc32"][indices].tolist(), strict=True
@@ -150,11 +157,11 @@ class Contents:
                 raise self.damaged_row(index, found, expected)
 
     def damaged_row(self, index: int, found: int, expected: int) -> ChecksumError:
-        """The error that names a row whose image has another checksum."""
+        """Returns the error for an image that differs from its checksum."""
         return ChecksumError(
             f"{self.npz.path}: member 'images', row {index} ({self.image_paths[index]}): CRC-32 is "
             f"{found:08x}, {expected:08x} was written: the file was damaged after it was written; "
-            "restore it from a copy, or delete it and run the processor again"
+            f"{REBUILD}"
         )
 
     def _gather_annotation(
@@ -163,7 +170,7 @@ class Contents:
         dtype = _GATHERED[name]
         if not isinstance(column, RaggedArray):
             return column[indices].astype(dtype, copy=False)
-        # As int64: unsigned offsets that fall would have a length beyond all memory.
+        # As int64: of unsigned offsets, a negative length would become an enormous one.
         starts = column.offsets[indices].astype(np.int64, copy=False)
         ends = column.offsets[indices + 1].astype(np.int64, copy=False)
         lengths = ends - starts

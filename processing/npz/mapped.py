@@ -1,11 +1,10 @@
-"""Maps an NPZ file: each member a read-only view, nothing read before it is looked at.
+"""MappedNPZ: maps an NPZ file, so that each member is a read-only view and nothing is read early.
 
-`np.load` ignores `mmap_mode` for NPZ files and reads a whole member at each access, so the ZIP
-directory is followed by hand: central directory, local header, npy header, bytes. Opening costs the
-directory and the local headers, which must agree (`npz_directory`), and is O(1) in the size of the
-data. Members that cannot be viewed in place are unpacked
-once (`npz_unpack`) or decoded (`npz_pickle`). Safe from several threads and across fork: there is
-no shared file offset.
+`np.load` ignores `mmap_mode` for NPZ files and reads a whole member at each access. So the ZIP
+structures are followed here: directory, local header, NPY header, data. Opening reads the directory
+and the local headers only; its time does not depend on the size of the data. Members that cannot be
+viewed in place are unpacked once (`unpacked.py`) or decoded (`pickled.py`). Safe from several
+threads and across fork, because there is no shared file offset.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ from processing.npz.pickled import load_object_array
 from processing.npz.unpacked import check_objects, unpack_member, verify_packed
 from processing.npz.zip_directory import locate_members, read_directory, verify_layout
 
-_COMPARED_WHEN_MAPPED: Final = 64 << 20  # bytes of an unpacked file
-_MOST_DIMENSIONS: Final = 64  # of numpy
-_NO_SHAPE: Final = f"no shape: that is up to {_MOST_DIMENSIONS} lengths below 2**63"
-_NPY_PREFIX: Final = 1 << 14  # numpy refuses headers above 10,000 characters
+_COMPARED_WHEN_MAPPED: Final = 64 << 20  # bytes of an unpacked file; a few milliseconds
+_MAX_DIMENSIONS: Final = 64  # of numpy
+_NO_SHAPE: Final = f"no shape: that is up to {_MAX_DIMENSIONS} lengths below 2**63"
+_NPY_PREFIX: Final = 1 << 14  # bytes; numpy refuses headers above 10,000 characters
 CHECK_BYTES: Final = 1 << 24
-"""What a check reads before it makes sure again that the file is there, and forgets the pages."""
+"""Bytes that a check reads before it looks at the file's size again and releases the pages."""
 
 _HEADER_READERS: Final = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -48,7 +47,7 @@ _HEADER_READERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _NpyFile:
-    """The bytes of one ``.npy`` file, in the archive or unpacked: ``map[start:start + length]``."""
+    """One ``.npy`` file, in the archive or unpacked: the bytes ``map[start:start + length]``."""
 
     map: mmap.mmap
     start: int
@@ -61,18 +60,17 @@ class _NpyFile:
 class MappedNPZ(Mapping[str, NDArray[Any]]):
     """An NPZ file as a mapping from member names to read-only arrays.
 
-    Stored members are views of the file; deflated ones are unpacked at their first access and
-    mapped from there; object arrays are decoded at their first access, by an unpickler that runs no
-    code. Views stay valid when the mapping is
-    gone.
+    Stored members are views of the file. Deflated members are unpacked to a file at their first
+    access and mapped from there. Object arrays are decoded at their first access, by an unpickler
+    that runs no code. Views stay valid after the `MappedNPZ` is deleted.
 
     Args:
         path: the NPZ file.
-        cache_dir: where deflated members are unpacked to; beside the NPZ file if None.
+        cache_dir: directory for unpacked members; the NPZ file's own if None.
 
     Raises:
         FileNotFoundError: there is no such file.
-        NPZFormatError: not a ZIP file, or one that is damaged, cut short or encrypted.
+        NPZFormatError: the file is no ZIP file, or is damaged, cut short or encrypted.
 
     Example:
         >>> import tempfile, pathlib
@@ -107,14 +105,14 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         return name in self._members
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """The array of one member, as a read-only view wherever the file allows it.
+        """Returns the array of one member: a read-only view, or a copy of an object array.
 
         Raises:
-            KeyError: no such member.
+            KeyError: there is no such member.
             NPZFormatError: the member is damaged, or its header promises another size than it has.
-            UnsafePickleError: an object array that holds more than arrays, lists, numbers and text.
+            UnsafePickleError: an object array holds more than arrays, lists, numbers and text.
         """
-        # Two threads that meet here compute equal views; either may be kept.
+        # No lock: two threads that meet here compute equal views, and either may be kept.
         self.check_size()
         if name not in self._arrays:
             self._arrays[name] = self._array(name)
@@ -122,34 +120,36 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
 
     @property
     def content_id(self) -> int:
-        """A number that differs (32 bits) between files with other members, sizes or checksums."""
+        """A 32-bit hash of the names, sizes and checksums of all members."""
         members = [(i.filename, i.CRC, i.file_size) for i, _ in self._members.values()]
         return small_crc32(repr(members).encode())
 
     def member_bytes(self, name: str) -> memoryview:
-        """The raw ``.npy`` file of one member, header included, as a read-only view."""
+        """Returns the ``.npy`` file of one member, header included, as a read-only view."""
         return self._file(name).bytes()
 
     def member_crc32(self, name: str) -> int:
-        """The CRC-32 of `member_bytes` as the ZIP directory states it."""
+        """Returns the CRC-32 of `member_bytes`, as the ZIP directory states it."""
         return self._members[name][0].CRC
 
     def location(self, name: str) -> tuple[Path, int]:
-        """The file that a member's array is a view of, and the byte where the array begins."""
+        """Returns the mapped file of a member, and the byte of it where the array begins."""
         npy = self._file(name)
         path = next(path for path, mapped in self._maps.items() if mapped is npy.map)
         return path, npy.start + npy.length - self[name].nbytes
 
     def member_size(self, name: str) -> int:
-        """Bytes of the ``.npy`` file of one member, unpacked."""
+        """Returns the size of the ``.npy`` file of one member, unpacked, in bytes."""
         return self._members[name][0].file_size
 
     def verify(self, name: str) -> None:
         """Compares the bytes of one member with the ZIP directory's CRC-32.
 
+        For a deflated member, compares the compressed data and the unpacked file, if it is mapped.
+
         Raises:
             ChecksumError: they differ.
-            NPZFormatError: it is compressed and cannot be decompressed any more.
+            NPZFormatError: the compressed data is damaged.
         """
         info, start = self._members[name]
         expected = info.CRC
@@ -175,33 +175,36 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
             )
 
     def verify_layout(self) -> None:
-        """Compares all that lies between the members of a file of ours with what was written.
+        """Compares the bytes outside the members' data with those that `NPZWriter` writes.
+
+        Does nothing for files of other writers.
 
         Raises:
-            NPZFormatError: some byte differs.
+            NPZFormatError: a byte differs.
         """
         verify_layout(self.path, self._map, self._infos, self._starts)
 
     def release_pages(self, mapped: mmap.mmap | None = None) -> None:
-        """Takes what was read of a large file out of this process's memory, not out of the cache.
+        """Removes the pages of a large map from this process's memory; the page cache keeps them.
 
         Args:
-            mapped: what was read; the NPZ file itself if None.
+            mapped: the map; that of the NPZ file if None.
         """
-        mapped = self._map if mapped is None else mapped
+        if mapped is None:
+            mapped = self._map
         if len(mapped) > CHECK_BYTES and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
 
     def check_size(self) -> None:
-        """Makes sure that no mapped file has shrunk.
+        """Checks that no mapped file has shrunk.
 
-        Touching a page that is gone would kill the process. This cannot help against a file that
-        shrinks between this check and the access.
+        Reading a page beyond the end of the file would kill the process (SIGBUS). A file that
+        shrinks between this check and the access still does.
 
         Raises:
-            NPZFormatError: a file is shorter than it was when it was opened.
+            NPZFormatError: a file is shorter than when it was opened.
         """
-        for path, mapped in list(self._maps.items()):
+        for path, mapped in list(self._maps.items()):  # another thread may add a map
             if mapped.size() < len(mapped):
                 raise NPZFormatError(
                     f"{path}: had {len(mapped):,} bytes when it was opened, now has "
@@ -227,7 +230,7 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         return self._files[name]
 
     def _unpacked(self, info: zipfile.ZipInfo, start: int) -> tuple[Path, mmap.mmap]:
-        """The file that a member is unpacked to, and its map; one that was damaged is made anew."""
+        """Returns the unpacked file of a member and its map; replaces a damaged one once."""
         unpacked = unpack_member(self.path, info, start, self.cache_dir)
         mapped = _map_file(unpacked)
         if info.file_size <= _COMPARED_WHEN_MAPPED and crc32(mapped) != info.CRC:
@@ -256,7 +259,10 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         start = npy.start + header_size
         try:
             return np.ndarray(shape, dtype, buffer=npy.map, offset=start, order=order)
-        except (ValueError, OverflowError) as error:  # too many dimensions, or none and too long
+        except (
+            ValueError,
+            OverflowError,
+        ) as error:  # too many dimensions for this numpy, or too long
             raise NPZFormatError(f"{where}: no array has the shape {shape} ({error})") from error
 
 
@@ -266,7 +272,7 @@ def _map_file(path: Path) -> mmap.mmap:
 
 
 def _open(path: Path) -> tuple[mmap.mmap, list[zipfile.ZipInfo], list[int]]:
-    """The map of the whole file, its members, and where the data of each begins."""
+    """Returns the map of the whole file, its members, and where the data of each begins."""
     if not path.exists():
         raise FileNotFoundError(
             f"{path}: there is no such file; `python -m processing.data_processor` makes them"
@@ -274,7 +280,7 @@ def _open(path: Path) -> tuple[mmap.mmap, list[zipfile.ZipInfo], list[int]]:
     if not path.is_file():
         raise NPZFormatError(f"{path}: not a file; an NPZ file is expected")
     with with_filename(path), path.open("rb") as file:
-        # Map and directory of one and the same file, also where another takes its name meanwhile.
+        # One open file for map and directory: another may take its name at any moment.
         if os.fstat(file.fileno()).st_size == 0:
             raise NPZFormatError(f"{path}: the file is empty; an NPZ file is expected")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -283,17 +289,18 @@ def _open(path: Path) -> tuple[mmap.mmap, list[zipfile.ZipInfo], list[int]]:
 
 
 def _read_npy_header(npy: _NpyFile, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, Fortran order, dtype, and the header's length in bytes."""
+    """Returns shape, Fortran order, dtype, and the header's length in bytes."""
     stream = io.BytesIO(npy.bytes()[:_NPY_PREFIX])
     try:
         version = np.lib.format.read_magic(stream)
         if version not in _HEADER_READERS:
-            raise ValueError(f"npy format version {version}")  # noqa: TRY301 - same report as numpy's own
+            raise ValueError(f"npy format version {version}")  # noqa: TRY301 - reported like numpy's own errors
         shape, fortran_order, dtype = _HEADER_READERS[version](stream)
         lengths = all(type(extent) is int and 0 <= extent < 1 << 63 for extent in shape)
-        if not lengths or len(shape) > _MOST_DIMENSIONS:
-            raise ValueError(_NO_SHAPE)  # noqa: TRY301 - as above; numbers may have too many digits
-    except Exception as error:  # numpy's parser lets several kinds through on damaged headers
+        if not lengths or len(shape) > _MAX_DIMENSIONS:
+            # Without the shape itself: its numbers may have too many digits to print.
+            raise ValueError(_NO_SHAPE)  # noqa: TRY301 - as above
+    except Exception as error:  # numpy's parser raises many types for damaged headers
         raise NPZFormatError(
             f"{where}: its npy header cannot be read ({error}); {REBUILD}"
         ) from error

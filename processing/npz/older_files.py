@@ -40,8 +40,8 @@ def from_objects(array: NDArray[Any], row_shape: tuple[int, ...], where: str) ->
         where: file and member, for messages.
 
     Returns:
-        A copy: (N, *row_shape) if each row is one value, (N, K, 3) if each row has K points, else N
-        ragged rows. Labels are int64, all other values float32.
+        A copy. If each row is one value: (N, *row_shape). If each row has K points: (N, K, 3).
+        Otherwise N ragged rows. Labels are int64, all other values float32.
 
     Raises:
         NPZFormatError: a row is not numeric, or its values have another shape.
@@ -56,7 +56,7 @@ def from_objects(array: NDArray[Any], row_shape: tuple[int, ...], where: str) ->
         except (ValueError, TypeError, OverflowError) as error:
             raise NPZFormatError(f"{where}, row {index}: not numbers ({error})") from error
         if row.size == 0:
-            row = row.reshape(0, *row_shape)  # an empty list is (0,) whatever its values would be
+            row = row.reshape(0, *row_shape)  # an empty list has no second dimension yet
         rows.append(row)
     shapes = {row.shape for row in rows}
     if shapes == {row_shape}:
@@ -82,14 +82,15 @@ def paths_from_objects(array: NDArray[Any], member_bytes: int, where: str) -> ND
 
     Raises:
         NPZFormatError: an object is not text, or the paths would take far more memory than the
-            member: a unicode array gives every path the length of the longest.
+            member.
     """
     longest = 0
     for path in array.flat:
         if not isinstance(path, str):
             raise NPZFormatError(f"{where}: expected text (N,), found {array.dtype} {array.shape}")
         longest = max(longest, len(path))
-    needed = 4 * array.size * longest  # numpy stores four bytes per character
+    # numpy gives every path the length of the longest, and four bytes per character.
+    needed = 4 * array.size * longest
     if needed > max(_ALWAYS_ALLOWED_BYTES, _MAX_EXPANSION * member_bytes):
         raise NPZFormatError(
             f"{where}: {array.size:,} paths as long as the longest take {needed:,} bytes: taken "

@@ -1,13 +1,14 @@
 """Decodes pickled object arrays without running anything that the pickle asks for.
 
-numpy writes object arrays as a pickle, and unpickling calls whatever the file names. Here every
-name a numpy array needs stands for an inert record of ours and any other name is refused; the
-records are then turned into arrays, checking shape, dtype and length as for any untrusted input.
-numpy's own restoring functions are not reached: they trust the state they are given.
+numpy writes an object array as a pickle, and unpickling calls whatever function the file names.
+Here each name that a numpy array needs stands for an inert record of this module, and every other
+name is refused. The records are then converted to arrays, and their shapes, dtypes and lengths are
+checked like any untrusted input. numpy's own restoring functions are not used: they trust the state
+that the pickle gives them.
 
-Memory is bounded by a multiple of the file: opcodes are looked at before the unpickler sees them,
-because some make it allocate what the file merely names, and what is stored once and referred to
-many times is charged each time.
+Memory is bounded by a multiple of the file's size. Opcodes are checked before the unpickler sees
+them, because some make it allocate a size that the file merely states. A value that is stored once
+and referred to many times counts each time.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ _OPCODES: Final = {
     "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
     "GET", "BINGET", "LONG_BINGET", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE",
 }  # fmt: skip
-"""What arrays, lists, numbers and text are written with."""
+"""Opcodes that arrays, lists, numbers and text need; those that call objects are left out."""
 
 _STORES: Final = ("PUT", "BINPUT", "LONG_BINPUT")
 _MAX_EXPANSION: Final = 64  # values, or bytes of arrays, for each byte of the pickle
 
-_DTYPE_CODE: Final = re.compile(r"[biufSU]\d{1,9}|O8?")
+_DTYPE_CODE: Final = re.compile(r"[biufSU]\d{1,9}|O8?")  # numbers, text and objects
 
 
 class _Array:
-    """Stands for ``ndarray``, as `_reconstruct` and then ``__setstate__`` fill it."""
+    """Stands for ``ndarray``: `_reconstruct` creates it, ``__setstate__`` fills it."""
 
     __slots__ = ("dtype", "fortran_order", "payload", "shape")
 
@@ -82,7 +83,7 @@ class _Scalar:
         self.payload = payload
 
     def __setstate__(self, state: object) -> None:
-        # Without it, a pickle could set attributes of this class itself.
+        # Without this method, BUILD would let the pickle set any attribute.
         raise TypeError("a scalar has no state")
 
     def restore(self) -> Any:
@@ -90,7 +91,7 @@ class _Scalar:
 
 
 _STAND_INS: Final[dict[tuple[str, str], Any]] = {
-    ("numpy", "ndarray"): "ndarray",  # only ever an argument of _reconstruct
+    ("numpy", "ndarray"): "ndarray",  # text: it is only an argument of _reconstruct
     ("numpy", "dtype"): _Dtype,
     # numpy 2 and numpy 1 write different module names.
     ("numpy._core.multiarray", "_reconstruct"): _Array,
@@ -113,15 +114,15 @@ def load_object_array(data: memoryview, shape: tuple[int, ...], where: str) -> N
 
     Args:
         data: the pickle.
-        shape: the header's shape.
+        shape: the shape in the NPY header.
         where: file and member, for messages.
 
     Returns:
         An object array of lists, numbers, text and numpy arrays, owned by the caller.
 
     Raises:
-        UnsafePickleError: the pickle holds anything else; nothing of it was run.
-        NPZFormatError: the pickle is damaged, or not of that shape.
+        UnsafePickleError: the pickle holds any other object; none of it was run.
+        NPZFormatError: the pickle is damaged, or holds an array of another shape.
     """
     try:
         _check_opcodes(data)
@@ -131,7 +132,7 @@ def load_object_array(data: memoryview, shape: tuple[int, ...], where: str) -> N
             f"{where}: an object array may hold arrays, lists, numbers and text only, and {error}: "
             "nothing of it was run; rebuild the file, or convert it if you trust its origin"
         ) from error
-    except Exception as error:  # damaged pickles raise nearly everything
+    except Exception as error:  # damaged pickles raise nearly every type
         raise NPZFormatError(
             f"{where}: its object array is damaged ({error!r}); {REBUILD}"
         ) from error
@@ -143,26 +144,27 @@ def load_object_array(data: memoryview, shape: tuple[int, ...], where: str) -> N
 
 
 def _check_opcodes(data: memoryview) -> None:
-    """Refuses other opcodes, and memo numbers for which the unpickler would allocate a table."""
+    """Refuses unknown opcodes, and memo numbers that would make the unpickler allocate a table."""
     for count, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
         if opcode.name not in _OPCODES:
             raise UnsafePickleError(f"its pickle uses {opcode.name}")
+        # A sound pickle numbers its memo entries from 0, so a number never exceeds the opcodes.
         if opcode.name in _STORES and int(argument or 0) > count:
             raise UnsafePickleError(f"its pickle has memo number {argument} as opcode {count}")
 
 
 class _Restorer:
-    """Replaces records by what they stand for.
+    """Replaces records by the numpy objects that they stand for.
 
     Args:
-        pickle_bytes: length of the pickle, from which its values may expand so many times only.
+        pickle_bytes: length of the pickle, which bounds the number of values that it may expand to.
     """
 
     def __init__(self, pickle_bytes: int) -> None:
         self._left = _MAX_EXPANSION * (pickle_bytes + 1024)
 
     def restore(self, value: Any) -> Any:
-        """`value` with every record in it replaced."""
+        """Returns `value` with every record in it replaced; lists and tuples become lists."""
         self._charge(1)
         if isinstance(value, bool | int | float | str):
             return value
@@ -177,7 +179,7 @@ class _Restorer:
     def _restore_array(self, array: _Array) -> NDArray[Any]:
         dtype = array.dtype.restore()
         order: Literal["F", "C"] = "F" if array.fortran_order else "C"
-        self._charge(len(array.payload))
+        self._charge(len(array.payload))  # before any memory is allocated
         if dtype != np.object_:
             return np.frombuffer(array.payload, dtype).reshape(array.shape, order=order).copy()
         if prod(array.shape) != len(array.payload):
