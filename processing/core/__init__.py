@@ -1,5 +1,5 @@
-"""What every stage speaks: errors, annotations, columns, coordinates, threads, durable files.
+"""Types and tools for every stage: errors, annotations, columns, coordinates, threads, files.
 
-Needs numpy and the standard library only, and imports no other folder. What knows a format, a
-task, a photograph or torch does not belong here.
+Needs numpy, isal and the standard library only, and imports no other folder. Code for one format,
+one task, photographs or torch does not belong here.
 """

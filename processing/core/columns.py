@@ -1,7 +1,7 @@
-"""RaggedArray: a list of arrays of different lengths, held as one values array and its offsets.
+"""Columns of rows: their description, and rows of different lengths in one array.
 
-Imports numpy alone. Instances are immutable in shape; whether `values` may be written is the
-caller's choice.
+Imports numpy only. A `RaggedArray` never changes its shape; whether `values` may be written is up
+to the caller.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Column:
         name: member name without ``.npy``.
         dtype: dtype of the stored array.
         row_shape: shape of one row, or of one value of a ragged row.
-        ragged: whether rows have different numbers of values; such a member is followed by its
-            offsets.
+        ragged: whether rows have different numbers of values; the file then has a member with their
+            offsets too.
     """
 
     name: str
@@ -37,11 +37,13 @@ class RaggedArray:
     """Rows of different lengths: row i is ``values[offsets[i]:offsets[i + 1]]``.
 
     Args:
-        values: (V, ...) all rows, one after the other.
+        values: (V, ...) all rows, one after the other; kept, not copied.
         offsets: int64 (N + 1,), not decreasing, within ``[0, V]``; kept, not copied.
+        check: whether to check the offsets. Leave out for offsets that are right by construction,
+            or too many to read.
 
     Raises:
-        ValueError: offsets that decrease or leave the values.
+        ValueError: the offsets decrease or are outside the values.
 
     Example:
         >>> boxes = RaggedArray.from_rows([[[0, 0, 1, 1]], []], dtype="float32", row_shape=(4,))
@@ -77,7 +79,7 @@ class RaggedArray:
     def from_rows(
         cls, rows: Sequence[Any], *, dtype: DTypeLike, row_shape: tuple[int, ...] = ()
     ) -> RaggedArray:
-        """Builds a ragged array from a sequence of rows.
+        """Copies a sequence of rows into a ragged array.
 
         Args:
             rows: N array-likes of shape (k_i, *row_shape); an empty one may have any shape.
@@ -86,11 +88,11 @@ class RaggedArray:
         """
         arrays = [np.asarray(row, dtype=dtype).reshape(-1, *row_shape) for row in rows]
         values = np.concatenate(arrays) if arrays else np.empty((0, *row_shape), dtype=dtype)
-        return cls(values, offsets_of([len(array) for array in arrays]), check=False)
+        return cls(values, offsets_of(list(map(len, arrays))), check=False)
 
     @property
     def shape(self) -> tuple[int]:
-        """(N,): the rows."""
+        """(N,): the number of rows, as of a one-dimensional array."""
         return (len(self),)
 
     @property
@@ -100,10 +102,9 @@ class RaggedArray:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """int64 (N,): how many values each row has."""
-        lengths: NDArray[np.int64] = (
-            self.offsets[1:] - self.offsets[:-1]
-        )  # a fifth of np.diff's time
+        """int64 (N,): the number of values in each row."""
+        # np.diff takes five times as long.
+        lengths: NDArray[np.int64] = self.offsets[1:] - self.offsets[:-1]
         return lengths
 
     def __len__(self) -> int:
@@ -117,16 +118,19 @@ class RaggedArray:
     @overload
     def __getitem__(self, index: slice) -> RaggedArray: ...
     def __getitem__(self, index: int | slice) -> NDArray[Any] | RaggedArray:
-        """Row i as a view, or a run of rows as a ragged array over the same values.
+        """Returns row i as a view, or a slice of rows as a ragged array.
+
+        A slice of step 1 shares the values; any other slice copies them.
 
         Raises:
-            IndexError: an index outside ``[-N, N)``.
+            IndexError: the index is outside ``[-N, N)``.
         """
         n = len(self)
         if isinstance(index, slice):
             start, stop, step = index.indices(n)
             if step != 1:
                 return self.take(np.arange(start, stop, step))
+            # An empty slice, where stop may be below start, still has one offset.
             return RaggedArray(self.values, self.offsets[start : max(start, stop) + 1], check=False)
         if not -n <= index < n:
             raise IndexError(f"row {index} of {n}")
@@ -135,17 +139,17 @@ class RaggedArray:
         return view
 
     def take(self, indices: NDArray[np.integer[Any]]) -> RaggedArray:
-        """The named rows, copied into one new values array with offsets from 0.
+        """Copies rows into a new ragged array.
 
         Args:
-            indices: (M,) integers in ``[0, N)``.
+            indices: (M,) integers in ``[0, N)``; not checked.
         """
         starts = self.offsets[indices]
         return gather_rows(self.values, starts, self.offsets[np.asarray(indices) + 1] - starts)
 
     def rows(self) -> list[NDArray[Any]]:
-        """All rows as a list of views."""
-        bounds = self.offsets.tolist()
+        """Returns all rows as a list of views."""
+        bounds = self.offsets.tolist()  # Python integers slice faster than numpy's
         return [self.values[a:b] for a, b in pairwise(bounds)]
 
     def __repr__(self) -> str:
@@ -153,11 +157,11 @@ class RaggedArray:
 
 
 ColumnArray: TypeAlias = NDArray[Any] | RaggedArray
-"""A column's rows: an array (N, ...), or N ragged rows."""
+"""The rows of a column: an array (N, ...), or N ragged rows."""
 
 
 def offsets_of(lengths: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """int64 (N + 1,): where each of N rows of the given lengths begins, and where the last ends."""
+    """Returns int64 (N + 1,): where each of N rows begins, and where the last one ends."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.asarray(lengths).cumsum(out=offsets[1:])
     return offsets
@@ -166,12 +170,12 @@ def offsets_of(lengths: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.
 def gather_rows(
     values: NDArray[Any], starts: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> RaggedArray:
-    """Copies rows, named by where they begin and how long they are, into one new ragged array.
+    """Copies rows, given by start and length, into a new ragged array.
 
     Args:
-        values: (V, ...) what the rows are parts of.
-        starts: int64 (M,), positions in `values`.
-        lengths: int64 (M,); every row lies within `values`.
+        values: (V, ...) the array that the rows are slices of.
+        starts: int64 (M,) positions in `values`.
+        lengths: int64 (M,). Every row must lie within `values`; this is not checked.
     """
     offsets = offsets_of(lengths)
     # Position p of the result, inside row r, reads values[starts[r] + p - offsets[r]].
@@ -183,15 +187,15 @@ def gather_rows(
 
 
 def take_rows(array: NDArray[Any], indices: NDArray[np.intp], out: NDArray[Any]) -> None:
-    """Copies ``array[indices]`` to `out`, as fast as memory can be copied where layouts allow it.
+    """Copies ``array[indices]`` to `out`: for common layouts at the speed of a memory copy.
 
     Args:
         array: (N, ...).
         indices: (M,) in ``[0, N)``; not checked.
-        out: C-contiguous (M, ...), overwritten; of the dtype of `array`, or of its native one.
+        out: C-contiguous (M, ...), overwritten; of the dtype of `array` in any byte order.
     """
     if array.flags.c_contiguous and array.flags.aligned:
-        # Without mode="clip" numpy fills a buffer first and copies it to `out`.
+        # With the default mode="raise", numpy fills a buffer first and copies that to `out`.
         array.take(indices, axis=0, out=out, mode="clip")
     else:
         out[...] = array[indices]  # `take` would first copy all of the array

@@ -1,9 +1,9 @@
-"""Coordinates of stored images, of upright photographs, and of photographs as they lie in files.
+"""Converts coordinates between stored images, upright photographs and photographs in their files.
 
 A stored image shows a rectangle of the upright photograph, so stored and source coordinates differ
 by one scale and one shift per axis. A rectangle is float64 (4,) x1, y1, x2, y2 in pixels of the
-upright source image, y down, the corner of the first pixel at (0, 0); it may reach beyond the
-image. Sizes are height, width. Pure functions, safe from any thread.
+upright source image: y points down, the corner of the first pixel is (0, 0), and the rectangle may
+reach beyond the image. Sizes are height, width. Pure functions, safe from any thread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Size = tuple[int, int]
 
 
 class Orientation(NamedTuple):
-    """How a stored image becomes upright: transposed, then reversed along the upright axes."""
+    """The steps that turn a file's image upright: transpose it, then reverse upright axes."""
 
     transposed: bool
     reversed_x: bool
@@ -48,7 +48,7 @@ def source_to_stored(coordinates: ArrayLike, rect: ArrayLike, size: Size) -> NDA
         size: height, width of the stored image.
 
     Returns:
-        A new array of the same shape; of the same dtype if that is a float, else float64.
+        A new array of the same shape; of the same dtype if that is a float, float64 otherwise.
     """
     x1, y1, x2, y2 = np.asarray(rect, dtype=np.float64).tolist()
     scale = np.array([size[1] / (x2 - x1), size[0] / (y2 - y1)])
@@ -66,7 +66,7 @@ def stored_to_source(coordinates: ArrayLike, rect: ArrayLike, size: Size) -> NDA
         size: height, width of the stored image.
 
     Returns:
-        A new array of the same shape; of the same dtype if that is a float, else float64.
+        A new array of the same shape; of the same dtype if that is a float, float64 otherwise.
     """
     x1, y1, x2, y2 = np.asarray(rect, dtype=np.float64).tolist()
     return _map(
@@ -75,15 +75,15 @@ def stored_to_source(coordinates: ArrayLike, rect: ArrayLike, size: Size) -> NDA
 
 
 def stored_to_upright(coordinates: ArrayLike, orientation: int, stored_size: Size) -> NDArray[Any]:
-    """Maps pixels of an image as its file stores it to pixels of the same image held upright.
+    """Maps pixels of a photograph as its file stores it to pixels of the upright photograph.
 
     Args:
-        coordinates: as in `source_to_stored`. A box keeps its order: x1 < x2 stays x1 < x2.
+        coordinates: as in `source_to_stored`. Boxes keep their order: x1 < x2 stays x1 < x2.
         orientation: the EXIF orientation, 1 to 8.
-        stored_size: height, width of the image as stored.
+        stored_size: height, width of the photograph in its file.
 
     Returns:
-        A new array of the same shape; of the same dtype if that is a float, else float64.
+        A new array of the same shape; of the same dtype if that is a float, float64 otherwise.
     """
     transposed, *reverses = ORIENTATIONS[orientation]
     height, width = stored_size
@@ -91,9 +91,10 @@ def stored_to_upright(coordinates: ArrayLike, orientation: int, stored_size: Siz
     result = _float_copy(coordinates)
     pairs = _pairs(result)
     if transposed:
-        pairs[...] = pairs[..., ::-1].copy()
+        pairs[...] = pairs[..., ::-1]
     for axis, (reverse, extent) in enumerate(zip(reverses, extents, strict=True)):
         if reverse:
+            # The second corner comes first, because reversing an axis swaps lower and upper.
             pairs[..., axis] = extent - pairs[..., ::-1, axis]
     return result
 
@@ -110,11 +111,11 @@ def _map(
 def _float_copy(coordinates: ArrayLike) -> NDArray[Any]:
     given = np.asarray(coordinates)
     dtype = given.dtype if np.issubdtype(given.dtype, np.floating) else np.float64
-    return np.array(given, dtype=dtype, order="C")
+    return np.array(given, dtype=dtype, order="C")  # in C order `_pairs` is a view of it
 
 
 def _pairs(coordinates: NDArray[Any]) -> NDArray[Any]:
-    """The x, y pairs of points (..., 1, 2) or boxes (..., 2, 2), as a view."""
+    """Returns a view of the x, y pairs: (..., 1, 2) of points, (..., 2, 2) of boxes."""
     columns = coordinates.shape[-1] if coordinates.ndim else 0
     if columns not in (2, 3, 4):
         raise ValueError(

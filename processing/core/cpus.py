@@ -1,71 +1,73 @@
-"""How many CPUs this process may really use."""
+"""Counts the CPUs that this process may use."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path, PurePosixPath
+from typing import Final
 
-_ROOT = Path("/")
-_DEFAULT_PERIOD = 100_000  # microseconds
+_ROOT: Final = Path("/")
+_DEFAULT_PERIOD: Final = 100_000  # microseconds; the kernel's
 
 
 def available_cpus(root: Path = _ROOT) -> int:
-    """CPUs of this process's affinity mask, at most its control groups' quota (rounded up).
+    """Returns the CPUs of this process's affinity mask, limited by the quotas of control groups.
 
-    What cannot be understood sets no limit: this is a default, never a reason to fail.
+    Containers, Slurm and systemd set such quotas; they are rounded up. A file that is absent or
+    cannot be parsed sets no limit: the result is a default, so it must not fail.
 
     Args:
-        root: the directory that holds ``proc`` and ``sys``; what is absent there, as both are off
-            Linux, sets no limit.
+        root: the directory with ``proc`` and ``sys``, for tests.
     """
-    can_ask = hasattr(os, "sched_getaffinity")  # Linux; elsewhere there are no masks to respect
-    cpus = len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
-    return max(1, min([cpus, *map(math.ceil, _quotas(root))]))
-
-
-def _quotas(root: Path) -> Iterator[float]:
-    """The CPUs that each group around this process may use; groups without a limit left out."""
+    cpus: float = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # Linux; other systems have no masks
+        cpus = len(os.sched_getaffinity(0))
     for group in _groups(root):
-        limit = _words(group / "cpu.max")  # version 2
-        if not limit:
-            limit = [*_words(group / "cpu.cfs_quota_us"), *_words(group / "cpu.cfs_period_us")]
-        quota, period = map(_number, [*limit, "", ""][:2])
-        if quota:  # not "max", "-1", or something unheard of
-            yield quota / (period or _DEFAULT_PERIOD)
+        cpus = min(cpus, _quota(group))
+    return max(1, math.ceil(cpus))
+
+
+def _quota(group: Path) -> float:
+    """Returns the CPUs that a control group may use; infinity if it sets no limit."""
+    # Version 2 has quota and period in one file, version 1 in two. A group has one kind of them.
+    words = _read(group / "cpu.max").split()
+    words += _read(group / "cpu.cfs_quota_us").split() + _read(group / "cpu.cfs_period_us").split()
+    quota, period = [*words, "", ""][:2]
+    if not quota.isdecimal() or int(quota) == 0:  # "max" or "-1": no limit
+        return math.inf
+    if not period.isdecimal() or int(period) == 0:
+        return int(quota) / _DEFAULT_PERIOD
+    return int(quota) / int(period)
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """The directories of this process's CPU control groups, versions 2 and 1, up to the root's.
+    """Yields the directories of this process's CPU control groups and of all groups around them.
 
-    A container often sees the path of its group on the host, but mounted as the root; so the
-    root's is looked at whatever the path, and a directory that is not there sets no limit.
+    Some do not exist: a container often sees its group's path on the host, but the group itself is
+    mounted as the root.
     """
-    mounts = root / "sys/fs/cgroup"
-    for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers and "cpu" not in controllers.split(","):
+    for line in _read(root / "proc/self/cgroup").splitlines():  # ID:CONTROLLERS:PATH
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers == "":
+            # Version 2. "unified" is its place on systems that also have version 1.
+            mounts = ["", "unified"]
+        elif "cpu" in controllers.split(","):
+            # Version 1, such as "cpu,cpuacct"; "cpu" is often a link to it.
+            mounts = [controllers, "cpu"]
+        else:
             continue
-        # Version 2 names no controllers; beside version 1 it is mounted at "unified".
-        names = {controllers, "cpu"} if controllers else {"", "unified"}
         inside = PurePosixPath(path.lstrip("/"))
-        for name in sorted(names):
-            for group in (inside, *inside.parents):
-                yield mounts / name / group
+        # The smallest quota counts, so the groups around this one are needed too.
+        for mount, group in product(mounts, (inside, *inside.parents)):
+            yield root / "sys/fs/cgroup" / mount / group
 
 
-def _number(word: str) -> int:
-    """What a word of digits says; 0 for any other."""
-    return int(word) if word.isascii() and word.isdecimal() else 0
-
-
-def _words(file: Path) -> list[str]:
-    return " ".join(_lines(file)).split()
-
-
-def _lines(file: Path) -> list[str]:
+def _read(file: Path) -> str:
     try:
-        return file.read_text(errors="surrogateescape").splitlines()
+        return file.read_text(errors="surrogateescape")  # paths may be any bytes
     except OSError:
-        return []
+        return ""

@@ -1,8 +1,8 @@
-"""What an error says besides its message: which file, in what stage, and what can be done.
+"""Adds to an exception the file, the stage and the remedy that it does not mention.
 
-Errors of a file that is open do not say which file it was, and a `MemoryError` says nothing at all.
-The exception itself is kept: an `OSError` gets the file's name, all others get notes. Imports the
-standard library alone.
+An `OSError` of an open file does not name that file, and a `MemoryError` has no message at all. The
+exception object stays the same: an `OSError` gets its `filename`, all others get notes. Imports the
+standard library only.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ _REMEDIES: Final = {
     (errno.ENOSPC, errno.EDQUOT): "free space there",
     (errno.EACCES, errno.EPERM, errno.EROFS): "let this user read the inputs and write the output "
     "(chmod, or mount it without `ro`), or choose another output directory",
-    (errno.EEXIST, errno.ENOTDIR): "choose an output directory that is no file",
-    (errno.EIO,): "the storage failed: look into the system's log, and mend or leave that disk",
+    (errno.EEXIST, errno.ENOTDIR): "choose another output directory: a file has that name",
+    (errno.EIO,): "the storage failed: read the system's log, then repair or replace that disk",
     (errno.EMFILE, errno.ENFILE): "allow more open files (ulimit -n), or lower num_workers",
-    (errno.EFBIG,): "raise the limit of file sizes (ulimit -f), or choose an output directory on a "
-    "file system that holds files of that size",
-    (errno.ENOLCK, errno.EOPNOTSUPP): "choose an output directory whose file system has locks "
-    "(flock); a local one has",
+    (errno.EFBIG,): "raise the limit on file sizes (ulimit -f), or choose an output directory on a "
+    "file system that supports files of that size",
+    (errno.ENOLCK, errno.EOPNOTSUPP): "choose an output directory on a file system with locks "
+    "(flock), such as a local one",
     (errno.ENOMEM,): "allow more memory (ulimit -v), or lower num_workers and batch_size",
 }
-_GO_ON: Final = "then run again: it continues at its last flush"
+_RUN_AGAIN: Final = "then run again: it continues at its last flush"
 
 
 @contextlib.contextmanager
 def with_filename(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Gives the file's name to an error that has none."""
+    """Adds a file's name to an `OSError` or `MemoryError` that has none."""
     try:
         yield
     except OSError as error:
@@ -45,7 +45,7 @@ def with_filename(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def note_stage(stage: str) -> Iterator[None]:
-    """Notes on any error in what stage it came."""
+    """Adds the stage of the run to any error."""
     try:
         yield
     except BaseException as error:
@@ -55,20 +55,24 @@ def note_stage(stage: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def note_remedy() -> Iterator[None]:
-    """Notes on an `OSError` or `MemoryError`, or what one has caused, what can be done about it."""
+    """Adds a hint on how to fix an `OSError` or `MemoryError`, or an error raised from one."""
     try:
         yield
     except Exception as error:
-        told_by_number = isinstance(error, OSError | MemoryError)
-        failure = error if told_by_number else error.__cause__
-        number = failure.errno if isinstance(failure, OSError) else None
-        number = errno.ENOMEM if isinstance(failure, MemoryError) else number
+        failure: BaseException | None = error
+        if not isinstance(error, OSError | MemoryError):
+            failure = error.__cause__
+        number = None
+        if isinstance(failure, OSError):
+            number = failure.errno
+        elif isinstance(failure, MemoryError):
+            number = errno.ENOMEM
         for numbers, remedy in _REMEDIES.items():
             if number in numbers:
-                error.add_note(f"what to do: {remedy}; {_GO_ON}")
+                error.add_note(f"what to do: {remedy}; {_RUN_AGAIN}")
         raise
 
 
 def format_error(error: BaseException) -> str:
-    """The error and its notes, a line each."""
+    """Returns the error and its notes, one per line."""
     return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])

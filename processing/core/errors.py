@@ -1,19 +1,19 @@
-"""The exceptions of this package, and the record of an input that was left out.
+"""The exceptions of this package, and the record of a rejected input.
 
 ProcessingError
 ├── SourceError (ValueError)               the raw directory or its annotations cannot be used
-│   └── SourceNotFoundError (FileNotFoundError)   nothing that any reader knows was found
+│   └── SourceNotFoundError (FileNotFoundError)   no annotated data set was found
 ├── AnnotationError (ValueError)           one annotation is malformed; becomes a `Rejection`
 ├── ImageError (ValueError)                one image is unusable; becomes a `Rejection`
-├── TooManyRejectedError (RuntimeError)    more inputs were bad than the caller allows
-├── InterferenceError (RuntimeError)       somebody else changed the files of a run
-├── NPZFormatError (ValueError)            an NPZ file is damaged or not what it says
-│   ├── UnsafePickleError                  an object array wants to run code
-│   └── ChecksumError                      a stored row differs from its checksum
+├── TooManyRejectedError (RuntimeError)    more inputs were rejected than allowed
+├── InterferenceError (RuntimeError)       another program changed the files of a run
+├── NPZFormatError (ValueError)            an NPZ file is damaged or malformed
+│   ├── UnsafePickleError                  an object array could run code
+│   └── ChecksumError                      stored data differs from its checksum
 └── DatasetClosedError (ValueError)        a dataset was used after `close()`
 
-Every class takes one message and is also the builtin exception it means, so that it survives the
-trip from a worker process and can be caught without importing this module.
+Every class takes one message, so that it can be pickled and raised again in another process. Each
+is also the builtin exception of its meaning, so that it can be caught without this package.
 """
 
 import errno
@@ -28,19 +28,19 @@ class ProcessingError(Exception):
 
 
 class SourceError(ProcessingError, ValueError):
-    """The raw directory or its annotations as a whole cannot be used."""
+    """The raw directory, or a whole annotation file, cannot be used."""
 
 
 class SourceNotFoundError(SourceError, FileNotFoundError):
-    """No annotated data set was found where one was looked for."""
+    """No annotated data set was found in the raw directory."""
 
     def __str__(self) -> str:
-        """The message; `OSError` would print an errno."""
+        """Returns the message; `OSError` would add an error number."""
         return str(self.args[0]) if self.args else ""
 
 
 class _Rejected(ProcessingError, ValueError):
-    """One bad input; `reason` is its machine-readable class."""
+    """One bad input; `reason` is machine-readable."""
 
     def __init__(self, message: str, reason: str = "unreadable") -> None:
         super().__init__(message)
@@ -48,11 +48,11 @@ class _Rejected(ProcessingError, ValueError):
 
 
 class AnnotationError(_Rejected):
-    """One annotation is malformed: `reason` says how, the message where."""
+    """One annotation is malformed; `reason` names the kind of error, the message the place."""
 
 
 class ImageError(_Rejected):
-    """One image cannot be used: `reason` says why, the message what was found."""
+    """One image cannot be used; `reason` names the kind of error, the message the details."""
 
 
 class TooManyRejectedError(ProcessingError, RuntimeError):
@@ -60,19 +60,19 @@ class TooManyRejectedError(ProcessingError, RuntimeError):
 
 
 class InterferenceError(ProcessingError, RuntimeError):
-    """Somebody else works on, or has changed, files that a run is writing."""
+    """Another program is writing, or has changed, the files of this run."""
 
 
 class NPZFormatError(ProcessingError, ValueError):
-    """An NPZ file is damaged, incomplete, or not laid out as it says."""
+    """An NPZ file is damaged, incomplete, or not in the expected format."""
 
 
 class UnsafePickleError(NPZFormatError):
-    """An object array holds something other than arrays, lists and numbers."""
+    """An object array holds other objects than arrays, lists, numbers and text; none was run."""
 
 
 class ChecksumError(NPZFormatError):
-    """A stored row no longer equals what was written."""
+    """Stored data differs from its checksum: it was damaged after it was written."""
 
 
 class DatasetClosedError(ProcessingError, ValueError):
@@ -81,31 +81,34 @@ class DatasetClosedError(ProcessingError, ValueError):
 
 _SINGLE_FILE_ERRNOS: Final = frozenset(
     {
+        # The path leads to no file, or not to a regular one.
         *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+        # The file may not be read, or its blocks cannot be read.
         *(errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO),
+        # The file system does not support its name or its size.
         *(errno.EINVAL, errno.EILSEQ, errno.EOVERFLOW),
     }
 )
 
 
 def concerns_single_file(error: OSError) -> bool:
-    """Whether it says that this file is bad, while all others may be sound.
+    """Whether an error concerns only the file it names, so that the run can go on without it.
 
-    Any other error, such as too many open files, or storage that is gone, would make good files
-    look bad: it must end the work instead.
+    Other errors, such as too many open files or a lost disk, would make good files look bad. They
+    must end the run.
     """
     return error.errno in _SINGLE_FILE_ERRNOS
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One input that was left out.
+    """One input that was left out of the output files.
 
     Args:
         path: the image or annotation file, relative to the raw directory, `/` separated.
-        stage: where it failed.
-        reason: machine-readable class of the failure, e.g. ``missing_image`` or ``truncated``.
-        message: what was found, what was expected, for a person.
+        stage: the stage that rejected it.
+        reason: machine-readable kind of the failure, such as ``missing_image`` or ``truncated``.
+        message: the values found and expected, for people.
     """
 
     path: str
@@ -115,5 +118,5 @@ class Rejection:
 
     @property
     def identity(self) -> tuple[str, Stage, str]:
-        """What tells rejections apart; the wording of messages does not count."""
+        """Equal for rejections of the same input for the same reason; messages are left out."""
         return self.path, self.stage, self.reason

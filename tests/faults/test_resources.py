@@ -217,7 +217,7 @@ class TestReadOnlyOutput:
         (tmp_path / "out").write_text("")
         with pytest.raises(FileExistsError, match=r"/out'") as caught:
             DataProcessor(shared_raw_dir, tmp_path / "out", progress=False).process_all()
-        assert "choose an output directory that is no file" in format_error(caught.value)
+        assert "choose another output directory: a file has that name" in format_error(caught.value)
 
     def test_can_be_read_without_a_processor(self, processed_dir):
         bound = mounted(
