@@ -1,12 +1,12 @@
-"""Trains a small model on annotated photographs and shows what it learned.
+"""Trains a small model on annotated photographs and draws its predictions.
 
     python train_example.py                                    # a detector, on demo photographs
     python train_example.py datamodule=landmarker              # or: teacher
-    python train_example.py raw_data_dir=~/wider trainer=gpu   # on real photographs
+    python train_example.py raw_data_dir=~/wider trainer=gpu   # on your own photographs
 
-Everything in `conf/` can be overridden on the command line. The run's output folder gets the best
-checkpoint, the logger's files and `predictions.png`; the last line printed is that checkpoint's
-score on the validation split.
+Every setting in `conf/` can be overridden on the command line; `--help` lists them. The best
+checkpoint, the metrics and `predictions.png` are saved in `outputs/DATE/TIME`. The last line that
+is printed is the score of the best checkpoint on the validation split.
 """
 
 from __future__ import annotations
@@ -31,31 +31,38 @@ from processing.core.errors import ProcessingError
 from processing.demo import render_demo
 
 DEMO_DIR = Path("data/raw")
-"""The demo is rendered here only: another raw directory that is not there is a mistake."""
+"""The only place where the demo is rendered: any other missing directory is a typing mistake."""
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="train")
 def main(cfg: DictConfig) -> None:
-    """Trains the configured model; what is wrong with data or settings ends it with one line."""
+    """Train the configured model; report an error in the data or the settings without a traceback.
+
+    Raises:
+        SystemExit: the data or a setting is wrong, or the process got SIGTERM.
+    """
     try:
         train(cfg)
     except (ProcessingError, InstantiationException, OSError, ValueError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
+        # Hydra wraps an error of a constructor; the cause is the error that the user can mend.
         cause = (isinstance(error, InstantiationException) and error.__cause__) or error
         raise SystemExit(
-            f"{format_error(cause)}\n(HYDRA_FULL_ERROR=1 shows where it was raised)"
+            f"{format_error(cause)}\n(set HYDRA_FULL_ERROR=1 to see the traceback)"
         ) from error
-    except SIGTERMException as error:  # whose exit status is that of success
-        print("ended by SIGTERM; ckpt_path=…/last.ckpt goes on", file=sys.stderr)  # noqa: T201 - a script
+    except SIGTERMException as error:
+        # Lightning would exit with status 0, and a script would take the training for finished.
+        message = "stopped by SIGTERM; to continue, set ckpt_path to the last.ckpt of this run"
+        print(message, file=sys.stderr)  # noqa: T201 - a script prints
         raise SystemExit(128 + signal.SIGTERM) from error
 
 
 def train(cfg: DictConfig) -> None:
-    """Trains, then shows the best checkpoint at work."""
+    """Train the model, validate its best checkpoint and report the score."""
     raw_dir, run_dir = Path(cfg.raw_data_dir), Path(cfg.run_dir)
     if raw_dir == DEMO_DIR and not raw_dir.exists():
-        print(f"{raw_dir}: not there, so rendering {cfg.demo_images} demo photographs")  # noqa: T201 - a script
+        print(f"{raw_dir} does not exist: rendering {cfg.demo_images} demo photographs")  # noqa: T201 - a script prints
         render_demo(raw_dir, images=cfg.demo_images)
     L.seed_everything(cfg.seed)
     datamodule = hydra.utils.instantiate(cfg.datamodule)
@@ -66,26 +73,27 @@ def train(cfg: DictConfig) -> None:
     logger = hydra.utils.instantiate(cfg.logger)
     trainer = hydra.utils.instantiate(cfg.trainer, logger=logger, callbacks=[best])
     trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path)
-    # Of equal scores the last counts: a detector that finds nothing yet has learned all the same.
-    last_is_best = trainer.callback_metrics.get(model.metric) == best.best_model_score
-    weights = best.last_model_path if last_is_best else best.best_model_path
+    # If the last epoch scores as high as the best, show the last: a detector may score 0 for some
+    # epochs although it is learning.
+    weights = best.best_model_path
+    if trainer.callback_metrics.get(model.metric) == best.best_model_score:
+        weights = best.last_model_path
     trainer.validate(model, datamodule=datamodule, ckpt_path=weights or None, verbose=False)
-    if trainer.is_global_zero:
+    if trainer.is_global_zero:  # under DDP one process reports for all
         report(model, datamodule.task, run_dir)
 
 
 def report(model: Model, task: str, run_dir: Path) -> None:
-    """Draws the validated samples and prints their score."""
+    """Print the score of the last validation and save the picture of its first samples."""
     if not model.records:
-        print(f"{task}: trained, but there are no validation images to score")  # noqa: T201 - as above
+        print(f"{task}: training finished; no score, because there are no validation images")  # noqa: T201 - a script prints
         return
     score = f"{model.metric} = {model.score(model.records):.4g}{model.unit}"
     caption = [(f"{task}: {score}", WHITE), *model.legend]
     picture = run_dir / "predictions.png"
-    cv2.imwrite(str(picture), sheet(model.tiles, 4, caption)[..., ::-1])
-    where = os.path.relpath(picture)
-    seen = f"on {len(model.records)} validation images"
-    print(f"{task}: {score} {seen}; predictions: {where}")  # noqa: T201 - as above
+    cv2.imwrite(str(picture), sheet(model.tiles, 4, caption)[..., ::-1])  # OpenCV writes BGR
+    images = f"on {len(model.records)} validation images"
+    print(f"{task}: {score} {images}; predictions: {os.path.relpath(picture)}")  # noqa: T201 - a script prints
 
 
 if __name__ == "__main__":

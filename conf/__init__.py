@@ -1,5 +1,7 @@
-"""The settings of `train_example.py`: a file a choice, a folder a group, composed by `train.yaml`.
+"""Settings of `train_example.py` as Hydra configuration files.
 
-Keys are the names of constructor arguments; what they mean stands in the docstring of the
-`_target_`. Importable, so that Hydra finds it as `pkg://conf` from any directory. Holds no code.
+Each folder is a group, each file in it a choice; `train.yaml` selects one choice of each group.
+Every key is an argument of the `_target_` constructor. The comment next to it gives the unit and
+the meaning of the default; the constructor's docstring has the details. This folder is a package,
+so that Hydra finds it as `pkg://conf` from any directory. It holds no code.
 """

@@ -1,7 +1,7 @@
-"""Draws boxes and landmarks on photographs, and photographs on a sheet.
+"""Draws boxes and landmarks on photographs, and arranges photographs on a sheet.
 
-Images are uint8 (H, W, 3) RGB and drawn on in place; coordinates are pixels, y down, the corner of
-the first one at (0, 0). Needs numpy and OpenCV.
+Images are uint8 (H, W, 3) RGB and are drawn on in place. Coordinates are pixels, with y downwards;
+the upper left corner of the image is (0, 0). Needs numpy and OpenCV.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 _SHIFT = 4
-"""Fractional bits of the coordinates that OpenCV is given."""
+"""Fractional bits of the fixed-point coordinates that OpenCV takes."""
 
 
 def enlarge(image: Image, height: int) -> tuple[Image, float]:
-    """A copy of `image`, `height` pixels high, and the factor by which its coordinates grow."""
+    """Return a copy of `image` that is `height` pixels high, and the scale of its coordinates."""
     scale = height / image.shape[0]
     size = (round(image.shape[1] * scale), height)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8), scale
 
 
 def draw_box(image: Image, box: ArrayLike, colour: Colour, text: str = "") -> None:
-    """Outlines `box` (4,) x1, y1, x2, y2, with `text` on a tab at its upper left corner."""
+    """Draw the outline of `box` (4,) x1, y1, x2, y2, with `text` at its upper left corner."""
     x1, y1, x2, y2 = _fixed_point(box)
     cv2.rectangle(image, (x1, y1), (x2, y2), colour, 2, cv2.LINE_AA, _SHIFT)
     if text:
         (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
+        # At the upper edge of the image the text moves into the box, so that it stays visible.
         left, bottom = x1 >> _SHIFT, max(y1 >> _SHIFT, height + 5)
         cv2.rectangle(
             image, (left - 1, bottom - height - 5), (left + width + 3, bottom), colour, -1
@@ -41,34 +42,36 @@ def draw_box(image: Image, box: ArrayLike, colour: Colour, text: str = "") -> No
 
 
 def draw_points(image: Image, points: NDArray[Any], colour: Colour) -> None:
-    """Marks `points` (K, 2) by dots with a dark rim."""
+    """Mark `points` (K, 2) with dots."""
     for point in points:
         x, y = _fixed_point(point)
+        # A dark rim first: the dot is visible on any background.
         for radius, fill in ((4, (20, 20, 20)), (3, colour)):
             cv2.circle(image, (x, y), radius << _SHIFT, fill, -1, cv2.LINE_AA, _SHIFT)
 
 
 def draw_lines(image: Image, starts: NDArray[Any], ends: NDArray[Any], colour: Colour) -> None:
-    """Joins each of `starts` (K, 2) to its end in `ends` (K, 2)."""
+    """Draw a line from each of `starts` (K, 2) to its partner in `ends` (K, 2)."""
     for start, end in zip(starts, ends, strict=True):
         x1, y1, x2, y2 = _fixed_point((*start, *end))
         cv2.line(image, (x1, y1), (x2, y2), colour, 1, cv2.LINE_AA, _SHIFT)
 
 
 def sheet(tiles: Sequence[Image], columns: int, caption: Sequence[tuple[str, Colour]]) -> Image:
-    """Lays tiles out in rows, below a line of coloured words.
+    """Return a new image with the tiles in rows, below a line of coloured text.
 
     Args:
-        tiles: at least one; smaller ones than the largest are padded.
-        columns: tiles a row.
+        tiles: at least one; all get the room of the largest.
+        columns: tiles per row.
         caption: pieces of text with their colours.
     """
     gap = 6
-    height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
+    height = max(tile.shape[0] for tile in tiles)
+    width = max(tile.shape[1] for tile in tiles)
     columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
-    top = 34
-    across = max(columns * (width + gap) + gap, 480)  # room for the caption above a single tile
+    rows = -(-len(tiles) // columns)  # rounded up
+    top = 34  # height of the caption
+    across = max(columns * (width + gap) + gap, 480)  # the caption is wider than a single tile
     page = np.full((top + rows * (height + gap), across, 3), 24, np.uint8)
     for i, tile in enumerate(tiles):
         y, x = top + i // columns * (height + gap), gap + i % columns * (width + gap)
@@ -80,14 +83,18 @@ def sheet(tiles: Sequence[Image], columns: int, caption: Sequence[tuple[str, Col
 
 
 def _write(image: Image, text: str, corner: tuple[int, int], colour: Colour, size: float) -> int:
-    """Writes from the lower left `corner`; returns the width."""
+    """Write `text` with its lower left end at `corner`; return its width in pixels."""
     font = cv2.FONT_HERSHEY_SIMPLEX
     cv2.putText(image, text, corner, font, size, colour, 1, cv2.LINE_AA)
     return int(cv2.getTextSize(text, font, size, 1)[0][0])
 
 
 def _fixed_point(numbers: ArrayLike) -> list[int]:
-    """OpenCV counts from the centre of the first pixel, we from its corner."""
+    """Convert coordinates to OpenCV's fixed-point numbers."""
+    # For OpenCV (0, 0) is the centre of the first pixel, here it is the corner.
     shifted = np.asarray(numbers, dtype=np.float64) - 0.5
-    # Its coordinates are 32-bit: far outside the image is as good as infinitely far.
-    return [int(n) for n in np.clip(np.nan_to_num(shifted), -1e5, 1e5) * (1 << _SHIFT)]
+    # OpenCV's coordinates have 32 bits: clip those that are far outside of any image.
+    fixed: list[int] = (
+        (np.clip(np.nan_to_num(shifted), -1e5, 1e5) * (1 << _SHIFT)).astype(int).tolist()
+    )
+    return fixed

@@ -1,7 +1,7 @@
 """Landmarker: finds the same K landmarks in every image.
 
-Each landmark is the mean position under its own heat map (Sun et al. 2018), so that the error
-itself is trained.
+The position of a landmark is the mean position under its own heat map (Sun et al. 2018). This is
+differentiable, so that the error in pixels itself is the loss.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from models.model import PREDICTION, TILE_HEIGHT, TRUTH, WHITE, Batch, Model, to
 
 
 class Landmarker(Model):
-    """A heat map for each landmark, and the mean position under it.
+    """Predicts a heat map for each landmark and takes the mean position under it.
 
     Args:
         width: channels at a quarter of the image's resolution.
-        learning_rate: the highest of the schedule.
-        num_keypoints: landmarks a sample; None takes it from the training data.
+        learning_rate: peak learning rate of the schedule.
+        num_keypoints: landmarks per sample; None: taken from the training data.
     """
 
     task = "landmarker"
@@ -41,50 +41,54 @@ class Landmarker(Model):
         self.heat = None if num_keypoints is None else self.heat_maps(num_keypoints)
 
     def setup(self, stage: str) -> None:
-        """Adds the heat maps, as many as the data has landmarks."""
+        """Create the last layer, with one heat map for each landmark of the data."""
         super().setup(stage)
         if self.heat is None:
             self.hparams["num_keypoints"] = len(self.training_data()[0]["keypoints"])
             self.heat = self.heat_maps(self.hparams["num_keypoints"])
 
     def heat_maps(self, num_keypoints: int) -> nn.Module:
-        """The last layer."""
+        """Return the last layer: one heat map for each landmark."""
         return nn.Conv2d(self.pyramid.channels, num_keypoints, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images to points x, y in pixels: (B, K, 2)."""
+        """Map images to points x, y in pixels: (B, K, 2)."""
         if self.heat is None:
             raise RuntimeError("num_keypoints is not known: give it, or train with a data module")
         logits = self.heat(self.pyramid(images)).float()
         share = logits.flatten(2).softmax(dim=2).view_as(logits)
-        y, x = (
-            (share.sum(dim=other) * (torch.arange(n, device=share.device) + 0.5)).sum(dim=2)
-            for other, n in ((3, share.shape[2]), (2, share.shape[3]))
-        )
+        height, width = share.shape[2:]
+        # A cell's position is its centre: half a cell from its corner.
+        rows = torch.arange(height, device=share.device) + 0.5
+        columns = torch.arange(width, device=share.device) + 0.5
+        y = (share.sum(dim=3) * rows).sum(dim=2)
+        x = (share.sum(dim=2) * columns).sum(dim=2)
         return torch.stack([x, y], dim=2) * FeaturePyramid.STRIDE
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean distance of the labelled points, in percent of the image's height."""
+        """Return the mean error of the labelled points, in percent of the image's height."""
         truth = keypoints_of(batch)
         points: Tensor = self(batch["image"])
         distances = (points - truth[..., :2]).norm(dim=2)
         labelled = truth[..., 2] > 0
+        # A batch may have no labelled point at all: its loss is 0, not NaN.
         mean: Tensor = distances[labelled].sum() / labelled.sum().clamp(min=1)
         percent: Tensor = 100 * mean / batch["image"].shape[2]
         return percent
 
     def predict(self, batch: Batch) -> list[Any]:
-        """Each sample's points with the true ones."""
+        """Return (predicted points, true points) per sample."""
         points, truth = to_numpy(self(batch["image"])), to_numpy(keypoints_of(batch))
         return list(zip(points, truth, strict=True))
 
     def score(self, records: Sequence[Any]) -> float:
-        """NME, the mean over the samples that have a scale."""
-        points, truth = (np.stack(column) for column in zip(*records, strict=True))
+        """Return the mean NME of the samples that have a scale; see `normalized_mean_error`."""
+        points = np.stack([predicted for predicted, _ in records])
+        truth = np.stack([true for _, true in records])
         return float(np.nanmean(normalized_mean_error(points, truth)))
 
     def draw(self, image: Image, record: tuple[Any, Any]) -> Image:
-        """The labelled points, joined to the predicted ones."""
+        """Draw the labelled points, each joined to its prediction by a line."""
         tile, scale = enlarge(image, TILE_HEIGHT)
         points, truth = record
         labelled = truth[:, 2] > 0
@@ -96,13 +100,17 @@ class Landmarker(Model):
 
 
 def keypoints_of(batch: Batch) -> Tensor:
-    """The samples' landmarks (B, K, 3)."""
-    keypoints: Tensor | Sequence[Tensor] = batch["keypoints"]
+    """Return the samples' landmarks, float (B, K, 3).
+
+    Raises:
+        ValueError: the samples have different numbers of landmarks.
+    """
+    keypoints: Tensor | Sequence[Tensor] = batch["keypoints"]  # a list if the numbers differ
     if isinstance(keypoints, Tensor):
         return keypoints
     lengths = sorted({len(points) for points in keypoints})
     raise ValueError(
-        f"the Landmarker needs equally many landmarks in every sample, found samples with "
+        f"the Landmarker needs the same number of landmarks in every sample, found samples with "
         f"{', '.join(map(str, lengths))} in the batch of {batch['image_path'][0]}: "
-        "name sources that agree in `datamodule.processor.sources`"
+        "name sources with equal numbers in `datamodule.processor.sources`"
     )

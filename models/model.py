@@ -1,4 +1,4 @@
-"""Model: what the three models share. Knows Lightning, not the data module."""
+"""Model: the base class of the three models. It uses Lightning, but not our data module."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from models.drawing import Colour, Image
 Batch = Mapping[str, Any]
 
 TILES = 8
-"""How many validation samples the picture shows."""
+"""Validation samples in the picture."""
 TILE_HEIGHT = 320
-"""How high the picture shows an image, in pixels."""
+"""Height of an image in the picture, in pixels."""
 WHITE, TRUTH, PREDICTION = (235, 235, 235), (40, 210, 70), (250, 60, 60)
 
 
 class Model(L.LightningModule):
-    """A schedule, a score over all samples of all ranks, and tiles for the picture.
+    """Training schedule, a score over the samples of all ranks, and tiles for the picture.
 
-    Batches are dicts as `LazyNPZDataModule` makes them on the device, images float (B, 3, H, W) in
-    [0, 1].
+    Batches are dicts, as `LazyNPZDataModule` delivers them on the device, with images float
+    (B, 3, H, W) in [0, 1].
 
     Args:
-        learning_rate: the highest of the schedule.
+        learning_rate: peak learning rate of the schedule.
 
     Attributes:
-        task: of the data that it learns from.
-        metric: what the score is called, and logged as.
-        mode: whether a better score is the ``max`` or the ``min``.
-        unit: of the score, with a space before it.
-        legend: what the colours of the picture mean.
-        records: of the last validation, one a sample; `score` makes the score of them.
-        tiles: of the last validation's first samples.
+        task: task whose data the model learns from.
+        metric: name of the score, also in the log.
+        mode: ``max`` if a higher score is better, ``min`` if a lower one is.
+        unit: unit of the score, with a space before it.
+        legend: words of the picture's caption with their colours.
+        records: one record per sample of the last validation; `score` computes the score from them.
+        tiles: drawings of the first samples of the last validation.
     """
 
     task: ClassVar[str]
@@ -55,8 +55,13 @@ class Model(L.LightningModule):
         self.tiles: list[Image] = []
 
     def setup(self, stage: str) -> None:
-        """Refuses data of another task."""
+        """Check that the data module serves this model's task.
+
+        Raises:
+            ValueError: the data module serves another task.
+        """
         trainer: Any = self.trainer
+        # A data module of another project need not have a task.
         served = getattr(trainer.datamodule, "task", self.task)
         if served != self.task:
             raise ValueError(
@@ -66,81 +71,93 @@ class Model(L.LightningModule):
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
-        """Scalar to minimise."""
+        """Return the scalar to minimise."""
 
     @abstractmethod
     def predict(self, batch: Batch) -> list[Any]:
-        """Predicts, and returns for each sample what its score and its tile are made of."""
+        """Return one record per sample: the prediction and whatever `score` and `draw` need."""
 
     @abstractmethod
     def score(self, records: Sequence[Any]) -> float:
-        """The metric over all samples."""
+        """Return the metric over all samples."""
 
     @abstractmethod
     def draw(self, image: Image, record: Any) -> Image:
-        """A tile for one sample with truth and prediction."""
+        """Draw the truth and the prediction of one sample."""
 
     def training_data(self) -> Any:
-        """The training split, which knows how many categories and landmarks there are."""
+        """Return the training split, which knows the numbers of categories and landmarks."""
         trainer: Any = self.trainer
         return trainer.datamodule.train_dataloader().dataset
 
     def configure_optimizers(self) -> Any:
-        """AdamW; the learning rate rises and falls once in the course of the run."""
+        """Return AdamW with a learning rate that rises and falls once during the run."""
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=1e-2)
         steps = int(self.trainer.estimated_stepping_batches)
-        # Not torch's OneCycleLR: its checkpoint insists on the number of steps it was made for, so
-        # that a finished run could not go on for more epochs.
+        # Not torch's OneCycleLR: its checkpoint stores the number of steps, and a finished run
+        # could not continue for more epochs.
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: one_cycle(step / steps)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        """Takes the layout that the data module's images have."""
+        """Convert the weights to channels_last, the memory layout of the data module's images."""
         self.to(memory_format=torch.channels_last)
 
     def training_step(self, batch: Batch) -> Tensor:
-        """Logs and returns the loss."""
+        """Log and return the loss."""
         loss = self.loss(batch)
         self.log("train_loss", loss, prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the epoch before."""
+        """Drop the records and tiles of the previous validation."""
         self.records, self.tiles = [], []
 
     def validation_step(self, batch: Batch) -> None:
-        """Keeps what the score needs of every sample, and draws the first few."""
+        """Keep a record of every sample and draw the first few."""
         records = self.predict(batch)
         images = batch["image"][: TILES - len(self.tiles)]
-        self.tiles += [self.draw(to_uint8(i), r) for i, r in zip(images, records, strict=False)]
+        # Not strict: there are fewer images than records once all tiles are drawn.
+        for image, record in zip(images, records, strict=False):
+            self.tiles.append(self.draw(to_uint8(image), record))
         self.records += records
 
     def on_validation_epoch_end(self) -> None:
-        """Scores all samples at once: a mean over batches or ranks would be another metric."""
+        """Compute the score from the records of all ranks."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             shares: list[Any] = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(shares, self.records)
-            self.records = [record for share in shares for record in share]
+            # The mean of the ranks' scores would be another metric: average precision and the
+            # mean over unequal shares both need the samples themselves.
+            self.records = []
+            for share in shares:
+                self.records += share
         self.log(self.metric, self.score(self.records), prog_bar=True, sync_dist=True)
 
 
 def one_cycle(progress: float) -> float:
-    """Factor of the learning rate after a fraction of the run: up for 0.3 of it, then down.
+    """Return the factor of the learning rate after a fraction `progress` of the run.
 
-    The one-cycle policy (Smith and Topin 2018) with cosines, from 1/25 to 1 to nearly 0.
+    The one-cycle policy (Smith and Topin 2018) with cosines: the factor rises from 1/25 to 1 in the
+    first 30 % of the run, then falls to nearly 0.
     """
-    low, begin = (0.04, 0.0) if progress < 0.3 else (4e-6, 1.0)
-    there = (progress - begin) / (0.3 - begin)  # 0 at the low end, 1 at the top
-    return low + (1 - low) * (1 - math.cos(math.pi * min(max(there, 0.0), 1.0))) / 2
+    low, begin = 4e-6, 1.0  # falls from 0.3 to the end
+    if progress < 0.3:
+        low, begin = 0.04, 0.0  # rises from the start to 0.3
+    height = (progress - begin) / (0.3 - begin)  # 0 at the low end, 1 at the peak
+    # Clamped, because a run may take more steps than were estimated.
+    return low + (1 - low) * (1 - math.cos(math.pi * min(max(height, 0.0), 1.0))) / 2
 
 
 def to_numpy(tensor: Tensor) -> Any:
-    """The tensor on the host, in float32 where it is of lower precision."""
-    return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
+    """Return a numpy array on the host; floats of lower precision become float32."""
+    if tensor.is_floating_point():
+        tensor = tensor.float()  # numpy has no bfloat16
+    return tensor.cpu().numpy()
 
 
 def to_uint8(image: Tensor) -> Image:
-    """Float (3, H, W) in [0, 1] to uint8 (H, W, 3)."""
+    """Convert float (3, H, W) in [0, 1] to uint8 (H, W, 3)."""
     return np.asarray((to_numpy(image.permute(1, 2, 0)) * 255).round(), np.uint8)

@@ -1,4 +1,4 @@
-"""Teacher: an autoencoder, whose code other models can learn from."""
+"""Teacher: an autoencoder. Other models can be trained to reproduce its code of an image."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from models.model import TILE_HEIGHT, TILES, WHITE, Batch, Model, to_numpy, to_u
 
 
 class Teacher(Model):
-    """Describes an image by some numbers for every 16x16 pixels, and redraws it from them.
+    """Encodes each 16x16 pixels of an image as a few numbers and reconstructs the image from them.
 
     Args:
         width: channels at half the image's resolution.
-        learning_rate: the highest of the schedule.
-        code_channels: numbers for every 16x16 pixels.
+        learning_rate: peak learning rate of the schedule.
+        code_channels: numbers per 16x16 pixels.
     """
 
     task = "teacher"
@@ -37,36 +37,37 @@ class Teacher(Model):
         self.save_hyperparameters()
         widths = (width, 2 * width, 4 * width, 4 * width)
         self.encoder = nn.Sequential(downward(3, *widths), nn.Conv2d(widths[-1], code_channels, 1))
-        self.decoder = nn.Sequential(
-            *(
-                nn.Sequential(convolution(a, 4 * b), nn.PixelShuffle(2), Residual(b))
-                for a, b in pairwise((code_channels, *widths[2::-1]))
-            ),
-            nn.Conv2d(width, 4 * 3, 3, padding=1),
-            nn.PixelShuffle(2),
-        )
+        self.decoder = nn.Sequential()
+        for channels, out_channels in pairwise((code_channels, *widths[2::-1])):
+            # Pixel shuffle makes 4 channels into 2x2 pixels: upsampling without a checkerboard.
+            expanded = convolution(channels, 4 * out_channels)
+            stage = nn.Sequential(expanded, nn.PixelShuffle(2), Residual(out_channels))
+            self.decoder.append(stage)
+        self.decoder.append(nn.Conv2d(width, 4 * 3, 3, padding=1))
+        self.decoder.append(nn.PixelShuffle(2))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images to their reconstructions, float (B, 3, H, W) in [0, 1]."""
+        """Map images to their reconstructions, float (B, 3, H, W) in [0, 1]."""
         drawn: Tensor = self.decoder(self.encoder(images))
-        # Where a side is no multiple of 16 the code covers a little more than the image.
+        # If a side is no multiple of 16, the code covers a little more than the image.
         return drawn.float().sigmoid()[..., : images.shape[2], : images.shape[3]]
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean squared error."""
+        """Return the mean squared error."""
         return F.mse_loss(self(batch["image"]), batch["image"].float())
 
     def predict(self, batch: Batch) -> list[Any]:
-        """Each sample's PSNR, and the reconstruction where it will be drawn."""
+        """Return (PSNR, reconstruction) per sample; the reconstruction is None if not drawn."""
         drawn = self(batch["image"])
         errors = peak_signal_to_noise(to_numpy(drawn), to_numpy(batch["image"]))
+        # Records of all samples stay in memory: keep only the images that the picture shows.
         shown = [to_uint8(image) for image in drawn[: TILES - len(self.tiles)]]
         return list(zip_longest(errors, shown))
 
     def score(self, records: Sequence[Any]) -> float:
-        """PSNR in dB, the mean over the samples."""
+        """Return the mean PSNR of the samples in dB."""
         return float(np.mean([error for error, _ in records]))
 
     def draw(self, image: Image, record: tuple[float, Image]) -> Image:
-        """The reconstruction below the image."""
+        """Draw the image with its reconstruction below it."""
         return np.vstack([enlarge(part, TILE_HEIGHT)[0] for part in (image, record[1])])

@@ -1,4 +1,8 @@
-"""Contenders for the tests of the harness, in a module that a new process imports at once."""
+"""Contenders for the tests of the harness.
+
+Each contender is pickled to a new process. This module imports little, so that the process starts
+quickly.
+"""
 
 import os
 import signal
@@ -8,7 +12,14 @@ MEBIBYTE = 1 << 20
 
 
 class Recorder:
-    """Writes down, in a file that all share, what it is asked to do."""
+    """Appends the name of each call to one file that all contenders share.
+
+    Args:
+        name: of the contender, and of its folder.
+        fails_in: name of the call that raises.
+        misses_library: whether `run` imports a library that does not exist.
+        busy_seconds: CPU time that `run` uses.
+    """
 
     def __init__(self, name, *, fails_in="", misses_library=False, busy_seconds=0.0):
         self.name = self.files = name
@@ -23,7 +34,7 @@ class Recorder:
 
     def run(self, folder):
         if self.misses_library:
-            import no_such_library_of_a_peer  # noqa: F401 - to fail
+            import no_such_library_of_a_peer  # noqa: F401 - fails, as for a peer that is not installed
         end = time.process_time() + self.busy_seconds
         while time.process_time() < end:
             pass
@@ -41,22 +52,25 @@ class Recorder:
 
 
 class Exits(Recorder):
+    """Ends its process in the middle of a pass."""
+
     def run(self, folder):
         os._exit(7)
 
 
 class HoldsMemoryInAChild(Recorder):
-    """Leaves, as a worker that persists, a child that holds 64 MiB; returns its process id."""
+    """Starts a child that holds 64 MiB and lives on, like a persistent worker."""
 
     def __init__(self):
         super().__init__("parent")
 
     def run(self, folder):
+        """Returns the process id of the child, for the test to look for it."""
         ready, done = os.pipe()
         child = os.fork()
         if child == 0:
             block = b"x" * (64 * MEBIBYTE)
             os.write(done, block[:1])
             signal.pause()  # until it is killed
-        os.read(ready, 1)
+        os.read(ready, 1)  # the child holds its memory now
         return child

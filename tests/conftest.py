@@ -1,4 +1,4 @@
-"""Fixtures: a small raw directory, its processed files, and a watch on leaked threads."""
+"""Fixtures: a small raw directory, its processed files, and a check for leaked threads."""
 
 import json
 import os
@@ -15,16 +15,19 @@ from processing.data_processor import DataProcessor
 from tests.faults.tally import PROPERTY, publish
 from tests.thread_leaks import threads_left
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # several processes must not compute on all cores each
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One computing thread for torch, set before any test imports it, and for the tests' own processes:
+# the models are too small to gain from more, and on a busy machine threads wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "real"
 RELIABILITY = ROOT / "docs" / "reliability.md"
+FIVE_POINTS = ((0.3, 0.3), (0.7, 0.3), (0.5, 0.5), (0.3, 0.8), (0.7, 0.8))
+"""Landmarks of each box, as fractions of its width and height."""
 
 
 def pytest_addoption(parser):
-    """Adds the option that publishes what fault tests counted."""
+    """Adds the option that publishes the counts of the fault tests."""
     parser.addoption(
         "--write-reliability",
         action="store_true",
@@ -33,17 +36,22 @@ def pytest_addoption(parser):
 
 
 def pytest_configure():
-    """Has Ctrl-C do what it does at a terminal; a shell has its background jobs ignore it."""
+    """Makes Ctrl-C raise KeyboardInterrupt, as at a terminal.
+
+    A shell starts background jobs with SIGINT ignored, and tests send that signal to themselves.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Prints what fault tests counted, in whichever process they ran; publishes it on demand."""
+    """Prints the counts of the fault tests of all processes, and publishes them on demand."""
     passed = {report.nodeid for report in terminalreporter.getreports("passed")}
     rows = [
         row
-        for report in terminalreporter.getreports("")  # those of a test's end are among them
+        for report in terminalreporter.getreports(
+            ""
+        )  # the reports of teardowns, which carry the counts
         for name, row in report.user_properties
         if name == PROPERTY and report.nodeid in passed
     ]
@@ -57,7 +65,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture(scope="session")
 def real_data():
-    """The folder of small real data sets; tests that need it skip where it is absent."""
+    """The folder of small real data sets; a test that needs it is skipped if it does not exist."""
     if not REAL.is_dir():
         pytest.skip(f"the real data sets are not at {REAL}")
     return REAL
@@ -65,7 +73,7 @@ def real_data():
 
 @pytest.fixture(autouse=True)
 def no_leaked_threads():
-    """Fails a test that leaves a thread running, whoever started it."""
+    """Fails a test that leaves a thread running."""
     before = threading.enumerate()
     yield
     left = threads_left(before)
@@ -73,9 +81,19 @@ def no_leaked_threads():
 
 
 def write_coco(directory, *, images=24, seed=0, quality=92, sizes=((120, 160), (161, 97))):
-    """A COCO data set of noise images with 0 to 4 boxes each; most boxes have five points.
+    """Writes a COCO data set of noise images; each has 0 to 4 boxes, each box has five points.
 
     Every box is filled with one flat colour, so that a test can find it in the pixels.
+
+    Args:
+        directory: where to write ``images`` and ``annotations``; created if missing.
+        images: number of images.
+        seed: decides pixels and boxes.
+        quality: of the JPEG files, 1 to 100.
+        sizes: (height, width) of the images, in turns.
+
+    Returns:
+        `directory`.
     """
     rng = np.random.default_rng(seed)
     (directory / "images").mkdir(parents=True)
@@ -117,18 +135,15 @@ def write_coco(directory, *, images=24, seed=0, quality=92, sizes=((120, 160), (
     return directory
 
 
-FIVE_POINTS = ((0.3, 0.3), (0.7, 0.3), (0.5, 0.5), (0.3, 0.8), (0.7, 0.8))
-
-
 @pytest.fixture(scope="session")
 def shared_raw_dir(tmp_path_factory):
-    """A raw directory that no test changes."""
+    """A raw directory that tests only read."""
     return write_coco(tmp_path_factory.mktemp("shared") / "raw")
 
 
 @pytest.fixture(scope="session")
 def processed_dir(shared_raw_dir, tmp_path_factory):
-    """Its NPZ files, for tests that do not change them."""
+    """The NPZ files of `shared_raw_dir`, for tests that only read them."""
     output_dir = tmp_path_factory.mktemp("shared") / "preprocessed"
     small = {"detector": 64, "landmarker": 48, "teacher": 32}
     DataProcessor(shared_raw_dir, output_dir, image_size=small, num_workers=2).process_all()
@@ -137,5 +152,5 @@ def processed_dir(shared_raw_dir, tmp_path_factory):
 
 @pytest.fixture
 def raw_dir(shared_raw_dir, tmp_path):
-    """A raw directory of the test's own."""
+    """A copy of `shared_raw_dir` that the test may change."""
     return Path(shutil.copytree(shared_raw_dir, tmp_path / "raw"))

@@ -1,4 +1,4 @@
-"""Code blocks of a Markdown page."""
+"""Finds and runs the code blocks of a Markdown page."""
 
 import re
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ class CodeBlock:
 
 
 def code_blocks(path):
+    """Returns the fenced code blocks of a page, each with the number of its first line."""
     text = path.read_text()
     return [
         CodeBlock(match[1], match[2], text.count("\n", 0, match.start()) + 2)
@@ -22,7 +23,7 @@ def code_blocks(path):
 
 
 def run_python(block, namespace, path):
-    """Executes a block; its lines keep their numbers in the page, for tracebacks."""
+    """Executes a block; tracebacks show the line numbers of the page."""
     exec(compile("\n" * (block.line - 1) + block.code, str(path), "exec"), namespace)
 
 

@@ -1,8 +1,11 @@
-"""Processes of a test's own that start in milliseconds, not in the seconds that imports take.
+"""Child processes for tests: they start in milliseconds, although imports take seconds.
 
-Each is a fork of one warm interpreter, which runs nothing else: no thread and no lock is inherited.
-`PROCESSES` is the standard library's way; `ForkServer` runs what is more like a program, with a log
-and an exit status, from any module, by ``python -m tests.processes``.
+Each child is forked from an interpreter that has imported the package and runs nothing else, so
+that no thread and no lock is inherited. There are two ways:
+
+- `PROCESSES`: the standard library's forkserver, for functions that return or raise;
+- `ForkServer`: for functions that behave like a program, with a log file and an exit status. It is
+  started as ``python -m tests.processes MODULE``.
 """
 
 import importlib
@@ -21,7 +24,11 @@ PROCESSES.set_forkserver_preload(["processing.data_processor", "tests.faults.dam
 
 
 class ForkServer:
-    """Runs functions of `module` in children, one after the other; a context manager."""
+    """Runs functions of a module in child processes, one after the other; a context manager.
+
+    Args:
+        module: name of the module; imported once, before the first fork.
+    """
 
     def __init__(self, module):
         self._process = subprocess.Popen(
@@ -41,10 +48,16 @@ class ForkServer:
         self._process.wait(60)
 
     def run(self, function, log, **arguments):
-        """Calls a function in a child, which prints to the file `log`.
+        """Calls a function in a child process and waits for it.
 
-        Returns its exit status: what the function returned or exited with, 1 if it raised; of one
-        that was killed minus the signal, as in `subprocess`.
+        Args:
+            function: name of a function of the module.
+            log: file for everything that the child prints.
+            arguments: of the function; sent as JSON, paths become strings.
+
+        Returns:
+            The exit status: the function's result or its SystemExit, 1 if it raised, minus the
+            signal if it was killed, as in `subprocess`.
         """
         request = {"function": function, "log": str(log), "arguments": arguments}
         self._process.stdin.write(json.dumps(request, default=str) + "\n")
@@ -53,6 +66,7 @@ class ForkServer:
 
 
 def main():
+    """The server: forks one child for each line of standard input, and answers its exit status."""
     module = importlib.import_module(sys.argv[1])
     for line in sys.stdin:
         child = os.fork()
@@ -62,7 +76,8 @@ def main():
 
 
 def _call(module, function, log, arguments):
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits none
+    """The child: calls the function and returns the exit status."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

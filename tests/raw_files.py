@@ -1,4 +1,4 @@
-"""Raw directories in a few lines: how the tests of the sources write and compare them."""
+"""Helpers of the tests of the sources: write a raw directory, and list what was read from it."""
 
 import json
 import math
@@ -7,7 +7,16 @@ from processing.core.annotations import SPLITS, UNASSIGNED
 
 
 def write_raw(root, files=None, images=()):
-    """Writes files (text, bytes, or what becomes JSON) and empty images; gives the directory."""
+    """Writes a raw directory.
+
+    Args:
+        root: the directory.
+        files: path to content: text, bytes, or a list or dict that is written as JSON.
+        images: paths of empty files.
+
+    Returns:
+        `root`.
+    """
     for image in images:
         _write(root / image, b"")
     for path, content in (files or {}).items():
@@ -23,7 +32,7 @@ def _write(path, content):
 
 
 def boxes_of(reading):
-    """Image path to its (category, box) pairs; the box is None where there is none."""
+    """Maps each image path to its (category, box) pairs; the box of bare points is None."""
     table = reading.table
     found = {}
     for row, path in enumerate(table.image_paths.tolist()):
@@ -39,7 +48,7 @@ def boxes_of(reading):
 
 
 def points_of(reading):
-    """Image path to the points of each of its instances."""
+    """Maps each image path to the points of its instances."""
     table = reading.table
     return {
         path: [points.tolist() for points in table.image(row).points]
@@ -48,7 +57,7 @@ def points_of(reading):
 
 
 def splits_of(reading):
-    """Image path to the name of its split, or None."""
+    """Maps each image path to the name of its split, or to None."""
     table = reading.table
     return {
         path: None if split == UNASSIGNED else SPLITS[split]
@@ -57,22 +66,22 @@ def splits_of(reading):
 
 
 def reasons_of(reading):
-    """(file, reason) of each rejection."""
+    """Returns (file, reason) of each rejection."""
     return [(rejection.path, rejection.reason) for rejection in reading.rejections]
 
 
 def coco_image(key=1, name="a.jpg", **more):
-    """An entry of COCO's images."""
+    """Returns an entry of COCO's list of images."""
     return {"id": key, "file_name": name, "height": 480, "width": 640} | more
 
 
 def coco_box(image_id=1, category_id=1, bbox=(10, 20, 30, 40), **more):
-    """An entry of COCO's annotations."""
+    """Returns an entry of COCO's list of annotations."""
     return {"image_id": image_id, "category_id": category_id, "bbox": list(bbox)} | more
 
 
 def coco_file(images=None, annotations=(), categories=({"id": 1, "name": "face"},)):
-    """A COCO file, of one image unless others are given."""
+    """Returns the content of a COCO file; without `images` it has one image."""
     return {
         "images": [coco_image()] if images is None else list(images),
         "annotations": list(annotations),

@@ -19,7 +19,7 @@ TINY = ["experiment=smoke", "trainer=cpu", "trainer.enable_progress_bar=false"]
 
 
 def run_script(directory, arguments):
-    """What ``python train_example.py ARGUMENTS`` does; called in a child."""
+    """Does the same as ``python train_example.py ARGUMENTS``; called in a child process."""
     os.chdir(directory)
     torch.set_num_threads(1)
     sys.argv = ["train_example.py", *arguments]
@@ -28,7 +28,7 @@ def run_script(directory, arguments):
 
 @pytest.fixture(scope="module")
 def train(tmp_path_factory):
-    """Runs the command in `directory`; gives its exit status and what it printed."""
+    """Returns a function that runs the example in a directory: (exit status, output)."""
     log = tmp_path_factory.mktemp("train") / "log"
     with ForkServer(__name__) as server:
 
@@ -40,6 +40,7 @@ def train(tmp_path_factory):
 
 
 def summary(status, printed, task="detector"):
+    """Returns the only line of the output that reports the score."""
     assert status == 0, printed[-3000:]
     (line,) = (line for line in printed.splitlines() if line.startswith(f"{task}: "))
     return line
@@ -47,7 +48,7 @@ def summary(status, printed, task="detector"):
 
 @pytest.fixture(scope="module")
 def first_run(tmp_path_factory):
-    """The command as a person runs it, one computing thread, from a directory with nothing."""
+    """The example started as a person would, in an empty directory: (directory, process)."""
     directory = tmp_path_factory.mktemp("train")
     run = subprocess.run(
         [sys.executable, SCRIPT, *TINY, "demo_images=16"],
@@ -63,7 +64,7 @@ def first_run(tmp_path_factory):
 
 def test_the_bare_command_renders_trains_and_shows(first_run):
     directory, run = first_run
-    assert "data/raw: not there, so rendering 16 demo photographs" in run.stdout
+    assert "data/raw does not exist: rendering 16 demo photographs" in run.stdout
     line = summary(run.returncode, run.stdout + run.stderr)
     assert run.stdout.splitlines()[-1] == line
     assert line.startswith("detector: AP@0.5 = ")
@@ -78,12 +79,14 @@ def test_the_bare_command_renders_trains_and_shows(first_run):
     assert settings["demo_images"] == 16
 
 
-def test_the_second_run_converts_and_renders_nothing(first_run, train):
+def test_a_second_run_neither_renders_nor_converts(first_run, train):
     directory, _ = first_run
     files = sorted(directory.glob("data/**/*"))
     before = [(path, path.stat().st_mtime_ns) for path in files if path.is_file()]
     assert any(path.suffix == ".npz" for path, _ in before)
-    before = [entry for entry in before if entry[0].suffix != ".lock"]  # taken, not written to
+    before = [
+        entry for entry in before if entry[0].suffix != ".lock"
+    ]  # locked again, but not written
     status, printed = train(directory, *TINY, "output_dir=data/preprocessed")
     assert summary(status, printed).startswith("detector: AP@0.5 = ")
     assert "rendering" not in printed
@@ -103,19 +106,28 @@ def test_the_other_tasks_train_on_any_raw_directory(train, tmp_path, task, metri
     assert not (tmp_path / "data" / "raw").exists()
 
 
-def test_a_mistyped_raw_directory_is_an_error_not_a_demo(train, tmp_path):
+def test_a_mistyped_raw_directory_is_an_error_and_renders_no_demo(train, tmp_path):
     status, printed = train(tmp_path, *TINY, "raw_data_dir=data/wiedr")
     assert status == 1
     assert "data/wiedr" in printed
+    assert "HYDRA_FULL_ERROR=1" in printed
     assert "Traceback" not in printed
     assert not (tmp_path / "data" / "wiedr").exists()
 
 
-def test_a_wrong_key_is_named_in_one_line(train, tmp_path):
+def test_a_mistyped_setting_is_named_without_a_traceback(train, tmp_path):
     status, printed = train(tmp_path, *TINY, "datamodule.batchsize=3")
     assert status == 1
     assert "batchsize" in printed
     assert "Traceback" not in printed
+
+
+def test_the_help_shows_examples_and_every_setting(train, tmp_path):
+    status, printed = train(tmp_path, "--help")
+    assert status == 0, printed
+    assert "python train_example.py datamodule=landmarker" in printed
+    assert "experiment: smoke, wider_face" in printed
+    assert "batch_size: 16" in printed
 
 
 def test_the_command_finds_its_settings_from_any_directory(train, tmp_path):
@@ -125,8 +137,8 @@ def test_the_command_finds_its_settings_from_any_directory(train, tmp_path):
     assert "max_epochs: 1" in printed
 
 
-def test_ended_by_sigterm_is_no_success(tmp_path):
-    """Lightning ends with status 0 then, and what was to follow the training would."""
+def test_a_run_stopped_by_sigterm_does_not_exit_with_success(tmp_path):
+    """Lightning itself exits with status 0: a script would take the training for finished."""
     command = [sys.executable, "-u", SCRIPT, *TINY]
     with subprocess.Popen(
         [*command, "trainer.max_epochs=100000", "demo_images=8"],
@@ -142,11 +154,11 @@ def test_ended_by_sigterm_is_no_success(tmp_path):
         process.terminate()
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM, errors[-3000:]
-    assert "ckpt_path=" in errors
+    assert "to continue, set ckpt_path" in errors
 
 
-def test_the_last_epoch_is_shown_where_none_scored_better(first_run):
-    """One epoch finds nothing yet: AP is 0 from first to last, and the picture is the last's."""
+def test_of_equal_scores_the_last_checkpoint_is_shown(first_run):
+    """After one epoch the AP is still 0, so the last checkpoint is as good as the best."""
     directory, run = first_run
     picture = directory / summary(run.returncode, run.stdout).partition("predictions: ")[2]
     assert {path.name for path in (picture.parent / "checkpoints").iterdir()} == {
