@@ -3,7 +3,9 @@
 pytest does not collect this file by itself, because its name does not begin with ``test_``.
 """
 
+import multiprocessing
 import threading
+from multiprocessing.resource_sharer import DupFd
 
 from tqdm import tqdm
 
@@ -11,7 +13,7 @@ from processing.core.threads import map_in_order
 from processing.run.background_writer import BackgroundWriter
 from tests import thread_leaks
 
-thread_leaks.GRACE_SECONDS = 1.0  # four tests wait for it in vain
+thread_leaks.GRACE_SECONDS = 1.0  # several tests wait for it in vain
 KEPT = []  # what is kept here is not closed by the garbage collector
 
 
@@ -22,8 +24,12 @@ def test_leaks_decoding_threads():
 
 
 def test_leaks_the_writing_thread():
-    writer = BackgroundWriter(None)
-    writer.__enter__()
+    class Sink:
+        def write(self, batch):
+            pass
+
+    writer = BackgroundWriter(Sink())
+    writer.put(None)
     KEPT.append(writer)
 
 
@@ -46,3 +52,20 @@ def test_has_a_thread_that_ends_soon_after_it():
 def test_shows_a_progress_bar_whose_monitor_lives_on():
     assert list(tqdm(range(3))) == [0, 1, 2]
     assert tqdm.monitor.is_alive()
+
+
+def test_sends_a_descriptor_whose_server_lives_on():
+    KEPT.append(DupFd(0))
+
+
+def test_leaves_a_queue_to_the_garbage_collector():
+    queue = multiprocessing.Queue()
+    queue.put("")
+    cycle = [queue]
+    cycle.append(cycle)
+
+
+def test_leaks_a_queue():
+    queue = multiprocessing.Queue()
+    queue.put("")
+    KEPT.append(queue)
