@@ -6,7 +6,6 @@ Times are shown beside; unlike memory they mean something only on a machine that
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import os
@@ -82,11 +81,13 @@ def processing_curve(work: Path, images: int) -> list[Sample]:
 
 
 def _rows_written(output: Path) -> int:
-    size = 0
-    for file in output.glob("*_detector.npz*"):
-        with contextlib.suppress(FileNotFoundError):  # published meanwhile
-            size += file.stat().st_size
-    return size // _STORED_BYTES
+    """Return the number of rows in the detector's files, finished or not."""
+    while True:
+        try:
+            size = sum(file.stat().st_size for file in output.glob("*_detector.npz*"))
+        except FileNotFoundError:  # renamed between listing and looking, when it was published
+            continue
+        return size // _STORED_BYTES
 
 
 def processing(work: Path, sizes: Iterable[int]) -> tuple[list[Finding], dict[int, list[Sample]]]:

@@ -139,3 +139,15 @@ def test_measurements_made_one_by_one_add_up(tmp_path, monkeypatch, capsys):
 def test_a_measurement_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(SystemExit):
         memory.main(["opennig", "--work", str(tmp_path)])
+
+
+def test_a_file_that_is_renamed_while_it_is_looked_at_is_counted(tmp_path):
+    published = tmp_path / "train_detector.npz"
+    published.write_bytes(bytes(3 * memory._STORED_BYTES))
+    listings = [[tmp_path / "train_detector.npz.partial"], [published]]
+
+    class Output:
+        def glob(self, pattern):
+            return listings.pop(0)
+
+    assert memory._rows_written(Output()) == 3
