@@ -61,7 +61,7 @@ class Wrong(writers.NaiveLoop):
     ("tamper", "message"),
     [
         (lambda rows: rows[1:], "stored 4 samples, 1 are missing"),
-        (lambda rows: [*rows, rows[0]], "twice or uncalled-for"),
+        (lambda rows: [*rows, rows[0]], "stored twice, or not one of"),
         (lambda rows: [row._replace(image=rows[4].image) for row in rows], "another image"),
         (lambda rows: [row._replace(image=row.image * 1.0) for row in rows], "stored float64"),
         (lambda rows: [row._replace(bboxes=row.bboxes + 2) for row in rows], "boxes"),

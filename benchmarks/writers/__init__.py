@@ -1,0 +1,41 @@
+"""The contenders of the processing benchmark, which turn photographs into a stored data set.
+
+`writer` has their base class and the check of their output, `ours` this project and the limit,
+`peers` everything else. All but ours make their samples with `letterboxed`, so that they differ
+only in how they distribute the work and how they write. Each uses all cores in the way that its
+documentation recommends.
+"""
+
+from benchmarks.writers.ours import LIMIT, Limit, Ours, OursAllTasks, OursDecodingInFull
+from benchmarks.writers.peers import Datasets, LitData, MosaicML, NaiveLoop
+from benchmarks.writers.writer import SIDE, Writer, photographs_in
+
+__all__ = [
+    "LIMIT",
+    "SIDE",
+    "Datasets",
+    "Limit",
+    "LitData",
+    "MosaicML",
+    "NaiveLoop",
+    "Ours",
+    "OursAllTasks",
+    "OursDecodingInFull",
+    "Writer",
+    "photographs_in",
+    "writers",
+]
+
+
+def writers() -> list[Writer]:
+    """Return all contenders, the limit first."""
+    return [
+        Limit(),
+        OursDecodingInFull(),
+        Ours(),
+        OursAllTasks(),
+        LitData(),
+        MosaicML(),
+        Datasets(share=0.5),
+        NaiveLoop(share=0.25),
+    ]
