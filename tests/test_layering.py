@@ -1,4 +1,4 @@
-"""Who may import whom: the rules between folders, no circle anywhere, and how deep imports go."""
+"""The imports of this project: rules between folders, no cycles, and chains of limited length."""
 
 import ast
 import subprocess
@@ -13,8 +13,8 @@ PACKAGES = ("processing", "datamodules", "models", "conf")
 LONGEST_CHAIN = 11
 MOST_ENTRIES = 13
 
-# An entry of `processing/`, or a package beside it, and the entries that it may import besides
-# itself. Imports for type checking do not count.
+# Each entry of `processing/`, and each package next to it, with the other entries it may import.
+# Imports under `if TYPE_CHECKING` do not count. docs/architecture.md shows the same table.
 MAY_IMPORT = {
     "core": "",
     "sources": "core",
@@ -33,14 +33,14 @@ MAY_IMPORT = {
     "conf": "",
     "train_example": "models demo core",
 }
-# What only the part of a file under `if __name__ == "__main__"` may import.
+# Imports allowed under `if __name__ == "__main__"` only: (importing entry, imported entry).
 GUARDED = {("data_processor", "commands")}
-# Of these folders a part may import some modules only.
+# Imports limited to some modules of a folder: (importing entry, imported entry) to these modules.
 ONLY_MODULES = {
     ("commands", "imaging"): {"processing.imaging.tasks"},
     ("commands", "sources"): {"processing.sources"},
 }
-# Reading a file must not load a decoder, and processing must not load torch.
+# An import in these `__init__` files would make reading load a decoder, or processing load torch.
 EMPTY_INITS = ("core", "imaging", "npz", "run", "datasets", "commands")
 
 
@@ -55,7 +55,7 @@ FILES = {
 
 
 def blocks_under(tree, condition):
-    """Ids of all nodes below `if` statements with a condition."""
+    """Returns the ids of all nodes inside the `if` blocks that have this condition."""
     return {
         id(node)
         for block in ast.walk(tree)
@@ -66,7 +66,10 @@ def blocks_under(tree, condition):
 
 @cache
 def imports(name):
-    """The modules that a module imports, wherever in the file; True for those under the guard."""
+    """Returns (imported module, whether under the `__main__` guard) of all imports in a module.
+
+    Imports inside functions count; imports under `if TYPE_CHECKING` do not.
+    """
     tree = ast.parse(FILES[name].read_text())
     skipped = blocks_under(tree, "TYPE_CHECKING")
     guarded = blocks_under(tree, "__name__ == '__main__'")
@@ -77,14 +80,14 @@ def imports(name):
         if isinstance(node, ast.Import):
             found |= {(alias.name, id(node) in guarded) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name} imports relatively"
+            assert node.level == 0, f"{name} has a relative import"
             submodules = {f"{node.module}.{alias.name}" for alias in node.names} & set(FILES)
             found |= {(module, id(node) in guarded) for module in submodules or {node.module}}
     return found
 
 
 def entry(name):
-    """The entry of `processing/` that a module lies in, or the package beside it."""
+    """Returns the entry of `processing/` that holds a module, or the package next to it."""
     parts = name.split(".")
     if parts[0] != "processing":
         return parts[0]
@@ -92,20 +95,21 @@ def entry(name):
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_a_module_imports_only_what_its_folder_may(name):
+def test_a_module_imports_only_allowed_folders(name):
     here = entry(name)
     for imported, is_guarded in imports(name):
         if imported not in FILES or entry(imported) == here:
             continue
         there = entry(imported)
-        assert imported != "processing", f"{name} imports from the package's root"
+        assert imported != "processing", f"{name} imports the root of the package"
         if is_guarded and (here, there) in GUARDED:
             continue
-        assert there in MAY_IMPORT[here].split(), f"{name} imports {imported}"
-        assert imported in ONLY_MODULES.get((here, there), {imported}), f"{name}: {imported}"
+        assert there in MAY_IMPORT[here].split(), f"{name} may not import {imported}"
+        allowed = ONLY_MODULES.get((here, there), {imported})
+        assert imported in allowed, f"{name} may not import {imported}, only {allowed}"
 
 
-def test_every_entry_has_its_rule():
+def test_every_entry_has_a_rule():
     assert {entry(name) for name in FILES} == set(MAY_IMPORT)
 
 
@@ -114,9 +118,12 @@ def test_processing_has_few_entries():
     assert len(entries) <= MOST_ENTRIES, sorted(entries)
 
 
+CHAINS = {}  # results of `longest_chain`, so that each module is searched once
+
+
 def longest_chain(name, above=()):
-    """The longest chain of imports that begins at a module, imports in functions included."""
-    assert name not in above, f"circle: {' -> '.join((*above[above.index(name) :], name))}"
+    """Returns the longest chain of imports from a module downwards; fails if it meets a cycle."""
+    assert name not in above, f"cycle: {' -> '.join((*above[above.index(name) :], name))}"
     if name not in CHAINS:
         below = sorted(imported for imported, _ in imports(name) if imported in FILES)
         chains = [longest_chain(imported, (*above, name)) for imported in below]
@@ -124,16 +131,13 @@ def longest_chain(name, above=()):
     return CHAINS[name]
 
 
-CHAINS = {}
-
-
-def test_imports_form_no_circle_and_no_long_chain():
+def test_imports_have_no_cycle_and_no_long_chain():
     longest = max((longest_chain(name) for name in FILES), key=len)
     assert len(longest) <= LONGEST_CHAIN, " -> ".join(longest)
 
 
 @pytest.mark.parametrize("folder", EMPTY_INITS)
-def test_a_folder_says_what_belongs_in_it_and_imports_nothing(folder):
+def test_the_init_of_a_folder_has_a_docstring_and_imports_nothing(folder):
     tree = ast.parse((ROOT / "processing" / folder / "__init__.py").read_text())
     assert ast.get_docstring(tree)
     assert len(tree.body) == 1
@@ -157,7 +161,7 @@ def test_frameworks_are_imported_only_where_they_belong(name):
         ("processing", {"numpy", "torch", "cv2"}),
     ],
 )
-def test_importing_a_part_leaves_the_others_heavy_libraries_out(module, unwanted):
+def test_importing_a_module_loads_no_library_it_does_not_need(module, unwanted):
     code = f"import sys, {module}; print(*sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
