@@ -1,6 +1,6 @@
-"""Stored samples into Lightning: the datamodule, and what happens to a batch on the device.
+"""Feeds stored samples to Lightning: the datamodule, and the steps of a batch on the device.
 
-May import `processing`, torch and lightning; never hydra.
+May import `processing`, torch and lightning. Networks and Hydra do not belong here.
 """
 
 from datamodules.npz_datamodule import LazyNPZDataModule

@@ -1,4 +1,4 @@
-"""Annotated photographs into memory-mapped NPZ files, and lazy datasets over these files.
+"""Turns annotated photographs into memory-mapped NPZ files, and reads them as lazy datasets.
 
 Public names are imported on first use: reading a file loads no decoder, and processing loads no
 torch. Inner modules may move between releases; the names listed here stay.

@@ -1,4 +1,4 @@
-"""Runs every code block of docs/guide.md, in order, and checks the values its comments promise."""
+"""Runs every code block of docs/guide.md in order, and checks the values in its comments."""
 
 import contextlib
 import io
@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "guide.md"
 
 pytestmark = [
-    # There is no accelerator to pin for; the guide asks for it all the same.
+    # The guide asks for pinned memory, and a test machine may have no accelerator.
     pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning"),
-    # torch notes that four workers are more than a small machine's cores.
+    # torch warns if a machine has fewer cores than the guide's four workers.
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
-    # multiprocessing warns of every fork beside a thread; torch's own pinning thread is one.
+    # multiprocessing warns about a fork next to a thread, such as torch's own pinning thread.
     pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning"),
 ]
 
@@ -43,7 +43,7 @@ def run_command(line):
     assert result.returncode == 0, f"{line}\n{result.stderr}"
 
 
-def test_every_code_block_runs_and_prints_what_its_comments_promise(guide_dir, monkeypatch):
+def test_every_code_block_runs_and_prints_the_values_in_its_comments(guide_dir, monkeypatch):
     monkeypatch.chdir(guide_dir)
     namespace, printed = {}, io.StringIO()
     with contextlib.redirect_stdout(printed):

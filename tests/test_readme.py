@@ -34,7 +34,7 @@ def test_it_has_fewer_than_150_lines():
     assert len(README.read_text().splitlines()) < 150
 
 
-def test_its_python_can_be_run_twice_and_prints_what_it_says(tmp_path, monkeypatch):
+def test_its_python_can_be_run_twice_and_prints_the_output_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = code_blocks(README)
     (program,) = [block for block in blocks if block.language == "python"]
