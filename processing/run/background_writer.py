@@ -79,6 +79,8 @@ class BackgroundWriter(Generic[BatchT, MetadataT]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # An error below keeps this frame alive; the trace would keep the caller's open files alive.
+        del trace
         of_thread = self._end()
         failure = error or of_thread  # the first failure is the cause of all others
         if failure is not None and of_thread not in (None, failure):
