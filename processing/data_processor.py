@@ -114,6 +114,7 @@ class DataProcessor:
         max_bad_fraction: float = 1.0,
         progress: bool = True,
     ) -> None:
+        # All arguments are checked here, before a run has read data for minutes.
         workers = available_cpus() if num_workers is None else num_workers
         if on_error not in ("quarantine", "raise"):
             raise ValueError(f"on_error must be 'quarantine' or 'raise', got {on_error!r}")
@@ -257,7 +258,7 @@ class DataProcessor:
     def _plan(self, task_names: Sequence[str], train_split: float, *, skip_missing: bool) -> _Work:
         reading = read_sources(self.raw_data_dir, self.sources)
         if self._run_options.on_error == "raise" and reading.rejections:
-            first = reading.rejections[0]
+            first = reading.rejections[0]  # its message may begin with its path already
             raise AnnotationError(
                 f"{first.path}: {first.message.removeprefix(f'{first.path}: ')}", first.reason
             )

@@ -1,5 +1,5 @@
-"""One processing run: its plan, how far it came, what an earlier run left, what it published.
+"""One processing run: its plan, its progress, the leftovers of earlier runs, its published files.
 
-A run is handed a table of annotations and never sees a source format. What decodes one image, or
-knows the bytes of a file, does not belong here.
+A run is handed a table of annotations and never sees a source format. Code that decodes an image,
+or knows the bytes of an NPZ file, does not belong here.
 """

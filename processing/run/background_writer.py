@@ -1,8 +1,8 @@
 """BackgroundWriter: writes batches in one thread while the caller makes the next ones.
 
-At most two batches exist: `put` waits until the batch before has been written. There are two ways
-out. Left normally, the writer waits for its last call and closes the sink. Left with an exception,
-it does the same and publishes nothing more: what is durable stays, to continue from.
+At most two batches exist: `put` waits until the batch before has been written. However the context
+is left, the writer waits for its last call and closes the sink. Left with an exception, nothing is
+published; everything that is durable stays, to continue from.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MetadataT = TypeVar("MetadataT", contravariant=True)
 
 
 class Sink(Protocol[BatchT, MetadataT]):
-    """What a `BackgroundWriter` drives, by one call at a time."""
+    """The files behind a `BackgroundWriter`, which makes one call at a time."""
 
     def write(self, batch: BatchT) -> None:
         """Writes one batch."""
@@ -37,8 +37,9 @@ class Sink(Protocol[BatchT, MetadataT]):
 class BackgroundWriter(Generic[BatchT, MetadataT]):
     """Drives a sink from a thread of its own. Used by one thread, as a context manager.
 
-    Every method but `put` waits for its call to end. Whatever the sink raises is raised by the call
-    that waits for it, and by every later one, as the original object with a note of the stage.
+    Every method except `put` waits for its call to end. An exception of the sink is raised by the
+    method that waits for the call, and by every later method: the original object, with a note of
+    the stage.
 
     Args:
         sink: where batches go; closed when the context ends.
@@ -57,7 +58,7 @@ class BackgroundWriter(Generic[BatchT, MetadataT]):
         self._last: Future[None] | None = None
 
     def put(self, batch: BatchT) -> None:
-        """Hands a batch over, which belongs to the writer from here on."""
+        """Hands a batch over. It belongs to the writer from here on."""
         self._begin("writing a batch", self._sink.write, batch)
 
     def complete(self) -> None:
@@ -96,7 +97,7 @@ class BackgroundWriter(Generic[BatchT, MetadataT]):
             raise failure
 
     def _begin(self, stage: str, function: Callable[..., None], *arguments: Any) -> None:
-        self._wait()
+        self._wait()  # bounds memory: one batch is being written, one is being made
         self._last = self._thread.submit(_call, stage, function, *arguments)
 
     def _wait(self) -> None:
@@ -104,7 +105,7 @@ class BackgroundWriter(Generic[BatchT, MetadataT]):
             self._last.result()
 
     def _end(self) -> BaseException | None:
-        """Waits for the thread, and returns what it raised or what interrupted the waiting.
+        """Waits for the thread; returns its exception, or the one that interrupted the waiting.
 
         An interrupt must not end the wait: the caller holds the lock of the output directory, and
         would release it while the thread still writes there.

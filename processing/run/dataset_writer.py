@@ -1,9 +1,9 @@
 """DatasetWriter: the files of one processing run, written side by side, published together.
 
 Image rows go straight to their place in ``NAME.npz.partial``. The small columns go to the journal
-with every flush, and to the files once all rows are there. Then all files are renamed, one right
-after another: whatever a run does to the files of an earlier run, it does in that moment. A killed
-run continues at its last flush, or with the renames that are missing.
+with every flush, and to the files after the last row. Then all files are renamed, one right after
+another. Until that moment, the files of an earlier run stay as they are. A killed run continues at
+its last flush, or with the missing renames.
 
     write -> flush -> ... -> complete -> publish
              journal: rows   files: columns   journal: finished, then names
@@ -14,6 +14,8 @@ The journal is durable before the first partial file, and is removed after all n
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,7 +67,7 @@ class DatasetWriter:
     Args:
         directory: where the files go; exists.
         outputs: the files.
-        journal: of this run, new or continued; its partial files are there.
+        journal: of this run, new or continued. It is closed with this writer.
         flush_every: batches between flushes.
 
     Raises:
@@ -123,14 +125,14 @@ class DatasetWriter:
         """Flushes, then writes the columns of all rows into the files.
 
         Raises:
-            InterferenceError: the journal no longer holds what this run wrote to it.
+            InterferenceError: the journal differs from the records that this run wrote.
         """
         self.flush()
         columns = {name: output.columns for name, output in self._outputs.items()}
         found = write_columns(self._journal, self._writers, columns)
         if found != self._journal.progress:
             raise InterferenceError(
-                f"{self._journal.path}: no longer says what this run wrote: does another process "
+                f"{self._journal.path}: no longer holds what this run wrote: does another process "
                 "write to that directory? Run again"
             )
 
@@ -141,7 +143,7 @@ class DatasetWriter:
             metadata: by output name. Not used if an interrupted run had finished the files.
 
         Raises:
-            InterferenceError: a file does not hold what this run wrote to it.
+            InterferenceError: a file cannot be read back.
         """
         if self._journal.progress.content_ids is None:
             for name, writer in self._writers.items():
@@ -151,7 +153,7 @@ class DatasetWriter:
             self._journal.finish({name: _readable(w.path) for name, w in self._writers.items()})
         for name in self._outputs:
             partial = partial_path(self._directory, name)
-            if partial.exists():  # otherwise renamed by a run that was killed right afterwards
+            if partial.exists():  # otherwise an interrupted run has renamed it
                 partial.replace(npz_path(self._directory, name))
         sync_directory(self._directory)
         self._journal.remove()
@@ -171,7 +173,7 @@ def _block(output: Output, batch: WriteBatch) -> Block:
         values = [row.values[column.name] for row in rows]
         if column.ragged:
             columns[f"{column.name}_lengths"] = _pack([len(v) for v in values], "<i8", ())
-            values = [value for several in values for value in several]
+            values = list(itertools.chain.from_iterable(values))
         columns[column.name] = _pack(values, column.dtype, column.row_shape)
     return Block(len(rows), columns)
 
@@ -187,8 +189,8 @@ def write_columns(
 ) -> Progress:
     """Writes columns from the journal into files whose image rows are written, in one pass.
 
-    Every column goes to its place at once, because the journal says how long each one becomes. A
-    pass for each column would read the journal dozens of times.
+    The journal's progress tells the final length of every column, so each column has its place
+    before the pass. One pass per column would read the journal dozens of times.
 
     Args:
         journal: of the run that wrote the rows.
@@ -196,7 +198,8 @@ def write_columns(
         columns: by output name, the columns to write, ``image_crc32`` among them.
 
     Returns:
-        What the journal said, added up, to be compared with what was written to it.
+        All records of the journal, added up. They are read from the disk, so comparing them with
+        the records that were written shows damage.
     """
     found = Progress()
     files = {}
@@ -229,8 +232,8 @@ class _ColumnsOfFile:
         rows = progress.rows[name]
         for column in columns:
             length = rows
-            if column.ragged:
-                value_bytes = len(_pack([np.zeros(column.row_shape)], column.dtype, ()))
+            if column.ragged:  # has as many values as its bytes in the journal make
+                value_bytes = np.dtype(column.dtype).itemsize * math.prod(column.row_shape)
                 length = progress.column_bytes[name][column.name] // value_bytes
             writer.reserve(column.name, column.dtype, (length, *column.row_shape))
             if column.ragged:

@@ -1,4 +1,4 @@
-"""Whether the disk will hold the files of a run; asked before the first byte is written."""
+"""Checks, before the first byte is written, that the disk will hold the files of a run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def ensure_space(
         needed += int(images * (1 + _SMALL_SHARE)) + _SMALL_BYTES
         partial = partial_path(directory, file.name)
         if is_continued and partial.exists():
-            needed -= partial.stat().st_size
+            needed -= partial.stat().st_size  # its rows are on the disk already
     free = shutil.disk_usage(directory).free
     if needed > free and needed <= free + sum(p.stat().st_size for p in earlier_paths(directory)):
         delete_earlier(directory)

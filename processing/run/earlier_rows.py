@@ -1,10 +1,10 @@
-"""EarlierRows: images that earlier files already hold, found by what they were made from.
+"""EarlierRows: stored images that need not be made again, looked up by the key of their image.
 
 When files are made again because some inputs changed, the rows of all other images are copied: from
 the files that are to be replaced, or from those of an abandoned run. The key of an image is a hash
-of what its rows were made from and how. The keys of published files are in a cache file; if it is
-lost, images are decoded again. The cache is written before files are replaced, with the keys of
-both the old and the new files, because a killed run can leave either.
+of everything that decides the pixels of its rows. The keys of published files are in a cache file;
+if it is lost, images are decoded again. The cache is written before files are replaced, with the
+keys of both the old and the new files, because a killed run can leave either.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class EarlierRows:
         Args:
             task: name of the task.
             path: the photograph, as in `image_paths`.
-            key: what it was made from and how.
+            key: of the photograph, see the module.
 
         Returns:
             uint8 (k, H, W, 3), a copy, in the order of the rows; None if no file has that key, or
@@ -94,7 +94,7 @@ class EarlierRows:
                     _LOG.warning("%s: made anew, since earlier rows are damaged: %s", path, error)
                     found = None
                     continue
-                if len(found):  # files of an abandoned run have the keys of all of its splits
+                if len(found):  # each file of an abandoned run has the keys of all its splits
                     break
         return found
 

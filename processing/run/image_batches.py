@@ -123,7 +123,7 @@ class ImageBatches:
             for rows in result.rows.values():
                 size += sum(row.image.nbytes for row in rows)
             if size > _BATCH_BYTES:
-                break
+                break  # the batch boundary changes when rows are written, not which
         return batch
 
     def to_write(self, done: int, results: Sequence[ImageResult]) -> WriteBatch:
@@ -153,6 +153,7 @@ class ImageBatches:
     @functools.cached_property
     def _file_of(self) -> dict[Task, NDArray[np.int8]]:
         """By task, int8 (N,): the planned file that an image's rows go to; -1 for none."""
+        # Arrays of one byte per image: a dict of a million images would take 100 MB.
         file_of: dict[Task, NDArray[np.int8]] = {}
         for position, file in enumerate(self._files):
             nowhere = np.full(len(self._table), -1, dtype=np.int8)

@@ -45,7 +45,7 @@ def _key(raw_dir: Path, path: str) -> int:
         return int(MISSING)
     if not stat.S_ISREG(status.st_mode):
         return int(MISSING)
-    text = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+    text = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"  # no path holds a NUL
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") or 1
 
 
@@ -123,6 +123,7 @@ class InputImages:
     def save_checksums(self, checksums: NDArray[np.uint32]) -> None:
         """Saves checksums for later runs, of the images that did not change during this run."""
         now = input_keys(self._raw_dir, self._paths)
+        # An image that changed during the run may have been read before or after the change.
         self._cache.update(np.where(now == self.keys, now, MISSING), checksums)
 
     def are_still_unreadable(self, progress: Progress) -> bool:

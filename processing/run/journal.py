@@ -174,6 +174,7 @@ class Journal:
         """Appends records and makes them durable."""
         records = list(records)
         self._write(msgspec.msgpack.encode(record) for record in records)
+        # After the write: progress must never be ahead of the disk.
         for record in records:
             self.progress.add(record)
 
@@ -224,7 +225,7 @@ def header_of(path: Path) -> JournalHeader | None:
 
 def _records(file: IO[bytes]) -> Iterator[FlushRecord | FinishedRecord]:
     """Reads records up to the first one that is cut short or unknown."""
-    while payload := _read_frame(file):
+    while payload := _read_frame(file):  # no record has an empty payload
         record = _decoded(payload, FlushRecord | FinishedRecord)
         if record is None:
             return

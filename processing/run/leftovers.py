@@ -1,9 +1,9 @@
-"""What an earlier run has left in an output directory, and whether it can be used.
+"""The leftovers of an earlier run in an output directory, and whether they can be used.
 
 A killed run leaves its journal and files ``NAME.npz.partial``. A run of the same inputs and options
-continues them. A run of others keeps their rows for `EarlierRows`, as files ``NAME.npz.earlier``,
-until it has published its own. Disks and people change files between two runs, so everything is
-compared with its checksums before it is used.
+continues them. Any other run keeps their rows for `EarlierRows`, as files ``NAME.npz.earlier``,
+until it has published its own files. Disks and people change files between two runs, so everything
+is compared with its checksums before it is used.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def continued_journal(directory: Path, header: JournalHeader) -> Journal | None:
         header: of the run that wants to continue.
 
     Returns:
-        The journal, locked; None if there is none of this run, or its files are not as it says.
+        The journal, locked; None if there is none of this run, or its files differ from it.
 
     Raises:
         InterferenceError: another process has the journal open.
@@ -72,12 +72,12 @@ def continued_journal(directory: Path, header: JournalHeader) -> Journal | None:
         if _matches_its_files(directory, journal):
             unless_continued.pop_all()
             return journal
-    _LOG.warning("%s: the files are not as it says; beginning again", path)
+    _LOG.warning("%s: the files differ from the journal; beginning again", path)
     return None
 
 
 def _matches_its_files(directory: Path, journal: Journal) -> bool:
-    """Whether the run's files hold everything that its journal says."""
+    """Whether the run's files hold everything that its journal promises."""
     content_ids = journal.progress.content_ids
     if content_ids is not None:
         names = journal.header.outputs
@@ -87,7 +87,7 @@ def _matches_its_files(directory: Path, journal: Journal) -> bool:
         for name, size in journal.header.outputs.items():
             partial = partial_path(directory, name)
             if not journal.progress.rows[name]:
-                continue
+                continue  # a file without durable rows need not exist
             if not partial.exists():
                 return False
             with with_filename(partial):
@@ -109,7 +109,7 @@ def _next_rows_match(file: IO[bytes], row_bytes: int, checksums: NDArray[np.uint
 
 
 def _is_whole(directory: Path, name: str, content_id: int | None) -> bool:
-    """Whether a finished file is there, renamed or not, and every byte is as it was written."""
+    """Whether a finished file exists, renamed or not, and every byte is as it was written."""
     partial = partial_path(directory, name)
     try:
         npz = MappedNPZ(partial if partial.exists() else npz_path(directory, name))
@@ -122,10 +122,10 @@ def _is_whole(directory: Path, name: str, content_id: int | None) -> bool:
 
 
 def set_aside(directory: Path) -> None:
-    """Makes room for a run that continues no other, and keeps the rows of an abandoned one.
+    """Moves the rows of an abandoned run out of the way of a new run.
 
-    Of two runs that were abandoned one after the other, the one with more reusable rows is kept.
-    However often this is interrupted, calling it again comes to the same files.
+    If two runs were abandoned one after the other, the rows of the run with more reusable rows are
+    kept. The function can be interrupted anywhere: calling it again leads to the same files.
     """
     path = directory / JOURNAL_NAME
     header = header_of(path)
@@ -143,11 +143,11 @@ def set_aside(directory: Path) -> None:
 
 
 def _is_to_be_kept(directory: Path, journal: Journal) -> bool:
-    """Decides between an abandoned run and the one before it, whose files go if it loses."""
+    """Whether to keep the rows of an abandoned run; deletes those of the run before it, if so."""
     of_older = [
         path
         for path in earlier_paths(directory)
-        if stored_metadata(path).get(_RUN) != _run_of(journal)  # equal: it has won before
+        if stored_metadata(path).get(_RUN) != _run_of(journal)  # its own, made before an interrupt
     ]
     older_keys = [keys_of_earlier(path) for path in of_older]
     keys = np.array(journal.progress.image_keys, np.uint64)
@@ -174,6 +174,7 @@ def _is_worth_more(new: NDArray[np.uint64], old: NDArray[np.uint64]) -> bool:
     has too, within the shorter prefix, estimates the share of the older run that is still valid.
     """
     both = np.isin(new, old).sum()
+    # both / min(new, old) estimates the valid share of the older run, which has `old` rows.
     return len(new) * min(len(new), len(old)) >= both * len(old) and len(new) > 0
 
 
@@ -203,7 +204,7 @@ def _keep_rows(directory: Path, journal: Journal) -> None:
 
 
 def earlier_paths(directory: Path) -> list[Path]:
-    """The files of an abandoned run that are there."""
+    """The files of an abandoned run that exist."""
     paths = [earlier_path(directory, name) for name in FILE_NAMES]
     return [path for path in paths if path.exists()]
 
@@ -217,7 +218,7 @@ def keys_of_earlier(path: Path) -> NDArray[np.uint64]:
 
 
 def delete_earlier(directory: Path) -> None:
-    """Deletes the rows that were kept of an abandoned run."""
+    """Deletes the rows of an abandoned run."""
     for path in earlier_paths(directory):
         path.unlink()
 

@@ -94,7 +94,7 @@ def locked(directory: Path) -> Iterator[bool]:
                 directory,
             )
             waited = True
-            lock.acquire()
+            lock.acquire()  # for as long as it takes: the other process may have days of work
     try:
         yield waited
     finally:
@@ -184,6 +184,7 @@ def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str
     Returns:
         Names of the deleted files. A file without metadata of this package is never deleted.
     """
+    # The images of an obsolete file are in other splits now: training on both would leak.
     ours = {f"{split}_{task}" for split in SPLITS for task in tasks}
     removed = []
     for name in sorted(ours - set(planned)):

@@ -89,13 +89,14 @@ def plan_files(
         options: everything else that decides the output, as plain JSON values.
         rejections: annotations left out. The train files list them, so they depend on them.
     """
+    # Sorted, because the order in which sources are read must not change the recipe.
     rejected = sorted(rejection.identity for rejection in rejections)
     files = []
     for task in tasks:
         wanted = task.images(table)
         for position, split in enumerate(SPLITS):
             images = np.flatnonzero(wanted & (splits == position))
-            if len(images) or split != "test":
+            if len(images) or split != "test":  # loaders expect train and val, even if empty
                 listed = rejected if split == "train" else []
                 files.append(_plan_file(table, images, task, split, options, listed))
     return files
@@ -120,6 +121,7 @@ def _plan_file(
         "shard": [0, 1],
         "options": {**options, "crop_margin": task.crop_margin},
     }
+    # PIXELS_VERSION: a new version of this package that renders differently makes new files.
     description = [metadata, PIXELS_VERSION, columns, rejected]
     recipe = _hash(msgspec.json.encode(description, order="sorted"), *_arrays(table.take(images)))
     output = Output(f"{split}_{task.name}", task.image_size, columns)
@@ -127,6 +129,7 @@ def _plan_file(
 
 
 def _common_columns(table: AnnotationTable) -> tuple[Column, ...]:
+    # Of the whole table, not of one file, so that files of one run have the same dtypes.
     longest = max(map(len, table.image_paths), default=1)
     return (
         Column("image_paths", f"<U{longest}"),
@@ -162,6 +165,6 @@ def _arrays(table: AnnotationTable) -> list[NDArray[Any]]:
 def _hash(text: bytes, *arrays: NDArray[Any]) -> str:
     digest = hashlib.blake2b(text, digest_size=16)
     for array in arrays:
-        digest.update(len(array).to_bytes(8, "little"))
+        digest.update(len(array).to_bytes(8, "little"))  # keeps [1], [2, 3] apart from [1, 2], [3]
         digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
     return digest.hexdigest()

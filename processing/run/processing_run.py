@@ -87,6 +87,7 @@ class ProcessingRun:
         self._output_dir = output_dir
         self._table, self._files, self._rejections = table, files, rejections
         self._options = options
+        # An image that several tasks need is decoded once.
         self._images = np.unique(np.concatenate([file.images for file in files]))
         paths = self._table.image_paths[self._images]
         self._inputs = InputImages(raw_dir, output_dir, paths, options.num_workers)
@@ -167,23 +168,25 @@ class ProcessingRun:
     def reports(self) -> tuple[FileReport, ...]:
         """Reads the counts of the published files."""
         paths = [self._path(file) for file in self._files]
+        # From the files, so that a run that finds them up to date reports the same.
         return tuple(FileReport(path=path, **stored_metadata(path)["counts"]) for path in paths)
 
     def _open_journal(self) -> Journal:
-        """Opens the journal of this run, continued if an interrupted run left one that is true."""
+        """Opens the journal of this run, which continues an interrupted run if it can."""
         sizes = {file.name: file.output.image_size for file in self._files}
         header = JournalHeader(self._key(), sizes)
         journal = continued_journal(self._output_dir, header)
         with contextlib.ExitStack() as on_failure:
             if journal is not None:
                 on_failure.callback(journal.close)
+                # The key covers sizes and times, which stay when permissions are mended.
                 if not self._inputs.are_still_unreadable(journal.progress):
                     _LOG.warning("some images have become readable; beginning again")
                     journal.close()
                     journal = None
             if journal is None:
                 set_aside(self._output_dir)
-            self._check_space(journal)
+            self._check_space(journal)  # after `set_aside`, whose files may be given up for space
             if journal is None:
                 journal = Journal(self._output_dir / JOURNAL_NAME, header)
             on_failure.pop_all()
@@ -191,7 +194,8 @@ class ProcessingRun:
         return journal
 
     def _key(self) -> str:
-        """Hash of everything that decides the output; images count by size and time, for speed."""
+        """Hash of everything that decides the output, with images told apart by size and time."""
+        # The inputs' keys, not their content: reading all images first would take as long as a run.
         digest = hashlib.blake2b(self._inputs.keys.tobytes(), digest_size=16)
         for file in self._files:
             digest.update(file.recipe.encode())
@@ -208,7 +212,7 @@ class ProcessingRun:
         self, writer: BackgroundWriter[WriteBatch, AllMetadata], results: Iterator[ImageResult]
     ) -> None:
         limit = self._limit()
-        limit.add_earlier(self._progress.rejections)
+        limit.add_earlier(self._progress.rejections)  # an interrupted run's count as well
         done = self._progress.images_done
         while batch := self._batches.next_batch(results):
             self._inputs.check_not_lost(done, [result.rejection for result in batch])
@@ -228,6 +232,7 @@ class ProcessingRun:
         progress = self._progress
         checksums = np.array(progress.input_crc32, dtype=np.uint32)
         self._inputs.save_checksums(checksums)
+        # Lists and caches come before the files: a file must never be there without its list.
         content_crc32 = self._by_table(checksums)
         keys = self._by_table(np.array(progress.image_keys, dtype=np.uint64))
         tasks = sorted({file.task.name for file in self._files})

@@ -143,7 +143,7 @@ def test_a_journal_that_changes_while_the_run_uses_it_ends_the_run(killer, monke
             complete(self)
 
         monkeypatch.setattr(DatasetWriter, "complete", spoiled)
-        with pytest.raises(InterferenceError, match=r"processing\.journal: no longer says"):
+        with pytest.raises(InterferenceError, match=r"processing\.journal: no longer holds"):
             killer.runs.process("new", output)
         assert published(output) == before
         monkeypatch.undo()
