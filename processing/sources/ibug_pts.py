@@ -1,10 +1,10 @@
-"""300-W: one ``.pts`` file a face, beside the image of the same name.
+"""300-W: one ``.pts`` file per face, next to the image of the same name.
 
-- ``version: 1``, ``n_points: 68``, then one ``x y`` a line between braces. Points are counted from
-  1 as in Matlab, so 1 is taken off; ``coordinate_base=0`` takes them as written. All are visible
-  (2).
-- A file whose rows are not as many as it says, or that has no image beside it, is rejected.
-- The split is the nearest folder called after one (``trainset``). The category is ``face``; there
+- The file has ``version: 1``, ``n_points: 68``, then one ``x y`` per line between braces. Points
+  are counted from 1 as in Matlab, so 1 is subtracted; ``coordinate_base=0`` takes them as written.
+  All points are visible (2).
+- A file is rejected if it has more or fewer rows than it declares, or no image next to it.
+- The split is the nearest folder named after one (``trainset``). The category is ``face``; there
   are no boxes.
 """
 
@@ -26,7 +26,7 @@ _HEAD: Final = re.compile(r"^[ \t]*n_points[ \t]*:\s*(\d{1,9})\s*\{", re.MULTILI
 
 
 def find(raw: RawDirectory) -> list[str]:
-    """Point files, sorted."""
+    """Finds point files, sorted."""
     return raw.with_suffix(".pts")
 
 
@@ -36,7 +36,7 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
     Args:
         raw: the raw directory.
         paths: the files.
-        coordinate_base: what the first pixel is counted as, 1 or 0.
+        coordinate_base: the number of the first pixel, 1 or 0.
     """
     rows, rejections, images_missing_annotations = [], [], set()
     for path in paths:
@@ -46,15 +46,16 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
         except AnnotationError as error:
             rejections.append(rejection(path, error))
             images_missing_annotations |= {(image, path) for image in images[:1]}
-    table = table_from_rows(rows, category_names=["face"])
     return Reading(
-        table, rejections, images_missing_annotations=frozenset(images_missing_annotations)
+        table_from_rows(rows, category_names=["face"]),
+        rejections,
+        images_missing_annotations=frozenset(images_missing_annotations),
     )
 
 
 FORMAT: Final = SourceFormat(
     name="ibug_pts",
-    pattern_description="300-W: *.pts beside their images",
+    pattern_description="300-W: *.pts next to their images",
     find=find,
     read=read,
     options=("coordinate_base",),
@@ -65,8 +66,9 @@ def _row(raw: RawDirectory, path: str, images: list[str], base: int) -> TableRow
     points = [(x - base, y - base, _VISIBLE) for x, y in _points(read_text(raw, path))]
     if not images:
         raise AnnotationError(
-            "expected an image of the same name beside it", reason="missing_image"
+            "expected an image of the same name next to it", reason="missing_image"
         )
+    # If several endings exist, the points go to the first image only.
     face = Instance(0, flags=Flag.NO_BOX, points=points)
     return TableRow(images[0], [face], split=split_of_folders(path))
 
@@ -74,18 +76,24 @@ def _row(raw: RawDirectory, path: str, images: list[str], base: int) -> TableRow
 def _points(text: str) -> list[list[float]]:
     head = _HEAD.search(text)
     body, brace, rest = text[head.end() if head else 0 :].partition("}")
+    # Without its closing brace a file was cut short, even if its last number looks complete.
     if head is None or not brace or rest.strip():
         raise AnnotationError(
             "expected 'n_points: N' and N rows between braces; was the copy interrupted?",
             reason="malformed",
         )
-    lines = [line.split() for line in body.splitlines() if line.strip()]
-    rows = [numbers_of(words) for words in lines]
-    points = [row for row in rows if row is not None and len(row) == 2]
-    if not points or len(points) != len(rows) or len(points) != int(head[1]):
+    points = []
+    lines = 0
+    for line in body.splitlines():
+        if line.strip():
+            lines += 1
+            numbers = numbers_of(line.split())
+            if numbers is not None and len(numbers) == 2:
+                points.append(numbers)
+    if not points or len(points) != lines or len(points) != int(head[1]):
         raise AnnotationError(
             f"expected {int(head[1]) or 'some'} rows of x and y, found {len(points)} among "
-            f"{len(rows)} rows",
+            f"{lines} rows",
             reason="malformed",
         )
     return points

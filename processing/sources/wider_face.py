@@ -1,14 +1,14 @@
 """WIDER FACE: ``wider_face_{train,val,test}_bbx_gt.txt``, images in ``WIDER_{split}/images``.
 
 - An entry is an image's name, a count, and that many rows ``x y w h blur expression illumination
-  invalid occlusion pose``. After a count of 0 one row of zeros may follow. An entry with more or
-  fewer rows than it counts is rejected, as faces may be missing from it; a row without four numbers
-  is rejected alone.
-- What stands where an image's name is due and is none is rejected with the rows below it.
-- ``invalid`` becomes `Flag.INVALID`; boxes of no size are kept as written. The category is
+  invalid occlusion pose``. A count of 0 may be followed by one row of zeros. If the number of rows
+  differs from the count, faces may be missing and the entry is rejected. A row without four numbers
+  is rejected, and the other rows are kept.
+- If a line should be the name of an image and is none, it is rejected with the rows below it.
+- ``invalid`` becomes `Flag.INVALID`; boxes without extent are kept as written. The category is
   ``face``.
-- The list of the test images, whose annotations were never published, is not read: they are not
-  negatives.
+- The list of the test images has no annotations, since they were never published. It is not read,
+  because its images would become false negatives.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _INVALID_COLUMN: Final = 7
 
 
 def find(raw: RawDirectory) -> list[str]:
-    """WIDER FACE's ground truth files, sorted."""
+    """Finds WIDER FACE's ground truth files, sorted."""
     return [path for path in raw.with_suffix("_bbx_gt.txt") if _FILE.fullmatch(path)]
 
 
@@ -49,14 +49,24 @@ FORMAT: Final = SourceFormat(
 
 @dataclass
 class _Entry:
+    """An image and its faces.
+
+    Args:
+        name: name of the image as written.
+        line: number of its line.
+        count: the number of faces that the entry declares.
+        rows: the numbers of each face.
+        malformed: bad lines of the entry, with their numbers.
+    """
+
     name: str
     line: int
     count: float | None = None
     rows: list[list[float]] = field(default_factory=list)
     malformed: list[tuple[int, AnnotationError]] = field(default_factory=list)
 
-    def is_whole(self) -> bool:
-        """Whether as many rows as it counts are there."""
+    def is_complete(self) -> bool:
+        """Whether the entry has as many rows as it declares."""
         return self.count == len(self.rows) + len(self.malformed)
 
 
@@ -66,52 +76,54 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
     except AnnotationError as error:
         return Reading(rejections=[rejection(path, error)])
     match = _FILE.fullmatch(path)
-    assert match is not None  # find() saw to it
+    assert match is not None  # find() has checked it
     split = match[1]
     own = folder_of(path)
-    layouts = [
-        [base + folder for folder in ("", f"WIDER_{split}/images/", f"WIDER_{split}/", "images/")]
-        for base in dict.fromkeys([own, parent_of(own)])
-    ]
     entries, names, rejections = [], [], []
     for entry in _entries(lines):
         try:
-            path_from_own = raw.inside(own, _image_name(entry))
+            name = raw.inside(own, _image_name(entry))
         except AnnotationError as error:
             entry.malformed = [(entry.line, error)]
         else:
-            _settle_count(entry)
+            _check_count(entry)
             entries.append(entry)
-            names.append(path_from_own)
+            names.append(name)
         for line, fault in entry.malformed:
             rejections.append(rejection(path, fault, line=line))
-    located = locate(raw, layouts, names)
-    rows = [
-        TableRow(image, [_instance(row) for row in entry.rows], split=SPLITS.index(split))
-        for image, entry in zip(located.paths, entries, strict=True)
-    ]
+    located = locate(raw, _layouts(own, split), names)
+    rows = []
+    images_missing_annotations = set()
+    for image, entry in zip(located.paths, entries, strict=True):
+        faces = [_instance(numbers) for numbers in entry.rows]
+        rows.append(TableRow(image, faces, split=SPLITS.index(split)))
+        if entry.malformed:
+            images_missing_annotations.add((image, ""))
     return Reading(
         table_from_rows(rows, category_names=["face"]),
         rejections,
-        images_missing_annotations=frozenset(
-            (image, "")
-            for image, entry in zip(located.paths, entries, strict=True)
-            if entry.malformed
-        ),
+        images_missing_annotations=frozenset(images_missing_annotations),
         candidates_by_name=located.candidates_by_name,
     )
 
 
-def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
-    """Entries begin at an image's name, so that a wrong count spoils only its own.
+def _layouts(own: str, split: str) -> list[list[str]]:
+    """Lists the layouts of the images: below the file's folder, or next to it as published."""
+    below = ["", f"WIDER_{split}/images/", f"WIDER_{split}/", "images/"]
+    return [[base + folder for folder in below] for base in dict.fromkeys([own, parent_of(own)])]
 
-    They also begin at other text once the entry before is whole: at a name that is damaged.
+
+def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
+    """Groups the lines into entries.
+
+    An entry begins at the name of an image, so that a wrong count spoils only its own entry. After
+    a complete entry any other text begins one too: it is the damaged name of an image.
     """
     entry: _Entry | None = None
     for line, content in enumerate(lines, 1):
         written = content.strip()
         numbers = numbers_of(written.split())
-        begins = is_image_name(written) or (written and (entry is None or entry.is_whole()))
+        begins = is_image_name(written) or (written and (entry is None or entry.is_complete()))
         if numbers is None and begins:
             if entry is not None:
                 yield entry
@@ -123,13 +135,13 @@ def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
         elif numbers is not None and len(numbers) >= 4:
             entry.rows.append(numbers)
         else:
-            entry.malformed.append((line, _fault(content)))
+            entry.malformed.append((line, _explain_row(content)))
     if entry is not None:
         yield entry
 
 
-def _fault(content: str) -> AnnotationError:
-    """What is wrong with a row."""
+def _explain_row(content: str) -> AnnotationError:
+    """Returns the error of a row without four numbers."""
     try:
         check_text(content)
     except AnnotationError as error:
@@ -149,11 +161,12 @@ def _image_name(entry: _Entry) -> str:
     return entry.name
 
 
-def _settle_count(entry: _Entry) -> None:
-    """Leaves an entry those rows that are faces: none if it has not as many as it counts."""
+def _check_count(entry: _Entry) -> None:
+    """Removes all rows of an entry if their number differs from its count."""
+    # WIDER FACE writes one row of zeros where an image has no face.
     if entry.count == 0 and len(entry.rows) <= 1 and not any(map(any, entry.rows)):
         entry.rows = []
-    if not entry.is_whole():
+    if not entry.is_complete():
         found = len(entry.rows) + len(entry.malformed)
         counted = "no count" if entry.count is None else f"a count of {entry.count:g}"
         message = f"{entry.name}: {counted}, but {found} rows of faces follow"
@@ -163,5 +176,6 @@ def _settle_count(entry: _Entry) -> None:
 
 def _instance(numbers: list[float]) -> Instance:
     x, y, width, height = numbers[:4]
+    # Some copies have the four numbers only.
     invalid = len(numbers) > _INVALID_COLUMN and numbers[_INVALID_COLUMN] != 0
     return Instance(0, (x, y, x + width, y + height), Flag.INVALID if invalid else Flag.NONE)

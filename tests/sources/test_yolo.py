@@ -318,3 +318,21 @@ def test_an_image_missing_from_a_list_is_not_the_one_of_another(tmp_path, presen
 def test_other_yaml_and_text_files_are_not_found(tmp_path, files):
     with pytest.raises(SourceNotFoundError, match=r"YOLO: data\.yaml"):
         read(tmp_path, files)
+
+
+@pytest.mark.parametrize("shape", ["[0, 3]", "[-1, 3]", "[2.5, 3]", "[x, 3]", "3"])
+def test_a_keypoint_shape_without_points_is_refused(tmp_path, shape):
+    """Taken as it is, it would make every row that is longer than a box malformed."""
+    yaml = f"train: images\nnames: [cat]\nkpt_shape: {shape}\n"
+    with pytest.raises(SourceError, match=r"data\.yaml: kpt_shape is .*, expected \[K, 2\] or "):
+        read_rows(tmp_path, ROW, yaml)
+
+
+def test_a_list_of_images_that_links_out_of_the_directory_is_not_opened(tmp_path):
+    (tmp_path / "passwords").write_text("secret\n")
+    raw = write_raw(tmp_path / "raw", {"data.yaml": YAML.replace("images/val", "val.lst")} | LABELS)
+    write_raw(raw, images=[TRAIN])
+    (raw / "val.lst").symlink_to(tmp_path / "passwords")
+    reading = read_sources(raw)
+    assert reasons_of(reading)[0] == ("data.yaml", "outside_raw_dir")
+    assert not any("secret" in rejection.message for rejection in reading.rejections)

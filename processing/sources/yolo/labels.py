@@ -1,4 +1,4 @@
-"""Rows of YOLO's label files. Rules: see `yolo`."""
+"""Parses the rows of YOLO's label files. The rules are in `yolo.reader`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from processing.core.errors import AnnotationError
 from processing.sources.text import numbers_of
 
 KeypointShape = tuple[int, int]
-"""How many points, and how many numbers each: 2 for x, y or 3 for x, y, visibility."""
+"""The number of points, at least 1, and of numbers for each: 2 for x, y or 3 with visibility."""
 
 MAX_CLASSES: Final = 1 << 16
-"""More than any data set has; a greater class id is damage, and would make as many names."""
+"""More classes than any data set has. A greater class id is damage, and would need a name each."""
 
 _BOX_NUMBERS: Final = 4
 _VISIBLE: Final = 2.0
@@ -24,7 +24,13 @@ _VISIBLE: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """One row: its line, its class id, and an instance that has no label yet."""
+    """One row of a label file.
+
+    Args:
+        line: number of its line.
+        class_id: the class as written.
+        instance: the object, without a label until all classes are known.
+    """
 
     line: int
     class_id: int
@@ -32,15 +38,15 @@ class LabelRow:
 
 
 def parse_row(line: int, words: Sequence[str], shape: KeypointShape | None) -> LabelRow:
-    """Reads one row.
+    """Parses one row.
 
     Args:
-        line: its number in the file, from 1.
-        words: its columns.
+        line: number of the line in the file, from 1.
+        words: the columns of the row.
         shape: the data set's keypoint shape, if it declares one.
 
     Raises:
-        AnnotationError: it is no row of the data set; reason ``malformed``.
+        AnnotationError: the row does not fit the data set; reason ``malformed``.
     """
     numbers = numbers_of(words)
     if numbers is None or len(numbers) <= _BOX_NUMBERS:
@@ -52,15 +58,12 @@ def parse_row(line: int, words: Sequence[str], shape: KeypointShape | None) -> L
     class_id, values = numbers[0], numbers[1:]
     if not 0 <= class_id < MAX_CLASSES or not class_id.is_integer():
         raise AnnotationError(
-            f"class id {words[0]}: expected a whole number from 0", reason="malformed"
+            f"class id {words[0]}: expected an integer from 0", reason="malformed"
         )
     if len(values) == _BOX_NUMBERS:
         instance = Instance(0, _corners(values))
     elif shape is None and len(values) % 2 == 0:
-        corners = np.array(values).reshape(-1, 2)
-        # Numpy's extremes of NaN are NaN, Python's depend on the order.
-        (x1, y1), (x2, y2) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-        instance = Instance(0, (x1, y1, x2, y2))
+        instance = Instance(0, _bounds_of_polygon(values))
     else:
         points = _points(values[_BOX_NUMBERS:], shape)
         instance = Instance(0, _corners(values[:_BOX_NUMBERS]), points=points)
@@ -72,19 +75,29 @@ def _corners(values: Sequence[float]) -> tuple[float, float, float, float]:
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
+def _bounds_of_polygon(values: Sequence[float]) -> tuple[float, float, float, float]:
+    corners = np.array(values).reshape(-1, 2)
+    # Numpy's minimum of NaN is NaN, and the repairs drop that. Python's depends on the order.
+    (x1, y1), (x2, y2) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    return x1, y1, x2, y2
+
+
 def _points(values: Sequence[float], shape: KeypointShape | None) -> list[list[float]]:
     count, size = shape or (len(values) // 3, 3)
     if len(values) != count * size:
         expected = f"{count} points of {size} numbers" if shape else "points of 3 numbers"
-        surplus = "; a confidence, as predictions have it, must be removed"
+        found = f"{len(values)} numbers"
+        if len(values) == 1:
+            found = "1 number; a confidence, as predictions have it, must be removed"
         raise AnnotationError(
-            f"after the box expected {expected} or nothing, found {len(values)} "
-            f"{'number' + surplus if len(values) == 1 else 'numbers'}",
-            reason="malformed",
+            f"after the box expected {expected} or nothing, found {found}", reason="malformed"
         )
     points = np.array(values).reshape(count, size)
     if size == 2:
+        # Without visibility, 0, 0 is YOLO's way to write that a point is not labelled.
         visibility = np.where(points.any(axis=1), _VISIBLE, 0.0)
         points = np.column_stack([points, visibility])
+    if not points[:, 2].any():
+        return []
     rows: list[list[float]] = points.tolist()
-    return rows if any(row[2] for row in rows) else []
+    return rows

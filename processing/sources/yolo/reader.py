@@ -1,31 +1,32 @@
-"""YOLO: a ``data.yaml`` of Ultralytics or Roboflow, or bare ``images`` and ``labels`` folders.
+"""YOLO: a ``data.yaml`` of Ultralytics or Roboflow, or only ``images`` and ``labels`` folders.
 
-- Images are those of the yaml's ``train``, ``val`` and ``test``: folders, or lists of images in
-  ``.txt`` files, relative to its ``path`` where that is in the raw directory, else to the yaml's
-  own folder; Roboflow's ``../train/images`` too. Without a yaml they are all images of the
-  ``images`` folder, split by folders called ``train``, ``valid``, ….
-- An image's labels are at its path with the last ``images`` replaced by ``labels``, else beside it,
-  ending in ``.txt``; an image without, or with an empty file, is a negative. Coordinates are
-  fractions of the upright image.
-- A row is ``class cx cy width height``, with ``kpt_shape: [K, 2 or 3]`` followed by K points; of
-  two numbers, a point at (0, 0) is not labelled (0) and any other visible (2). Without
-  ``kpt_shape`` longer rows of odd count are polygons, whose bounding box is taken, and others K
-  points of three numbers. A box and one more number, as prediction exports add their confidence,
-  is neither, but may be a polygon cut short: malformed.
-- Categories are the yaml's ``names``, or ``classes.txt`` beside the folders or among the labels,
-  else numbers up to the greatest in use.
-- An image in several splits is in none (``ambiguous_split``). A bad row is rejected alone:
-  ``malformed``, or ``unknown_category``.
+- The images are those that the yaml names in ``train``, ``val`` and ``test``: folders, or lists of
+  images in ``.txt`` files. They are relative to the yaml's ``path`` if that is in the raw
+  directory, otherwise to the yaml's own folder; Roboflow's ``../train/images`` is understood too.
+  Without a yaml, all images of the ``images`` folder are taken, and folders called ``train``,
+  ``valid``, … give the splits.
+- The labels of an image are at its path with the last ``images`` replaced by ``labels`` and the
+  ending ``.txt``, otherwise next to the image. An image without label file, or with an empty one,
+  is a negative. Coordinates are fractions of the upright image.
+- A row is ``class cx cy width height``. With ``kpt_shape: [K, 2 or 3]``, K points may follow. If
+  points have two numbers, a point at (0, 0) is not labelled (0) and any other visible (2).
+- Without ``kpt_shape``, a longer row with an odd number of columns is a polygon, of which the
+  bounding box is taken. Other longer rows have points of three numbers each. A box and one more
+  number is malformed: it is the confidence of a prediction, or a polygon cut short.
+- The categories are the yaml's ``names``, or ``classes.txt`` next to the folders or among the
+  labels, otherwise numbers up to the greatest in use.
+- An image in several splits is in none of them (``ambiguous_split``). A bad row is rejected, as
+  ``malformed`` or ``unknown_category``, and the other rows are kept.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from processing.core.annotations import UNASSIGNED, TableRow, table_from_rows
+from processing.core.annotations import UNASSIGNED, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, SourceFormat, combine, labels_of, rejection
@@ -35,13 +36,8 @@ from processing.sources.yolo.labels import KeypointShape, LabelRow, parse_row
 from processing.sources.yolo.layout import Dataset
 
 
-def find(raw: RawDirectory) -> list[str]:
-    """Files like ``data.yaml``, and the ``labels`` folders that belong to none of them."""
-    return layout.find(raw)
-
-
 def read(raw: RawDirectory, paths: list[str]) -> Reading:
-    """Reads what `find` found."""
+    """Reads data.yaml files and ``labels`` folders."""
     readings = []
     for path in paths:
         try:
@@ -58,49 +54,66 @@ FORMAT: Final = SourceFormat(
     pattern_description=(
         "YOLO: data.yaml with train or val and names, or the folders images and labels"
     ),
-    find=find,
+    find=layout.find,
     read=read,
 )
 
 
+@dataclass
+class _LabelledImage:
+    """An image and the contents of its label file.
+
+    Args:
+        path: the image.
+        splits: the splits that name it.
+        label_file: its label file, or ``""``.
+        rows: the well-formed rows.
+        rejections: the unusable rows.
+    """
+
+    path: str
+    splits: set[int]
+    label_file: str
+    rows: list[LabelRow] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+
+
 def _read_dataset(raw: RawDirectory, dataset: Dataset) -> Reading:
+    images = []
+    for path, splits in dataset.splits.items():
+        image = _LabelledImage(path, splits, layout.label_file(raw, path))
+        if image.label_file:
+            _read_labels(raw, image, dataset.keypoint_shape)
+        images.append(image)
+    # Without names, the classes are numbered up to the greatest one that any row uses.
+    greatest = max((row.class_id for image in images for row in image.rows), default=-1)
+    names, labels = labels_of(dataset.names or {i: str(i) for i in range(greatest + 1)})
     rejections = list(dataset.rejections)
-    parsed: list[tuple[str, int, str, list[LabelRow]]] = []
+    for image in images:
+        rejections += image.rejections
     notes: Counter[str] = Counter()
-    images_missing_annotations: set[tuple[str, str]] = set()
-    for image, splits in dataset.splits.items():
-        notes["ambiguous_split"] += len(splits) > 1
-        split = min(splits) if len(splits) == 1 else UNASSIGNED
-        labels = layout.label_file(raw, image)
-        rows, malformed = _read_labels(raw, labels, dataset.keypoint_shape) if labels else ([], [])
-        rejections += malformed
-        if malformed:
-            images_missing_annotations.add((image, labels))
-        parsed.append((image, split, labels, rows))
-    greatest = max((row.class_id for *_, rows in parsed for row in rows), default=-1)
-    names, positions = labels_of(dataset.names or {i: str(i) for i in range(greatest + 1)})
+    images_missing_annotations = set()
     table_rows = []
-    for image, split, labels, rows in parsed:
-        known = [row for row in rows if row.class_id in positions]
-        unknown = [
-            _unknown(labels, row, positions) for row in rows if row.class_id not in positions
-        ]
+    for image in images:
+        instances, unknown = _instances(image, labels)
         rejections += unknown
-        if unknown:
-            images_missing_annotations.add((image, labels))
-        instances = [replace(row.instance, label=positions[row.class_id]) for row in known]
-        table_rows.append(TableRow(image, instances, split=split, normalized=True))
-    table = table_from_rows(table_rows, category_names=names)
-    rejections += layout.without_image(raw, [labels for _, _, labels, _ in parsed])
-    return Reading(table, rejections, +notes, frozenset(images_missing_annotations))
+        if unknown or image.rejections:
+            images_missing_annotations.add((image.path, image.label_file))
+        notes["ambiguous_split"] += len(image.splits) > 1
+        split = min(image.splits) if len(image.splits) == 1 else UNASSIGNED
+        table_rows.append(TableRow(image.path, instances, split=split, normalized=True))
+    rejections += layout.labels_without_image(raw, [image.label_file for image in images])
+    return Reading(
+        table_from_rows(table_rows, category_names=names),
+        rejections,
+        +notes,
+        frozenset(images_missing_annotations),
+    )
 
 
-def _read_labels(
-    raw: RawDirectory, path: str, shape: KeypointShape | None
-) -> tuple[list[LabelRow], list[Rejection]]:
-    """The rows of one label file, and those that are malformed."""
-    rows: list[LabelRow] = []
-    rejections: list[Rejection] = []
+def _read_labels(raw: RawDirectory, image: _LabelledImage, shape: KeypointShape | None) -> None:
+    """Reads the label file of an image into its `rows` and `rejections`."""
+    path = image.label_file
     try:
         check_size(raw.path(path))
         for line, content in enumerate(read_lines(raw, path), 1):
@@ -108,17 +121,27 @@ def _read_labels(
             if words:
                 try:
                     check_text(content)
-                    rows.append(parse_row(line, words, shape))
+                    image.rows.append(parse_row(line, words, shape))
                 except AnnotationError as error:
-                    rejections.append(rejection(path, error, line=line))
+                    image.rejections.append(rejection(path, error, line=line))
     except AnnotationError as error:
-        rejections.append(rejection(path, error))
-    return rows, rejections
+        image.rejections.append(rejection(path, error))
 
 
-def _unknown(path: str, row: LabelRow, positions: Mapping[int, int]) -> Rejection:
-    message = (
-        f"{path}: line {row.line}: class id {row.class_id}, expected one of the {len(positions)} "
-        "that the data set names"
-    )
-    return Rejection(path, "annotation", "unknown_category", message)
+def _instances(
+    image: _LabelledImage, labels: Mapping[int, int]
+) -> tuple[list[Instance], list[Rejection]]:
+    """Gives the instances of an image their labels, and rejects those of unknown classes."""
+    instances = []
+    unknown = []
+    for row in image.rows:
+        if row.class_id in labels:
+            instances.append(replace(row.instance, label=labels[row.class_id]))
+        else:
+            message = (
+                f"class id {row.class_id}, expected one of the {len(labels)} that the data set "
+                "names"
+            )
+            error = AnnotationError(message, reason="unknown_category")
+            unknown.append(rejection(image.label_file, error, line=row.line))
+    return instances, unknown
