@@ -1,0 +1,222 @@
+"""Every reason to reject an annotation, each with the smallest input that causes it."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import processing.sources
+from processing.core.errors import SourceError
+from processing.sources import read_sources
+from processing.sources.text import MAX_SINGLE_FILE_BYTES
+from tests.raw_files import (
+    boxes_of,
+    coco_box,
+    coco_file,
+    coco_image,
+    reasons_of,
+    write_raw,
+)
+
+# Next to each bad input lies a sound one, since a directory of rejections only is an error.
+SOUND = {"sound.csv": "sound.jpg,1,2,3,4,cat\n"}
+DATA_YAML = "train: images\nnames: [cat]\n"
+XML = "<annotation><{0}><name>x</name><bndbox/></{0}></annotation>"
+PTS = "n_points: 1\n{\n3 4\n}\n"
+
+
+@dataclass
+class Case:
+    """A bad input: its files, and the rejection as path, reason and a part of the message."""
+
+    name: str
+    files: dict[str, object]
+    path: str
+    reason: str
+    message: str
+    images: list[str] = field(default_factory=list)
+
+
+CASES = [
+    Case(
+        "COCO image without a name",
+        {"x.json": coco_file([coco_image(), {"id": 2}])},
+        *("x.json", "malformed", r"images\[1\]: .*file_name"),
+    ),
+    Case(
+        "COCO image id of two images",
+        {"x.json": coco_file([coco_image(1, "a.jpg"), coco_image(1, "b.jpg")])},
+        *("b.jpg", "duplicate_image_id", "image id 1 names 'b.jpg' and another image"),
+    ),
+    Case(
+        "COCO annotation of an unlisted image",
+        {"x.json": coco_file(annotations=[coco_box(7)])},
+        *("x.json", "unknown_image_id", r"annotations\[0\]: image_id 7 is not among the images"),
+    ),
+    Case(
+        "COCO annotation of an unlisted category",
+        {"x.json": coco_file(annotations=[coco_box(1, 7)])},
+        *("x.json", "unknown_category", r"annotations\[0\]: category_id 7 is not among"),
+    ),
+    Case(
+        "COCO without any box",
+        {"x.json": coco_file(annotations=[{"image_id": 1, "category_id": 1}])},
+        *("x.json", "no_boxes", "none of its 1 annotations has a bbox or keypoints"),
+    ),
+    Case(
+        "image whose annotations are all rejected",
+        {"x.json": coco_file(annotations=[coco_box(bbox=(1, 2))])},
+        *("a.jpg", "no_usable_annotation", "all its annotations were rejected"),
+    ),
+    Case(
+        "two sizes of one image",
+        {"x.json": coco_file(), "y.json": coco_file([coco_image(height=9)])},
+        *("a.jpg", "conflicting_sizes", "declare different image sizes"),
+    ),
+    Case(
+        "path out of the raw directory",
+        {"x.csv": "../a.jpg,1,2,3,4,cat\n"},
+        *("x.csv", "outside_raw_dir", r"line 1: '\.\./a\.jpg' leaves the raw directory"),
+    ),
+    Case(
+        "CSV with two columns of one name",
+        {"x.csv": "filename,class,xmin,ymin,xmax,ymax,class\n"},
+        *("x.csv", "malformed", "line 1: two columns are called class"),
+    ),
+    Case(
+        "CSV with too many cells",
+        {"x.csv": "a.jpg,1,2,3,4,cat\nb.jpg,1,5,2,3,4,cat\n"},
+        *("x.csv", "malformed", "line 2: expected 6 cells, found 7"),
+    ),
+    Case(
+        "CSV with a quote that does not end",
+        {"x.csv": 'a.jpg,1,2,3,4,cat\n"b.jpg,1,2,3,4,cat\n'},
+        *("x.csv", "malformed", "line 2: expected cells, found"),
+    ),
+    Case(
+        "WIDER FACE line that is no image's name",
+        {"wider_face_val_bbx_gt.txt": "damage\n1\n1 2 3 4\n"},
+        *("wider_face_val_bbx_gt.txt", "malformed", "line 1: expected the name of an image"),
+    ),
+    Case(
+        "WIDER FACE list that is a folder's link out",
+        {"x.json": coco_file(), "wider_face_val_bbx_gt.txt": None},
+        *("wider_face_val_bbx_gt.txt", "outside_raw_dir", "a link that leads out"),
+    ),
+    Case(
+        "VOC box outside of an object",
+        {"a.xml": XML.format("person")},
+        *("a.xml", "malformed", "expected each bndbox in an object of annotation, found .* person"),
+        images=["a.jpg"],
+    ),
+    Case(
+        "VOC list of a split in another encoding",
+        {"Annotations/a.xml": "<annotation/>", "ImageSets/Main/val.txt": b"a\ncaf\xe9\n"},
+        *("ImageSets/Main/val.txt", "malformed", "line 2: .* is not UTF-8"),
+    ),
+    Case(
+        "VOC annotation without its image",
+        {"a.xml": "<annotation><filename>../../a.jpg</filename></annotation>"},
+        *("a.xml", "outside_raw_dir", "leaves the raw directory"),
+    ),
+    Case(
+        "points without their image",
+        {"a.pts": PTS},
+        *("a.pts", "missing_image", "expected an image of the same name next to it"),
+    ),
+    Case(
+        "points in another encoding",
+        {"a.pts": b"caf\xe9" + PTS.encode()},
+        *("a.pts", "malformed", r"byte 3 of a\.pts is not UTF-8"),
+        images=["a.jpg"],
+    ),
+    Case(
+        "points in a file of 64 MiB",
+        {"a.pts": PTS + " " * MAX_SINGLE_FILE_BYTES},
+        *("a.pts", "too_large", "expected at most 67,108,864 for one image"),
+        images=["a.jpg"],
+    ),
+    Case(
+        "YOLO folder that is not there",
+        {"data.yaml": DATA_YAML + "val: nowhere\n", "labels/a.txt": ""},
+        *("data.yaml", "missing_folder", "val: 'nowhere' is neither a folder with images nor"),
+        images=["images/a.jpg"],
+    ),
+    Case(
+        "YOLO yaml that is no mapping",
+        {"data.yaml": "'\ntrain: x\nnames: y\n'\n"},
+        *("data.yaml", "malformed", "expected keys and values, found a str"),
+    ),
+    Case(
+        "YOLO name that is a list",
+        {"data.yaml": "train: images\nnames: [[cat]]\n"},
+        *("data.yaml", "malformed", "names or nc: expected a name, found a list"),
+    ),
+    Case(
+        "YOLO name with half a character",
+        {"data.yaml": 'train: images\nnames: ["\\ud800"]\n'},
+        *("data.yaml", "malformed", "half a character is in it"),
+    ),
+    Case(
+        "YOLO labels without their image",
+        {"data.yaml": DATA_YAML, "labels/a.txt": "", "labels/b.txt": "0 .5 .5 .5 .5\n"},
+        *("labels/b.txt", "missing_image", r"expected an image at images/b\.\*, found none"),
+        images=["images/a.jpg"],
+    ),
+    Case(
+        "YOLO labels of an unknown class",
+        {"data.yaml": DATA_YAML, "labels/a.txt": "7 .5 .5 .5 .5\n"},
+        *("labels/a.txt", "unknown_category", "line 1: class id 7, expected one of the 1"),
+        images=["images/a.jpg"],
+    ),
+    Case(
+        "folder in place of a label file",
+        {"data.yaml": DATA_YAML, "labels/a.txt/x": ""},
+        *("labels/a.txt", "not_a_file", "a folder: expected a file"),
+        images=["images/a.jpg"],
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_a_bad_input_is_rejected_with_its_reason_and_the_rest_is_kept(case, tmp_path):
+    files = {path: content for path, content in case.files.items() if content is not None}
+    raw = write_raw(tmp_path / "raw", SOUND | files, ["sound.jpg", *case.images])
+    (tmp_path / "outside").write_text("")
+    for path in case.files.keys() - files.keys():
+        (raw / path).symlink_to(tmp_path / "outside")
+    reading = read_sources(raw)
+    assert boxes_of(reading)["sound.jpg"] == [("cat", [1, 2, 3, 4])]
+    assert (case.path, case.reason) in reasons_of(reading)
+    messages = [found.message for found in reading.rejections if found.path == case.path]
+    assert any(re.search(case.message, message) for message in messages), messages
+    assert all(case.path in message for message in messages)
+
+
+def test_every_reason_of_the_sources_has_a_case():
+    """Reasons are words of a public interface: none may appear without a test."""
+    folder = Path(processing.sources.__file__).parent
+    reasons = set()
+    for file in folder.rglob("*.py"):
+        text = file.read_text()
+        reasons |= set(re.findall(r'reason="(\w+)"', text))
+        reasons |= set(re.findall(r'"(?:annotation|read)",\s+"(\w+)",', text))
+        reasons |= set(re.findall(r'return "(\w+)", [f(]', text))
+    # Names that are no text cannot be made on every file system; test_hostile_paths has a case.
+    assert reasons - {case.reason for case in CASES} == {"undecodable_name"}
+
+
+def test_an_entry_of_sources_that_is_neither_text_nor_a_mapping_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="names of formats, or mappings, got 5"):
+        read_sources(write_raw(tmp_path, SOUND), [5])
+
+
+def test_a_file_that_cannot_be_read_is_an_error_with_its_name(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    raw = write_raw(tmp_path, SOUND)
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(SourceError, match=r"sound\.csv cannot be read: Input/output error"):
+        read_sources(raw)
