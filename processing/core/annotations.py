@@ -98,6 +98,7 @@ IMAGE_COLUMNS: Final = tuple(column.name for column in fields(ImageColumns))
 INSTANCE_COLUMNS: Final = tuple(column.name for column in fields(InstanceColumns))
 
 
+# The table inherits its columns, so that they are plain attributes with types: `table.boxes`.
 @dataclass(frozen=True, kw_only=True)
 class AnnotationTable(ImageColumns, InstanceColumns):
     """Annotations of N images with I instances (a box, or points, or both).
@@ -117,6 +118,8 @@ class AnnotationTable(ImageColumns, InstanceColumns):
 
     def take(self, indices: NDArray[np.integer[Any]]) -> AnnotationTable:
         """Returns the images at `indices`, int (M,), in that order, as copies."""
+        # The numbers of all instances as one ragged row per image: taking rows gives the numbers of
+        # the instances to keep, and the new offsets.
         instances = RaggedArray(np.arange(len(self.labels)), self.offsets, check=False).take(
             indices
         )
@@ -129,6 +132,7 @@ class AnnotationTable(ImageColumns, InstanceColumns):
 
     def keep_instances(self, kept: NDArray[np.bool_]) -> AnnotationTable:
         """Returns all images with only the instances marked in `kept`, bool (I,), as copies."""
+        # Offsets of the marks count the kept instances before each instance.
         return replace(
             self,
             offsets=offsets_of(kept.view(np.int8))[self.offsets],
@@ -266,12 +270,15 @@ def _columns_from(
     for declared in fields(declaration):
         column: Column = declared.metadata["made_from"]
         values = [getattr(record, column.name) for record in records]
-        lengths = [len(value) for value in values] if column.ragged else []
-        flat = list(chain.from_iterable(values)) if column.ragged else values
-        # A finite number beyond float32 becomes inf, which the repairs count as not finite.
+        # One array of all points is far faster to make than an array per instance.
+        offsets = None
+        if column.ragged:
+            offsets = offsets_of([len(value) for value in values])
+            values = list(chain.from_iterable(values))
+        # A finite number beyond float32 becomes inf, and the repairs drop it as not finite.
         with np.errstate(over="ignore"):
-            array = np.array(flat, dtype=column.dtype).reshape(-1, *column.row_shape)
-        columns[declared.name] = RaggedArray(array, offsets_of(lengths)) if column.ragged else array
+            array = np.array(values, dtype=column.dtype).reshape(-1, *column.row_shape)
+        columns[declared.name] = array if offsets is None else RaggedArray(array, offsets)
     return columns
 
 
@@ -283,6 +290,7 @@ def concatenate(tables: Sequence[AnnotationTable]) -> AnnotationTable:
     """
     names = dict.fromkeys(chain.from_iterable(table.category_names for table in tables))
     position = {name: i for i, name in enumerate(names)}
+    # Labels are positions in each table's own names.
     renumbered = []
     for table in tables:
         mapping = np.array([position[name] for name in table.category_names], dtype=np.int32)

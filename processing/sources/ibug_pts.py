@@ -40,6 +40,7 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
     """
     rows, rejections, images_missing_annotations = [], [], set()
     for path in paths:
+        # A path without its ending is enough: points lie next to their image.
         images = raw.images_by_path_stem.get(posixpath.splitext(path)[0], [])
         try:
             rows.append(_row(raw, path, images, coordinate_base))

@@ -57,12 +57,13 @@ def usual_layouts(raw: RawDirectory, path: str) -> list[list[str]]:
         Lists of folders as prefixes: a base folder, its ``images/``, and its folders named after a
         word of the file's name (``train2017/``, ``images/train/``).
     """
+    names = []
+    for word in re.findall(r"[A-Za-z]+[0-9]*", PurePosixPath(path).stem):
+        # Images of "instances_train2017.json" may lie in train2017/ as well as in train/.
+        names += [word, word.rstrip("0123456789")]
     below = ["images/"]
-    words = re.findall(r"[A-Za-z]+[0-9]*", PurePosixPath(path).stem)
-    # "instances_train2017" belongs to train2017/ as well as to train/.
-    names = [name for word in words for name in (word, word.rstrip("0123456789"))]
-    below += [f"images/{name}/" for name in names]
-    below += [f"{name}/" for name in names]
+    for parent in ("images/", ""):
+        below += [f"{parent}{name}/" for name in names]
     own = folder_of(path)
     layouts = []
     for base in dict.fromkeys([own, parent_of(own), ""]):

@@ -1,6 +1,6 @@
 """Merges the annotations that several files, formats or entries give for the same image.
 
-- Rows are sorted by path in code-point order, whatever the order in which file systems list files.
+- Rows are sorted by path in code-point order, independent of the file system.
 - An image that two splits name is in neither: it becomes `UNASSIGNED` (``ambiguous_split``).
 - If one source gives boxes in pixels and another one in fractions, the pixels are kept. The same
   boxes, rounded differently, would otherwise count twice (``duplicate_in_fractions``).
@@ -11,7 +11,7 @@
 - Instances of an image with the same box and category become one (``duplicate_box``), with the
   points of the first that has any and the flags of all. Instances without a box are the same if
   their points are.
-- An image whose annotations were all rejected is not a negative, so it is rejected too
+- If all annotations of an image were rejected, it is not a negative. It is rejected too
   (``no_usable_annotation``).
 """
 
@@ -128,7 +128,7 @@ def _conflicting_sizes(path: str) -> Rejection:
 
 
 def _image_starts(table: AnnotationTable) -> NDArray[np.int64]:
-    """Returns the rows of the sorted table at which another image begins."""
+    """Returns the first row of each image in the sorted table."""
     paths = table.image_paths
     if len(paths) == 0:
         return np.empty(0, dtype=np.int64)
@@ -136,7 +136,7 @@ def _image_starts(table: AnnotationTable) -> NDArray[np.int64]:
 
 
 def _fractions_next_to_pixels(table: AnnotationTable) -> NDArray[np.bool_]:
-    """Marks the rows in fractions whose image has another row with boxes in pixels."""
+    """Marks the rows in fractions if another row of the image has boxes in pixels."""
     # Points without a box do not count: they complement the boxes in fractions.
     boxes_before = offsets_of(table.flags & np.uint8(Flag.NO_BOX) == 0)
     in_pixels = ~table.normalized & (np.diff(boxes_before[table.offsets]) > 0)
@@ -261,7 +261,7 @@ Being odd, it maps different numbers to different products.
 
 
 def _possible_duplicates(table: AnnotationTable) -> NDArray[np.int64]:
-    """Finds the instances whose identity may occur more than once.
+    """Finds the instances that may occur more than once.
 
     Most data sets have few duplicates or none. Sorting all instances by four columns takes seven
     times as long as sorting one hash of them, so only instances with equal hashes are compared

@@ -18,6 +18,7 @@ from processing.sources.raw_directory import RawDirectory
 
 Key = TypeVar("Key")
 
+# Tables are immutable, so all readings without rows can share one.
 EMPTY: Final = table_from_rows([], category_names=())
 
 
@@ -68,6 +69,7 @@ def combine(readings: Sequence[Reading]) -> Reading:
     notes: Counter[str] = Counter()
     missing: set[tuple[str, str]] = set()
     candidates: set[tuple[str, str]] = set()
+    # Sets grow in place here: a union of frozensets per reading would copy all earlier ones.
     for reading in readings:
         rejections += reading.rejections
         notes += reading.notes

@@ -51,7 +51,7 @@ def read_text(raw: RawDirectory, path: str) -> str:
             ``too_large``.
     """
     file = raw.path(path)
-    check_size(file)
+    check_size(file)  # before the file is read
     encoding = _encoding(file)
     try:
         with with_filename(file):
@@ -65,7 +65,7 @@ def read_text(raw: RawDirectory, path: str) -> str:
 
 
 def read_lines(raw: RawDirectory, path: str) -> Iterator[str]:
-    """Reads the lines of an annotation file whose lines are independent, with their line ends.
+    """Reads the lines of an annotation file of independent lines, with their line ends.
 
     An undecodable line does not spoil the others: it stays in the result, and `check_text` finds
     it. Byte order marks are removed from every line, since concatenated files have some inside.
@@ -113,6 +113,7 @@ def _encoding(file: Path) -> str:
 
     Spreadsheets and PowerShell write such files.
     """
+    # utf-8-sig drops a byte order mark; a file without one is read like UTF-8.
     with file.open("rb") as content:
         marked = content.read(2) in UTF16_MARKS
     return "utf-16" if marked else "utf-8-sig"
@@ -164,7 +165,7 @@ def check_name(name: str) -> None:
     """Checks that a name can be stored as UTF-8.
 
     Raises:
-        ValueError: the name has half a surrogate pair, which escapes in JSON and YAML can write.
+        ValueError: the name has half a surrogate pair. JSON and YAML can write one as an escape.
     """
     try:
         name.encode()

@@ -110,7 +110,11 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
 def _layouts(own: str, split: str) -> list[list[str]]:
     """Lists the layouts of the images: below the file's folder, or next to it as published."""
     below = ["", f"WIDER_{split}/images/", f"WIDER_{split}/", "images/"]
-    return [[base + folder for folder in below] for base in dict.fromkeys([own, parent_of(own)])]
+    layouts = []
+    for base in dict.fromkeys([own, parent_of(own)]):
+        folders = [base + folder for folder in below]
+        layouts.append(folders)
+    return layouts
 
 
 def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
@@ -130,6 +134,7 @@ def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
             entry = _Entry(written, line)
         elif entry is None or not written:
             continue
+        # Only the first single number is the count; a later one is a face cut short.
         elif entry.count is None and numbers is not None and len(numbers) == 1:
             entry.count = numbers[0]
         elif numbers is not None and len(numbers) >= 4:

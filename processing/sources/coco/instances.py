@@ -158,8 +158,8 @@ def _points(entries: Sequence[Annotation]) -> tuple[RaggedArray, NDArray[np.bool
     """Collects the points of n entries.
 
     Returns:
-        The points; an entry whose visibilities are all 0 has none. And bool (n,), marking entries
-        whose list of numbers is complete, three for each point.
+        The points, without those of entries that have only visibilities of 0. And bool (n,),
+        marking the entries with complete points, three numbers each.
     """
     n = len(entries)
     written = [entry.keypoints or () for entry in entries]

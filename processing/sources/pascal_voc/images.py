@@ -26,7 +26,7 @@ def locate_images(raw: RawDirectory, filenames: Mapping[str, str]) -> Located:
             image = _image_by_filename(raw, path, name)
             if image is not None and image not in taken:
                 named[path] = image
-    # An image that several files name belongs to none of them: it is unknown to which.
+    # An image that several files name belongs to none of them: only one can be right.
     claims = Counter(named.values())
     images |= {path: image for path, image in named.items() if claims[image] == 1}
     folders_with_images = {folder_of(path) for path, image in images.items() if image}

@@ -80,6 +80,7 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
     """
     files = [_parse(raw, path, coordinate_base) for path in paths]
     located = locate_images(raw, {file.path: file.filename for file in files})
+    # An image with a candidate counts as existing: `resolve_by_name` may find it in another folder.
     existing = raw.files.union(missing for missing, _ in located.candidates_by_name)
     image_sets = _ImageSets(raw)
     usable: list[tuple[str, _File]] = []
@@ -87,6 +88,7 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
     images_missing_annotations = set()
     for file, image in zip(files, located.paths, strict=True):
         if image not in existing:
+            # The better error: such an image is missing because its path is not allowed.
             _check_filename(raw, file)
         elif file.faults:
             images_missing_annotations.add((image, file.path))
@@ -196,7 +198,7 @@ def _local_name(tag: object) -> str:
 
 
 def _root(raw: RawDirectory, path: str) -> Element:
-    check_size(raw.path(path))
+    check_size(raw.path(path))  # before the file is read
     with with_filename(raw.path(path)):
         content = raw.path(path).read_bytes()
     try:

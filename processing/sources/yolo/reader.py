@@ -10,9 +10,9 @@
   is a negative. Coordinates are fractions of the upright image.
 - A row is ``class cx cy width height``. With ``kpt_shape: [K, 2 or 3]``, K points may follow. If
   points have two numbers, a point at (0, 0) is not labelled (0) and any other visible (2).
-- Without ``kpt_shape``, a longer row with an odd number of columns is a polygon, of which the
-  bounding box is taken. Other longer rows have points of three numbers each. A box and one more
-  number is malformed: it is the confidence of a prediction, or a polygon cut short.
+- Without ``kpt_shape``, a longer row with an odd number of columns is a polygon and becomes its
+  bounding box. Other longer rows have points of three numbers each. A box and one more number is
+  malformed: it is the confidence of a prediction, or a polygon cut short.
 - The categories are the yaml's ``names``, or ``classes.txt`` next to the folders or among the
   labels, otherwise numbers up to the greatest in use.
 - An image in several splits is in none of them (``ambiguous_split``). A bad row is rejected, as
@@ -79,13 +79,13 @@ class _LabelledImage:
 
 
 def _read_dataset(raw: RawDirectory, dataset: Dataset) -> Reading:
+    # All rows are read first: without names, the classes are known only after the last file.
     images = []
     for path, splits in dataset.splits.items():
         image = _LabelledImage(path, splits, layout.label_file(raw, path))
         if image.label_file:
             _read_labels(raw, image, dataset.keypoint_shape)
         images.append(image)
-    # Without names, the classes are numbered up to the greatest one that any row uses.
     greatest = max((row.class_id for image in images for row in image.rows), default=-1)
     names, labels = labels_of(dataset.names or {i: str(i) for i in range(greatest + 1)})
     rejections = list(dataset.rejections)
@@ -99,6 +99,7 @@ def _read_dataset(raw: RawDirectory, dataset: Dataset) -> Reading:
         rejections += unknown
         if unknown or image.rejections:
             images_missing_annotations.add((image.path, image.label_file))
+        # An image in train and val must not be in both: it would spoil the validation.
         notes["ambiguous_split"] += len(image.splits) > 1
         split = min(image.splits) if len(image.splits) == 1 else UNASSIGNED
         table_rows.append(TableRow(image.path, instances, split=split, normalized=True))
