@@ -1,5 +1,5 @@
-"""One photograph: decoded upright, its annotations made valid, and the rows each task makes of it.
+"""One photograph: decoded upright, its annotations repaired, and the rows that each task makes.
 
-Pure functions of one image, safe from any thread. What writes files, or looks at other images,
+Pure functions of one image, safe from any thread. Code that writes files or looks at several images
 does not belong here.
 """

@@ -1,6 +1,6 @@
-"""What Pillow does not check of containers: that all parts of a PNG, TIFF or JPEG 2000 are there.
+"""Checks that Pillow leaves out: that a PNG, TIFF or JPEG 2000 holds all of its pixels.
 
-Pillow and its codecs leave what is missing black or grey. Pure functions, safe from any thread;
+Pillow and its codecs fill missing pixels with black or grey. Pure functions, safe from any thread;
 isal releases the GIL.
 """
 
@@ -12,77 +12,92 @@ from typing import Any, Final
 from isal import isal_zlib
 from PIL import TiffImagePlugin
 
+# PNG specification, third edition: 11.2.1 for colour types and the header, 8.1 for the passes.
 _SIGNATURE_LENGTH: Final = 8
+_IHDR_START, _IHDR_LAYOUT = 16, ">IIBBBBB"
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PALETTE: Final = 3
-_PIECE: Final = 1 << 20
-
-# Of the seven passes of an interlaced image: first column and row, steps between them.
-_PASSES: Final = (
+_SINGLE_PASS: Final = ((0, 0, 1, 1),)
+_INTERLACED_PASSES: Final = (  # first column and row, steps between columns and rows
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
+_INFLATED_AT_ONCE: Final = 1 << 20  # bytes; the pixels are only counted, so few are held
 
 
 def check_png(data: bytes) -> None:
-    """Compares the pixels of a PNG with its header and with their checksum.
+    """Checks that a PNG holds all pixels that its header promises, and their checksum.
+
+    OpenCV checks the same while it decodes, but prints to stderr about damaged and odd files.
 
     Args:
         data: a whole file that Pillow has decoded.
 
     Raises:
-        ValueError: pixels or the palette are missing, or damaged.
+        ValueError: pixels, their checksum or the palette are missing or damaged.
     """
-    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
-    passes = _PASSES if interlaced else ((0, 0, 1, 1),)
-    expected = sum(
-        rows * (1 + (columns * depth * _PNG_CHANNELS[colour] + 7) // 8)
-        for x, y, dx, dy in passes
-        if (columns := -(-(width - x) // dx)) > 0 and (rows := -(-(height - y) // dy)) > 0
-    )
-    chunks = _chunks(data)
-    names, pixels = {name for name, _ in chunks}, [c for name, c in chunks if name == b"IDAT"]
+    header = struct.unpack_from(_IHDR_LAYOUT, data, _IHDR_START)
+    width, height, depth, colour, _, _, interlaced = header
+    names, pieces = set(), []
+    for name, content in _chunks(data):
+        names.add(name)
+        if name == b"IDAT":
+            pieces.append(content)
     if colour == _PALETTE and b"PLTE" not in names:
         raise ValueError("colours by palette, but there is no palette")
+    expected = _pixel_bytes(width, height, depth * _PNG_CHANNELS[colour], bool(interlaced))
     inflater = isal_zlib.decompressobj()
     found = 0
-    for piece in pixels:
+    for piece in pieces:
         left = piece
         while left and not inflater.eof:
-            found += len(inflater.decompress(left, _PIECE))
+            found += len(inflater.decompress(left, _INFLATED_AT_ONCE))
             left = inflater.unconsumed_tail
     found += len(inflater.flush())
+    # The inflater reaches `eof` only behind a correct checksum.
     if found < expected or not inflater.eof:
         raise ValueError(f"{found:,} of {expected:,} bytes of pixels, or no checksum: truncated")
 
 
-def exif_behind_pixels(data: bytes) -> bytes:
-    """The EXIF block of a PNG wherever it stands; empty if there is none."""
-    return next((content for name, content in _chunks(data) if name == b"eXIf"), b"")
+def _pixel_bytes(width: int, height: int, bits_per_pixel: int, interlaced: bool) -> int:
+    """Bytes of an image's pixels before compression."""
+    total = 0
+    for x, y, dx, dy in _INTERLACED_PASSES if interlaced else _SINGLE_PASS:
+        columns, rows = -(-(width - x) // dx), -(-(height - y) // dy)
+        # Small images have no pixels in some passes. Each row begins with a byte, its filter type.
+        if columns > 0 and rows > 0:
+            total += rows * (1 + (columns * bits_per_pixel + 7) // 8)
+    return total
+
+
+def png_exif(data: bytes) -> bytes:
+    """The EXIF block of a PNG, before or after the pixels; empty if there is none."""
+    for name, content in _chunks(data):
+        if name == b"eXIf":
+            return content
+    return b""
 
 
 def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Name and content of each chunk."""
+    """Name and content of each chunk, up to the last; the file may be cut in any of them."""
     chunks: list[tuple[bytes, bytes]] = []
     at = _SIGNATURE_LENGTH
     while at + 8 <= len(data) and (not chunks or chunks[-1][0] != b"IEND"):
         length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         chunks.append((name, data[at + 8 : at + 8 + length]))
-        at += 12 + length
+        at += 12 + length  # length, name, content, checksum
     return chunks
 
 
 _IMAGE_SIDES: Final = (256, 257)  # width, length; TIFF 6.0, section 8
 _TIFF_CHANNELS, _PLANES, _EACH_CHANNEL = 277, 284, 2
 _TILE_SIDES: Final = (322, 323)  # width, length; section 15
-_LARGEST_TILE: Final = 1 << 24
-"""Pixels that a tile may have whatever the image's size; it is decoded as a whole."""
-
-_START_OF_TILE: Final = b"\xff\x90"  # ISO/IEC 15444-1, table A.2
+_MAX_TILE_PIXELS: Final = 1 << 24
+"""Pixels that any tile may have. A tile is decoded as a whole, even if the image is small."""
 
 
-def largest_tile(image: TiffImagePlugin.TiffImageFile) -> tuple[int, int] | None:
-    """Width and length of the tiles of a TIFF, if they are larger than it may make them.
+def oversized_tile(image: TiffImagePlugin.TiffImageFile) -> tuple[int, int] | None:
+    """Width and length of a TIFF's tiles if they are far larger than the image; else None.
 
     Args:
         image: opened, not loaded.
@@ -92,13 +107,13 @@ def largest_tile(image: TiffImagePlugin.TiffImageFile) -> tuple[int, int] | None
     """
     width, length = (image.tag_v2.get(tag, 0) for tag in _TILE_SIDES)
     if not (isinstance(width, int) and isinstance(length, int)):
-        raise ValueError(f"tiles of {width!r:.40} x {length!r:.40} pixels")  # noqa: TRY004 - of a file, not an argument
+        raise ValueError(f"tiles of {width!r:.40} x {length!r:.40} pixels")  # noqa: TRY004 - the file is wrong, not an argument
     area = image.size[0] * image.size[1]
-    return (width, length) if width * length > max(_LARGEST_TILE, 4 * area) else None
+    return (width, length) if width * length > max(_MAX_TILE_PIXELS, 4 * area) else None
 
 
 def check_tiff(image: TiffImagePlugin.TiffImageFile, tiles: list[Any]) -> None:
-    """Makes sure that strips or tiles cover the image.
+    """Checks that the strips or tiles of a TIFF cover the image.
 
     Args:
         image: its header.
@@ -108,12 +123,16 @@ def check_tiff(image: TiffImagePlugin.TiffImageFile, tiles: list[Any]) -> None:
         ValueError: some are missing.
     """
     width, length = (image.tag_v2[tag] for tag in _IMAGE_SIDES)
-    # Where channels lie in planes of their own, each has strips; libtiff is given all at once.
+    # If channels lie in separate planes, Pillow lists the strips of each channel, but a file that
+    # libtiff decodes as one entry.
     in_planes = image.tag_v2.get(_PLANES) == _EACH_CHANNEL and tiles[:1] and tiles[0][0] == "raw"
     expected = width * length * (image.tag_v2.get(_TIFF_CHANNELS, 1) if in_planes else 1)
     covered = sum((x2 - x1) * (y2 - y1) for _, (x1, y1, x2, y2), *_ in tiles)
     if covered < expected:
         raise ValueError(f"strips for {covered:,} of {expected:,} pixels: truncated")
+
+
+_START_OF_TILE: Final = b"\xff\x90"  # ISO/IEC 15444-1, table A.2
 
 
 def check_jpeg2000(data: bytes) -> None:

@@ -1,9 +1,9 @@
-"""Bytes of an image file to upright RGB pixels.
+"""Decodes an image file to upright RGB pixels.
 
-Decoding is strict: a truncated or damaged file raises, it never becomes a half-grey picture. JPEG
-is decoded by simplejpeg (libjpeg-turbo), at a reduced scale where asked; all else, and the JPEGs it
-has no answer for, by Pillow. Every function is safe from several threads at once, and the libraries
-release the GIL for the length of their work.
+Decoding is strict: a truncated or damaged file raises, it never becomes a half-grey picture.
+simplejpeg (libjpeg-turbo) decodes JPEG, at a reduced scale if asked. Pillow decodes all other
+formats, and JPEGs that simplejpeg does not support. Every function is safe from several threads
+at once, and the codecs release the GIL while they work.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from processing.imaging.containers import (
     check_jpeg2000,
     check_png,
     check_tiff,
-    exif_behind_pixels,
-    largest_tile,
+    oversized_tile,
+    png_exif,
 )
 from processing.imaging.jpeg import decode_jpeg, plain_jpeg_header, possible_reduction
 from processing.imaging.photo import ImageHeader, Photo, decoding_error
@@ -32,10 +32,13 @@ from processing.imaging.photo import ImageHeader, Photo, decoding_error
 MAX_PIXELS: Final = 178_956_970
 """Larger images are refused before memory is taken for them; Pillow's own limit, 0.5 GB of RGB."""
 
-# A closed list: Pillow also opens formats that start other programs (EPS).
+# A closed list: Pillow also opens formats for which it starts other programs (EPS).
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 
 _ORIENTATION_TAG: Final = 0x0112
+
+# Arguments of `cv2.flip`, by whether the x and the y axis are reversed.
+_FLIP_CODES: Final = {(True, False): 1, (False, True): 0, (True, True): -1}
 
 _TRUNCATED: Final = re.compile("truncated", re.IGNORECASE)
 
@@ -47,10 +50,11 @@ def read_header(data: bytes) -> ImageHeader:
         data: the whole file.
 
     Raises:
-        ImageError: reason ``not_an_image``; ``corrupt`` if it begins like one; ``too_large`` for
-            more than `MAX_PIXELS`.
+        ImageError: reason ``not_an_image``; ``corrupt`` if the file begins like an image;
+            ``too_large`` for more than `MAX_PIXELS`.
     """
     header = plain_jpeg_header(data) or _header_by_pillow(data)
+    # Pillow's own limit can be switched off by any other code in the process.
     if header.width * header.height > MAX_PIXELS:
         raise ImageError(
             f"{header.width}x{header.height} pixels: expected at most {MAX_PIXELS:,}",
@@ -60,13 +64,14 @@ def read_header(data: bytes) -> ImageHeader:
 
 
 def decode(data: bytes, header: ImageHeader, *, reduction: int = 1) -> Photo:
-    """Decodes an image file to upright RGB; without alpha, and of an animation the first frame.
+    """Decodes an image file to upright RGB. Alpha is dropped; an animation gives its first frame.
 
     Args:
         data: the whole file.
-        header: what `read_header` said of it.
-        reduction: 1, 2, 4 or 8: how much smaller the image may be decoded. `Photo.reduction` says
-            what was done: less where the codec cannot, or the partial last pixel would come first.
+        header: the result of `read_header`.
+        reduction: 1, 2, 4 or 8: how many times smaller the image may be decoded.
+            `Photo.reduction` is the one used: less if the codec cannot reduce that far, or if a
+            row or column of partial pixels would come first.
 
     Raises:
         ImageError: reason ``truncated``, ``corrupt``, or ``unsupported`` (32-bit pixels).
@@ -78,8 +83,9 @@ def decode(data: bytes, header: ImageHeader, *, reduction: int = 1) -> Photo:
     if pixels is None:
         reduction = 1
         pixels = _decode_by_pillow(data, header)
-    if header.format != "TIFF":  # Pillow turns these itself
-        pixels = _upright(pixels, header.orientation)
+    if header.format != "TIFF":  # Pillow has turned a TIFF already
+        pixels = _turn_upright(pixels, header.orientation)
+    # Header and pixels may come from different libraries, which can disagree about a damaged file.
     expected = tuple(-(-length // reduction) for length in header.upright_size)
     if pixels.shape[:2] != expected:
         raise ImageError(
@@ -93,13 +99,14 @@ def _header_by_pillow(data: bytes) -> ImageHeader:
     image = _open(data)
     width, height = _stored_size(image)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        _check_tiles(image)
+        _check_tile_size(image)
     return ImageHeader(str(image.format), width, height, _orientation(image, data))
 
 
-def _check_tiles(image: TiffImagePlugin.TiffImageFile) -> None:
+def _check_tile_size(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Refuses tiles that would take much more memory than the image."""
     try:
-        tile = largest_tile(image)
+        tile = oversized_tile(image)
     except ValueError as error:
         raise ImageError(f"TIFF in {error}: damaged", reason="corrupt") from error
     if tile:
@@ -119,7 +126,7 @@ def _open(data: bytes) -> Image.Image:
         raise ImageError(str(error), reason="too_large") from error
     except MemoryError:
         raise
-    except Exception as error:  # whatever Pillow's parsers meet in a hostile file
+    except Exception as error:  # Pillow's parsers raise many types for a hostile file
         begins_like = next((name for name in _FORMATS if _begins_like(name, data)), None)
         found = f"{len(data):,} bytes that begin with {data[:8]!r}"
         if begins_like is not None:
@@ -140,22 +147,23 @@ def _begins_like(image_format: str, data: bytes) -> bool:
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:
-    """Width, height."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):  # newer versions' `size` is upright
+    """Width, height as stored."""
+    # The `size` of a TIFF is the upright one in newer versions of Pillow, the stored one in older.
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         return image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
     return image.size
 
 
 def _orientation(image: Image.Image, data: bytes) -> int:
     try:
-        # Not PngImageFile's own method: that decodes the pixels to look for EXIF behind them.
+        # Not PngImageFile's own method: to find EXIF behind the pixels it decodes them.
         exif = Image.Image.getexif(image)
         if image.format == "PNG" and "exif" not in image.info:
-            exif.load(exif_behind_pixels(data))
+            exif.load(png_exif(data))
         orientation = exif.get(_ORIENTATION_TAG)
     except MemoryError:
         raise
-    except Exception:  # whatever a broken EXIF block leads to; the pixels may still be sound
+    except Exception:  # a broken EXIF block raises many types; the pixels may still be sound
         return 1
     return orientation if orientation in ORIENTATIONS else 1
 
@@ -163,7 +171,7 @@ def _orientation(image: Image.Image, data: bytes) -> int:
 def _decode_by_pillow(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     image = _open(data)
     try:
-        tiles = list(getattr(image, "tile", ()))  # which loading empties
+        tiles = list(getattr(image, "tile", ()))  # `load` empties the image's own list
         image.load()
         pixels = _to_rgb(image)
         if header.format == "PNG":
@@ -174,16 +182,17 @@ def _decode_by_pillow(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
             check_jpeg2000(data)
     except (MemoryError, ImageError):
         raise
-    except Exception as error:  # each of Pillow's codecs has its own ones
+    except Exception as error:  # every codec of Pillow raises types of its own
         reason = "truncated" if _TRUNCATED.search(str(error)) else "corrupt"
         raise decoding_error(header, error, reason) from error
     return pixels
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    # Pillow would clip 16-bit grey to 255. It holds that of a PPM, 0 to 65535, in mode I.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        levels = np.asarray(image).astype(np.uint32)  # of a PPM, Pillow makes 0 to 65535
-        grey = ((levels + 128) // 257).astype(np.uint8)
+        levels = np.asarray(image).astype(np.uint32)
+        grey = ((levels + 128) // 257).astype(np.uint8)  # rounded: 65535 / 255 is 257
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise ImageError(
@@ -191,16 +200,17 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
             " expected 8 or 16 bits",
             reason="unsupported",
         )
-    # Pillow warns of a palette with transparency going straight to RGB; alpha is dropped anyway.
+    # Pillow warns when it converts a palette with transparency to RGB; alpha is dropped anyway.
     image.info.pop("transparency", None)
     return np.asarray(image.convert("RGB"))
 
 
-def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def _turn_upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     transposed, reversed_x, reversed_y = ORIENTATIONS[orientation]
     upright: NDArray[Any] = pixels
     if transposed:
         upright = cv2.transpose(upright)
-    if reversed_x or reversed_y:
-        upright = cv2.flip(upright, 1 if not reversed_y else 0 if not reversed_x else -1)
+    flip_code = _FLIP_CODES.get((reversed_x, reversed_y))
+    if flip_code is not None:
+        upright = cv2.flip(upright, flip_code)
     return upright

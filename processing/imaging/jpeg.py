@@ -1,7 +1,7 @@
 """JPEG: header, reduced scale and strict decoding by simplejpeg (libjpeg-turbo).
 
 A truncated or damaged file raises, it never becomes a half-grey picture. Safe from several threads
-at once; the library releases the GIL for the length of its work.
+at once; simplejpeg releases the GIL while it works.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from processing.imaging.photo import ImageHeader, decoding_error
 
 _UNSUPPORTED: Final = re.compile("subsampling level|unsupported", re.IGNORECASE)
 
-# Some cameras pad the last scan by a few bytes; one that writes whole 512-byte blocks, up to 511.
-# 512 bytes overwritten or inserted leave 40 to 4,600 behind, more than 511 in 9 of 16 photographs.
+# Some cameras pad the last scan by a few bytes; one model fills up a 512-byte block: up to 511.
+# Damage leaves more: 512 bytes overwritten or inserted leave 40 to 4,600 bytes behind, and more
+# than 511 in 9 of 16 photographs.
 _EXTRANEOUS_AT_END: Final = re.compile("([0-9]+) extraneous bytes before marker 0xd9")
 _MAX_PADDING: Final = 511
 
-# ITU-T T.81, table B.1. FF FF is fill, FF 00 a data byte; restart markers belong to the scan.
+# ITU-T T.81, table B.1. FF FF is fill and FF 00 a data byte; restart markers belong to the scan.
 _MARKER: Final = re.compile(rb"\xff[\x01-\xfe]")
 _END_OF_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xDA)})
+_STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xDA)})  # markers without a segment
 _NOT_FOR_PIXELS: Final = frozenset({*range(0xE0, 0xF0), 0xFE})  # application data, comments
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
 _SOI: Final = b"\xff\xd8"
@@ -35,13 +36,16 @@ _SOS: Final = 0xDA
 _SOS_MARKER: Final = b"\xff\xda"
 _APP1: Final = b"\xff\xe1"  # EXIF or XMP
 
-
-# Chroma subsampling that treats both axes alike.
+# Chroma subsampling that reduces both axes equally.
 _EVEN_SUBSAMPLING: Final = frozenset({"444", "420", "Gray"})
 
 
 def plain_jpeg_header(data: bytes) -> ImageHeader | None:
-    """The header of a JPEG without EXIF or XMP, hence upright; None for Pillow to look."""
+    """Reads the header of a JPEG without EXIF and XMP, in a fraction of Pillow's time.
+
+    Returns:
+        The header, upright; None if Pillow must read it: the file is different, or damaged.
+    """
     at = len(_SOI)
     while (marker := data[at : at + 2]) not in (_APP1, _SOS_MARKER) and marker[:1] == b"\xff":
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
@@ -49,22 +53,23 @@ def plain_jpeg_header(data: bytes) -> ImageHeader | None:
         return None
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:  # odd or damaged
+    except ValueError:  # an odd or damaged header
         return None
     return ImageHeader("JPEG", width, height, orientation=1)
 
 
 def possible_reduction(data: bytes, header: ImageHeader, reduction: int) -> int:
-    """The coarsest reduction up to the given one that puts each pixel where `Photo` says it is."""
+    """Limits a reduction so that each pixel covers the source pixels that `Photo` promises."""
     if reduction > 1 and _halves_one_axis_of_colour(data):
-        # The codec then reduces colour along that axis once more, and blurs it.
+        # The codec would reduce the colour of that axis once more, and blur it.
         reduction //= 2
     _, *reverses = ORIENTATIONS[header.orientation]
     partial_would_be_first = any(reverses)
     height, width = header.stored_size
     while reduction > 1 and (
         (partial_would_be_first and (height % reduction or width % reduction))
-        # The codec picks its scale, any n / 8, by the size asked for, ambiguous below a block.
+        # The codec chooses its scale, any n / 8, by the size that is asked for. Images smaller
+        # than a block have the same size at several scales.
         or max(height, width) < 8 * reduction
     ):
         reduction //= 2
@@ -74,22 +79,30 @@ def possible_reduction(data: bytes, header: ImageHeader, reduction: int) -> int:
 def _halves_one_axis_of_colour(data: bytes) -> bool:
     try:
         _, _, _, subsampling = simplejpeg.decode_jpeg_header(data)
-    except ValueError:  # odd or damaged; decoding will tell
+    except ValueError:  # an odd or damaged header; decoding will fail
         return False
     return subsampling not in _EVEN_SUBSAMPLING
 
 
 def decode_jpeg(data: bytes, header: ImageHeader, reduction: int) -> NDArray[np.uint8] | None:
-    """Pixels as stored, or None if they are for Pillow to decode: the data is odd, not damaged."""
+    """Decodes a JPEG, not turned upright.
+
+    Returns:
+        uint8 (h, w, 3); None if the data is odd but not damaged, so that Pillow must decode it.
+
+    Raises:
+        ImageError: reason ``truncated`` or ``corrupt``.
+    """
     try:
         return _decode_strictly(data, header, reduction)
     except ValueError:
-        # It stops at the first warning. A harmless one must not hide those of damage behind it.
+        # Strict decoding stops at the first warning, and a harmless one may hide damage behind it:
+        # decode again without the parts that cause harmless warnings.
         essence = _without_oddities(data)
     try:
-        _decode_strictly(essence, header, reduction=8)
+        _decode_strictly(essence, header, reduction=8)  # an eighth: only errors are of interest
     except ValueError as error:
-        # The end comes last, nothing can hide behind it.
+        # Bytes before the end marker are the last warning possible, so they hide no damage.
         extraneous = _EXTRANEOUS_AT_END.search(str(error))
         padded = extraneous is not None and int(extraneous[1]) <= _MAX_PADDING
         if not (padded or _UNSUPPORTED.search(str(error))):
@@ -110,11 +123,11 @@ def _decode_strictly(data: bytes, header: ImageHeader, reduction: int) -> NDArra
 
 
 def _without_oddities(data: bytes) -> bytes:
-    """A JPEG of the same scans, without that in its headers which decoders warn of and get over.
+    """Returns a JPEG of the same scans without the headers that cause harmless warnings.
 
-    Gone are bytes between segments, application data (JFIF of an unknown revision, colour
-    transforms that do not exist), and what follows the end; sequential scans name all coefficients.
-    Colours may differ.
+    It drops bytes between segments, application data (JFIF of an unknown revision, colour
+    transforms that do not exist) and everything behind the end marker. Scans of a sequential JPEG
+    are declared to hold all coefficients. Colours may differ from the original.
     """
     parts: list[bytes] = []
     at, frame = 0, 0
@@ -128,7 +141,7 @@ def _without_oddities(data: bytes) -> bytes:
             frame = code
         elif code == _SOS:
             if frame in _SEQUENTIAL:
-                segment = segment[:-3] + b"\0\x3f\0"
+                segment = segment[:-3] + b"\0\x3f\0"  # coefficients 0 to 63, at full precision
             end = _END_OF_SCAN.search(data, at)
             start, at = at, end.start() if end else len(data)
             segment += data[start:at]

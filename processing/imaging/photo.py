@@ -1,4 +1,4 @@
-"""ImageHeader and Photo: an image file as its header describes it, and decoded."""
+"""ImageHeader and Photo: the header of an image file, and its decoded pixels."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from processing.core.errors import ImageError
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What an image file says of itself.
+    """Format, size and orientation of an image file.
 
     Args:
         format: Pillow's name of the format, such as ``JPEG``.
         width: in pixels, as stored.
         height: in pixels, as stored.
-        orientation: EXIF orientation, 1 to 8; 1 where there is none or it is not valid.
+        orientation: EXIF orientation, 1 to 8; 1 if the file has no valid one.
     """
 
     format: str
@@ -48,9 +48,9 @@ class Photo:
 
     Args:
         pixels: uint8 (h, w, 3) RGB, upright, contiguous; owned by the photo.
-        source_size: height, width of the upright image in full.
-        reduction: 1, 2, 4 or 8; pixel j covers source pixels ``j * reduction`` up to
-            ``(j + 1) * reduction``, the last row and column possibly fewer.
+        source_size: height, width of the upright image at full size.
+        reduction: 1, 2, 4 or 8. Pixel j covers source pixels ``j * reduction`` up to
+            ``(j + 1) * reduction``; the last row and column may cover fewer.
     """
 
     pixels: NDArray[np.uint8]
@@ -58,19 +58,20 @@ class Photo:
     reduction: int = 1
 
 
-# Pillow's and libjpeg's words; neither raises a MemoryError.
+# Wording of Pillow and of libjpeg, which report it as an ordinary error.
 _OUT_OF_MEMORY: Final = re.compile("out of memory|insufficient memory", re.IGNORECASE)
 
 
 def decoding_error(header: ImageHeader, error: Exception, reason: str) -> Exception:
-    """Turns a codec's error into ours: an `ImageError`, or a `MemoryError` if memory ran out.
+    """Turns a codec's error into an `ImageError`, or a `MemoryError` if memory ran out.
 
     Args:
         header: the image's header, for the message.
         error: the codec's error.
         reason: ``truncated`` or ``corrupt``.
     """
-    if _OUT_OF_MEMORY.search(str(error)):  # no fault of the image
+    # A sound image must not be rejected because memory was short: this error ends the run.
+    if _OUT_OF_MEMORY.search(str(error)):
         return MemoryError(f"{header.format} of {header.width}x{header.height}: {error}")
     cause = "was the copy interrupted?" if reason == "truncated" else "the file is damaged"
     return ImageError(

@@ -1,10 +1,10 @@
-"""Where a rectangle of a photograph lands in a stored image, and how coordinates follow it.
+"""Where a rectangle of a photograph lands in a stored image.
 
-One rule for letterbox and crop: a stored image shows a rectangle of the upright source image, so
+Letterbox and crop follow one rule: a stored image shows a rectangle of the upright source image, so
 stored and source coordinates differ by one scale and one shift per axis. A rectangle is float64
 (4,) x1, y1, x2, y2 in pixels of the upright source image, y down, the corner of the first pixel at
-(0, 0); it may reach beyond the image. Sizes are height, width. Imports numpy alone; pure functions,
-safe from any thread.
+(0, 0); it may reach beyond the image. Sizes are height, width. Pure functions, safe from any
+thread.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from numpy.typing import ArrayLike
 from processing.core.coordinates import Rect, Size
 
 _SHRINK_FOR_REDUCTION: Final = {8: 32, 4: 12, 2: 3.9}
-"""How far a photograph must shrink before it may be decoded at an eighth, a quarter, half its size.
+"""By reduction, the source pixels per stored pixel from which on a JPEG may be decoded so reduced.
 
-A JPEG's reduced pixels are means of blocks; `cv2.INTER_AREA` takes means as well, but its areas may
-cut a block in two. From here on both ways agree to 46 dB on average, to 40 dB in the sharpest
-pictures; from twice as far on, to 46 dB in nearly all (`python -m benchmarks.decoding`).
+A JPEG's reduced pixels are means of blocks. `cv2.INTER_AREA` takes means as well, but its areas may
+cut a block in two. From these values on, both ways agree to 46 dB on average and to 40 dB in the
+sharpest pictures; from twice these values on, to 46 dB in nearly all (`python -m
+benchmarks.decoding`).
 """
 
 _SHRINK_FOR_WHOLE: Final = 4
-"""The same where stored pixels are made of whole blocks, in sizes of 1024x768, say.
+"""The same if each stored pixel is made of whole blocks, as with photographs of 1024x768.
 
-All that differs then is how colour is interpolated: 48 dB or more on average, 41 dB at least. One
-block of 2x2 to a stored pixel, at a shrink of 2, would give 44 dB in sharp pictures.
+Only the interpolation of colour differs then: 48 dB or more on average, 41 dB at least. A shrink of
+2, one block of 2x2 per stored pixel, would give 44 dB in sharp pictures.
 """
 
 
@@ -43,17 +44,17 @@ class Span(NamedTuple):
 
     @property
     def shrink(self) -> float:
-        """Source pixels to one stored pixel."""
+        """Source pixels per stored pixel."""
         return (self.source_stop - self.source_start) / (self.stop - self.start)
 
-    def shown(self, length: int) -> tuple[float, float]:
-        """Where, in source pixels, an axis of `length` stored pixels begins and ends."""
+    def rendered_range(self, length: int) -> tuple[float, float]:
+        """Where an axis of `length` stored pixels begins and ends, in source pixels."""
         low = self.source_start - self.start * self.shrink
         return low, low + length * self.shrink
 
 
 def letterbox_rect(source_size: Size, size: Size) -> Rect:
-    """The rectangle that shows the whole image, centred, as large as `size` allows.
+    """Returns the rectangle that shows the whole image, centred, as large as `size` allows.
 
     Args:
         source_size: height, width of the upright image.
@@ -64,12 +65,14 @@ def letterbox_rect(source_size: Size, size: Size) -> Rect:
 
 
 def crop_rect(box: ArrayLike, margin: float, size: Size) -> Rect:
-    """The rectangle that shows a box and its surroundings, centred on it, in the aspect of `size`.
+    """Returns the rectangle that shows a box and its surroundings, in the aspect ratio of `size`.
 
     Args:
-        box: x1, y1, x2, y2 in source pixels, finite; taken as at least one pixel wide and high.
-        margin: what to add on each side, as a fraction of the box's own width and height.
-        size: height, width of the stored image; the side that is too short for it grows.
+        box: x1, y1, x2, y2 in source pixels, finite; the rectangle's centre is the box's. A box
+            smaller than a pixel counts as one pixel wide and high.
+        margin: added on each side, as a fraction of the box's own width and height.
+        size: height, width of the stored image. The side that is too short for this aspect ratio
+            grows.
     """
     x1, y1, x2, y2 = np.asarray(box, dtype=np.float64).tolist()
     height, width = size
@@ -81,7 +84,7 @@ def crop_rect(box: ArrayLike, margin: float, size: Size) -> Rect:
 
 
 def largest_reduction(rect: Rect, source_size: Size, size: Size) -> int:
-    """By how much a JPEG may be decoded smaller if `rect` is to be shown at `size`: 1, 2, 4 or 8.
+    """Returns how many times smaller a JPEG may be decoded to show `rect` at `size`: 1, 2, 4 or 8.
 
     Args:
         rect: the rectangle to show.
@@ -89,22 +92,22 @@ def largest_reduction(rect: Rect, source_size: Size, size: Size) -> int:
         size: height, width of the stored image.
     """
     x1, y1, x2, y2 = rect.tolist()
+    # The tolerance makes up for rounding: a shrink of exactly 4 may come out as 3.9999999.
     shrink = min((x2 - x1) / size[1], (y2 - y1) / size[0]) + 1e-6
     for reduction, least in _SHRINK_FOR_REDUCTION.items():
-        if shrink >= least or (
-            shrink >= _SHRINK_FOR_WHOLE
-            and _is_whole(place(rect, source_size, size, reduction), reduction)
-        ):
+        if shrink >= least:
             return reduction
+        if shrink >= _SHRINK_FOR_WHOLE:
+            spans = place(rect, source_size, size, reduction)
+            if spans is not None and all(_is_whole(span, reduction) for span in spans):
+                return reduction
     return 1
 
 
-def _is_whole(spans: tuple[Span, Span] | None, reduction: int) -> bool:
-    """Whether each stored pixel shows whole blocks of `reduction` x `reduction` source pixels."""
-    return spans is not None and all(
-        (span.source_stop - span.source_start) % (reduction * (span.stop - span.start)) == 0
-        for span in spans
-    )
+def _is_whole(span: Span, reduction: int) -> bool:
+    """Whether each stored pixel of an axis covers whole blocks of `reduction` source pixels."""
+    blocks = reduction * (span.stop - span.start)
+    return (span.source_stop - span.source_start) % blocks == 0
 
 
 def place(
@@ -112,13 +115,13 @@ def place(
 ) -> tuple[Span, Span] | None:
     """Rounds a rectangle to whole pixels: which source pixels go where in the stored image.
 
-    A square rectangle stays square unless the image's edge cuts it, whatever the rounding.
+    Rounding keeps a square rectangle square, unless the image's edge cuts it.
 
     Args:
-        rect: the rectangle asked for, finite.
+        rect: the rectangle to show, finite.
         source_size: height, width of the upright image.
         size: height, width of the stored image.
-        reduction: source spans begin and end at multiples of it, or at the image's edge.
+        reduction: source spans begin and end at multiples of this number, or at the image's edge.
 
     Returns:
         The spans along x and y; None if the rectangle shows nothing of the image.
@@ -130,30 +133,43 @@ def place(
 
 
 def rendered_rect(spans: tuple[Span, Span], size: Size) -> Rect:
-    """The rectangle, in source pixels, that a stored image placed so really shows.
+    """Returns the rectangle, in source pixels, that a stored image really shows.
 
     Args:
-        spans: of `place`.
+        spans: the result of `place`.
         size: height, width of the stored image.
     """
     x, y = spans
-    (x1, x2), (y1, y2) = x.shown(size[1]), y.shown(size[0])
+    (x1, x2), (y1, y2) = x.rendered_range(size[1]), y.rendered_range(size[0])
     return np.array([x1, y1, x2, y2])
 
 
 def _place_axis(low: float, high: float, source: int, stored: int, step: int) -> Span | None:
+    """Places one axis of a rectangle, ``low`` to ``high``.
+
+    Args:
+        low: where the rectangle begins, in source pixels.
+        high: where it ends.
+        source: length of the source image.
+        stored: length of the stored image.
+        step: the reduction.
+    """
     shrink = (high - low) / stored
     aligned = _round(low / step) * step
     source_start = max(aligned, 0)
+    # The last block of a photograph may be partial, so the image's edge need not be a multiple.
     source_stop = source
     if _round(high) < source:
+        # Round the length, not the end: both axes of a square then get the same length.
         source_stop = min(aligned + max(_round((high - low) / step), 1) * step, source)
     if source_start >= source_stop:
         return None
+    # Padding is as wide as the part of the rectangle outside the image, but a pixel remains.
     start = min(_round(max(-low, 0.0) / shrink), stored - 1)
     stop = max(stored - _round(max(high - source, 0.0) / shrink), start + 1)
     return Span(source_start, source_stop, start, stop)
 
 
 def _round(value: float) -> int:
+    # Python's `round` takes halves to even numbers: equal shifts would round differently.
     return math.floor(value + 0.5)

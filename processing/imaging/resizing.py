@@ -1,6 +1,6 @@
-"""A rectangle of a photo as a stored image: placed, resized, padded.
+"""Renders a rectangle of a photo as a stored image: placed, resized, padded.
 
-Functions are safe from several threads; OpenCV releases the GIL for the length of its work.
+Functions are safe from several threads; OpenCV releases the GIL while it works.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from processing.imaging.photo import Photo
 from processing.imaging.placement import place, rendered_rect
 
 PADDING: Final = 114
-"""Grey level of what lies outside the image; the detectors' customary one."""
+"""Grey level outside the image; the customary one of detectors."""
 
-# By how much a cubic may thin pixels out before they are averaged; more would cost sharp detail.
+# By how much a cubic may thin out pixels before they are averaged; more would lose sharp detail.
 _THINNING: Final = 0.1
 
 
 def render(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect | None:
-    """Shows a rectangle of a photo as a stored image.
+    """Renders a rectangle of a photo as a stored image.
 
     Args:
         photo: the photo.
@@ -33,14 +33,15 @@ def render(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect
         out: uint8 (*size, 3), overwritten; grey 114 where the rectangle leaves the image.
 
     Returns:
-        The rectangle really shown: `rect` after rounding to pixels, exact for mapping coordinates.
-        None if nothing of the image is in the rectangle; `out` is left as it was.
+        The rectangle that `out` shows: `rect` rounded to pixels, exact for mapping coordinates.
+        None if the rectangle shows nothing of the image; `out` is left as it was.
     """
     spans = place(rect, photo.source_size, size, photo.reduction)
     if spans is None:
         return None
     x, y = spans
     reduction = photo.reduction
+    # Round the ends up: the last row and column may be partial.
     inner = photo.pixels[
         y.source_start // reduction : -(-y.source_stop // reduction),
         x.source_start // reduction : -(-x.source_stop // reduction),
@@ -57,30 +58,32 @@ def render(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect
 def _resize(
     pixels: NDArray[np.uint8], size: Size, shrink: tuple[float, float], *, averaged: bool
 ) -> NDArray[np.uint8]:
-    """Means of the areas that the pixels of a smaller image cover; enlarged, interpolates.
+    """Shrinks by averaging the area of each new pixel; enlarges by interpolation.
 
     Args:
         pixels: uint8 (h, w, 3); the last row and column may be partial.
         size: height, width of the result.
-        shrink: how many of `pixels`, vertically and horizontally, make one of the result.
-        averaged: whether `pixels` are means of finer ones already. An area that cuts through such
-            a pixel is not made of its mean alone: a cubic through the neighbours comes closer.
+        shrink: how many of `pixels`, vertically and horizontally, make one pixel of the result.
+        averaged: whether `pixels` are means of finer pixels already. If an area cuts through such
+            a pixel, a cubic through its neighbours estimates the part better than its mean.
     """
     height, width = size
     if min(shrink) < 1:
+        # OpenCV's area averaging does not interpolate.
         return _scale(pixels, shrink, cv2.INTER_LINEAR)[:height, :width]
     fy, fx = (math.ceil(factor - _THINNING) for factor in shrink)
+    # Areas that cut through pixels need weights; whole numbers of pixels per area do not.
     if (fy, fx) != shrink:
         if not averaged:
             return _scale(pixels, shrink, cv2.INTER_AREA)[:height, :width]
         stretched = _scale(pixels, (shrink[0] / fy, shrink[1] / fx), cv2.INTER_CUBIC)
         if stretched.shape == pixels.shape:
-            # OpenCV took the factors, near 1, for 1 and copied (its issue 11779).
+            # OpenCV took factors near 1 for 1 and copied the image (its issue 11779).
             fy += 1
             stretched = _scale(pixels, (shrink[0] / fy, shrink[1] / fx), cv2.INTER_CUBIC)
         pixels = stretched
     pixels = pixels[: fy * height, : fx * width]
-    while fy % 2 == fx % 2 == 0:  # means of 2x2 are vectorised, those of 4x4 are not
+    while fy % 2 == fx % 2 == 0:  # OpenCV vectorises means of 2x2, but not of 4x4
         fy, fx = fy // 2, fx // 2
         pixels = _area_means(pixels, (fy * height, fx * width))
     return pixels if fy == fx == 1 else _area_means(pixels, size)
@@ -89,7 +92,7 @@ def _resize(
 def _scale(
     pixels: NDArray[np.uint8], shrink: tuple[float, float], interpolation: int
 ) -> NDArray[np.uint8]:
-    # Factors, not a target size: that would stretch a last row or column that is partial.
+    # Factors, not a target size, which would stretch a partial last row or column.
     fy, fx = 1 / shrink[0], 1 / shrink[1]
     scaled = cv2.resize(pixels, None, fx=fx, fy=fy, interpolation=interpolation)
     return cast("NDArray[np.uint8]", scaled)

@@ -1,5 +1,6 @@
-"""The three tasks: which images each takes, what it shows of them, and what it stores beside.
+"""The three tasks: which images each uses, which parts it renders, and which columns it stores.
 
+A task declares everything that distinguishes it: name, image size, columns and their values.
 Pure functions of annotations; nothing here reads a file or touches a pixel.
 """
 
@@ -20,12 +21,12 @@ from processing.imaging.placement import crop_rect, letterbox_rect
 from processing.imaging.repairs import Instances
 
 PIXELS_VERSION: Final = 3
-"""Counts up when a change of this package changes stored pixels or coordinates, or which rows."""
+"""Incremented whenever a change to this package changes stored pixels, coordinates or rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One row to be: the rectangle to show and the instances that go with it.
+    """Plan of one row: the rectangle to show and the instances stored with it.
 
     Args:
         rect: float64 (4,) in upright source pixels; may reach beyond the image.
@@ -42,7 +43,7 @@ class Row:
 
     Args:
         image: uint8 (H, W, 3).
-        values: by column name, the row's value; for a ragged column its k values.
+        values: by column name, the row's value; the k values of a ragged column.
     """
 
     image: NDArray[np.uint8]
@@ -51,57 +52,68 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Task(ABC):
-    """What one task takes from an image.
+    """The rows that one task makes of an image.
 
     Args:
-        image_size: height, width of its stored images.
-        crop_margin: by how much a crop's box is grown on each side, as a fraction of its width and
-            height.
+        image_size: height, width of the stored images.
+        crop_margin: how far a crop extends beyond the box on each side, as a fraction of the box's
+            width and height.
     """
 
     name: ClassVar[str]
     needs: ClassVar[str]
-    """What an image must be annotated with, for messages."""
+    """The annotations that an image needs for this task, for messages."""
     default_image_size: ClassVar[int]
-    """Side of stored images in pixels, unless the caller names another."""
+    """Side of the stored images in pixels, unless the caller chooses another."""
 
     image_size: tuple[int, int]
     crop_margin: float = 0.0
 
     @abstractmethod
     def instances(self, annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]:
-        """bool (I,): the instances, of a table or of one image, that this task learns from."""
+        """bool (I,): the instances of a table or of one image that this task can use."""
 
     def images(self, table: AnnotationTable) -> NDArray[np.bool_]:
-        """bool (N,): the images that this task takes."""
+        """bool (N,): the images that this task uses."""
         return _any_of_image(self.instances(table), table)
 
     def most_rows(self, table: AnnotationTable) -> int:
-        """How many rows these images give at most: here one an instance."""
+        """The most rows that a table's images can give: one per instance."""
         return int(self.instances(table).sum())
 
     @abstractmethod
     def columns(self, table: AnnotationTable) -> tuple[Column, ...]:
-        """The members for this task's annotations; `labels` only with several categories."""
-
-    @abstractmethod
-    def usable(self, instances: Instances) -> NDArray[np.bool_]:
-        """bool (k,): the repaired instances of one image that this task can learn from."""
-
-    @abstractmethod
-    def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
-        """The rows that an image gives, in order; an instance without extent gives none."""
+        """The columns of this task's annotations; `labels` only with several categories."""
 
     @abstractmethod
     def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
-        """The row's values of `columns`, given the rectangle that its image really shows."""
+        """The row's values of `columns`; `labels` may be given although it is not among them.
+
+        Args:
+            instances: the repaired instances of the image.
+            view: the row.
+            source_rect: the rectangle that the stored image really shows; `View.rect` after
+                rounding to pixels.
+        """
+
+    @abstractmethod
+    def usable(self, instances: Instances) -> NDArray[np.bool_]:
+        """bool (k,): the repaired instances of one image that this task can use."""
+
+    @abstractmethod
+    def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
+        """The rows to make of an image, in order; an instance without an extent gives none."""
+
+    def _crop(self, box: NDArray[np.float32], instance: np.intp) -> View:
+        """A row that shows one instance."""
+        return View(crop_rect(box, self.crop_margin, self.image_size), np.array([instance]))
 
     def has_labels(self, table: AnnotationTable) -> bool:
-        """Whether the task's instances are of more than one category."""
+        """Whether the task's instances have more than one category."""
         return len(np.unique(table.labels[self.instances(table)])) > 1
 
     def category_names(self, table: AnnotationTable) -> list[str]:
-        """The categories that `labels` refers to; the only one where there are no labels."""
+        """The categories that `labels` refers to; without labels, the only category."""
         if self.has_labels(table):
             return list(table.category_names)
         used = np.unique(table.labels[self.instances(table)])
@@ -109,7 +121,7 @@ class Task(ABC):
 
 
 class Detector(Task):
-    """The whole image, letterboxed, with all its boxes; images with nothing are negatives."""
+    """The whole image, letterboxed, with all its boxes; an image without objects is a negative."""
 
     name = "detector"
     needs = "boxes"
@@ -120,38 +132,40 @@ class Detector(Task):
         return _boxed(annotations)
 
     def images(self, table: AnnotationTable) -> NDArray[np.bool_]:
-        """Images with a box or with nothing; one with points alone is no negative."""
+        """Images with a box, or without objects. An image with points only is no negative."""
+        # Points show that objects are there, though their boxes are unknown.
         empty = np.diff(table.offsets) == 0
         wanted: NDArray[np.bool_] = _any_of_image(self.instances(table), table) | empty
         return wanted
 
     def most_rows(self, table: AnnotationTable) -> int:
-        """One an image."""
+        """One per image."""
         return len(table)
 
     def columns(self, table: AnnotationTable) -> tuple[Column, ...]:
-        """Ragged `bboxes`, and `labels` beside them."""
-        boxes = (Column("bboxes", "<f4", (4,), ragged=True),)
-        labels = (Column("labels", "<i4", ragged=True),)
-        return boxes + labels if self.has_labels(table) else boxes
+        """Ragged `bboxes` and `labels`."""
+        columns = [Column("bboxes", "<f4", (4,), ragged=True)]
+        if self.has_labels(table):
+            columns.append(Column("labels", "<i4", ragged=True))
+        return tuple(columns)
+
+    def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
+        """Boxes in pixels of the stored image."""
+        boxes = source_to_stored(instances.boxes[view.instances], source_rect, self.image_size)
+        return {"bboxes": boxes, "labels": instances.labels[view.instances]}
 
     def usable(self, instances: Instances) -> NDArray[np.bool_]:
         """Instances with a box."""
         return instances.has_box
 
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
-        """One: the whole image."""
+        """One row: the whole image."""
         rect = letterbox_rect(source_size, self.image_size)
         return [View(rect, np.flatnonzero(self.usable(instances)))]
 
-    def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
-        """Boxes in the stored image."""
-        boxes = source_to_stored(instances.boxes[view.instances], source_rect, self.image_size)
-        return {"bboxes": boxes, "labels": instances.labels[view.instances]}
-
 
 class Landmarker(Task):
-    """One crop an instance with points: around its box, or around the points where it has none."""
+    """One crop per instance with points: around its box, or around the points without a box."""
 
     name = "landmarker"
     needs = "keypoints"
@@ -159,43 +173,43 @@ class Landmarker(Task):
 
     def instances(self, annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]:
         """Instances with points."""
-        pointed: NDArray[np.bool_] = annotations.points.lengths > 0
-        return pointed
+        has_points: NDArray[np.bool_] = annotations.points.lengths > 0
+        return has_points
 
     def columns(self, table: AnnotationTable) -> tuple[Column, ...]:
         """`keypoints` (N, K, 3), ragged if K varies, and `labels`."""
-        counts = np.unique(table.points.lengths[self.instances(table)])
-        points = (
-            Column("keypoints", "<f4", (int(counts[0]), 3))
-            if len(counts) == 1
-            else Column("keypoints", "<f4", (3,), ragged=True)
-        )
-        return (points, Column("labels", "<i4")) if self.has_labels(table) else (points,)
-
-    def usable(self, instances: Instances) -> NDArray[np.bool_]:
-        """Instances with points."""
-        pointed: NDArray[np.bool_] = instances.points.lengths > 0
-        return pointed
-
-    def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
-        """One for each instance with a box, or labelled points that have an extent."""
-        views = []
-        for i in np.flatnonzero(self.usable(instances)):
-            box = instances.boxes[i] if instances.has_box[i] else _bounds(instances.points[int(i)])
-            if box is not None:
-                rect = crop_rect(box, self.crop_margin, self.image_size)
-                views.append(View(rect, np.array([i])))
-        return views
+        counts = np.unique(table.points.lengths[self.instances(table)]).tolist()
+        if len(counts) == 1:
+            columns = [Column("keypoints", "<f4", (counts[0], 3))]
+        else:
+            columns = [Column("keypoints", "<f4", (3,), ragged=True)]
+        if self.has_labels(table):
+            columns.append(Column("labels", "<i4"))
+        return tuple(columns)
 
     def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
-        """Points in the stored image."""
+        """Points in pixels of the stored image."""
         (i,) = view.instances
         points = source_to_stored(instances.points[int(i)], source_rect, self.image_size)
         return {"keypoints": points, "labels": instances.labels[i]}
 
+    def usable(self, instances: Instances) -> NDArray[np.bool_]:
+        """Instances with points."""
+        has_points: NDArray[np.bool_] = instances.points.lengths > 0
+        return has_points
+
+    def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
+        """One row for each instance with a box, or with labelled points that have an extent."""
+        views = []
+        for i in np.flatnonzero(self.usable(instances)):
+            box = instances.boxes[i] if instances.has_box[i] else _bounds(instances.points[int(i)])
+            if box is not None:
+                views.append(self._crop(box, i))
+        return views
+
 
 class Teacher(Task):
-    """One crop a box; the box itself stays in source pixels."""
+    """One crop per box; the box itself stays in source pixels."""
 
     name = "teacher"
     needs = "boxes"
@@ -206,25 +220,25 @@ class Teacher(Task):
         return _boxed(annotations)
 
     def columns(self, table: AnnotationTable) -> tuple[Column, ...]:
-        """`bboxes` (N, 4), and `labels`."""
-        boxes = (Column("bboxes", "<f4", (4,)),)
-        return (*boxes, Column("labels", "<i4")) if self.has_labels(table) else boxes
+        """`bboxes` (N, 4) and `labels`."""
+        columns = [Column("bboxes", "<f4", (4,))]
+        if self.has_labels(table):
+            columns.append(Column("labels", "<i4"))
+        return tuple(columns)
+
+    def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
+        """The box in pixels of the upright source image."""
+        (i,) = view.instances
+        return {"bboxes": instances.boxes[i], "labels": instances.labels[i]}
 
     def usable(self, instances: Instances) -> NDArray[np.bool_]:
         """Instances with a box."""
         return instances.has_box
 
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
-        """One a box."""
-        return [
-            View(crop_rect(instances.boxes[i], self.crop_margin, self.image_size), np.array([i]))
-            for i in np.flatnonzero(self.usable(instances))
-        ]
-
-    def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
-        """The box in the upright source image."""
-        (i,) = view.instances
-        return {"bboxes": instances.boxes[i], "labels": instances.labels[i]}
+        """One row per box."""
+        boxed = np.flatnonzero(self.usable(instances))
+        return [self._crop(instances.boxes[i], i) for i in boxed]
 
 
 TASKS: Final[dict[str, type[Task]]] = {task.name: task for task in (Detector, Landmarker, Teacher)}
@@ -236,16 +250,18 @@ def _boxed(annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]
 
 
 def _any_of_image(chosen: NDArray[np.bool_], table: AnnotationTable) -> NDArray[np.bool_]:
-    """bool (N,): whether an image owns a chosen instance."""
+    """bool (N,): whether an image has a chosen instance."""
+    # `np.logical_or.reduceat` would be wrong for images without instances.
     before = np.concatenate([[0], np.cumsum(chosen)])
-    owned: NDArray[np.bool_] = before[table.offsets[1:]] > before[table.offsets[:-1]]
-    return owned
+    any_chosen: NDArray[np.bool_] = before[table.offsets[1:]] > before[table.offsets[:-1]]
+    return any_chosen
 
 
 def _bounds(points: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """The box around the labelled points; None where they have no extent."""
+    """The box around the labelled points; None if they have no extent."""
     labelled = points[points[:, 2] > 0, :2]
     if not len(labelled):
         return None
     low, high = labelled.min(axis=0), labelled.max(axis=0)
+    # A single point says nothing about the object's size, so there is nothing to crop to.
     return np.concatenate([low, high]) if (high > low).any() else None

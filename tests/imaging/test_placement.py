@@ -122,7 +122,7 @@ def test_the_rectangle_shown_is_the_one_asked_for_within_rounding(
         # target's; an error at one end of a span cut short is drawn out over the padding.
         lever = size[1 - axis] / (span.stop - span.start)
         allowed = (1.5 * reduction + nominal) * lever + 1e-6
-        assert np.abs(np.subtract(span.shown(size[1 - axis]), asked)).max() <= allowed
+        assert np.abs(np.subtract(span.rendered_range(size[1 - axis]), asked)).max() <= allowed
 
 
 @given(
