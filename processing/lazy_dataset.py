@@ -1,32 +1,33 @@
-"""LazyNPZDataset: the samples of one NPZ file, or of several, read when they are asked for.
+"""LazyNPZDataset and open_dataset: the samples of NPZ files, read on demand.
 
-Samples and batches are copies out of one memory map. Datasets are safe from several threads,
-across fork and spawn: they are pickled by path and map the file again where they arrive.
+Samples and batches are copied out of a memory map. Datasets are safe from several threads and
+across fork and spawn: a dataset is pickled by its path, and maps the file again in the other
+process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from processing.core.arguments import check_flag, check_integer, check_path
-from processing.core.columns import ColumnArray, RaggedArray
+from processing.core.arguments import check_flag, check_integer
+from processing.core.columns import ColumnArray
 from processing.core.coordinates import stored_to_source
 from processing.core.errors import DatasetClosedError, NPZFormatError
+from processing.datasets.collate import Sample
 from processing.datasets.combined import CombinedLazyDataset
+from processing.datasets.opened_file import layout_of, open_contents, read_row, read_rows
 from processing.datasets.sample_dataset import (
     CacheInfo,
-    Layout,
     Rows,
     SampleDataset,
+    T_co,
     Transform,
     merge_rows,
 )
@@ -40,30 +41,31 @@ __all__ = ["CombinedLazyDataset", "LazyNPZDataset", "open_dataset"]
 StrPath = str | PathLike[str]
 
 
-class LazyNPZDataset(SampleDataset):
+class LazyNPZDataset(SampleDataset[T_co]):
     """The samples of one NPZ file.
 
     Opening reads headers only. Attributes such as `images` and `bboxes` are read-only views of the
     file; samples and batches are copies that the caller owns.
 
     Args:
-        path: the NPZ file, of this package or as the guide's older ones (compressed, boxes as
-            lists).
-        cache_size: how many samples to keep, the most recently used ones; per process, 0 for none.
-            Samples are kept as they are in the file, before the transform.
-        verify: compare each image with its checksum when it is read, and all else when the file
-            is opened. Without it, of all else only members of up to 4 MiB are compared, and a
-            damaged image is returned as it is.
-        transform: called with each sample (a dict); what it returns takes the sample's place.
-        return_index: samples have their ``index`` too.
-        cache_dir: where compressed members are unpacked to; beside the file if None.
+        path: an NPZ file of this package, or an older one with compressed members or with boxes as
+            lists.
+        cache_size: number of most recently used samples to keep, per process; 0 for none. The cache
+            holds samples before the transform.
+        verify: whether to compare each image with its checksum when it is read, and all other
+            members when the file is opened. Without it, only members of up to 4 MiB are compared,
+            and a damaged image is returned as it is.
+        transform: called with each sample; its result takes the place of the sample.
+        return_index: whether samples have the key ``index``.
+        cache_dir: directory for members that have to be unpacked; None: the file's own directory.
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: the limits of this process do not admit another file.
-        NPZFormatError: the file is damaged or holds something else; or has no checksums, with
-            `verify`.
-        ValueError: a negative `cache_size`.
+        OSError: a limit of this process does not allow another open file.
+        NPZFormatError: the file is damaged, is not a dataset, or lacks the checksums that `verify`
+            needs.
+        TypeError: an argument has the wrong type.
+        ValueError: `cache_size` is negative.
 
     Example:
         >>> with LazyNPZDataset("train_detector.npz") as dataset:  # doctest: +SKIP
@@ -77,7 +79,7 @@ class LazyNPZDataset(SampleDataset):
         cache_size: int = 0,
         *,
         verify: bool = False,
-        transform: Transform | None = None,
+        transform: Callable[[Sample], T_co] | None = None,
         return_index: bool = False,
         cache_dir: StrPath | None = None,
     ) -> None:
@@ -86,7 +88,7 @@ class LazyNPZDataset(SampleDataset):
         self.transform = transform
         self.return_index = check_flag("return_index", return_index)
         self._verify_reads = check_flag("verify", verify)
-        self._open(*_mapped(path, cache_dir, verify=verify))
+        self._open(*open_contents(path, cache_dir, verify=verify))
 
     def _open(self, npz: MappedNPZ, columns: Contents) -> None:
         if self._verify_reads and "image_crc32" not in npz:
@@ -98,15 +100,16 @@ class LazyNPZDataset(SampleDataset):
         self._cache_dir = npz.cache_dir
         self._content_id = npz.content_id
         self._columns: Contents | None = columns
-        self._layout = _layout(columns, self.return_index)
-        # Over the columns, not over self: a cycle would keep the map until a collection.
+        self._layout = layout_of(columns, return_index=self.return_index)
+        # The cached function holds the columns and not `self`: with a reference cycle, the file
+        # would stay mapped until the next garbage collection.
         self._cache = functools.lru_cache(maxsize=self.cache_size)(
-            functools.partial(_read_row, columns, self._verify_reads)
+            functools.partial(read_row, columns, self._verify_reads)
         )
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
-        state["_columns"] = self._columns is not None
+        state["_columns"] = self._columns is not None  # only whether the file is open
         state["_starter"] = starting_process()
         del state["_cache"], state["_layout"]
         return state
@@ -116,7 +119,8 @@ class LazyNPZDataset(SampleDataset):
         super().__setstate__({**state, "_columns": None})
         if not state["_columns"]:
             return
-        npz, columns = _mapped(self.path, self._cache_dir, verify=self._verify_reads)
+        npz, columns = open_contents(self.path, self._cache_dir, verify=self._verify_reads)
+        # Otherwise worker processes could silently read other data than this process.
         if npz.content_id != self._content_id:
             raise NPZFormatError(
                 f"{self.path}: was replaced by another file after this dataset was opened; "
@@ -125,7 +129,7 @@ class LazyNPZDataset(SampleDataset):
         self._open(npz, columns)
 
     def close(self) -> None:
-        """Lets go of the file; the dataset cannot be used afterwards, arrays taken from it can."""
+        """Closes the file. Arrays taken from the dataset stay valid; the dataset does not."""
         super().close()
         if self._columns is not None:
             self._cache.cache_clear()
@@ -133,7 +137,7 @@ class LazyNPZDataset(SampleDataset):
 
     @property
     def columns(self) -> Contents:
-        """Everything in the file, as views of it.
+        """All members of the file, as views of it.
 
         Raises:
             DatasetClosedError: the dataset was closed.
@@ -146,7 +150,11 @@ class LazyNPZDataset(SampleDataset):
 
     @property
     def _whole(self) -> Contents:
-        """What the file holds, after a look at whether it was cut; views kept are not protected."""
+        """All members, after checking that the file has not been truncated since it was opened.
+
+        Reading a view past the end of a truncated file kills the process. Views that the caller
+        took earlier are not protected.
+        """
         columns = self.columns
         columns.npz.check_size()
         return columns
@@ -158,17 +166,17 @@ class LazyNPZDataset(SampleDataset):
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What the processor noted; empty for files made by others."""
+        """Metadata that the processor stored; empty for files of other writers."""
         return self.columns.metadata
 
     @property
     def category_names(self) -> tuple[str, ...]:
-        """What `labels` are positions in; empty for files made by others."""
+        """Category names, which `labels` are positions in; empty for files of other writers."""
         return self.columns.category_names
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images, pixels."""
+        """Height and width of the stored images, pixels."""
         height, width = self.columns.images.shape[1:3]
         return height, width
 
@@ -184,27 +192,27 @@ class LazyNPZDataset(SampleDataset):
 
     @property
     def bboxes(self) -> ColumnArray | None:
-        """float32 x1, y1, x2, y2: N rows (k, 4) (detector) or (N, 4) (teacher); None without."""
+        """float32 x1, y1, x2, y2: N rows (k, 4) (detector) or (N, 4) (teacher), or None."""
         return self._whole.annotations.get("bboxes")
 
     @property
     def keypoints(self) -> ColumnArray | None:
-        """float32 (N, K, 3) as x, y, visibility, or N rows (k, 3); None without."""
+        """float32 (N, K, 3) as x, y, visibility, or N rows (k, 3), or None."""
         return self._whole.annotations.get("keypoints")
 
     @property
     def labels(self) -> ColumnArray | None:
-        """Integers like `bboxes`, positions in `category_names`; None without."""
+        """Positions in `category_names`, an integer for each box, or None."""
         return self._whole.annotations.get("labels")
 
     @property
     def source_rects(self) -> NDArray[np.float32] | None:
-        """float32 (N, 4): what each image shows of its upright source, pixels; None without."""
+        """float32 (N, 4): the rectangle of the upright source that each image shows, or None."""
         return self.columns.npz.get("source_rects")
 
     @property
     def source_sizes(self) -> NDArray[np.int32] | None:
-        """int32 (N, 2): height and width of the upright source images, pixels; None without."""
+        """int32 (N, 2): height and width of the upright source images, pixels, or None."""
         return self.columns.npz.get("source_sizes")
 
     def to_source(self, index: int, coordinates: ArrayLike) -> NDArray[np.float64]:
@@ -218,8 +226,8 @@ class LazyNPZDataset(SampleDataset):
             float64, of the same shape.
 
         Raises:
-            IndexError: an index outside ``[-len, len)``.
-            NPZFormatError: the file does not say what its images show.
+            IndexError: `index` is outside ``[-len, len)``.
+            NPZFormatError: the file does not store which part of the source its images show.
         """
         rects = self.source_rects
         if rects is None:
@@ -228,30 +236,32 @@ class LazyNPZDataset(SampleDataset):
         return stored_to_source(np.asarray(coordinates), rects[row], self.image_size)
 
     def verify(self) -> None:
-        """Reads the whole file, in bounded memory, and compares it with all that it says of itself.
+        """Reads the whole file in bounded memory and checks it.
 
-        In a file of this package every byte is compared; in one of others all that has a checksum.
+        In a file of this package every byte is compared with a checksum. In a file of another
+        writer, every member that has a checksum is compared.
 
         Raises:
-            ChecksumError: bytes differ from what was written; names member and row.
-            NPZFormatError: parts of the file contradict each other; names member and row.
+            ChecksumError: bytes differ from those written; the message names member and row.
+            NPZFormatError: parts of the file contradict each other; the message names member and
+                row.
         """
         verify_columns(self.columns)
 
     def cache_info(self) -> CacheInfo:
-        """Hits, misses, greatest and current size of this process's cache, in samples."""
+        """Returns hits, misses, and the largest and current size of this process's cache."""
         hits, misses, _, currsize = self._cache.cache_info()
         return CacheInfo(hits, misses, self.cache_size, currsize)
 
     def cache_clear(self) -> None:
-        """Empties this process's cache and its counters."""
+        """Empties this process's cache and resets its counters."""
         self._cache.cache_clear()
 
     def __len__(self) -> int:
         return len(self.columns)
 
     def advise(self, indices: NDArray[np.intp]) -> None:
-        """Says which samples are to be fetched soon; see `SampleDataset.advise`."""
+        """Announces the samples that will be fetched soon; see `SampleDataset.advise`."""
         self.columns.advise(indices)
 
     def _place(self, index: int) -> str:
@@ -262,7 +272,7 @@ class LazyNPZDataset(SampleDataset):
 
     def _gather(self, indices: NDArray[np.intp], images_out: NDArray[Any]) -> Rows:
         if self.cache_size == 0 or len(indices) == 0:
-            return _read(self.columns, indices, images_out, verify=self._verify_reads)
+            return read_rows(self.columns, indices, images_out, verify=self._verify_reads)
         rows = [self._cache(index) for index in indices.tolist()]
         return merge_rows([(np.array([i]), row) for i, row in enumerate(rows)], images_out)
 
@@ -272,83 +282,44 @@ def open_dataset(
     *,
     cache_size: int = 0,
     verify: bool = False,
-    transform: Transform | None = None,
+    transform: Callable[[Sample], T_co] | None = None,
     return_index: bool = False,
     cache_dir: StrPath | None = None,
-) -> LazyNPZDataset | CombinedLazyDataset:
-    """Opens one NPZ file, or several as one dataset.
+) -> LazyNPZDataset[T_co] | CombinedLazyDataset[T_co]:
+    """Opens one NPZ file, or several files as one dataset.
 
     Args:
-        path: a file, or files in the order in which their samples are to come.
-        cache_size: samples to keep, for each file.
-        verify: as for `LazyNPZDataset`, like the rest.
-        transform: called with each sample.
-        return_index: samples have their ``index`` too.
-        cache_dir: where compressed members are unpacked to.
+        path: a file, or several files in the order in which their samples should come.
+        cache_size: number of samples to keep in memory, for each file.
+        verify: whether to compare images with their checksums; see `LazyNPZDataset`.
+        transform: called with each sample; its result takes the place of the sample.
+        return_index: whether samples have the key ``index``.
+        cache_dir: directory for members that have to be unpacked; None: next to the file.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        NPZFormatError: a file is damaged or is not a dataset.
+        ValueError: the files differ in task, image size, categories or annotations.
+
+    Example:
+        >>> dataset = open_dataset(["a/train_detector.npz", "b/train_detector.npz"])
+        ... # doctest: +SKIP
     """
-    open_file = functools.partial(
-        LazyNPZDataset,
-        cache_size=cache_size,
-        verify=verify,
-        transform=transform,
-        return_index=return_index,
-        cache_dir=cache_dir,
-    )
+
+    def open_file(file: StrPath) -> LazyNPZDataset[T_co]:
+        return LazyNPZDataset(
+            file,
+            cache_size=cache_size,
+            verify=verify,
+            transform=transform,
+            return_index=return_index,
+            cache_dir=cache_dir,
+        )
+
     if isinstance(path, str | PathLike):
         return open_file(path)
-    with contextlib.ExitStack() as opened:  # closes them where one cannot be opened
+    # Closes the files that are already open if the next one cannot be opened or does not fit.
+    with contextlib.ExitStack() as opened:
         combined = CombinedLazyDataset([opened.enter_context(open_file(file)) for file in path])
         opened.pop_all()
     return combined
-
-
-def _mapped(
-    path: StrPath, cache_dir: StrPath | None, *, verify: bool
-) -> tuple[MappedNPZ, Contents]:
-    try:
-        cache = None if cache_dir is None else check_path("cache_dir", cache_dir)
-        npz = MappedNPZ(check_path("path", path), cache_dir=cache)
-        return npz, Contents.read(npz, verify=verify)
-    except OSError as error:
-        if error.errno not in _LIMITS:
-            raise
-        raise OSError(error.errno, _LIMITS[error.errno], os.fspath(path)) from error
-
-
-_LIMITS = {
-    errno.EMFILE: "too many open files: each data file takes 2 descriptors; raise the limit before "
-    "the program starts (`ulimit -n`, in a container `--ulimit nofile=`), or read fewer, larger "
-    "files",
-    errno.ENOMEM: "cannot be mapped: the whole file has to fit into the address space, but not "
-    "into memory; raise the limit of the address space (`ulimit -v`), or split the data among "
-    "smaller files",
-}
-"""What to do where a limit of the process or the system forbids to open another file."""
-
-
-def _read(
-    columns: Contents, indices: NDArray[np.intp], images_out: NDArray[Any] | None, *, verify: bool
-) -> dict[str, ColumnArray]:
-    rows = columns.gather(indices, images_out=images_out)
-    if verify:
-        columns.verify_rows(indices, np.asarray(rows["images"]))
-    return rows
-
-
-def _read_row(columns: Contents, verify: bool, index: int) -> dict[str, ColumnArray]:
-    return _read(columns, np.array([index]), None, verify=verify)
-
-
-def _layout(columns: Contents, return_index: bool) -> Layout:
-    row_shapes = tuple(
-        (name, "ragged" if isinstance(column, RaggedArray) else column.shape[1:])
-        for name, column in columns.annotations.items()
-    )
-    return Layout(
-        columns.task,
-        columns.images.shape[1:],
-        columns.image_dtype,
-        columns.category_names,
-        row_shapes,
-        return_index,
-    )

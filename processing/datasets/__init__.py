@@ -1,5 +1,5 @@
-"""Samples and batches out of stored files: datasets, collation, order, loader.
+"""Samples and batches read from stored files: datasets, collation, order, loader.
 
-The only folder of processing that imports torch. What decodes photographs or writes files does not
-belong here.
+The only folder of `processing` that imports torch. Code that decodes photographs or writes files
+does not belong here.
 """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch.utils._pytree import MappingKey, SequenceKey, register_pytree_node
@@ -116,6 +116,18 @@ class Batch(dict[str, Any]):
         >>> batch.to(torch.float16)["bboxes"][1].dtype
         torch.float16
     """
+
+    if TYPE_CHECKING:  # for editors and type checkers; at run time this is the method of dict
+
+        @overload
+        def __getitem__(self, key: Literal["image", "keypoints", "index"], /) -> torch.Tensor: ...
+        @overload
+        def __getitem__(self, key: Literal["bboxes", "labels"], /) -> TensorList | Any: ...
+        @overload
+        def __getitem__(self, key: Literal["image_path"], /) -> list[str]: ...
+        @overload
+        def __getitem__(self, key: str, /) -> Any: ...
+        def __getitem__(self, key: str, /) -> Any: ...
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
         """Returns a new batch on another device or of another dtype.

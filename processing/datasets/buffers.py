@@ -1,7 +1,7 @@
-"""BufferPool: memory for batches, used again once nobody holds the batch that was in it.
+"""BufferPool: memory for batches, reused once the batch in it has been released.
 
-A fresh buffer of some megabytes costs page faults, which for small images take as long as the copy
-into it. Imports numpy alone; safe from several threads.
+A new buffer of some megabytes costs page faults. For small images these take as long as the copy
+into the buffer. Imports numpy only; safe from several threads.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 
 class BufferPool:
-    """Hands out arrays whose memory comes back by itself.
+    """Hands out arrays whose memory returns to the pool by itself.
 
-    An array's memory is free again when the array, every view of it and every tensor that shares
-    it are gone; whoever still holds one never sees it change. Arrays outlive the pool. A pickled
-    pool arrives empty.
+    The memory is free again when the array, all views of it and all tensors that share it are gone.
+    Until then it is never overwritten. Arrays stay valid after the pool is gone. A pickled pool
+    arrives empty.
 
     Args:
-        keep: how many free buffers are kept; more are given back to the system.
+        keep: how many free buffers to keep; further ones are returned to the system.
 
     Example:
         >>> pool = BufferPool()
@@ -33,40 +33,45 @@ class BufferPool:
 
     def __init__(self, keep: int = 4) -> None:
         self._keep = keep
-        # Last in, first out: the buffer that was used last is likeliest to be in the CPU's cache.
+        # Last in, first out: the buffer that was used last is most likely in the CPU's cache.
         self._free: deque[memoryview] = deque(maxlen=keep)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BufferPool, (self._keep,)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """An uninitialised, C-contiguous array that nobody else holds.
+        """Returns an uninitialised, C-contiguous array that shares memory with no other one.
 
         Args:
             shape: of the array.
-            dtype: without objects.
+            dtype: of the array; not an object dtype.
         """
         nbytes = math.prod(shape) * dtype.itemsize
         memory = self._free_memory(nbytes)
-        # numpy lets a view keep the outermost array alive that is not a view of another array. That
-        # has to be this one, not the one that owns the memory; `frombuffer` hides that from it.
-        outermost = (
-            np.frombuffer(memory, np.uint8, count=nbytes) if nbytes else np.empty(0, np.uint8)
-        )
+        # A view keeps alive the array at the end of its chain of bases. This has to be an array of
+        # this call, whose end frees the memory, and not the older array that owns the memory.
+        # `frombuffer` ends the chain, because its base is no array.
+        if nbytes:
+            outermost = np.frombuffer(memory, np.uint8, count=nbytes)
+        else:
+            outermost = np.empty(0, np.uint8)  # `frombuffer` refuses empty buffers
+        # At exit, arrays may still be in use by other threads.
         weakref.finalize(outermost, self._free.append, memory).atexit = False
         array: NDArray[Any] = outermost.view(dtype).reshape(shape)
         return array
 
     def clear(self) -> None:
-        """Gives the free buffers back to the system."""
+        """Returns the free buffers to the system."""
         self._free.clear()
 
     def _free_memory(self, nbytes: int) -> memoryview:
-        """At least `nbytes` of memory, but not the memory of a batch for a single sample."""
+        """Returns a free buffer of at least `nbytes`, or a new one of `nbytes`."""
+        # Pop at once instead of looking first: another thread may take the last buffer.
         try:
             memory = self._free.pop()
         except IndexError:
             return np.empty(nbytes, np.uint8).data
+        # A single sample must not take the memory of a whole batch, which would need a new one.
         if nbytes <= len(memory) <= 4 * nbytes:
             return memory
         self._free.appendleft(memory)

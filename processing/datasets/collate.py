@@ -1,17 +1,18 @@
-"""How a batch travels: what a plain DataLoader collates, ragged boxes included, without copying.
+"""Sample, SampleBatch, and how samples become a batch, ragged boxes included.
 
-`Sample` is registered in torch's `default_collate_fn_map` when this module is imported, which is
-why no `collate_fn` is needed. A batch fetched in one gather stays gathered: collating it wraps its
-arrays. Keeps no state, so any thread may call it.
+Importing this module registers `Sample` in torch's `default_collate_fn_map`, so a plain DataLoader
+needs no `collate_fn`. A batch that was gathered at once is not copied when it is collated: the
+tensors share memory with its arrays. Functions keep no state, so any thread may call them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils._pytree import MappingKey, register_pytree_node
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
@@ -21,46 +22,69 @@ from processing.datasets.batch import Batch, TensorList
 from processing.datasets.buffers import BufferPool
 from processing.datasets.shared_tensors import empty_shared, is_plain, stack_shared
 
+# Members of the file are plural; a sample has one of each.
 _SAMPLE_KEYS = {"images": "image", "image_paths": "image_path"}
 
 
 class Sample(dict[str, Any]):
     """One image with its annotations: an ordinary dict.
 
-    Keys: ``image``, ``bboxes`` or ``keypoints``, ``image_path``, and what the file has besides.
+    Keys: ``image``, ``bboxes`` or ``keypoints``, ``image_path``; ``labels`` if the file has them;
+    ``index`` if the dataset was opened with `return_index`.
 
     Attributes:
-        ragged: keys whose first dimension differs from sample to sample; they are collated to a
-            `TensorList`. Copies and pickles of the sample keep it.
+        ragged: keys whose first dimension differs from sample to sample. Collating turns their
+            values into a `TensorList`. Copies and pickles of the sample keep this attribute.
 
     Example:
         >>> sample = Sample(image=np.zeros((8, 8, 3), np.uint8), image_path="a.jpg")
-        >>> sorted(sample)
-        ['image', 'image_path']
+        >>> sample["image"].shape
+        (8, 8, 3)
     """
 
-    # A class attribute, so that the constructor stays that of dict: torch and Lightning rebuild
-    # containers with `type(sample)(pairs)`.
+    # Set after construction, because the constructor has to be that of dict: torch and Lightning
+    # rebuild containers with `type(sample)(pairs)`.
     ragged: frozenset[str] = frozenset()
+
+    if TYPE_CHECKING:  # for editors and type checkers; at run time this is the method of dict
+
+        @overload
+        def __getitem__(self, key: Literal["image"], /) -> NDArray[np.uint8]: ...
+        @overload
+        def __getitem__(self, key: Literal["bboxes", "keypoints"], /) -> NDArray[np.float32]: ...
+        @overload
+        def __getitem__(self, key: Literal["labels"], /) -> NDArray[np.int64] | Any: ...
+        @overload
+        def __getitem__(self, key: Literal["image_path"], /) -> str: ...
+        @overload
+        def __getitem__(self, key: Literal["index"], /) -> np.int64: ...
+        @overload
+        def __getitem__(self, key: str, /) -> Any: ...
+        def __getitem__(self, key: str, /) -> Any: ...
 
 
 def ragged_sample(values: Mapping[str, Any], ragged: frozenset[str]) -> Sample:
-    """Builds a sample of the given values, some of them with ragged keys."""
+    """Builds a sample of the given values and sets the attribute `ragged`."""
     sample = Sample(values)
     sample.ragged = ragged
     return sample
 
 
 class SampleBatch(Sequence[Sample]):
-    """A gathered batch that is a sequence of samples to whoever looks at it.
+    """A batch that was gathered at once, seen as a sequence of samples.
 
-    Samples are made when they are asked for, and hold views of the batch's arrays; each is made
-    once, so what a `collate_fn` puts into one is kept. Collating a batch whose samples were not
-    given other values only wraps its arrays.
+    Samples are built on first access and hold views of the batch's arrays. Each is built once, so
+    changes that a `collate_fn` makes to a sample are kept. Collating a batch whose samples still
+    hold their original arrays copies nothing.
 
     Args:
-        columns: what `Contents.gather` gives, kept; plus ``index``, int64 (B,), if wanted.
-        images: the tensor whose memory ``columns["images"]`` is, if there is one.
+        columns: the result of `Contents.gather`, kept; plus ``index``, int64 (B,), if wanted.
+        images: the tensor that shares its memory with ``columns["images"]``, if there is one.
+
+    Example:
+        >>> batch = SampleBatch({"images": np.zeros((2, 8, 8, 3), np.uint8)})
+        >>> len(batch), batch[0]["image"].shape, batch.collate()["image"].shape
+        (2, (8, 8, 3), torch.Size([2, 8, 8, 3]))
     """
 
     def __init__(
@@ -69,6 +93,7 @@ class SampleBatch(Sequence[Sample]):
         self.columns = columns
         self._images = images
         self._ragged = frozenset(k for k, v in columns.items() if isinstance(v, RaggedArray))
+        # By row: the sample that was handed out, and the values that it was built with.
         self._handed: dict[int, tuple[Sample, dict[str, Any]]] = {}
 
     def __len__(self) -> int:
@@ -79,10 +104,10 @@ class SampleBatch(Sequence[Sample]):
     @overload
     def __getitem__(self, index: slice) -> list[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        """Sample i of the batch, the same object each time.
+        """Returns sample `index` of the batch, the same object each time.
 
         Raises:
-            IndexError: an index outside ``[-B, B)``.
+            IndexError: `index` is outside ``[-B, B)``.
         """
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
@@ -90,10 +115,9 @@ class SampleBatch(Sequence[Sample]):
             raise IndexError(f"sample {index} of a batch of {len(self)}")
         row = index % len(self)
         if row not in self._handed:
-            values = {
-                _SAMPLE_KEYS.get(name, name): _row(column, row)
-                for name, column in self.columns.items()
-            }
+            values = {}
+            for name, column in self.columns.items():
+                values[_SAMPLE_KEYS.get(name, name)] = _row(column, row)
             self._handed[row] = ragged_sample(values, self._ragged), values
         return self._handed[row][0]
 
@@ -101,27 +125,27 @@ class SampleBatch(Sequence[Sample]):
         return (self[i] for i in range(len(self)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A copy's samples would no longer be views of its arrays.
+        # In a copy, samples would no longer be views of the batch's arrays: changes would be lost.
         return list, (list(self),)
 
     def collate(self) -> Batch:
-        """The batch as tensors, without copying; see `collate_samples`."""
-        fields: dict[str, Any] = {}
+        """Returns the batch as tensors that share memory with its arrays."""
+        batch = Batch()
         for name, column in self.columns.items():
             key = _SAMPLE_KEYS.get(name, name)
             if name == "images" and self._images is not None:
-                fields[key] = self._images
+                batch[key] = self._images
             elif isinstance(column, RaggedArray):
-                flat = torch.from_numpy(column.values)
-                fields[key] = TensorList.split(flat, column.lengths.tolist())
+                values = torch.from_numpy(column.values)
+                batch[key] = TensorList.split(values, column.lengths.tolist())
             elif column.dtype.kind == "U":
-                fields[key] = column.tolist()
+                batch[key] = column.tolist()
             else:
-                fields[key] = torch.from_numpy(column)
-        return Batch(fields)
+                batch[key] = torch.from_numpy(column)
+        return batch
 
     def is_unchanged(self) -> bool:
-        """Whether every sample handed out still holds the objects it was made with."""
+        """Checks whether every sample handed out still holds the objects it was built with."""
         return all(
             sample.keys() == values.keys() and all(sample[k] is v for k, v in values.items())
             for sample, values in self._handed.values()
@@ -137,8 +161,7 @@ def collate_samples(
 
     Args:
         batch: B samples with the same keys; a `SampleBatch` is not copied.
-        collate_fn_map: torch passes it; not needed, since every value is collated as
-            `collate_transformed` does it.
+        collate_fn_map: ignored; torch passes it to every function in its map.
 
     Returns:
         ``image`` (B, H, W, C), ragged keys as a `TensorList` of B, strings as a list, numbers and
@@ -147,29 +170,34 @@ def collate_samples(
     if isinstance(batch, SampleBatch) and batch.is_unchanged():
         return batch.collate()
     first = batch[0]
-    return Batch(
-        {
-            key: TensorList(torch.as_tensor(sample[key]) for sample in batch)
-            if key in first.ragged
-            else collate_transformed([sample[key] for sample in batch])
-            for key in first
-        }
-    )
+    collated = Batch()
+    for key in first:
+        values = [sample[key] for sample in batch]
+        if key in first.ragged:
+            collated[key] = TensorList(map(torch.as_tensor, values))
+        else:
+            collated[key] = collate_transformed(values)
+    return collated
 
 
 def collate_transformed(batch: Sequence[Any]) -> Any:
-    """Collates what a transform made of samples, whatever it is, as `default_collate` does.
+    """Collates the results of a transform, of any type, as `default_collate` does.
 
-    In a DataLoader's worker what is stacked lies in shared memory without a name.
+    In a DataLoader's worker process, stacked tensors lie in shared memory without a name.
     """
     return collate(batch, collate_fn_map=_COLLATE)
 
 
 def empty_images(shape: tuple[int, ...], dtype: np.dtype[Any], buffers: BufferPool) -> torch.Tensor:
-    """An uninitialised tensor for images; in a DataLoader worker it lies in shared memory.
+    """Returns an uninitialised tensor for the images of a batch.
 
-    That saves the copy into shared memory when the batch is sent, as torch's own collate function
-    does. Elsewhere it is memory of `buffers`.
+    In a DataLoader's worker process the tensor lies in shared memory, which saves copying it there
+    when the batch is sent; torch's own collate function does the same.
+
+    Args:
+        shape: (B, H, W, C).
+        dtype: of the images.
+        buffers: gives the memory in all other processes.
     """
     if get_worker_info() is None:
         return torch.from_numpy(buffers.empty(shape, dtype))
@@ -181,9 +209,10 @@ def _stack(
     *,
     collate_fn_map: dict[Any, Callable[..., Any]] | None = None,
 ) -> torch.Tensor:
-    """Stacks as torch's own function for tensors does."""
+    """Stacks tensors like torch's own collate function, but into memory without a name."""
     tensors = list(batch)
     alike = len({(t.dtype, t.shape) for t in tensors}) == 1 and all(map(is_plain, tensors))
+    # torch's function is right everywhere, and names the problem if shapes differ.
     if get_worker_info() is None or not alike:
         stacked: torch.Tensor = collate_tensor_fn(tensors, collate_fn_map=collate_fn_map)
         return stacked

@@ -1,6 +1,6 @@
 """CombinedLazyDataset: several datasets of one kind, read as one.
 
-Holds no files of its own; thread and process safety are those of its parts.
+It opens no files itself, and is as safe from several threads and processes as its parts are.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from processing.datasets.sample_dataset import (
     Layout,
     Rows,
     SampleDataset,
+    T_co,
     Transform,
     check_dataset,
     merge_rows,
 )
 
 
-class CombinedLazyDataset(SampleDataset):
+class CombinedLazyDataset(SampleDataset[T_co]):
     """The samples of several datasets, one dataset after the other.
 
     Each part keeps its own cache and transform; ``index`` counts through all parts.
 
     Args:
-        datasets: at least one, alike in task, image size, categories and annotations; closed by
-            `close`.
+        datasets: at least one. All must have the same task, image size, categories and annotations.
+            `close` closes them.
 
     Attributes:
         datasets: the parts.
         offsets: int64 (D + 1,): part d holds samples ``offsets[d]:offsets[d + 1]``.
 
     Raises:
-        ValueError: no dataset, or two that differ.
+        ValueError: there is no dataset, or two of them differ.
 
     Example:
         >>> combined = CombinedLazyDataset([train, val])  # doctest: +SKIP
@@ -44,7 +45,7 @@ class CombinedLazyDataset(SampleDataset):
         True
     """
 
-    def __init__(self, datasets: Iterable[SampleDataset]) -> None:
+    def __init__(self, datasets: Iterable[SampleDataset[T_co]]) -> None:
         super().__init__()
         self.datasets = tuple(datasets)
         if not self.datasets:
@@ -63,12 +64,12 @@ class CombinedLazyDataset(SampleDataset):
 
     @property
     def category_names(self) -> tuple[str, ...]:
-        """What `labels` are positions in."""
+        """Category names; `labels` are positions in this tuple."""
         return self._layout.category_names
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images, pixels."""
+        """Height and width of the stored images, pixels."""
         height, width = self._layout.image_shape[:2]
         return height, width
 
@@ -82,17 +83,18 @@ class CombinedLazyDataset(SampleDataset):
             dataset.close()
 
     def cache_info(self) -> CacheInfo:
-        """Sums over the parts."""
+        """Returns the sums over the caches of all parts."""
         infos = [dataset.cache_info() for dataset in self.datasets]
-        return CacheInfo(*(sum(column) for column in zip(*infos, strict=True)))
+        return CacheInfo(*map(sum, zip(*infos, strict=True)))
 
     def cache_clear(self) -> None:
-        """Empties the caches of all parts."""
+        """Empties the caches of all parts and resets their counters."""
         for dataset in self.datasets:
             dataset.cache_clear()
 
     def _locate(self, indices: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Intp (B,): the part that each index lies in; parts without samples hold none."""
+        """Returns, as intp (B,), the number of the part that each index lies in."""
+        # From the right, because a part without samples begins where the next one begins.
         return np.searchsorted(self.offsets, indices, side="right") - 1
 
     def _place(self, index: int) -> str:
@@ -100,7 +102,7 @@ class CombinedLazyDataset(SampleDataset):
         return self.datasets[part]._place(index - int(self.offsets[part]))
 
     def advise(self, indices: NDArray[np.intp]) -> None:
-        """Says which samples are to be fetched soon; see `SampleDataset.advise`."""
+        """Announces the samples that will be fetched soon; see `SampleDataset.advise`."""
         part_of = self._locate(indices)
         for part in np.unique(part_of).tolist():
             self.datasets[part].advise(indices[part_of == part] - self.offsets[part])
@@ -114,8 +116,8 @@ class CombinedLazyDataset(SampleDataset):
 
     def _gather(self, indices: NDArray[np.intp], images_out: NDArray[np.generic]) -> Rows:
         part_of = self._locate(indices)
-        used: list[int] = np.unique(part_of).tolist() or [0]
-        if len(used) == 1:
+        used: list[int] = np.unique(part_of).tolist() or [0]  # any part gives an empty batch
+        if len(used) == 1:  # gather straight into the batch's memory
             return self.datasets[used[0]]._gather(indices - self.offsets[used[0]], images_out)
         parts = []
         for part in used:
@@ -127,6 +129,7 @@ class CombinedLazyDataset(SampleDataset):
 
 
 def _check_alike(position: int, layout: Layout, first: Layout) -> None:
+    """Checks that a dataset has the layout of the first one; the error names what differs."""
     for field, found, expected in zip(Layout._fields, layout, first, strict=True):
         if found != expected:
             raise ValueError(

@@ -1,8 +1,8 @@
-"""BatchLoader: batches of a dataset, gathered whole by threads.
+"""BatchLoader: yields batches of a dataset, each gathered at once by a thread.
 
-For mapped data threads beat worker processes: a batch is gathered straight from the map into the
-memory that the consumer gets, and nothing is copied between processes. An iterator belongs to one
-thread; the gathering threads share nothing but the dataset, which is safe from several.
+For mapped files, threads are faster than worker processes: a batch is gathered from the map into
+the memory that the consumer receives, and nothing is copied between processes. An iterator belongs
+to one thread. The gathering threads share only the dataset, which is safe from several threads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat, tee
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -21,43 +21,45 @@ from torch.utils.data._utils.pin_memory import pin_memory  # what DataLoader doe
 
 from processing.core.arguments import check_flag, check_integer
 from processing.core.threads import map_in_order
+from processing.datasets.batch import Batch
 from processing.datasets.collate import SampleBatch
-from processing.datasets.sample_dataset import SampleDataset, check_dataset
-from processing.datasets.sampling import epoch_order, rank_share, share_size
+from processing.datasets.sample_dataset import SampleDataset, T_co, check_dataset
+from processing.datasets.sampling import epoch_share, share_size
 from processing.npz.readahead import batches_ahead
 
 _LOG = logging.getLogger(__name__)
 
 
-class BatchLoader:
+class BatchLoader(Generic[T_co]):
     """Iterates over a dataset in batches, as a `torch.utils.data.DataLoader` does.
 
-    Each iteration is one epoch, the first is 0; `set_epoch` and `load_state_dict` name another. The
-    order is a function of (seed, epoch) alone, shared out among ranks sample by sample. With
-    `shuffle` all ranks get equally many samples, a few of them twice if need be; without, every
-    sample belongs to exactly one rank.
+    Each iteration is one epoch, starting with epoch 0; `set_epoch` and `load_state_dict` choose
+    another one. The order of the samples depends only on seed and epoch. Ranks take turns in that
+    order. With `shuffle`, all ranks get the same number of samples, and a few samples may be read
+    twice. Without `shuffle`, every sample belongs to exactly one rank.
 
-    Batches are the consumer's own: memory is used again only when nobody holds the batch that was
-    in it. A transform of the dataset runs in the loader's threads; one that is slow and written in
-    Python runs faster in a DataLoader's processes.
+    The consumer owns the batches: memory is reused only after the batch in it has been released.
+    A transform of the dataset runs in the loader's threads. A slow transform written in Python runs
+    faster in the processes of a DataLoader.
 
     Args:
-        dataset: what to read; left open.
-        batch_size: samples a batch and rank.
+        dataset: the dataset to read; it is not closed.
+        batch_size: samples per batch and rank.
         shuffle: whether the order is random.
-        num_workers: threads that gather ahead. A consumer that has to wait for a batch gathers too;
-            with 0 it is the only one.
-        drop_last: whether an epoch's last, smaller batch is left out.
-        seed: of the order; not negative.
+        num_workers: number of threads that gather batches ahead. A consumer that would have to wait
+            gathers a batch itself; with 0 it gathers all of them.
+        drop_last: whether to leave out an epoch's last batch if it is smaller.
+        seed: seed of the order; not negative.
         rank: which share of the samples to read, in ``[0, world_size)``.
         world_size: number of ranks.
         pin_memory: whether batches lie in page-locked memory, from which a CUDA device can copy
-            while the host goes on; torch's allocator waits for such copies before it uses the
-            memory again. Without such a device a warning is logged, and memory is ordinary.
-        prefetch_factor: batches that each thread gathers ahead.
+            while the host goes on. Without an accelerator, a warning is logged and memory is
+            ordinary.
+        prefetch_factor: number of batches that each thread gathers ahead.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range.
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of range.
 
     Example:
         >>> loader = BatchLoader(dataset, 64, shuffle=True, num_workers=2)  # doctest: +SKIP
@@ -67,7 +69,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        dataset: SampleDataset,
+        dataset: SampleDataset[T_co],
         batch_size: int = 1,
         shuffle: bool = False,
         num_workers: int = 0,
@@ -96,21 +98,32 @@ class BatchLoader:
 
     @property
     def batch_sampler(self) -> _BatchSampler:
-        """Has the loader as its `sampler`: there Lightning looks for `set_epoch`."""
+        """An object with the loader as its `sampler`; Lightning calls `set_epoch` there."""
         return _BatchSampler(self)
 
     def __len__(self) -> int:
-        """Batches of a whole epoch."""
+        """Number of batches in a whole epoch."""
         samples = share_size(len(self.dataset), self.rank, self.world_size, pad=self.shuffle)
-        return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
+        if self.drop_last:
+            return samples // self.batch_size
+        return -(-samples // self.batch_size)
 
+    # Samples are collated to a `Batch`, also those of a transform that returns dicts.
+    @overload
+    def __iter__(self: BatchLoader[dict[str, Any]]) -> Generator[Batch]: ...
+    @overload
+    def __iter__(self: BatchLoader[Any]) -> Generator[Any]: ...
     def __iter__(self) -> Generator[Any]:
-        """The batches of one epoch, each a `Batch`; the next iteration is the next epoch.
+        """Yields the batches of one epoch; the next iteration yields those of the next epoch.
 
-        Which epoch it is counts from the first `next` on: `set_epoch` may still follow `iter`.
+        The epoch is read at the first call of `next`, so `set_epoch` may be called after `iter`.
+
+        Yields:
+            `Batch` objects. If a transform returns other objects than dicts, what
+            `torch.utils.data.default_collate` makes of these.
 
         Raises:
-            Whatever reading raises, at the batch that could not be read.
+            Exception: whatever reading raises, when the batch that cannot be read is due.
         """
         epoch, consumed = self._next
         self._next = _Position(epoch + 1)
@@ -126,43 +139,58 @@ class BatchLoader:
                 consumed += self.batch_size * self.world_size
                 self._reached = _Position(epoch, consumed)
                 batch = self._collate(samples)
-                del samples  # the consumer alone holds the batch, and decides when it is let go of
+                # Only the consumer keeps the batch: its memory is reused as soon as it is released.
+                del samples
                 yield batch
                 del batch
         self._reached = _Position(epoch + 1)
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch the next iteration is.
+        """Chooses the epoch of the next iteration.
 
-        It begins with the epoch's first batch, unless `load_state_dict` named a later one of it.
+        The iteration begins with the epoch's first batch. If `load_state_dict` chose a later batch
+        of the same epoch, it begins with that one.
+
+        Args:
+            epoch: number of the epoch; not negative.
 
         Raises:
-            TypeError, ValueError: not an integer, or a negative one.
+            TypeError: `epoch` is not an integer.
+            ValueError: `epoch` is negative.
         """
         if check_integer("epoch", epoch, least=0) != self._next.epoch:
             self._next = _Position(epoch)
 
     def state_dict(self) -> dict[str, int]:
-        """How far the iteration has come, the same on all ranks: two integers.
+        """Returns the position of the iteration, which is the same on all ranks.
 
-        ``epoch``, and ``consumed``: samples of it that all ranks together have been given.
+        Returns:
+            ``epoch``, and ``consumed``: how many samples of the epoch all ranks together have read.
         """
         return self._reached._asdict()
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Makes the next iteration go on where another loader stood.
+        """Makes the next iteration continue where another loader stopped.
 
         Args:
-            state: of `state_dict`, of a loader of the same data and seed; its batch size and number
-                of ranks may have been others.
+            state: the `state_dict` of a loader with the same data and seed. Batch size and number
+                of ranks may differ.
         """
         self._next = self._reached = _Position(**state)
 
     def _batches_left(self, epoch: int, consumed: int) -> Iterator[NDArray[np.int64]]:
-        n = len(self.dataset)
-        order = epoch_order(n, seed=self.seed, epoch=epoch) if self.shuffle else np.arange(n)
-        share = rank_share(order, self.rank, self.world_size, pad=self.shuffle, start=consumed)
-        end = len(share) - len(share) % self.batch_size if self.drop_last else len(share)
+        share = epoch_share(
+            len(self.dataset),
+            shuffle=self.shuffle,
+            seed=self.seed,
+            epoch=epoch,
+            rank=self.rank,
+            world_size=self.world_size,
+            start=consumed,
+        )
+        end = len(share)
+        if self.drop_last:
+            end -= end % self.batch_size
         for start in range(0, end, self.batch_size):
             yield share[start : start + self.batch_size]
 
@@ -170,26 +198,28 @@ class BatchLoader:
         return batches_ahead(self.batch_size * self.dataset.layout.image_bytes)
 
     def _fetch(self, batch: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Sequence[Any]:
-        """Fetches a batch, and says which one will be fetched later."""
+        """Fetches a batch, and announces the one that will be fetched later."""
         indices, later = batch
-        self.dataset.advise(later)
+        self.dataset.advise(later)  # first, so that the disk reads while this batch is copied
         return self.dataset.fetch(indices, _pinned_images if self.pin_memory else None)
 
     def _collate(self, samples: Sequence[Any]) -> Any:
-        batch = (
-            samples.collate()
-            if isinstance(samples, SampleBatch)
-            else default_collate(list(samples))
-        )
-        # torch's function has no types.
-        return pin_memory(batch) if self.pin_memory else batch  # type: ignore[no-untyped-call]  # torch's
+        if isinstance(samples, SampleBatch):
+            batch = samples.collate()
+        else:
+            batch = default_collate(list(samples))
+        if self.pin_memory:
+            return pin_memory(batch)  # type: ignore[no-untyped-call]  # torch's function has no types
+        return batch
 
 
 class _BatchSampler(NamedTuple):
-    sampler: BatchLoader
+    sampler: BatchLoader[Any]
 
 
 class _Position(NamedTuple):
+    """How far an iteration has come: an epoch, and the samples of it that were read."""
+
     epoch: int = 0
     consumed: int = 0
 
@@ -197,7 +227,8 @@ class _Position(NamedTuple):
 def _with_later(
     batches: Iterable[NDArray[np.int64]], ahead: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Each batch with the one that comes `ahead` batches later, an empty one at the end."""
+    """Pairs each batch with the one that comes `ahead` batches later, or with an empty one."""
+    # `tee` keeps the batches in between, so each is computed once.
     now, later = tee(batches)
     nothing = np.empty(0, np.int64)
     return zip(now, chain(islice(later, ahead, None), repeat(nothing)), strict=False)

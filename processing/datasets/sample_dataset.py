@@ -1,7 +1,7 @@
-"""SampleDataset: what a dataset of samples offers, given a way to gather rows.
+"""SampleDataset: the behaviour that all datasets share; subclasses only gather rows.
 
-One place for indices, samples, batches and transforms, so that one file and several behave alike.
-Safe from several threads as long as `_gather` is.
+Indices, samples, batches and transforms are handled in this one place, so that one file and several
+files behave alike. Safe from several threads as long as `_gather` is.
 """
 
 from __future__ import annotations
@@ -10,25 +10,34 @@ import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Self, SupportsIndex
+from typing import Any, NamedTuple, Self, SupportsIndex, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
+from typing_extensions import TypeVar  # typing's own has no `default` before Python 3.13
 
 from processing.core.columns import ColumnArray, RaggedArray, offsets_of
 from processing.datasets.buffers import BufferPool
 from processing.datasets.collate import Sample, SampleBatch, empty_images, ragged_sample
 from processing.datasets.worker_lifetime import end_workers_with_parent
 
-Transform = Callable[[dict[str, Any]], Any]
-Rows = Mapping[str, ColumnArray]
-Allocate = Callable[[tuple[int, ...], np.dtype[Any]], torch.Tensor]
+T_co = TypeVar("T_co", covariant=True, default=Sample)
+"""The type of a dataset's samples: `Sample`, or the type that its transform returns."""
+
+Transform: TypeAlias = Callable[[Sample], Any]
+Rows: TypeAlias = Mapping[str, ColumnArray]
+Allocate: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], torch.Tensor]
 
 
 class CacheInfo(NamedTuple):
-    """State of the cache of this process, as `functools.lru_cache` reports it."""
+    """State of the cache of this process, with the fields of `functools.lru_cache`.
+
+    Example:
+        >>> CacheInfo(hits=1, misses=2, maxsize=10, currsize=2).hits
+        1
+    """
 
     hits: int
     misses: int
@@ -37,7 +46,7 @@ class CacheInfo(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What two datasets must have in common to be read as one."""
+    """The properties that datasets must have in common to be read as one."""
 
     task: str
     image_shape: tuple[int, ...]
@@ -52,14 +61,14 @@ class Layout(NamedTuple):
         return math.prod(self.image_shape) * self.image_dtype.itemsize
 
 
-class SampleDataset(Dataset[Any], ABC):
+class SampleDataset(Dataset[T_co], ABC):
     """A map-style dataset whose samples and batches come from gathered rows.
 
-    Deterministic, safe from several threads, picklable. Indices run from -len to len - 1.
+    Deterministic, safe from several threads, and picklable. Indices run from -len to len - 1.
     """
 
     _layout: Layout
-    """Kind of the samples; set by subclasses when they open."""
+    """Set by subclasses when they open."""
 
     def __init__(self) -> None:
         self._buffers = BufferPool()
@@ -71,7 +80,7 @@ class SampleDataset(Dataset[Any], ABC):
 
     @property
     def layout(self) -> Layout:
-        """Kind of the samples."""
+        """Task, shapes and dtypes of the samples."""
         return self._layout
 
     @abstractmethod
@@ -79,35 +88,35 @@ class SampleDataset(Dataset[Any], ABC):
 
     @abstractmethod
     def _gather(self, indices: NDArray[np.intp], images_out: NDArray[Any]) -> Rows:
-        """Rows at valid `indices` as `Contents.gather` gives them, images in `images_out`."""
+        """Returns the rows at valid indices like `Contents.gather`, with images in `images_out`."""
 
     @abstractmethod
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
-        """The transform of each sample, or None if there are no transforms at all."""
+        """Returns the transform of each sample, or None if there are no transforms at all."""
 
     @abstractmethod
     def _place(self, index: int) -> str:
-        """File and row of a sample, to be named where something is wrong with it."""
+        """Returns file and row of a sample, for error messages."""
 
     @abstractmethod
     def advise(self, indices: NDArray[np.intp]) -> None:
-        """Says which samples are to be fetched soon: what is not in memory is read meanwhile.
+        """Announces the samples that will be fetched soon, so that the system reads them ahead.
 
         Args:
             indices: (B,) in ``[0, len)``.
         """
 
     def close(self) -> None:
-        """Lets go of the files; the dataset cannot be used afterwards, arrays taken from it can."""
+        """Closes the files. Arrays taken from the dataset stay valid; the dataset does not."""
         self._buffers.clear()
 
     @abstractmethod
     def cache_info(self) -> CacheInfo:
-        """Hits, misses, greatest and current size of this process's cache, in samples."""
+        """Returns hits, misses, and the largest and current size of this process's cache."""
 
     @abstractmethod
     def cache_clear(self) -> None:
-        """Empties this process's cache and its counters."""
+        """Empties this process's cache and resets its counters."""
 
     def __enter__(self) -> Self:
         return self
@@ -115,47 +124,49 @@ class SampleDataset(Dataset[Any], ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __getitem__(self, index: SupportsIndex) -> Any:
-        """One sample, as arrays that the caller owns and may write.
+    def __getitem__(self, index: SupportsIndex) -> T_co:
+        """Returns one sample, as arrays that the caller owns and may write.
 
         Returns:
-            A dict: ``image`` uint8 (H, W, 3); ``bboxes`` float32 (k, 4) (detector) or (4,)
+            A `Sample`: ``image`` uint8 (H, W, 3); ``bboxes`` float32 (k, 4) (detector) or (4,)
             (teacher), or ``keypoints`` float32 (K, 3); ``labels`` int64, if the file has them;
-            ``image_path`` str; ``index`` int64, if wanted. With a transform, what that returns.
+            ``image_path`` str; ``index`` int64, if wanted. With a transform, its result.
 
         Raises:
-            IndexError: an index outside ``[-len, len)``.
+            IndexError: `index` is outside ``[-len, len)``.
         """
         row = self._checked_indices([operator.index(index)])
-        return self._samples(row, self._batch(row))[0]
+        sample: T_co = self._samples(row, self._batch(row))[0]
+        return sample
 
-    def __getitems__(self, indices: Iterable[SupportsIndex]) -> Sequence[Any]:
-        """The samples of one batch, gathered at once; DataLoader calls this.
+    def __getitems__(self, indices: Iterable[SupportsIndex]) -> Sequence[T_co]:
+        """Returns the samples of one batch, gathered at once; DataLoader calls this method.
 
         Args:
             indices: B indices in ``[-len, len)``.
 
         Returns:
-            A sequence of B samples that `torch.utils.data.default_collate` turns into a batch
+            A sequence of B samples, which `torch.utils.data.default_collate` turns into a batch
             without copying.
         """
         return self.fetch(indices)
 
     def fetch(
         self, indices: Iterable[SupportsIndex], allocate: Allocate | None = None
-    ) -> Sequence[Any]:
-        """As `__getitems__`, with images in memory of the caller's choice.
+    ) -> Sequence[T_co]:
+        """Returns the same as `__getitems__`, with images in memory of the caller's choice.
 
         Args:
             indices: B indices in ``[-len, len)``.
-            allocate: gives a C-contiguous tensor on the host for the images, from their shape (B,
-                H, W, C) and dtype. None: memory of an earlier batch that nobody holds any more.
+            allocate: called with the shape (B, H, W, C) and the dtype of the images; returns a
+                C-contiguous tensor on the host. None: take the memory of an earlier batch that is
+                no longer in use.
         """
         rows = self._checked_indices(indices)
         return self._samples(rows, self._batch(rows, allocate))
 
     def get_batch(self, indices: Iterable[SupportsIndex]) -> dict[str, NDArray[Any]]:
-        """Several samples as numpy arrays that the caller owns; transforms are not applied.
+        """Returns samples as numpy arrays that the caller owns; transforms are not applied.
 
         Args:
             indices: B indices in ``[-len, len)``, in any order, also repeated.
@@ -166,8 +177,8 @@ class SampleDataset(Dataset[Any], ABC):
             ``bboxes``, int64; ``image_paths`` unicode (B,); ``index`` int64 (B,), if wanted.
 
         Raises:
-            IndexError: an index outside ``[-len, len)``.
-            TypeError: indices that are not integers.
+            IndexError: an index is outside ``[-len, len)``.
+            TypeError: `indices` are not integers.
         """
         columns = self._batch(self._checked_indices(indices)).columns
         return {name: _as_array(column) for name, column in columns.items()}
@@ -175,11 +186,10 @@ class SampleDataset(Dataset[Any], ABC):
     def _batch(self, indices: NDArray[np.intp], allocate: Allocate | None = None) -> SampleBatch:
         layout = self._layout
         shape = (len(indices), *layout.image_shape)
-        images = (
-            empty_images(shape, layout.image_dtype, self._buffers)
-            if allocate is None
-            else allocate(shape, layout.image_dtype)
-        )
+        if allocate is None:
+            images = empty_images(shape, layout.image_dtype, self._buffers)
+        else:
+            images = allocate(shape, layout.image_dtype)
         rows = dict(self._gather(indices, images.numpy()))
         if layout.return_index:
             rows["index"] = indices.astype(np.int64)
@@ -188,15 +198,19 @@ class SampleDataset(Dataset[Any], ABC):
     def _samples(self, indices: NDArray[np.intp], batch: SampleBatch) -> Sequence[Any]:
         transforms = self._transforms_of(indices)
         if transforms is None:
-            return batch
-        return [
-            sample if transform is None else self._transformed(index, sample, transform)
-            for index, sample, transform in zip(indices.tolist(), batch, transforms, strict=True)
-        ]
+            return batch  # as it is: collating it then copies nothing
+        samples: list[Any] = []
+        for index, sample, transform in zip(indices.tolist(), batch, transforms, strict=True):
+            if transform is None:
+                samples.append(sample)
+            else:
+                samples.append(self._transformed(index, sample, transform))
+        return samples
 
     def _transformed(self, index: int, sample: Sample, transform: Transform) -> Any:
-        """A transform's result; a new dict still has the ragged keys that its sample had."""
-        place = f"{self._place(index)} ({sample['image_path']})"  # which it may take out
+        """Applies a transform; a new dict keeps the ragged keys of its sample."""
+        # Before the call, because the transform may remove the path from the sample.
+        place = f"{self._place(index)} ({sample['image_path']})"
         try:
             result = transform(sample)
         except StopIteration as error:  # a loader would take it for the end of the epoch
@@ -204,18 +218,20 @@ class SampleDataset(Dataset[Any], ABC):
         except Exception as error:
             error.add_note(f"while the transform was given {place}")
             raise
+        # Without them, boxes of different numbers could not be collated.
         if isinstance(result, dict) and not isinstance(result, Sample):
             return ragged_sample(result, sample.ragged)
         return result
 
     def _checked_indices(self, indices: Iterable[SupportsIndex]) -> NDArray[np.intp]:
-        """`indices` as intp (B,) in ``[0, len)``."""
+        """Returns `indices` as intp (B,) in ``[0, len)``."""
         if not isinstance(indices, np.ndarray):
             indices = list(indices)
         asked = np.asarray(indices) if len(indices) else np.empty(0, np.intp)
         if asked.ndim != 1 or asked.dtype.kind not in "iu":
             raise TypeError(f"indices must be integers (B,), got {asked.dtype} {asked.shape}")
         n = len(self)
+        # Usually no index is negative; then the batch needs no second array.
         if not len(asked) or (asked.min() >= 0 and asked.max() < n):
             return asked.astype(np.intp, copy=False)
         rows = np.where(asked < 0, asked + n, asked)
@@ -231,9 +247,9 @@ def merge_rows(
     """Copies rows that were gathered in parts into one batch.
 
     Args:
-        parts: positions in the batch and the rows that belong there; together all of 0 … B - 1,
-            once each.
-        images_out: (B, H, W, C), filled.
+        parts: positions in the batch, and the rows that belong there. The positions of all parts
+            together are 0 to B - 1, each once.
+        images_out: (B, H, W, C), overwritten; the images of the returned batch.
     """
     for positions, rows in parts:
         images_out[positions] = rows["images"]
@@ -246,6 +262,7 @@ def merge_rows(
 
 
 def _concatenate(columns: Sequence[ColumnArray], order: NDArray[np.intp]) -> ColumnArray:
+    """Joins the rows of several columns and puts them into the given order."""
     ragged = [column for column in columns if isinstance(column, RaggedArray)]
     if ragged:
         values = np.concatenate([column.values for column in ragged])
@@ -256,19 +273,19 @@ def _concatenate(columns: Sequence[ColumnArray], order: NDArray[np.intp]) -> Col
 
 
 def _as_array(column: ColumnArray) -> NDArray[Any]:
-    """Ragged rows as an object array of views of one array."""
+    """Returns ragged rows as an object array of views, and any other column as it is."""
     if not isinstance(column, RaggedArray):
         return column
     rows = np.empty(len(column), dtype=object)
-    rows[:] = column.rows() if len(column) else []
+    rows[:] = column.rows()
     return rows
 
 
 def check_dataset(dataset: object) -> None:
-    """Makes sure that something is a dataset of ours.
+    """Checks that an argument is a dataset of this package.
 
     Raises:
-        TypeError: it is not, such as the path of one.
+        TypeError: `dataset` is something else, such as a path.
     """
     if not isinstance(dataset, SampleDataset):
         raise TypeError(f"expected a dataset, got {dataset!r}: `open_dataset` makes one of files")

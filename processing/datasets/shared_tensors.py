@@ -1,7 +1,8 @@
-"""Tensors in memory that processes share: how worker processes hand over batches without copying.
+"""Tensors in shared memory, in which worker processes hand over batches without copying.
 
-The memory has no name. What torch takes itself has one in /dev/shm for a moment: containers give
-that 64 MiB, and a worker that is killed in that moment leaves it behind for ever.
+The memory has no name. The shared memory that torch allocates itself has a name in /dev/shm for a
+moment. Containers limit /dev/shm to 64 MiB, and a worker that is killed in that moment leaves its
+memory there until the machine restarts.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import torch
 
 
 def empty_shared(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """An uninitialised, contiguous tensor in shared memory, (`shape`), on the host.
+    """Returns an uninitialised, contiguous tensor in shared memory, on the host.
 
-    Its memory goes when no process holds it any more, however these end.
+    The system frees the memory when the last process that uses it has ended, even if it was killed.
+
+    Args:
+        shape: of the tensor.
+        dtype: of the tensor.
     """
     nbytes = math.prod(shape) * dtype.itemsize
-    # There is no public way to make a tensor of a descriptor's memory; torch does this to those
-    # that it receives. It keeps a descriptor of its own.
+    # torch has no public way to use the memory behind a descriptor. This private one is what torch
+    # itself calls for tensors that it receives; it duplicates the descriptor.
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("batch")
         try:
@@ -27,15 +32,16 @@ def empty_shared(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
             storage = torch.UntypedStorage._new_shared_fd_cpu(descriptor, nbytes)  # type: ignore[attr-defined]  # missing in torch's stubs
         finally:
             os.close(descriptor)
-    else:
+    else:  # macOS, where torch's memory has a name for a moment
         storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]  # torch's
     return torch.empty(0, dtype=dtype).set_(storage).view(shape)
 
 
 def to_shared(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in shared memory: itself, if it is there, or a copy.
+    """Returns a copy of the tensor in shared memory, or the tensor itself if it lies there already.
 
-    Of any kind but plain values on the host, which torch sends in its own way, itself.
+    A tensor that is not plain (see `is_plain`) is returned as it is: torch has its own way to send
+    it.
     """
     if not is_plain(tensor) or tensor.is_shared():  # type: ignore[no-untyped-call]  # torch's
         return tensor
@@ -43,12 +49,12 @@ def to_shared(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is dense values on the host and nothing more."""
+    """Checks whether a tensor is dense, on the host, of no subclass, and without a gradient."""
     dense = type(tensor) is torch.Tensor and tensor.layout is torch.strided
     return dense and tensor.device.type == "cpu" and not tensor.requires_grad
 
 
 def stack_shared(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """`torch.stack` of at least one tensor of one shape and dtype, into shared memory."""
+    """Stacks one or more tensors of the same shape and dtype into shared memory."""
     first = tensors[0]
     return torch.stack(tensors, out=empty_shared((len(tensors), *first.shape), first.dtype))

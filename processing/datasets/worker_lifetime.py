@@ -1,8 +1,10 @@
-"""Worker processes end with the process that they work for.
+"""Ends worker processes when the process that started them is gone, even if it was killed.
 
-torch's workers watch the process that started them, from when they begin to work. With forkserver
-that is a server, not the process that waits for their batches; and one that is killed while they
-are starting is never missed. They would outlive it for ever.
+torch's workers watch their parent process, but only once they have begun to work. There are two
+gaps. With the start method forkserver, which is the default from Python 3.14 on, the parent is the
+fork server and not the process that waits for the batches. And a parent that is killed while its
+workers are starting is never missed. In both cases the workers would run until the machine
+restarts.
 """
 
 from __future__ import annotations
@@ -20,29 +22,30 @@ _SECONDS_BETWEEN_LOOKS: Final = 0.05
 
 
 def end_workers_with_parent(held: object) -> None:
-    """Has each worker process that is forked while it holds an object end when its parent is gone.
+    """Makes worker processes that are forked from now on exit when their parent dies.
 
     Args:
-        held: what a worker needs for its work.
+        held: an object that the workers use; the watch is set up as long as it exists.
     """
     register_after_fork(held, _watch_parent)
 
 
 def starting_process() -> int | None:
-    """While something is pickled for a process that is being started: the id of this one."""
+    """Returns this process's id while an object is pickled for a new process, else None."""
     return None if get_spawning_popen() is None else os.getpid()
 
 
 def end_with_starter(starter: int | None) -> None:
-    """Has this process, if it is a worker, end when the one that started it is gone.
+    """Makes this process exit when the process that started it dies, if this one is a worker.
 
     Args:
-        starter: what `starting_process` gave there; None: nothing is done.
+        starter: the result of `starting_process` in the other process; with None, nothing happens.
     """
-    if starter is not None and hasattr(os, "pidfd_open"):  # elsewhere torch's own watch has to do
+    # Only Linux has `pidfd_open`. On other systems there is torch's own watch.
+    if starter is not None and hasattr(os, "pidfd_open"):
         try:
             _watch(os.pidfd_open(starter))
-        except ProcessLookupError:
+        except ProcessLookupError:  # it is gone already
             _watch(None)
 
 
@@ -57,9 +60,12 @@ def _watch(sentinel: int | None) -> None:
 
 
 def _end_after(sentinel: int | None) -> None:
+    """Waits until a process is gone, if there is one to wait for, and ends this one."""
     if sentinel is not None:
         wait([sentinel])
-    while parent_process() is None:  # this process is starting, and does not know what it will be
+    # While this process is starting, it does not know yet whether it will be a daemon.
+    while parent_process() is None:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
-    if current_process().daemon:  # others may outlive it
-        os._exit(1)  # nobody is left to report to, and whom the worker waits for is gone
+    if current_process().daemon:  # as all workers are; other processes may outlive their parent
+        # Not `sys.exit`, which ends this thread only. There is no process to report an error to.
+        os._exit(1)
