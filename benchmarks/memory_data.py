@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -113,20 +114,22 @@ def sparse_npz(path: Path, rows: int, side: int, boxes_per_row: int) -> None:
     """
     lengths = np.arange(rows) % (2 * boxes_per_row + 1)
     metadata = {"format_version": 1, "task": "detector", "category_names": ["thing"]}
-    with NPZWriter(path) as writer:
+    with contextlib.closing(NPZWriter(path)) as writer:
         _hole(writer, "images", "u1", (side, side, 3), rows)
         if boxes_per_row:
             offsets = offsets_of(lengths)
             boxes = np.random.default_rng(0).random((int(offsets[-1]), 4), np.float32) * side
-            writer.column("bboxes", "<f4", (4,), [boxes])
-            writer.column("bboxes_offsets", "<i8", (), [offsets])
-            writer.column("image_paths", "<U20", (), _paths(rows))
+            writer.write("bboxes", boxes)
+            writer.write("bboxes_offsets", offsets)
+            writer.reserve("image_paths", "<U20", (rows,))
+            for paths in _paths(rows):
+                writer.fill("image_paths", paths)
         else:
             _hole(writer, "bboxes", "<f4", (4,), 0)
             _hole(writer, "bboxes_offsets", "<i8", (), rows + 1)
             _hole(writer, "image_paths", "<U20", (), rows)
         _hole(writer, "source_rects", "<f4", (4,), rows)
-        writer.scalar("metadata", json.dumps(metadata))
+        writer.write("metadata", np.array(json.dumps(metadata)))
         writer.finish()
 
 

@@ -7,6 +7,7 @@ without measuring (``--from-saved``).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -15,13 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from isal.isal_zlib import crc32
+from isal.isal_zlib import crc32, crc32_combine
 
 from benchmarks import results
 from benchmarks.contenders import arrays, ffcv, limit, ours, records, storage, streaming
 from benchmarks.contenders.reader import Reader, Workload
 from benchmarks.harness import Result, measure
-from processing.npz.writer import NPZWriter, combine_crc32
+from processing.npz.writer import NPZWriter
 
 SAMPLES: Final = {128: 20_000, 256: 6_000}
 """By image size: about 1 GB each."""
@@ -51,15 +52,17 @@ def write_samples(workload: Workload) -> None:
     partial = workload.data.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     bboxes, paths, checksums = [], [], []
-    with NPZWriter(partial) as writer:
+    total = 0  # CRC-32 of all images
+    with contextlib.closing(NPZWriter(partial)) as writer:
         writer.begin("images", np.uint8, (workload.size, workload.size, 3))
         for index in range(workload.samples):
             sample = workload.sample(index)
             writer.append([sample.image])
             checksums.append(crc32(sample.image))
+            total = crc32_combine(total, checksums[-1], writer.row_bytes)
             bboxes.append(sample.bboxes)
             paths.append(sample.path)
-        writer.end(combine_crc32(checksums, 3 * workload.size**2))
+        writer.end(total)
         offsets = np.cumsum([0, *map(len, bboxes)])
         for name, column in {
             "bboxes": np.concatenate(bboxes),
@@ -67,7 +70,7 @@ def write_samples(workload: Workload) -> None:
             "image_paths": np.array(paths),
             "image_crc32": np.array(checksums, np.uint32),
         }.items():
-            writer.column(name, column.dtype, column.shape[1:], [column])
+            writer.write(name, column)
         writer.finish()
     partial.rename(workload.data)
 

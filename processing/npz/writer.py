@@ -10,8 +10,8 @@ import functools
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
@@ -39,15 +39,15 @@ def _adds_filename(
 
 
 @dataclass(slots=True)
-class _Reserved:
-    """A member of known shape that `NPZWriter.fill` writes.
+class _Placed:
+    """A member with a place in the file.
 
     Args:
-        member: its size is final; its CRC-32 covers the header and the rows filled so far.
+        member: its place; its CRC-32 covers the header and all rows so far.
         header: the NPY header.
         dtype: dtype of the array.
         shape: shape of the whole array.
-        rows: number of rows filled so far.
+        rows: number of rows written so far.
     """
 
     member: Member
@@ -56,22 +56,35 @@ class _Reserved:
     shape: tuple[int, ...]
     rows: int = 0
 
+    @classmethod
+    def at(cls, offset: int, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> Self:
+        """Places a member with its local header at `offset`."""
+        dtype = np.dtype(dtype)
+        header = npy_header(dtype, shape)
+        member = Member.aligned(name + ".npy", offset, len(header))
+        return cls(member, header, dtype, shape)
+
     @property
-    def rows_reserved(self) -> int:
+    def rows_expected(self) -> int:
         return self.shape[0] if self.shape else 1  # a 0-d array counts as one row
+
+    @property
+    def row_bytes(self) -> int:
+        return self.dtype.itemsize * prod(self.shape[1:])
 
     @property
     def position(self) -> int:
         """The byte of the file where the next row belongs."""
         begin = self.member.offset + self.member.header_bytes + len(self.header)
-        return begin + self.rows * _row_bytes(self.dtype, self.shape[1:])
+        return begin + self.rows * self.row_bytes
 
 
 class NPZWriter:
     """Writes the members of one NPZ file into `path`; `finish` makes it a valid archive.
 
     The first member, `images`, is streamed by `begin`, `append` and `end`. Members of known shape
-    follow: `reserve` lays them out, and `fill` writes their rows, in any order of the members.
+    follow: `reserve` gives each a place, and `fill` writes its rows. Several reserved members can
+    be filled in turns.
 
     Args:
         path: file to write. It is created, or continued if `begin` is given a number of rows that
@@ -81,14 +94,15 @@ class NPZWriter:
         OSError: from every method, with the path as its `filename`.
 
     Example:
-        >>> with NPZWriter(Path("x.npz.partial")) as writer:  # doctest: +SKIP
-        ...     writer.begin("images", np.uint8, (8, 8, 3))
-        ...     writer.append([np.zeros((8, 8, 3), np.uint8)])
-        ...     writer.end(crc32(bytes(8 * 8 * 3)))
-        ...     writer.reserve("labels", "<i4", (2,))
-        ...     writer.fill("labels", [0])
-        ...     writer.fill("labels", [1])
-        ...     writer.finish()
+        >>> writer = NPZWriter(Path("x.npz.partial"))  # doctest: +SKIP
+        >>> writer.begin("images", np.uint8, (8, 8, 3))  # doctest: +SKIP
+        >>> writer.append([np.zeros((8, 8, 3), np.uint8)])  # doctest: +SKIP
+        >>> writer.end(crc32(bytes(8 * 8 * 3)))  # doctest: +SKIP
+        >>> writer.reserve("labels", "<i4", (2,))  # doctest: +SKIP
+        >>> writer.fill("labels", [0])  # doctest: +SKIP
+        >>> writer.fill("labels", [1])  # doctest: +SKIP
+        >>> writer.finish()  # doctest: +SKIP
+        >>> writer.close()  # doctest: +SKIP
     """
 
     def __init__(self, path: Path) -> None:
@@ -96,24 +110,8 @@ class NPZWriter:
         with with_filename(path):
             # "w+b" would empty a file that is to be continued.
             self._file: Any = path.open("r+b" if path.exists() else "w+b")
-        self._members: list[Member] = []
-        self._reserved: dict[str, _Reserved] = {}
-        self._next = 0  # where the next member's local header begins
-        # The streamed member:
-        self._dtype: np.dtype[Any] = np.dtype(np.uint8)
-        self._row_shape: tuple[int, ...] = ()
-        self._rows = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        self._members: dict[str, _Placed] = {}  # in the order of the file
+        self._next = 0  # where the next member's local header belongs
 
     @_adds_filename
     def begin(
@@ -130,9 +128,10 @@ class NPZWriter:
         Raises:
             ValueError: the file is shorter than `rows` rows.
         """
-        self._dtype, self._row_shape, self._rows = np.dtype(dtype), row_shape, rows
-        member, data_offset = _place(name, self._dtype, row_shape, self._next)
-        end = data_offset + rows * self.row_bytes
+        self._streamed = _Placed.at(self._next, name, dtype, (rows, *row_shape))
+        self._streamed.rows = rows
+        self._members[name] = self._streamed
+        end = self._streamed.position
         size = self._file.seek(0, os.SEEK_END)
         if size < end and rows:
             raise ValueError(
@@ -141,7 +140,6 @@ class NPZWriter:
             )
         self._file.truncate(end)
         self._file.seek(end)
-        self._members.append(member)
 
     @_adds_filename
     def append(self, rows: Iterable[NDArray[Any]]) -> None:
@@ -151,60 +149,59 @@ class NPZWriter:
             rows: arrays of the member's dtype and row shape.
 
         Raises:
-            ValueError: a row of another dtype or shape.
+            ValueError: a row has another dtype or shape.
         """
+        streamed, row_shape = self._streamed, self._streamed.shape[1:]
         for row in rows:
-            if row.dtype != self._dtype or row.shape != self._row_shape:
+            if row.dtype != streamed.dtype or row.shape != row_shape:
                 raise ValueError(
-                    f"{self.path}: {self._members[-1].name} has rows "
-                    f"{self._dtype} {self._row_shape}, "
+                    f"{self.path}: {streamed.member.name} has rows {streamed.dtype} {row_shape}, "
                     f"got {row.dtype} {row.shape}"
                 )
             self._file.write(np.ascontiguousarray(row).data)
-            self._rows += 1
+            streamed.rows += 1
 
-    @_adds_filename
-    def end(self, data_crc32: int = 0) -> None:
+    def end(self, data_crc32: int | None = None) -> None:
         """Ends the streamed member.
 
         Args:
-            data_crc32: CRC-32 of all its rows. The caller combines it from the rows' own, because
-                rows of an earlier writer are not read again. It may also follow by `set_crc32`.
+            data_crc32: CRC-32 of all its rows; None if `set_crc32` follows.
         """
-        member = self._members[-1]
-        header = npy_header(self._dtype, (self._rows, *self._row_shape))
-        data_bytes = self._rows * self.row_bytes
-        member.size = len(header) + data_bytes
-        member.crc32 = crc32_combine(crc32(header), data_crc32, data_bytes)
-        self._next = self._file.tell()
-        self._file.seek(member.offset)
-        self._file.write(member.local_header() + header)
-        self._file.seek(self._next)
+        streamed = self._streamed
+        streamed.shape = (streamed.rows, *streamed.shape[1:])
+        # As long as the header that was assumed until now; see `npy_header`.
+        streamed.header = npy_header(streamed.dtype, streamed.shape)
+        self._end(streamed)
+        if data_crc32 is not None:
+            self.set_crc32(data_crc32)
 
-    @_adds_filename
     def set_crc32(self, data_crc32: int) -> None:
-        """Sets the CRC-32 of all rows of the first member, which was streamed and has ended."""
-        member = self._members[0]
-        header = npy_header(self._dtype, (self._rows, *self._row_shape))
-        member.crc32 = crc32_combine(crc32(header), data_crc32, self._rows * self.row_bytes)
-        self._file.seek(member.offset)
-        self._file.write(member.local_header() + header)
+        """Sets the CRC-32 of all rows of the streamed member, after its end.
+
+        The caller combines it from the rows' own: rows of an earlier writer are not read again.
+        """
+        streamed = self._streamed
+        data_bytes = streamed.rows * streamed.row_bytes
+        streamed.member.crc32 = crc32_combine(crc32(streamed.header), data_crc32, data_bytes)
 
     def reserve(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
         """Places a member of known shape after all earlier ones; writes nothing yet.
+
+        A streamed member must have ended.
 
         Args:
             name: member name without ``.npy``.
             dtype: dtype of the array.
             shape: shape of the whole array; () for a scalar.
         """
-        dtype = np.dtype(dtype)
-        header = npy_header(dtype, shape)
-        member = Member.aligned(name + ".npy", self._next, len(header))
-        member.size = len(header) + _row_bytes(dtype, shape)
-        member.crc32 = crc32(header)
-        self._members.append(member)
-        self._reserved[name] = _Reserved(member, header, dtype, shape)
+        reserved = self._members[name] = _Placed.at(self._next, name, dtype, shape)
+        reserved.member.crc32 = crc32(reserved.header)
+        self._end(reserved)
+
+    def _end(self, placed: _Placed) -> None:
+        """Fixes the size of a member, and with it the place of the next one."""
+        member = placed.member
+        member.size = len(placed.header) + placed.rows_expected * placed.row_bytes
         self._next = member.offset + member.header_bytes + member.size
 
     @_adds_filename
@@ -216,49 +213,30 @@ class NPZWriter:
             chunk: (k, ...) rows, or the value of a scalar; converted to the member's dtype.
 
         Raises:
-            ValueError: rows of another shape, or more rows than were reserved. The file is
-                unchanged.
+            ValueError: rows of another shape, or more rows than were reserved. Nothing is written.
         """
-        reserved = self._reserved[name]
+        reserved = self._members[name]
         block = np.ascontiguousarray(chunk, dtype=reserved.dtype)  # makes a scalar (1,)
         if block.shape[1:] != reserved.shape[1:]:
             raise ValueError(
                 f"{self.path}: {name}.npy has shape {reserved.shape}, got rows of {block.shape[1:]}"
             )
-        if reserved.rows + len(block) > reserved.rows_reserved:
-            # They would overwrite the next member.
-            raise ValueError(
-                f"{self.path}: {name}.npy has room for {reserved.rows_reserved} rows, "
-                f"got {reserved.rows + len(block)}"
-            )
+        rows = reserved.rows + len(block)
+        if rows > reserved.rows_expected:  # they would overwrite the next member
+            raise self._wrong_rows(name, rows)
         self._file.seek(reserved.position)
         self._file.write(block)
         reserved.member.crc32 = crc32(block, reserved.member.crc32)
-        reserved.rows += len(block)
+        reserved.rows = rows
 
-    def column(
-        self,
-        name: str,
-        dtype: DTypeLike,
-        row_shape: tuple[int, ...],
-        chunks: Iterable[NDArray[Any]],
-    ) -> None:
-        """Writes a whole member from chunks of shape (k, *row_shape)."""
-        self.begin(name, dtype, row_shape)
-        checksum = 0
-        for chunk in chunks:
-            block = np.ascontiguousarray(chunk, dtype=self._dtype)
-            checksum = crc32(block, checksum)
-            with with_filename(self.path):
-                self._file.write(block)
-            self._rows += len(block)
-        self.end(checksum)
-
-    def scalar(self, name: str, text: str) -> None:
-        """Writes a 0-d unicode member."""
-        array = np.array(text)
-        self.reserve(name, array.dtype, ())
+    def write(self, name: str, array: NDArray[Any]) -> None:
+        """Writes a whole array as one member, after all earlier ones."""
+        self.reserve(name, array.dtype, array.shape)
         self.fill(name, array)
+
+    def _wrong_rows(self, name: str, rows: int) -> ValueError:
+        expected = self._members[name].rows_expected
+        return ValueError(f"{self.path}: {name}.npy has room for {expected} rows, got {rows}")
 
     @_adds_filename
     def sync(self) -> None:
@@ -273,18 +251,16 @@ class NPZWriter:
         Raises:
             ValueError: a reserved member has fewer rows than were reserved.
         """
-        for name, reserved in self._reserved.items():
-            if reserved.rows != reserved.rows_reserved:
-                raise ValueError(
-                    f"{self.path}: {name}.npy has room for {reserved.rows_reserved} rows, "
-                    f"got {reserved.rows}"
-                )
+        for name, placed in self._members.items():
+            if placed.rows != placed.rows_expected:
+                raise self._wrong_rows(name, placed.rows)
             # Only now: the local header holds the CRC-32 of all rows.
-            self._file.seek(reserved.member.offset)
-            self._file.write(reserved.member.local_header() + reserved.header)
+            self._file.seek(placed.member.offset)
+            self._file.write(placed.member.local_header() + placed.header)
         self._file.seek(self._next)
-        self._file.write(end_of_archive(self._members, self._next))
-        self._file.truncate()
+        members = [placed.member for placed in self._members.values()]
+        self._file.write(end_of_archive(members, self._next))
+        self._file.truncate()  # a killed run may have left more
         self.sync()
 
     @_adds_filename
@@ -295,32 +271,14 @@ class NPZWriter:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row of the streamed member."""
-        return _row_bytes(self._dtype, self._row_shape)
+        return self._streamed.row_bytes
 
 
 def first_member_end(name: str, dtype: DTypeLike, row_shape: tuple[int, ...], rows: int) -> int:
-    """Bytes of a file that ends behind `rows` rows of its first member; see `NPZWriter.begin`."""
-    _, data_offset = _place(name, np.dtype(dtype), row_shape, 0)
-    return data_offset + rows * _row_bytes(np.dtype(dtype), row_shape)
+    """Returns the size of a file that ends after `rows` rows of its first member.
 
-
-def _place(
-    name: str, dtype: np.dtype[Any], row_shape: tuple[int, ...], offset: int
-) -> tuple[Member, int]:
-    """A member whose local header begins at `offset`, and where its rows will begin."""
-    # The header's length does not depend on the number of rows; see `npy_header`.
-    header = npy_header(dtype, (0, *row_shape))
-    member = Member.aligned(name + ".npy", offset, len(header))
-    return member, member.offset + member.header_bytes + len(header)
-
-
-def _row_bytes(dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> int:
-    return dtype.itemsize * int(np.prod(row_shape, dtype=np.int64))
-
-
-def combine_crc32(row_crc32: Iterable[int], row_bytes: int) -> int:
-    """CRC-32 of rows of `row_bytes` bytes each, one after the other, from that of each."""
-    total = 0
-    for checksum in row_crc32:
-        total = crc32_combine(total, checksum, row_bytes)
-    return total
+    `NPZWriter.begin` can continue such a file.
+    """
+    first = _Placed.at(0, name, dtype, (rows, *row_shape))
+    first.rows = rows
+    return first.position

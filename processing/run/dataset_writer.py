@@ -147,7 +147,7 @@ class DatasetWriter:
         """
         if self._journal.progress.content_ids is None:
             for name, writer in self._writers.items():
-                writer.scalar("metadata", msgspec.json.encode(metadata[name]).decode())
+                writer.write("metadata", np.array(msgspec.json.encode(metadata[name]).decode()))
                 writer.finish()
                 writer.close()
             self._journal.finish({name: _readable(w.path) for name, w in self._writers.items()})

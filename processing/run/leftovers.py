@@ -194,9 +194,9 @@ def _keep_rows(directory: Path, journal: Journal) -> None:
         keys = _reusable(np.array(progress.image_keys, np.uint64))
         write_columns(journal, writers, columns)
         for writer in writers.values():
-            writer.reserve(IMAGE_KEYS, np.uint64, keys.shape)
-            writer.fill(IMAGE_KEYS, keys)
-            writer.scalar("metadata", msgspec.json.encode({_RUN: _run_of(journal)}).decode())
+            writer.write(IMAGE_KEYS, keys)
+            text = msgspec.json.encode({_RUN: _run_of(journal)}).decode()
+            writer.write("metadata", np.array(text))
             writer.finish()
     for name in writers:
         partial_path(directory, name).replace(earlier_path(directory, name))

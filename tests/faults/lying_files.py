@@ -1,5 +1,6 @@
 """Builds NPZ files that contradict themselves, or are unusual."""
 
+import contextlib
 import io
 import json
 import struct
@@ -109,12 +110,9 @@ def ours(**changed):
     """The bytes that our writer makes of members."""
 
     def write(path):
-        with NPZWriter(path) as writer:
+        with contextlib.closing(NPZWriter(path)) as writer:
             for name, array in members(**changed).items():
-                if array.ndim:
-                    writer.column(name, array.dtype, array.shape[1:], [array])
-                else:
-                    writer.scalar(name, str(array))
+                writer.write(name, array)
             writer.finish()
 
     return write

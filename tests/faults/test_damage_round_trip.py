@@ -1,5 +1,6 @@
 """Arrays of every kind, layout and byte order: our reader gives what `np.load` gives."""
 
+import contextlib
 import itertools
 import zipfile
 
@@ -79,8 +80,8 @@ def test_arrays_that_we_write_are_read_by_both_and_by_zip(tally, tmp_path):
     def check(case):
         path = tmp_path / "a.npz"
         path.unlink(missing_ok=True)
-        with NPZWriter(path) as writer:
-            writer.column("x", case.array.dtype, case.array.shape[1:], [case.array])
+        with contextlib.closing(NPZWriter(path)) as writer:
+            writer.write("x", case.array)
             writer.finish()
         with np.load(path) as expected, zipfile.ZipFile(path) as archive:
             assert archive.testzip() is None
@@ -91,6 +92,5 @@ def test_arrays_that_we_write_are_read_by_both_and_by_zip(tally, tmp_path):
         assert is_equal(npz["x"], case.array)
         return "unaffected"
 
-    with_rows = [case for case in CASES if case.array.ndim]
-    tally.points = len(with_rows)
-    tally.each(with_rows, check)
+    tally.points = len(CASES)
+    tally.each(CASES, check)

@@ -1,27 +1,29 @@
+import os
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from isal.isal_zlib import crc32
+from isal.isal_zlib import crc32, crc32_combine
 
 from processing.npz.format import ALIGNMENT
 from processing.npz.mapped import MappedNPZ
-from processing.npz.writer import NPZWriter, combine_crc32
+from processing.npz.writer import NPZWriter
 
 
 def write_images(path, images, **columns):
-    with NPZWriter(path) as writer:
+    with closing(NPZWriter(path)) as writer:
         writer.begin("images", np.uint8, images.shape[1:])
         writer.append(images)
-        writer.end(combine_crc32([crc32(image) for image in images], images[0].nbytes))
+        writer.end(crc32(images.tobytes()))
         for name, column in columns.items():
-            writer.column(name, column.dtype, column.shape[1:], [column])
-        writer.scalar("metadata", '{"task": "detector", "ä": 1}')
+            writer.write(name, column)
+        writer.write("metadata", np.array('{"task": "detector", "ä": 1}'))
         writer.finish()
 
 
@@ -78,14 +80,14 @@ def test_equal_content_is_equal_bytes(tmp_path, images):
 def test_a_file_cut_in_mid_member_is_continued_to_the_same_bytes(tmp_path, images):
     write_images(tmp_path / "whole.npz", images)
     path = tmp_path / "continued.npz"
-    with NPZWriter(path) as writer:
+    with closing(NPZWriter(path)) as writer:
         writer.begin("images", np.uint8, images.shape[1:])
         writer.append(images[:4])  # rows 3 and 4 are not known to be durable
-    with NPZWriter(path) as writer:
+    with closing(NPZWriter(path)) as writer:
         writer.begin("images", np.uint8, images.shape[1:], rows=3)
         writer.append(images[3:])
         writer.end(crc32(images.tobytes()))
-        writer.scalar("metadata", '{"task": "detector", "ä": 1}')
+        writer.write("metadata", np.array('{"task": "detector", "ä": 1}'))
         writer.finish()
     assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
@@ -95,10 +97,10 @@ def test_reserved_members_filled_in_any_order_are_the_same_bytes(tmp_path, image
     paths = np.array(["a.jpg", "b/ü.jpg", "c", "d", "e"])
     write_images(tmp_path / "whole.npz", images, bboxes=boxes, image_paths=paths)
     path = tmp_path / "filled.npz"
-    with NPZWriter(path) as writer:
+    with closing(NPZWriter(path)) as writer:
         writer.begin("images", np.uint8, images.shape[1:])
         writer.append(images)
-        writer.end(crc32(images.tobytes()))
+        writer.end()
         writer.reserve("bboxes", "<f4", (3, 4))
         writer.reserve("image_paths", paths.dtype, (5,))
         writer.reserve("metadata", "<U28", ())
@@ -108,12 +110,13 @@ def test_reserved_members_filled_in_any_order_are_the_same_bytes(tmp_path, image
         writer.fill("bboxes", boxes[1:1])
         writer.fill("image_paths", paths[2:])
         writer.fill("bboxes", boxes[1:].astype("f8"))
+        writer.set_crc32(crc32(images.tobytes()))
         writer.finish()
     assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
 def test_fewer_rows_than_reserved_are_refused_at_the_end(tmp_path):
-    with NPZWriter(tmp_path / "x.npz") as writer:
+    with closing(NPZWriter(tmp_path / "x.npz")) as writer:
         writer.reserve("labels", "<i4", (3,))
         writer.fill("labels", [1, 2])
         with pytest.raises(ValueError, match=r"x.npz: labels.npy has room for 3 rows, got 2"):
@@ -121,7 +124,7 @@ def test_fewer_rows_than_reserved_are_refused_at_the_end(tmp_path):
 
 
 def test_more_rows_than_reserved_are_refused_before_they_overwrite_anything(tmp_path):
-    with NPZWriter(tmp_path / "x.npz") as writer:
+    with closing(NPZWriter(tmp_path / "x.npz")) as writer:
         writer.reserve("labels", "<i4", (3,))
         writer.reserve("image_paths", "<U1", (2,))
         writer.fill("image_paths", ["a", "b"])
@@ -138,14 +141,14 @@ def test_more_rows_than_reserved_are_refused_before_they_overwrite_anything(tmp_
 
 
 def test_filling_rows_of_another_shape_is_refused_with_both_shapes(tmp_path):
-    with NPZWriter(tmp_path / "x.npz") as writer:
+    with closing(NPZWriter(tmp_path / "x.npz")) as writer:
         writer.reserve("bboxes", "<f4", (3, 4))
         with pytest.raises(ValueError, match=r"bboxes.npy has shape \(3, 4\), got rows of \(5,\)"):
             writer.fill("bboxes", np.zeros((1, 5)))
 
 
 def test_errors_of_the_open_file_name_it(tmp_path):
-    with NPZWriter(tmp_path / "x.npz") as writer:
+    with closing(NPZWriter(tmp_path / "x.npz")) as writer:
         writer._file.close()
         writer._file = (tmp_path / "x.npz").open("rb")  # writing to it fails
         writer.reserve("labels", "<i4", (1,))
@@ -156,12 +159,15 @@ def test_errors_of_the_open_file_name_it(tmp_path):
 def test_continuing_a_file_that_is_too_short_says_so(tmp_path):
     path = tmp_path / "short.npz"
     path.write_bytes(b"x" * 100)
-    with NPZWriter(path) as writer, pytest.raises(ValueError, match=r"short.npz: 9 rows.*has 100"):
+    with (
+        closing(NPZWriter(path)) as writer,
+        pytest.raises(ValueError, match=r"short.npz: 9 rows.*has 100"),
+    ):
         writer.begin("images", np.uint8, (8, 8, 3), rows=9)
 
 
 def test_a_row_of_another_shape_is_refused_with_both_shapes(tmp_path):
-    with NPZWriter(tmp_path / "x.npz") as writer:
+    with closing(NPZWriter(tmp_path / "x.npz")) as writer:
         writer.begin("images", np.uint8, (8, 8, 3))
         with pytest.raises(ValueError, match=r"rows uint8 \(8, 8, 3\), got uint8 \(8, 9, 3\)"):
             writer.append([np.zeros((8, 9, 3), np.uint8)])
@@ -171,13 +177,14 @@ def test_a_file_beyond_4_gib_is_valid_for_numpy_zipfile_and_our_reader(tmp_path)
     """Sparse: 5 GiB of zeros that take no room on disk; only the ends are written."""
     row_bytes, rows = 1 << 20, 5 << 10
     path = tmp_path / "big.npz"
-    zero_row = crc32(bytes(row_bytes))
-    with NPZWriter(path) as writer:
-        writer.begin("images", np.uint8, (row_bytes,))
-        writer._file.seek(rows * row_bytes, 1)
-        writer._rows = rows
-        writer.end(combine_crc32([zero_row] * rows, row_bytes))
-        writer.column("image_crc32", "<u4", (), [np.full(rows, zero_row, np.uint32)])
+    zero_row, total = crc32(bytes(row_bytes)), 0
+    with closing(NPZWriter(path)) as writer:
+        os.truncate(path, (rows + 1) * row_bytes)
+        writer.begin("images", np.uint8, (row_bytes,), rows=rows)
+        for _ in range(rows):
+            total = crc32_combine(total, zero_row, row_bytes)
+        writer.end(total)
+        writer.write("image_crc32", np.full(rows, zero_row, np.uint32))
         writer.finish()
     assert path.stat().st_size > 1 << 32
     with zipfile.ZipFile(path) as archive:
@@ -199,8 +206,10 @@ def test_a_file_beyond_4_gib_is_valid_for_numpy_zipfile_and_our_reader(tmp_path)
 )
 def test_any_column_reads_back_equal_in_numpy_and_in_the_map(tmp_path_factory, array, cut):
     path = tmp_path_factory.mktemp("column") / "c.npz"
-    with NPZWriter(path) as writer:
-        writer.column("c", array.dtype, array.shape[1:], [array[:cut], array[cut:]])
+    with closing(NPZWriter(path)) as writer:
+        writer.reserve("c", array.dtype, array.shape)
+        writer.fill("c", array[:cut])
+        writer.fill("c", array[cut:])
         writer.finish()
     with np.load(path, allow_pickle=False) as stored:
         np.testing.assert_array_equal(stored["c"], array)
