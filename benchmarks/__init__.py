@@ -1,6 +1,6 @@
-"""Benchmarks: this project beside its peers and beside what the machine can do at most.
+"""Benchmarks: this project compared with its peers and with the limit of the machine.
 
-Each `python -m benchmarks.NAME` measures and, with ``--write-docs``, renews its section of
-``docs/benchmarks.md``. The peers are the extra ``[bench]``; those that are missing are listed as
-such. Not part of the installed packages.
+Each ``python -m benchmarks.NAME`` measures and, with ``--write-docs``, updates its section of
+``docs/benchmarks.md``. The extra ``[bench]`` installs the peers; missing ones are listed as such.
+This folder is not part of the installed packages.
 """

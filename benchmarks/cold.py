@@ -1,10 +1,11 @@
-"""`python -m benchmarks.cold`: reading a file of which nothing is in memory yet.
+"""``python -m benchmarks.cold``: reads a file that is not in the page cache.
 
-Each pass begins a shuffled epoch in batches of 64 and is broken off after a quarter of the file, as
-long as the file is still cold: it was dropped from the page cache just before. Opening and starting
-worker processes count. The yardstick is fio: random reads as large as an image, 8 at a time, past
-the page cache, by its own clock. Linux only; what caches below a virtual disk cannot be dropped
-from here and helps all alike.
+The file is dropped from the page cache before each pass. A pass is the beginning of a shuffled
+epoch in batches of 64. It stops after a quarter of the file, because readahead would have brought
+much of the rest into memory by then.
+Opening the file and starting worker processes count. The reference is fio: random reads of the size
+of an image, 8 at a time, past the page cache, by its own clock. Linux only. Caches below a virtual
+disk cannot be dropped from here; they help all contenders alike.
 """
 
 from __future__ import annotations
@@ -33,27 +34,27 @@ from benchmarks.reading import write_samples
 
 FIO: Final = "fio, 8 direct reads at a time"
 SAMPLES: Final = {128: 80_000, 256: 20_000}
-"""Samples by height and width: 3.9 GB each."""
+"""Number of samples by image size: 3.9 GB each."""
 
 _MOST_SECONDS: Final = 10.0
-"""For a pass of a slow contender."""
+"""Longest pass; a slow contender stops before a quarter of the file."""
 
 _log = logging.getLogger(__name__)
 
 
 class _ColdReader(Reader):
-    """Opens the file in each pass and leaves none of it mapped: mapped pages cannot be dropped."""
+    """Opens and closes the file in each pass, because mapped pages cannot be dropped."""
 
     files = "npz"
 
     def open(self, folder: Path) -> None:
-        """Nothing: `batches` opens the file."""
+        """Do nothing: `batches` opens the file."""
 
     def make_ready(self, folder: Path) -> None:
-        """Nothing: what is in memory is dropped in each pass."""
+        """Do nothing: the file must not be read before the pass."""
 
     def run(self, folder: Path) -> int:
-        """Reads the first quarter of an epoch."""
+        """Read the first quarter of an epoch; return the number of samples."""
         self._epoch += 1
         samples, start = 0, time.perf_counter()
         for batch in self.batches(self._epoch):
@@ -65,12 +66,12 @@ class _ColdReader(Reader):
 
 
 class MappedImages(_ColdReader):
-    """Copies each batch out of the mapped file and leaves the rest to the system."""
+    """Copies each batch from the mapped file and leaves readahead to the system."""
 
     name = "np.take from the map"
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
+        """Yield the batches of one epoch."""
         from processing import LazyNPZDataset
 
         with LazyNPZDataset(self.workload.data) as dataset:
@@ -82,17 +83,17 @@ class MappedImages(_ColdReader):
 
 
 class Threads(_ColdReader):
-    """BatchLoader."""
+    """`BatchLoader`."""
 
     ordered = False
 
     def __init__(self, workload: Workload, threads: int) -> None:
         super().__init__(workload)
         self.threads = threads
-        self.name = f"BatchLoader, {threads} thread{'s' * (threads > 1)}"
+        self.name = "BatchLoader, 1 thread" if threads == 1 else f"BatchLoader, {threads} threads"
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
+        """Yield the batches of one epoch."""
         from processing import BatchLoader, LazyNPZDataset
 
         with LazyNPZDataset(self.workload.data) as dataset:
@@ -102,13 +103,13 @@ class Threads(_ColdReader):
 
 
 class Processes(_ColdReader):
-    """The same dataset in torch's DataLoader, with workers forked in each pass."""
+    """The same dataset in torch's DataLoader, whose workers are forked in each pass."""
 
     ordered = False
     name = "DataLoader, 2 processes"
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
+        """Yield the batches of one epoch."""
         import torch
         from torch.utils.data import DataLoader
 
@@ -132,10 +133,10 @@ def _as_batch(batch: dict[str, Any]) -> Batch:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, prints, and writes what it is asked to."""
+    """Measure, print the tables, and update the page if asked to."""
     parser = results.argument_parser("cold", __doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", choices=list(SAMPLES), default=[*SAMPLES])
-    parser.add_argument("--passes", type=int, default=5)
+    results.add_sizes(parser, SAMPLES)
+    results.add_passes(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     saved_file = options.work / "results.json"
@@ -171,7 +172,7 @@ def _measure_size(size: int, work: Path, passes: int) -> dict[str, Result]:
 
 
 def tables(by_size: dict[int, dict[str, Result]]) -> Iterator[str]:
-    """A heading and a table for each size."""
+    """Yield a heading and a table for each size."""
     for size, of_size in by_size.items():
         rows = [[name, *_cells(result, of_size[FIO], size)] for name, result in of_size.items()]
         heads = ["", "samples/s", "MB/s", "of fio", "CPU s per 10,000"]
@@ -180,7 +181,7 @@ def tables(by_size: dict[int, dict[str, Result]]) -> Iterator[str]:
 
 
 def _cells(result: Result, reference: Result, size: int) -> list[str]:
-    """Medians and ranges; ratios are those of each round."""
+    """Return the cells of one row: medians and ranges; ratios are formed within a pass."""
     if result.problem is not None:
         return [result.problem]
     rates = [one.rate for one in result.passes]
@@ -193,17 +194,17 @@ def _cells(result: Result, reference: Result, size: int) -> list[str]:
 
 
 def _section(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> str:
-    passes = max(len(result.passes) for of in by_size.values() for result in of.values())
+    passes = results.most_passes(by_size.values())
     return "\n".join(
         [
             "## Cold files\n",
-            "`python -m benchmarks.cold --write-docs` made this section. Each pass begins a"
+            "Written by `python -m benchmarks.cold --write-docs`. Each pass is the beginning of a"
             " shuffled epoch, in batches of 64, of a file that was just dropped from the page cache"
-            " (which is checked), and is broken off after a quarter of the file or"
-            f" {_MOST_SECONDS:.0f} s. Opening and starting workers count. fio: random reads as"
-            " large as an image, 8 at a time, direct, by libaio, by fio's own clock. What caches"
-            f" below a virtual disk stays as it is. {passes} interleaved passes: median (least to"
-            " greatest); ratios are formed within a round.\n",
+            " (this is checked); it stops after a quarter of the file or"
+            f" {_MOST_SECONDS:.0f} s. Opening the file and starting workers count. fio: random"
+            " direct reads of the size of an image, 8 at a time, by libaio and fio's own clock."
+            f" Caches below a virtual disk are not dropped. {passes} interleaved passes: median"
+            " (minimum to maximum); ratios are formed within a pass.\n",
             *tables(by_size),
             f"Machine: {saved['machine']}. Versions: {saved['versions']}.",
         ]
@@ -213,16 +214,16 @@ def _section(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> st
 def measure_cold(
     readers: Sequence[Reader], workload: Workload, work: Path, *, passes: int
 ) -> dict[str, Result]:
-    """Measures readers and fio, interleaved, each pass on a file that is not in memory.
+    """Measure fio and readers in turns, each pass on a file that is not in memory.
 
     Args:
-        readers: each checked first, then measured in a process of its own.
-        workload: what they read.
-        work: directory for their output.
-        passes: of each.
+        readers: each is checked first, then measured in a process of its own.
+        workload: the file and its samples.
+        work: directory for the output of the readers.
+        passes: measured passes of each reader.
 
     Returns:
-        By name, fio first.
+        The results by name, fio first.
     """
     measured = {name: Result() for name in [FIO, *(reader.name for reader in readers)]}
     (work / _ColdReader.files).mkdir(exist_ok=True)
@@ -249,6 +250,7 @@ def measure_cold(
 
 @contextlib.contextmanager
 def _reported(result: Result) -> Iterator[None]:
+    """Turn a `ContenderError` into the contender's result, so that the others go on."""
     try:
         yield
     except ContenderError as error:
@@ -257,10 +259,10 @@ def _reported(result: Result) -> Iterator[None]:
 
 
 def fio(workload: Workload) -> Pass:
-    """Has fio read as much as one pass.
+    """Let fio read as much as one pass of a reader.
 
     Raises:
-        ContenderError: it is not installed, or fails.
+        ContenderError: fio is not installed, or it fails.
     """
     if shutil.which("fio") is None:
         raise ContenderError("not installed (fio)")
@@ -289,13 +291,13 @@ def fio(workload: Workload) -> Pass:
 
 
 def drop(path: Path) -> None:
-    """Drops a file from the page cache.
+    """Drop a file from the page cache.
 
     Raises:
-        ContenderError: some of it is still there.
+        ContenderError: some pages of the file are still in memory.
     """
     with path.open("rb") as file:
-        os.fsync(file.fileno())
+        os.fsync(file.fileno())  # pages that are not written yet cannot be dropped
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     left = int(in_memory(path).sum())
     if left:
@@ -303,13 +305,16 @@ def drop(path: Path) -> None:
 
 
 def in_memory(path: Path) -> NDArray[np.bool_]:
-    """Which pages of a file, which is not empty and our own, are in memory."""
+    """Return for each page of a file whether it is in memory.
+
+    The file must not be empty, and must belong to this user: the kernel hides other users' pages.
+    """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         data = np.frombuffer(mapped, np.uint8)
         pages = np.zeros(-(-len(data) // mmap.PAGESIZE), np.uint8)
         libc = ctypes.CDLL(None, use_errno=True)
         address, length = ctypes.c_void_p(data.ctypes.data), ctypes.c_size_t(len(data))
-        del data  # the map cannot be closed while it is viewed
+        del data  # a map with a view on it cannot be closed
         if libc.mincore(address, length, ctypes.c_void_p(pages.ctypes.data)):
             raise OSError(ctypes.get_errno(), "mincore", str(path))
     return (pages & 1).astype(bool)

@@ -1,9 +1,9 @@
-"""Runs contenders in turns, each in a process of its own that rests while others run.
+"""Runs contenders in turns, each in a process of its own that rests while the others run.
 
-All contenders make pass 1, then all make pass 2, and so on: whatever disturbs the machine disturbs
-neighbours alike, so ratios within one pass mean more than times. Linux only: CPU time and memory
-are those of the contender's whole process tree, read from /proc. A contender that lacks its
-library, fails, or delivers something wrong is reported with the reason, never left out.
+All contenders make pass 1, then all make pass 2, and so on. A disturbance of the machine affects
+neighbouring passes alike, so ratios within one pass are more reliable than times. CPU time and
+memory are those of the contender's whole process tree, read from /proc: Linux only. A contender
+that lacks its library, fails, or delivers wrong samples is reported with the reason, never omitted.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from typing import Any, Final, Literal, Protocol, Self
 from benchmarks.process_tree import PeakMemory, cpu_ticks, own_cpu_seconds
 
 ANSWER_SECONDS: Final = 900.0
-"""A contender that gives no answer for so long has failed."""
+"""A contender that does not answer for this long has failed."""
 END_SECONDS: Final = 30.0
-"""It may take so long to end, then it is killed."""
+"""Time for a process to exit by itself; then it is killed."""
 REST_SECONDS: Final = 5.0
-"""So has one whose workers stay busy for so long after a pass."""
+"""A contender whose workers are busy for this long after a pass has failed."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,31 +39,31 @@ _log = logging.getLogger(__name__)
 class Contender(Protocol):
     """One row of a benchmark's table.
 
-    Instances are pickled to the contender's process; what they open there, they may keep. Optional
-    libraries are imported in methods only, so that a missing one is this contender's problem alone.
+    Instances are pickled to the contender's process. They may keep open what they open there.
+    Optional libraries are imported in methods, so that a missing one fails only its contender.
     """
 
     name: str
-    """As in the table; unique."""
+    """Name in the table; unique."""
     files: str
-    """Name of the folder it keeps its files in; contenders that prepare the same files share it."""
+    """Name of the folder for its files; contenders that prepare the same files share a folder."""
 
     def prepare(self, data: Path, folder: Path) -> None:
-        """Makes its files in the empty `folder` from the benchmark's `data`; kept between runs."""
+        """Make its files in the empty `folder` from the benchmark's `data`; kept between runs."""
 
     def make_ready(self, folder: Path) -> None:
-        """Undoes what others did to the machine meanwhile; before each pass, not measured."""
+        """Undo the effects of the other contenders, such as an evicted file; not measured."""
 
     def run(self, folder: Path) -> int:
-        """Makes one pass and returns how many samples it handled."""
+        """Make one pass and return the number of samples."""
 
     def check(self, data: Path, folder: Path) -> None:
-        """Raises if what it delivers is not right; called once, after the pass that warms up."""
+        """Raise an error if its samples are wrong; called once, after the warm-up pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One measured pass: wall and CPU seconds (of the process tree) for so many samples."""
+    """One measured pass: number of samples, wall seconds, CPU seconds of the process tree."""
 
     samples: int
     seconds: float
@@ -71,18 +71,18 @@ class Pass:
 
     @property
     def rate(self) -> float:
-        """Samples per second."""
+        """Return the samples per second."""
         return self.samples / self.seconds
 
 
 @dataclass(slots=True)
 class Result:
-    """What became of one contender.
+    """Measurements of one contender.
 
     Args:
-        passes: in order; all of them, or those before it failed.
+        passes: measured passes in order; fewer than asked for if the contender failed.
         peak_memory: bytes, see `PeakMemory`; 0 if it was not sampled.
-        problem: why it could not be measured; None if it was.
+        problem: reason why the contender could not be measured; None if it was.
     """
 
     passes: list[Pass] = field(default_factory=list)
@@ -93,19 +93,22 @@ class Result:
 def measure(
     contenders: Sequence[Contender], *, data: Path, work: Path, passes: int
 ) -> dict[str, Result]:
-    """Measures contenders, interleaved.
+    """Measure contenders in turns.
 
-    Each first makes a pass that warms it up and during which its memory is sampled; the measured
-    passes are not sampled, because a sample walks the page tables of all that is mapped.
+    Each contender first makes a warm-up pass, in which its memory is sampled. Measured passes are
+    not sampled, because a sample walks the page tables of everything that is mapped.
 
     Args:
-        contenders: in the order in which they take turns.
-        data: handed to them.
+        contenders: in the order of their turns.
+        data: passed to each contender.
         work: directory with one folder for each contender's `files`, kept between runs.
-        passes: measured passes of each.
+        passes: measured passes of each contender.
 
     Returns:
-        By name, in the given order.
+        The results by name, in the given order.
+
+    Raises:
+        ValueError: two contenders have the same name.
     """
     results = {contender.name: Result() for contender in contenders}
     if len(results) < len(contenders):
@@ -123,6 +126,7 @@ def measure(
                 process.pause()
                 processes[contender.name] = process
         for number in range(passes):
+            # The order of loops matters: one pass of each, so that disturbances hit all alike.
             for name, process in processes.items():
                 if results[name].problem is None:
                     with _reported(results[name], name):
@@ -132,7 +136,7 @@ def measure(
 
 
 def prepare(contender: Contender, data: Path, work: Path) -> None:
-    """Makes a contender's files unless they are there, in a process that ends afterwards."""
+    """Make a contender's files unless they exist, in a process that exits afterwards."""
     folder = work / contender.files
     done = work / f"{contender.files}.prepared"
     if done.exists():
@@ -142,15 +146,16 @@ def prepare(contender: Contender, data: Path, work: Path) -> None:
     _log.info("%s: preparing %s", contender.name, folder)
     with ContenderProcess(contender, data, work) as process:
         process.call("prepare")
-    done.touch()
+    done.touch()  # last: the files of an interrupted preparation are made anew
 
 
 class ContenderError(RuntimeError):
-    """A contender could not do what it was asked for; the message says why."""
+    """A contender failed; the message is the reason."""
 
 
 @contextlib.contextmanager
 def _reported(result: Result, name: str) -> Iterator[None]:
+    """Turn a `ContenderError` into the contender's result, so that the others go on."""
     try:
         yield
     except ContenderError as error:
@@ -167,15 +172,16 @@ class _Answer:
 
 
 class ContenderProcess:
-    """The process in which one contender lives; as a context manager, ends it and its children.
+    """The process of one contender; leaving the context ends it and its children.
 
     Args:
         contender: pickled to the process, which is spawned.
-        data: handed to the contender.
-        work: directory of the contender's folder; what it prints goes to ``FILES.log`` there.
+        data: passed to the contender.
+        work: directory of the contender's folder, and of ``FILES.log`` with everything it prints.
     """
 
     def __init__(self, contender: Contender, data: Path, work: Path) -> None:
+        # Spawned: a forked process would inherit memory and threads of this one.
         context = multiprocessing.get_context("spawn")
         self._connection, other_end = context.Pipe()
         self._log = work / f"{contender.files}.log"
@@ -184,12 +190,12 @@ class ContenderProcess:
         )
         self._process.start()
         self._pidfd = os.pidfd_open(self.pid)
-        other_end.close()
+        other_end.close()  # so that the end of the process closes the connection
         self.call("started")
 
     @property
     def pid(self) -> int:
-        """Process id, which is that of its process group as well."""
+        """Return the process id, which is also the id of the process group."""
         assert self._process.pid is not None
         return self._process.pid
 
@@ -202,45 +208,46 @@ class ContenderProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._connection.close()  # the process takes it as its end
+        self._connection.close()  # the process exits when the connection is closed
         self._end()
         os.close(self._pidfd)
 
-    def call(self, what: Literal["started", "prepare", "make_ready", "run", "check"]) -> _Answer:
-        """Has the contender do something.
+    def call(self, step: Literal["started", "prepare", "make_ready", "run", "check"]) -> _Answer:
+        """Call a method of the contender in its process; ``started`` only waits for the process.
 
         Raises:
-            ContenderError: it failed, or it died or gave no answer.
+            ContenderError: the method raised an error, or the process died or did not answer.
         """
         try:
-            self._connection.send(what)
+            self._connection.send(step)
             if not self._connection.poll(ANSWER_SECONDS):
                 self._end()
-                raise ContenderError(f"{what}: no answer for {ANSWER_SECONDS:.0f} s")
+                raise ContenderError(f"{step}: no answer for {ANSWER_SECONDS:.0f} s")
             answer: _Answer = self._connection.recv()
         except (EOFError, ConnectionError) as error:
             self._end()
             raise ContenderError(
-                f"{what}: died with exit code {self._process.exitcode}; see {self._log}"
+                f"{step}: died with exit code {self._process.exitcode}; see {self._log}"
             ) from error
         if answer.problem is not None:
             raise ContenderError(answer.problem)
         return answer
 
     def timed_pass(self) -> Pass:
-        """Has the contender make one pass, and waits until it rests again."""
+        """Let the contender make one pass, and wait until its processes rest again."""
         self.call("make_ready")
         answer = self.call("run")
         self.pause()
         return Pass(answer.value, answer.seconds, answer.cpu_seconds)
 
     def pause(self) -> None:
-        """Waits until workers have finished what they had begun, so that others are alone.
+        """Wait until the contender's workers are idle, so that they do not disturb the others.
 
         Raises:
-            ContenderError: they are busy without end.
+            ContenderError: they are still busy after `REST_SECONDS`.
         """
         deadline = time.monotonic() + REST_SECONDS
+        # Idle means that the whole process tree used no CPU time between two looks.
         before, now = -1.0, cpu_ticks(self.pid)
         while before != now:
             if time.monotonic() > deadline:
@@ -249,10 +256,10 @@ class ContenderProcess:
             before, now = now, cpu_ticks(self.pid)
 
     def _end(self) -> None:
-        """Waits for the process, and ends what did not end by itself, children included."""
-        # Not by join, which waits for children that were forked as well.
+        """Wait for the process; kill it and its children if they do not exit by themselves."""
+        # Not by join, which would also wait for forked children.
         wait([self._pidfd], timeout=END_SECONDS)
-        with contextlib.suppress(ProcessLookupError):  # the whole group has ended
+        with contextlib.suppress(ProcessLookupError):  # no process of the group is left
             os.killpg(self.pid, signal.SIGKILL)
         self._process.join()
 
@@ -260,14 +267,14 @@ class ContenderProcess:
 def _serve(
     connection: Connection, contender: Contender, data: Path, folder: Path, log: Path
 ) -> None:
-    """The contender's process: does what it is told until the other end closes."""
-    os.setsid()  # a group of its own, to be ended as one
-    # A spawned process would spawn its own workers, too: back to what is usual on this system.
+    """Run in the contender's process: call its methods until the connection is closed."""
+    os.setsid()  # a process group of its own, so that one signal ends all its children
+    # A spawned process would also spawn its workers: restore the default of this system.
     multiprocessing.set_start_method(None, force=True)
     with log.open("a") as output:
         os.dup2(output.fileno(), sys.stdout.fileno())
         os.dup2(output.fileno(), sys.stderr.fileno())
-    tasks: dict[str, Callable[[], Any]] = {
+    steps: dict[str, Callable[[], Any]] = {
         "started": lambda: None,
         "prepare": lambda: contender.prepare(data, folder),
         "make_ready": lambda: contender.make_ready(folder),
@@ -276,17 +283,17 @@ def _serve(
     }
     while True:
         try:
-            what = connection.recv()
+            step = connection.recv()
         except EOFError:
             return
         try:
             cpu, start = own_cpu_seconds(), time.perf_counter()
-            value = tasks[what]()
+            value = steps[step]()
             seconds = time.perf_counter() - start
             answer = _Answer(value, seconds, own_cpu_seconds() - cpu)
         except ModuleNotFoundError as error:
             answer = _Answer(problem=f"not installed ({error.name})")
-        except Exception as error:  # whatever fails, it is one contender's result
+        except Exception as error:  # any failure is the result of this contender
             traceback.print_exc()
-            answer = _Answer(problem=f"{what}: {type(error).__name__}: {error}"[:300])
+            answer = _Answer(problem=f"{step}: {type(error).__name__}: {error}"[:300])
         connection.send(answer)

@@ -1,7 +1,7 @@
-"""``python -m benchmarks.memory``: how memory grows with the data. It should not.
+"""``python -m benchmarks.memory``: checks that memory does not grow with the amount of data.
 
 Each measurement runs in a process of its own, on data made for it: small photographs, sparse files.
-Times are shown beside; unlike memory they mean something only on a machine that does nothing else.
+Times are listed as well. Unlike memory, they are meaningful only on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ _STORED_BYTES: Final = 3 * probes.STORED_SIDE**2
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row of the table."""
+    """One row of the table.
+
+    Args:
+        what: name of the measured quantity.
+        found: its value with a unit.
+        goal: its goal with a unit; empty if there is none.
+        reached: whether the goal was reached; None if there is none.
+    """
 
     what: str
     found: str
@@ -40,19 +47,19 @@ class Finding:
 
     @classmethod
     def below(cls, what: str, value: float, goal: float, unit: str) -> Finding:
-        """A number that is to be less than another."""
+        """Return the row of a value that must be below its goal."""
         return cls(what, f"{value:.3g} {unit}", f"< {goal:g} {unit}", value < goal)
 
 
 class Sample(NamedTuple):
-    """One look at a running `DataProcessor`: rows in the detector's files, bytes of its PSS."""
+    """State of a running `DataProcessor`: rows in the detector's files, PSS in bytes."""
 
     images: int
     pss: int
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function of this module returns, called in a new interpreter."""
+    """Call a function in a new interpreter; return its result."""
     with _fresh_process() as process:
         return process.submit(function, *arguments).result()
 
@@ -62,7 +69,7 @@ def _fresh_process() -> ProcessPoolExecutor:
 
 
 def processing_curve(work: Path, images: int) -> list[Sample]:
-    """How memory develops while `process_all` makes all three tasks of so many images."""
+    """Return samples of the memory while `process_all` makes three tasks of so many images."""
     data = memory_data.made_once(
         work / f"photographs-{images}", partial(memory_data.small_photographs, images=images)
     )
@@ -91,14 +98,14 @@ def _rows_written(output: Path) -> int:
 
 
 def processing(work: Path, sizes: Iterable[int]) -> tuple[list[Finding], dict[int, list[Sample]]]:
-    """Peak memory of processing by the number of images, and the curves."""
-    curves = {images: processing_curve(work, images) for images in sizes}
-    peaks = {images: max(sample.pss for sample in curve) for images, curve in curves.items()}
+    """Return the peak memory of processing by number of images, and the curves."""
+    curves, peaks, findings = {}, {}, []
+    for images in sizes:
+        curves[images] = processing_curve(work, images)
+        peaks[images] = max(sample.pss for sample in curves[images])
+        title = f"processing {images:,} images: peak PSS"
+        findings.append(Finding(title, f"{peaks[images] / MIB:.0f} MiB"))
     least, most = min(peaks), max(peaks)
-    findings = [
-        Finding(f"processing {images:,} images: peak PSS", f"{peak / MIB:.0f} MiB")
-        for images, peak in peaks.items()
-    ]
     if least < most:
         grown = (peaks[most] - peaks[least]) / (most - least)
         findings.append(
@@ -108,7 +115,7 @@ def processing(work: Path, sizes: Iterable[int]) -> tuple[list[Finding], dict[in
 
 
 def opening(work: Path) -> list[Finding]:
-    """Opening a file of 1 TB."""
+    """Measure the opening of a file of 1 TB."""
     path = work / "terabyte.npz"
     memory_data.sparse_npz(path, rows=5_600_000, side=256, boxes_per_row=0)
     found: probes.Opening = in_fresh_process(probes.open_file, path)
@@ -127,7 +134,7 @@ def opening(work: Path) -> list[Finding]:
 
 
 def workers(work: Path, rows: int = 1_000_000) -> list[Finding]:
-    """Private memory of those who read an epoch."""
+    """Measure the private memory of the workers that read an epoch."""
     path = memory_data.made_once(
         work / f"rows-{rows}",
         lambda folder: memory_data.sparse_npz(folder / "d.npz", rows, side=32, boxes_per_row=5),
@@ -139,7 +146,7 @@ def workers(work: Path, rows: int = 1_000_000) -> list[Finding]:
     ):
         epoch: probes.Epoch = in_fresh_process(read, path / "d.npz", READERS)
         if epoch.rows != rows:
-            raise RuntimeError(f"{epoch.rows} rows came of {rows}")
+            raise RuntimeError(f"{epoch.rows} of {rows} rows were read")
         grown = (epoch.peak - epoch.before) / MIB
         title = f"an epoch of {rows:,} rows, {READERS} {name}"
         findings += [
@@ -152,7 +159,7 @@ def workers(work: Path, rows: int = 1_000_000) -> list[Finding]:
 
 
 def coco(work: Path, images: int = 1_000_000, boxes: int = 5_000_000) -> list[Finding]:
-    """Reading a large COCO file whose images are there."""
+    """Measure the reading of a large COCO file whose images exist."""
     folder = memory_data.made_once(
         work / f"coco-{images}-{boxes}", partial(memory_data.coco, images=images, boxes=boxes)
     )
@@ -170,7 +177,7 @@ def coco(work: Path, images: int = 1_000_000, boxes: int = 5_000_000) -> list[Fi
 
 
 def draw(curves: dict[int, list[Sample]], chart: Path) -> None:
-    """Draws memory over images, one line a run; needs matplotlib."""
+    """Draw memory over images, one line for each run; needs matplotlib."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.5), layout="constrained")
@@ -193,14 +200,14 @@ def draw(curves: dict[int, list[Sample]], chart: Path) -> None:
 
 
 def as_table(findings: Iterable[Finding]) -> str:
-    """The findings in Markdown."""
+    """Return the findings as a Markdown table."""
     marks = {None: "", True: "reached", False: "**missed**"}
     rows = [(one.what, one.found, one.goal, marks[one.reached]) for one in findings]
     return results.markdown_table(["", "found", "goal", ""], rows)
 
 
 def measure(name: str, work: Path) -> dict[str, Any]:
-    """What is kept of one measurement."""
+    """Make one measurement; return the part of the results file that it fills."""
     if name == "processing":
         findings, curves = processing(work, SIZES)
         return {"findings": findings, "curves": curves}
@@ -208,17 +215,19 @@ def measure(name: str, work: Path) -> dict[str, Any]:
 
 
 def findings_in(saved: dict[str, Any]) -> list[Finding]:
-    """All findings that were kept, in the order of the measurements."""
-    kept = [saved["measured"][name] for name in MEASUREMENTS if name in saved["measured"]]
-    return [Finding(**one) for measurement in kept for one in measurement["findings"]]
+    """Return all saved findings, in the order of the measurements."""
+    rows: list[dict[str, Any]] = []
+    for name in MEASUREMENTS:
+        rows += saved["measured"].get(name, {}).get("findings", [])
+    return [Finding(**fields) for fields in rows]
 
 
 def write_docs(saved: dict[str, Any]) -> None:
-    """Renews the section and the chart."""
+    """Update the section and the chart."""
     text = [
         "## Memory\n",
-        "`python -m benchmarks.memory --coco --write-docs` made this section, each measurement in a"
-        " process of its own. PSS is the proportional set size of all processes.\n",
+        "Written by `python -m benchmarks.memory --coco --write-docs`. Each measurement runs in a"
+        " process of its own. PSS is the proportional set size of all its processes.\n",
         as_table(findings_in(saved)),
         f"Machine: {saved['machine']}.",
     ]
@@ -233,16 +242,25 @@ def write_docs(saved: dict[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, prints, and writes what it is asked to; keeps what was measured before."""
+    """Measure, print the table, and update the page if asked to.
+
+    Measurements that are not repeated keep their saved results.
+    """
     parser = results.argument_parser("memory", __doc__)
     parser.add_argument(
-        "only", nargs="*", metavar="MEASUREMENT", help=f"of {', '.join(MEASUREMENTS[:-1])}"
+        "only",
+        nargs="*",
+        metavar="MEASUREMENT",
+        help=f"{', '.join(MEASUREMENTS[:-1])} (default: all of these)",
     )
-    parser.add_argument("--coco", action="store_true", help="also make and read a million images")
+    parser.add_argument(
+        "--coco", action="store_true", help="also create and read a COCO set of a million images"
+    )
     options = parser.parse_args(arguments)
     unknown = set(options.only) - set(MEASUREMENTS)
     if unknown:
-        parser.error(f"no measurement {sorted(unknown)}: there are {', '.join(MEASUREMENTS)}")
+        wrong = ", ".join(sorted(unknown))
+        parser.error(f"unknown measurement {wrong}: choose from {', '.join(MEASUREMENTS)}")
     names = list(options.only or MEASUREMENTS[:-1])
     names += ["coco"] if options.coco else []
     options.work.mkdir(parents=True, exist_ok=True)

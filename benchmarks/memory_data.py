@@ -1,4 +1,4 @@
-"""Data for `benchmarks.memory`: much of everything but bytes. Made once, kept between runs."""
+"""Data for `benchmarks.memory`: many images and rows in few bytes. Made once, kept between runs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from processing.npz.writer import NPZWriter
 
 _SIDE: Final = 64
 _CONTENTS: Final = 100
-"""Different photographs, each under many names: a file system allows 65,000 names for one file."""
+"""Number of different photographs. Each has many names; ext4 allows 65,000 names per file."""
 
 _FOLDERS: Final = 1000
 _CATEGORIES: Final = 80
 _CHUNK: Final = 10_000
 _BEYOND_THE_END: Final = 1 << 43
-"""Bytes; a file is made this long to have holes, then cut."""
+"""A file is extended to this many bytes to have holes, and cut afterwards."""
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `make` unless it was already; what was left half done is made anew."""
+    """Return `folder`, filled by `make` if it does not exist; a half-made one is made anew."""
     if not folder.exists():
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -44,7 +44,7 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
 
 
 def small_photographs(folder: Path, images: int) -> None:
-    """JPEGs of 64x64 pixels with a face each, that is a box and five points, as COCO."""
+    """Make JPEGs of 64x64 pixels with one face each, a box and five points, as a COCO data set."""
     contents, names = folder / "contents", folder / "raw" / "images"
     contents.mkdir()
     names.mkdir(parents=True)
@@ -65,7 +65,7 @@ def small_photographs(folder: Path, images: int) -> None:
 
 
 def coco(folder: Path, images: int, boxes: int) -> None:
-    """A COCO file and its images, which are empty files in a thousand folders."""
+    """Make a COCO file with its images, which are empty files in a thousand folders."""
     for number in range(_FOLDERS):
         (folder / "images" / f"{number:03d}").mkdir(parents=True)
     names = [f"{i % _FOLDERS:03d}/{i:012d}.jpg" for i in range(images)]
@@ -103,14 +103,14 @@ def _write_list(write: Callable[[str], Any], entries: Iterator[str]) -> None:
 
 
 def sparse_npz(path: Path, rows: int, side: int, boxes_per_row: int) -> None:
-    """A detector's file whose images are one hole; boxes and paths are written.
+    """Write a detector's file whose images are one hole; boxes and paths are written.
 
     Args:
-        path: the file to make.
-        rows: of images (side, side, 3).
-        side: in pixels.
-        boxes_per_row: how many boxes a row has on average: row i has i modulo twice that + 1. With
-            0 all columns are holes: no boxes, empty paths.
+        path: the file to write.
+        rows: number of images (side, side, 3).
+        side: height and width of the images, in pixels.
+        boxes_per_row: mean number of boxes; row i has ``i % (2 * boxes_per_row + 1)``. With 0 all
+            columns are holes: no boxes, empty paths.
     """
     lengths = np.arange(rows) % (2 * boxes_per_row + 1)
     metadata = {"format_version": 1, "task": "detector", "category_names": ["thing"]}
@@ -134,14 +134,14 @@ def sparse_npz(path: Path, rows: int, side: int, boxes_per_row: int) -> None:
 
 
 def _hole(writer: NPZWriter, name: str, dtype: str, row_shape: tuple[int, ...], rows: int) -> None:
-    """A member of zeros that takes no room on the disk."""
+    """Write a member of zeros that takes no space on the disk."""
     os.truncate(writer.path, _BEYOND_THE_END)
     writer.begin(name, dtype, row_shape, rows=rows)
     writer.end(_crc32_of_zeros(rows * np.dtype(dtype).itemsize * math.prod(row_shape)))
 
 
 def _crc32_of_zeros(count: int) -> int:
-    """In as many steps as `count` has bits."""
+    """Return the CRC-32 of `count` zero bytes, in as many steps as `count` has bits."""
     if count == 0:
         return 0
     half = _crc32_of_zeros(count // 2)

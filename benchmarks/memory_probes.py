@@ -1,4 +1,7 @@
-"""What `benchmarks.memory` calls in processes of their own; each imports only what it measures."""
+"""Functions that `benchmarks.memory` calls in fresh processes.
+
+Each imports only what it measures, inside the function: an import takes memory as well.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _BATCHES_BETWEEN_LOOKS: Final = 1000
 
 
 def process(raw: Path, output: Path) -> int:
-    """Makes all tasks' files of a raw directory; returns the rows of the detector's."""
+    """Process a raw directory for all tasks; return the number of rows of the detector's files."""
     from processing import DataProcessor
 
     processor = DataProcessor(raw, output, image_size=STORED_SIDE, progress=False)
@@ -30,7 +33,7 @@ def process(raw: Path, output: Path) -> int:
 
 
 class Opening(NamedTuple):
-    """What opening a file costs: seconds, bytes."""
+    """Costs of opening a file: times in seconds, memory and pickled size in bytes."""
 
     first: float
     again: float
@@ -41,11 +44,12 @@ class Opening(NamedTuple):
 
 
 def open_file(path: Path) -> Opening:
-    """Opens a file and reads a batch of it."""
+    """Open a file and read a batch of it."""
     from processing import BatchLoader, LazyNPZDataset
 
     before = start_of_growth()
     first, dataset = _timed(lambda: LazyNPZDataset(path))
+    # Right after the first opening: later steps would raise the peak.
     memory = status("VmHWM") - before
     again = [_timed(lambda: LazyNPZDataset(path))[0] for _ in range(20)]
     rows = np.random.default_rng(0).integers(0, len(dataset), _BATCH)
@@ -62,13 +66,13 @@ def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def start_of_growth() -> int:
-    """Forgets this process's peak of memory; returns its memory now, in bytes."""
+    """Reset the peak of this process's memory; return its present memory in bytes."""
     Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
     return status("VmRSS")
 
 
 def status(name: str) -> int:
-    """A size in ``/proc/self/status``, in bytes."""
+    """Return a size from ``/proc/self/status`` in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return 1024 * int(line.split()[1])
@@ -76,14 +80,15 @@ def status(name: str) -> int:
 
 
 class Epoch(NamedTuple):
-    """What an epoch costs those who read: private bytes after the first batches and at most.
+    """Costs of reading one epoch.
 
     Args:
-        rows: rows that came.
-        seconds: of the whole epoch.
-        before: anonymous private memory when every reader has given a batch.
-        peak: the most that it came to.
-        cached: pages of the file that only one reader maps, at most; they belong to the page cache.
+        rows: number of rows that were read.
+        seconds: time of the whole epoch.
+        before: private memory that was written, in bytes, after the first batch of every reader.
+        peak: largest such memory during the epoch, in bytes.
+        cached: largest size of file pages that only one reader maps, in bytes; they belong to the
+            page cache.
     """
 
     rows: int
@@ -94,13 +99,13 @@ class Epoch(NamedTuple):
 
 
 def read_by_processes(path: Path, readers: int) -> Epoch:
-    """Reads an epoch by a DataLoader with workers."""
+    """Read an epoch with a DataLoader and worker processes."""
     from torch.utils.data import DataLoader
 
     from processing import LazyNPZDataset
 
     dataset = LazyNPZDataset(path)
-    # In a spawned process spawning would be the default; in a user's it is forking.
+    # This process was spawned, so its default is spawning; in a user's program it is forking.
     loader: Iterable[Any] = DataLoader(
         dataset, _BATCH, shuffle=True, num_workers=readers, multiprocessing_context="fork"
     )
@@ -108,7 +113,7 @@ def read_by_processes(path: Path, readers: int) -> Epoch:
 
 
 def read_by_threads(path: Path, readers: int) -> Epoch:
-    """Reads an epoch by a BatchLoader with threads."""
+    """Read an epoch with a BatchLoader and threads."""
     from processing import BatchLoader, LazyNPZDataset
 
     loader = BatchLoader(LazyNPZDataset(path), _BATCH, shuffle=True, num_workers=readers)
@@ -130,7 +135,7 @@ def _epoch(loader: Iterable[Any], readers: int, pids: Callable[[], list[int]]) -
 
 
 def private(pids: Iterable[int]) -> tuple[int, int]:
-    """Bytes that only one process has: its own memory, and pages of files that it maps alone."""
+    """Return the private bytes of processes: (memory that was written, pages of files)."""
     dirty = clean = 0
     for pid in pids:
         memory = tree_memory(pid)
@@ -139,7 +144,7 @@ def private(pids: Iterable[int]) -> tuple[int, int]:
 
 
 class Parsing(NamedTuple):
-    """What reading annotations costs: seconds, CPU seconds, bytes."""
+    """Costs of reading annotations: times in seconds, memory in bytes."""
 
     images: int
     boxes: int
@@ -150,7 +155,7 @@ class Parsing(NamedTuple):
 
 
 def parse(folder: Path) -> Parsing:
-    """Reads the annotations of a raw directory."""
+    """Read the annotations of a raw directory."""
     from processing.sources import read_sources
     from processing.sources.raw_directory import RawDirectory
 

@@ -1,4 +1,4 @@
-"""What a process and its descendants use: memory and CPU time, read from /proc. Linux only."""
+"""Memory and CPU time of a process and its descendants, read from /proc. Linux only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Self
 
 
 class PeakMemory:
-    """Samples the memory of a process tree while its block runs; `peak` is the greatest, in bytes.
+    """Samples the memory of a process tree while its block runs; `peak` is the maximum in bytes.
 
-    Counted is the proportional set size without pages of files: those belong to the page cache,
-    are not charged to whoever reads files without mapping them, and can be dropped at any time.
-    Samples come every 50 ms, or as fast as the kernel gives them.
+    Memory means the proportional set size without pages of files. Pages of files belong to the page
+    cache, can be dropped at any time, and do not count for readers that do not map their files.
+    Samples are taken every 50 ms, or as fast as the kernel delivers them.
     """
 
     def __init__(self, pid: int) -> None:
@@ -45,7 +45,7 @@ class PeakMemory:
 
 
 def tree_memory(pid: int) -> Counter[str]:
-    """What ``smaps_rollup`` says of a process and its descendants, added up.
+    """Return the sums of ``smaps_rollup`` over a process and its descendants.
 
     Returns:
         Bytes by the kernel's names: Rss, Pss, Pss_Anon, Pss_File, Private_Dirty, ….
@@ -61,9 +61,9 @@ def tree_memory(pid: int) -> Counter[str]:
 
 
 def process_tree(pid: int) -> list[int]:
-    """A process and its descendants, as far as they are alive."""
+    """Return the ids of a process and of its living descendants."""
     tree = [pid]
-    for member in tree:  # grows meanwhile
+    for member in tree:  # the loop appends to the list that it walks
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for task in Path(f"/proc/{member}/task").iterdir():
                 tree.extend(int(child) for child in (task / "children").read_text().split())
@@ -71,19 +71,23 @@ def process_tree(pid: int) -> list[int]:
 
 
 def cpu_ticks(pid: int) -> float:
-    """CPU seconds of a process tree, children that ended included; in steps of 10 ms."""
+    """Return the CPU seconds of a process tree and its ended children, in steps of 10 ms."""
     return sum(map(_process_ticks, process_tree(pid)))
 
 
 def _process_ticks(pid: int) -> float:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        # The name of the program comes first and may contain spaces; utime to cstime follow it.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     return 0.0
 
 
 def own_cpu_seconds() -> float:
-    """CPU seconds of this process and its descendants; of this process itself exactly."""
+    """Return the CPU seconds of this process and its descendants.
+
+    The share of this process is exact, that of living descendants is in steps of 10 ms.
+    """
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     alive = sum(map(_process_ticks, process_tree(os.getpid())[1:]))
     return time.process_time() + ended.ru_utime + ended.ru_stime + alive

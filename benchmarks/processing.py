@@ -1,9 +1,9 @@
-"""``python -m benchmarks.processing``: photographs into stored data sets, beside the peers.
+"""``python -m benchmarks.processing``: converts photographs, compared with peers.
 
-Prints the tables; ``--write-docs`` renews the section ``processing`` of ``docs/benchmarks.md``. The
-photographs are made: a texture whose spectrum falls off as that of photographs does, people drawn
-on it, sensor noise. At quality 90 that takes 100 to 200 kB, as photographs do. ``--photos DIR``
-takes your own JPEGs instead, annotated in any format that this package reads.
+Prints the tables. ``--write-docs`` also updates the section ``processing`` of
+``docs/benchmarks.md``. The photographs are synthetic: a texture with the spectrum of photographs,
+drawn people, and sensor noise. At quality 90 they have 100 to 200 kB, like real ones.
+``--photos DIR`` takes your own JPEGs instead, annotated in any format that this package reads.
 """
 
 from __future__ import annotations
@@ -42,29 +42,31 @@ PACKAGES: Final = (
 _TEXTURES: Final = 8
 _LARGEST_FAMILY: Final = 3
 _EXPOSURES: Final = 4
-"""Photographs of one scene; most of the time goes into scenes."""
+"""Photographs per scene; making the scene takes most of the time."""
 
 
 def make_photographs(folder: Path, images: int) -> None:
-    """Writes so many JPEGs with COCO boxes and keypoints; each depends on its number alone."""
+    """Write JPEGs with COCO boxes and keypoints; each depends only on its number."""
     (folder / "images").mkdir()
     with ProcessPoolExecutor(available_cpus(), multiprocessing.get_context("spawn")) as pool:
         scenes = [range(i, min(i + _EXPOSURES, images)) for i in range(0, images, _EXPOSURES)]
-        made = list(pool.map(partial(_photograph_scene, folder), scenes, chunksize=10))
-    faces = [face for of_scene in made for face in of_scene]
-    coco = {
-        "images": [
-            {"id": i, "file_name": f"images/{i:06d}.jpg", "height": HEIGHT, "width": WIDTH}
-            for i in range(images)
-        ],
-        "annotations": [{"id": i, **face} for i, face in enumerate(faces)],
+        faces_of_scenes = list(pool.map(partial(_photograph_scene, folder), scenes, chunksize=10))
+    coco: dict[str, list[dict[str, Any]]] = {
+        "images": [],
+        "annotations": [],
         "categories": [{"id": 1, "name": "face", "keypoints": list(KEYPOINT_NAMES)}],
     }
+    for number in range(images):
+        name = f"images/{number:06d}.jpg"
+        coco["images"].append({"id": number, "file_name": name, "height": HEIGHT, "width": WIDTH})
+    for faces in faces_of_scenes:
+        for face in faces:
+            coco["annotations"].append({"id": len(coco["annotations"]), **face})
     (folder / "faces.json").write_bytes(msgspec.json.encode(coco))
 
 
 def _photograph_scene(folder: Path, numbers: range) -> list[dict[str, Any]]:
-    """Writes photographs of one scene; returns COCO's entries of their faces."""
+    """Write the photographs of one scene; return the COCO entries of their faces, without ids."""
     rng = np.random.default_rng((1, numbers.start))
     scene = _background(rng)
     light = np.array([rng.uniform(-0.7, 0.7), rng.uniform(-0.8, -0.2), 0.7])
@@ -90,12 +92,12 @@ def _photograph_scene(folder: Path, numbers: range) -> list[dict[str, Any]]:
 
 
 def _background(rng: Generator) -> NDArray[np.float32]:
-    """Float32 (HEIGHT, WIDTH, 3): two textures divided by a curve, which is a hard edge."""
-    near, far = (_shifted(rng) for _ in range(2))
+    """Return float32 (HEIGHT, WIDTH, 3): two textures with a curve as a hard edge between them."""
+    near, far = _shifted(rng), _shifted(rng)
     y = np.arange(HEIGHT)[:, None]
     ridge = HEIGHT * 0.5 + 150 * np.sin(np.arange(WIDTH) / rng.uniform(60, 200) + rng.uniform(0, 6))
     canvas = np.where((y > ridge)[..., None], near, far + np.float32(30))
-    for _ in range(40):
+    for _ in range(40):  # rectangles: photographs have hard edges, which cost bytes in a JPEG
         corner = rng.integers(0, (WIDTH, HEIGHT))
         far_corner = corner + rng.integers(8, 120, 2)
         colour = rng.uniform(20, 235, 3)
@@ -106,16 +108,17 @@ def _background(rng: Generator) -> NDArray[np.float32]:
 
 
 def _shifted(rng: Generator) -> NDArray[np.float32]:
+    """Return one of a few textures, moved: textures are slow to make, and repeat seamlessly."""
     texture = _texture(int(rng.integers(_TEXTURES)))
     return np.roll(texture, rng.integers(0, (HEIGHT, WIDTH)), axis=(0, 1))
 
 
 @functools.cache
 def _texture(number: int) -> NDArray[np.float32]:
-    """Noise with a spectrum of 1/f, as photographs have: much brightness, less colour."""
+    """Return noise with the 1/f spectrum of photographs: strong in brightness, weak in colour."""
     rng = np.random.default_rng((2, number))
     frequency = np.hypot(np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)[None, :])
-    frequency[0, 0] = np.inf
+    frequency[0, 0] = np.inf  # no constant part
     planes = []
     for contrast in (45, 10, 10):
         spectrum = np.fft.rfft2(rng.standard_normal((HEIGHT, WIDTH), np.float32)) / frequency
@@ -128,7 +131,7 @@ def _texture(number: int) -> NDArray[np.float32]:
 
 
 def tables(measured: dict[str, Result]) -> Iterator[str]:
-    """Writing a detector's data set; then all tasks beside the detector alone."""
+    """Yield a table for the detector's data set, then one for all tasks against the detector."""
     detector = {name: one for name, one in measured.items() if name != OursAllTasks.name}
     yield results.comparison(detector, [LIMIT] if LIMIT in detector else [])
     ours, all_tasks = measured.get(Ours.name), measured.get(OursAllTasks.name)
@@ -137,23 +140,23 @@ def tables(measured: dict[str, Result]) -> Iterator[str]:
         yield results.comparison({Ours.name: ours, OursAllTasks.name: all_tasks}, [Ours.name])
         yield (
             f"`process_all` takes {results.median_and_range(costs, '.2f')} times as long as "
-            "`process_detector` alone.\n"
+            "`process_detector`.\n"
         )
 
 
 def section(saved: dict[str, Any]) -> str:
-    """The section of the page."""
+    """Return the section of the page."""
     measured = results.load_results(saved["results"])
     return "\n".join(
         [
             "## Processing\n",
-            "`python -m benchmarks.processing --write-docs` made this section. "
-            f"{saved['photographs']} To {SIDE}x{SIDE}, letterboxed; every contender stores images,"
-            " boxes and paths, which are compared with the photographs first. LIMIT decodes in full"
-            " and resizes in a thread a core and writes nothing. Starting its processes is part of"
-            " a contender's pass, and ours syncs its files to the disk. Interleaved passes, "
-            f"{max(len(one.passes) for one in measured.values())} of them: median (least to"
-            " greatest); ratios are formed within a pass.\n",
+            "Written by `python -m benchmarks.processing --write-docs`. "
+            f"{saved['photographs']} They are letterboxed to {SIDE}x{SIDE}. Every contender stores"
+            " images, boxes and paths, which are compared with the photographs first. LIMIT decodes"
+            " at full size and resizes in one thread per core, and writes nothing. The start of its"
+            " processes is part of a contender's pass. Ours syncs its files to the disk."
+            f" {results.most_passes([measured])} interleaved passes: median (minimum to maximum);"
+            " ratios are formed within a pass.\n",
             *tables(measured),
             f"Machine: {saved['machine']}. Versions: {saved['versions']}.",
         ]
@@ -161,39 +164,43 @@ def section(saved: dict[str, Any]) -> str:
 
 
 def photographs(options: argparse.Namespace) -> tuple[Path, str]:
-    """The folder to work in, whose ``raw`` has the photographs, and a sentence about these."""
+    """Return the work folder, with the photographs in ``raw``, and a sentence about them."""
     if options.photos is None:
         work: Path = options.work / str(options.images)
         made_once(work / "raw", partial(make_photographs, images=options.images))
-        what = f"made photographs of {WIDTH}x{HEIGHT}"
+        kind = f"synthetic photographs of {WIDTH}x{HEIGHT}"
     else:
         work = options.work / "photos"
         work.mkdir(parents=True, exist_ok=True)
         (work / "raw").unlink(missing_ok=True)
         (work / "raw").symlink_to(options.photos.absolute(), target_is_directory=True)
-        what = "photographs"
+        kind = "photographs"
     listed = photographs_in(work / "raw")
     size = sum(one.file.stat().st_size for one in listed) / len(listed) / 1e3
-    return work, f"{len(listed):,} {what}, {size:.0f} kB each."
+    return work, f"{len(listed):,} {kind}, {size:.0f} kB each."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, prints, and writes what it is asked to."""
+    """Measure, print the tables, and update the page if asked to."""
     parser = results.argument_parser("processing", __doc__)
-    parser.add_argument("--images", type=int, default=2000, help="photographs to make")
-    parser.add_argument("--photos", type=Path, help="a folder of annotated JPEGs to take instead")
-    parser.add_argument("--passes", type=int, default=5)
-    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="parts of names")
+    parser.add_argument(
+        "--images", type=int, default=2000, help="photographs to make (default: 2000)"
+    )
+    parser.add_argument(
+        "--photos", type=Path, metavar="DIR", help="folder of annotated JPEGs to take instead"
+    )
+    results.add_passes(parser)
+    results.add_only(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     saved_file = options.work / "results.json"
     if not options.from_saved:
         work, described = photographs(options)
-        words = [word.lower() for word in options.only]
+        # The limit is always measured: the ratios need it.
         chosen = [
             one
             for one in writers()
-            if not words or one.name == LIMIT or any(word in one.name.lower() for word in words)
+            if one.name == LIMIT or results.is_chosen(one.name, options.only)
         ]
         measured = measure(chosen, data=work / "raw", work=work, passes=options.passes)
         results.save(

@@ -1,14 +1,13 @@
-"""``python -m benchmarks.reading``: random batches out of a warm page cache, beside the peers.
+"""``python -m benchmarks.reading``: random batches from a warm page cache, compared with peers.
 
-Prints the tables; ``--write-docs`` renews the section ``reading`` of ``docs/benchmarks.md`` and its
-chart. The measurements are kept as JSON in the work directory, so the page can be written again
-without measuring (``--from-saved``).
+Prints the tables. ``--write-docs`` also updates the section ``reading`` of ``docs/benchmarks.md``
+and its chart. The measurements are saved as JSON in the work directory, so that the page can be
+written again without measuring (``--from-saved``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from benchmarks.harness import Result, measure
 from processing.npz.writer import NPZWriter
 
 SAMPLES: Final = {128: 20_000, 256: 6_000}
-"""By image size: about 1 GB each."""
+"""Number of samples by image size: about 1 GB each."""
 LIMITS: Final = ("LIMIT-1", "LIMIT-2")
 PACKAGES: Final = (
     "numpy", "torch", "litdata", "mosaicml-streaming", "datasets", "pyarrow", "h5py", "zarr",
@@ -35,18 +34,16 @@ CHUNK: Final = 256
 
 
 def contenders(workload: Workload, only: Sequence[str] = ()) -> list[Reader]:
-    """All contenders, or those with one of the words of `only` in their name, and the limits."""
-    groups = (limit, ours, arrays, ffcv, records, storage, streaming)
-    everyone = itertools.chain.from_iterable(group.contenders(workload) for group in groups)
-    return [
-        one
-        for one in everyone
-        if not only or one.name in LIMITS or any(word.lower() in one.name.lower() for word in only)
-    ]
+    """Return all contenders, or the limits and those whose name contains a word of `only`."""
+    everyone: list[Reader] = []
+    for group in (limit, ours, arrays, ffcv, records, storage, streaming):
+        everyone += group.contenders(workload)
+    # The limits are always measured: the ratios need them.
+    return [one for one in everyone if one.name in LIMITS or results.is_chosen(one.name, only)]
 
 
 def write_samples(workload: Workload) -> None:
-    """Writes the samples with this project's writer, unless they are there."""
+    """Write the samples with this project's writer, unless they exist."""
     if workload.data.exists():
         return
     partial = workload.data.with_suffix(".partial")
@@ -76,7 +73,7 @@ def write_samples(workload: Workload) -> None:
 
 
 def measure_size(size: int, work: Path, passes: int, only: Sequence[str]) -> dict[str, Result]:
-    """Measures all contenders on images of one size."""
+    """Measure all contenders on images of one size."""
     folder = work / str(size)
     folder.mkdir(parents=True, exist_ok=True)
     workload = Workload(folder / "samples.npz", SAMPLES[size], size)
@@ -85,26 +82,26 @@ def measure_size(size: int, work: Path, passes: int, only: Sequence[str]) -> dic
 
 
 def tables(by_size: dict[int, dict[str, Result]]) -> Iterator[str]:
-    """A heading and a table for each size."""
+    """Yield a heading and a table for each size."""
     for size, of_size in by_size.items():
         yield f"### {SAMPLES[size]:,} images of {size}x{size}\n"
         yield results.comparison(of_size, LIMITS)
 
 
 def section(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> str:
-    """The section of the page."""
-    passes = max(len(result.passes) for of in by_size.values() for result in of.values())
+    """Return the section of the page."""
+    passes = results.most_passes(by_size.values())
     return "\n".join(
         [
             "## Reading\n",
-            "`python -m benchmarks.reading --write-docs` made this section. Batches of 64 in random"
-            " order, each image with 0 to 20 boxes and its path; every contender delivers images,"
-            " boxes and paths as it does naturally, and a few batches of each are compared with the"
-            " truth first. LIMIT-t is `np.take` of the same rows of the mapped file into a buffer"
-            " that is there already, by t threads: no boxes, no paths. Files are in the page cache,"
-            f" read there in sequence. {passes} interleaved passes: median (least to greatest);"
-            " ratios are formed within a pass. Memory is the greatest proportional set size of a"
-            " contender's processes, without pages of files: those belong to the page cache.\n",
+            "Written by `python -m benchmarks.reading --write-docs`. Batches of 64 in random order;"
+            " each image has 0 to 20 boxes and a path. Every contender delivers images, boxes and"
+            " paths in its natural form; a few batches of each are compared with the truth first."
+            " LIMIT-t is `np.take` of the same rows of the mapped file into an existing buffer, by"
+            " t threads, without boxes and paths. Files are in the page cache, where they were read"
+            f" in sequence. {passes} interleaved passes: median (minimum to maximum); ratios are"
+            " formed within a pass. Memory is the largest proportional set size of a contender's"
+            " processes, without pages of files, because those belong to the page cache.\n",
             *tables(by_size),
             "![Reading rate, of LIMIT-2](images/reading.png)\n",
             f"Machine: {saved['machine']}. Versions: {saved['versions']}.",
@@ -113,28 +110,25 @@ def section(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> str
 
 
 def write_docs(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> None:
-    """Renews the section and the chart."""
+    """Update the section and the chart."""
     results.write_section(results.DOCS / "benchmarks.md", "reading", section(saved, by_size))
-    panels = {
-        f"{size}x{size}": {
-            name: results.ratios(result.passes, of_size[LIMITS[1]].passes)
-            for name, result in of_size.items()
-            if result.problem is None and name not in LIMITS
-        }
-        for size, of_size in by_size.items()
-    }
+    panels: dict[str, dict[str, list[float]]] = {}
+    for size, of_size in by_size.items():
+        limit_passes = of_size[LIMITS[1]].passes
+        panel = panels[f"{size}x{size}"] = {}
+        for name, result in of_size.items():
+            if result.problem is None and name not in LIMITS:
+                panel[name] = results.ratios(result.passes, limit_passes)
     chart = results.DOCS / "images" / "reading.png"
     results.bar_chart(chart, panels, label=f"samples/s, of {LIMITS[1]}", highlight="ours")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, prints, and writes what it is asked to."""
+    """Measure, print the tables, and update the page if asked to."""
     parser = results.argument_parser("reading", __doc__)
-    parser.add_argument(
-        "--sizes", type=int, nargs="+", choices=list(SAMPLES), default=list(SAMPLES)
-    )
-    parser.add_argument("--passes", type=int, default=5)
-    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="parts of names")
+    results.add_sizes(parser, SAMPLES)
+    results.add_passes(parser)
+    results.add_only(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     saved_file = options.work / "results.json"

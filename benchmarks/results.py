@@ -1,7 +1,7 @@
-"""Results: what the benchmarks print, keep as JSON, and put into ``docs/benchmarks.md``.
+"""Results: printed as tables, saved as JSON, and written into ``docs/benchmarks.md``.
 
-A page holds one section a benchmark, between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``;
-whatever stands outside of the markers is left alone.
+The page has one section per benchmark, between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``.
+Text outside of the markers is not changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def machine(folder: Path) -> str:
-    """One line about the machine, and about the file system that `folder` is on."""
+    """Return one line about the machine and the file system of `folder`."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     file_system = subprocess.run(
@@ -39,7 +39,7 @@ def machine(folder: Path) -> str:
 
 
 def versions(packages: Iterable[str]) -> str:
-    """Python's version and those of packages, as far as they are installed."""
+    """Return the versions of Python and of the packages that are installed."""
     found = [f"Python {platform.python_version()}"]
     for package in packages:
         try:
@@ -50,32 +50,86 @@ def versions(packages: Iterable[str]) -> str:
 
 
 def argument_parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """The options that every benchmark has: where it works, and what becomes of its results."""
+    """Return a parser with the options of every benchmark."""
     parser = argparse.ArgumentParser(prog=f"benchmarks.{name}", description=description)
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    parser.add_argument("--work", type=Path, default=cache / "npz-vision-data" / name)
-    parser.add_argument("--from-saved", action="store_true", help="do not measure")
-    parser.add_argument("--write-docs", action="store_true")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        default=cache / "npz-vision-data" / name,
+        help="folder for data and results, kept between runs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--from-saved", action="store_true", help="show the saved results instead of measuring"
+    )
+    parser.add_argument("--write-docs", action="store_true", help="also update docs/benchmarks.md")
     return parser
 
 
+def add_sizes(parser: argparse.ArgumentParser, sizes: Iterable[int]) -> None:
+    """Add the option that selects image sizes."""
+    known = list(sizes)
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        choices=known,
+        default=known,
+        help="heights and widths of the images (default: all)",
+    )
+
+
+def add_passes(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the number of measured passes."""
+    parser.add_argument(
+        "--passes", type=int, default=5, help="measured passes per contender (default: 5)"
+    )
+
+
+def add_only(parser: argparse.ArgumentParser) -> None:
+    """Add the option that selects contenders; see `is_chosen`."""
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="measure only contenders with one of these words in their name, and the limits",
+    )
+
+
+def is_chosen(name: str, words: Sequence[str]) -> bool:
+    """Return whether a name contains one of the words, in any case; without words all do."""
+    return not words or any(word.lower() in name.lower() for word in words)
+
+
+def most_passes(groups: Iterable[Mapping[str, Result]]) -> int:
+    """Return the number of passes of the contender that made the most."""
+    most = 0
+    for group in groups:
+        for result in group.values():
+            most = max(most, len(result.passes))
+    return most
+
+
 def ratios(passes: Sequence[Pass], limit: Sequence[Pass]) -> list[float]:
-    """The rate of each pass over that of the limit's pass of the same turn."""
+    """Return the rate of each pass divided by the rate of the limit in the same turn."""
     return [one.rate / other.rate for one, other in zip(passes, limit, strict=True)]
 
 
 def median_and_range(values: Sequence[float], form: str) -> str:
-    """``median (least to greatest)``, each formatted by `form`."""
+    """Return ``median (minimum to maximum)``, each in the format `form`."""
     low, middle, high = (format(f(values), form) for f in (min, statistics.median, max))
     return f"{middle} ({low} to {high})"
 
 
 def comparison(results: Mapping[str, Result], limits: Sequence[str]) -> str:
-    """A Markdown table with one row for each contender, those that failed included.
+    """Return a Markdown table with one row for each contender, including those that failed.
 
     Args:
         results: by name of the contender.
-        limits: names of those whose rates the others' are divided by; skipped if they failed.
+        limits: names of contenders that get a column with the ratios of all rates to theirs; a
+            limit that failed gets none.
     """
     limits = [name for name in limits if results[name].problem is None]
     heads = ["", "samples/s", *(f"of {name}" for name in limits)]
@@ -98,14 +152,18 @@ def _cells(result: Result, results: Mapping[str, Result], limits: Sequence[str])
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first column to the left, all others to the right; short rows end."""
+    """Return a Markdown table, first column aligned left, others right; short rows are filled."""
     lines = [heads, [":--", *("--:" for _ in heads[1:])]]
     lines += [[*row, *("" for _ in heads[len(row) :])] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def write_section(page: Path, name: str, text: str) -> None:
-    """Puts `text` between the markers of the section `name`, which a page without it gets."""
+    """Replace the section `name` of a page, or append it.
+
+    Raises:
+        ValueError: the page has only one of the section's two markers.
+    """
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     old = page.read_text() if page.exists() else "# Benchmarks\n"
     if (begin in old) != (end in old):
@@ -120,18 +178,17 @@ def write_section(page: Path, name: str, text: str) -> None:
 
 
 def save(path: Path, **findings: Any) -> None:
-    """Keeps findings as JSON; a `Result` in them as its fields."""
+    """Save findings as JSON; a dataclass becomes a dict of its fields."""
     path.write_text(json.dumps(findings, default=asdict, indent=1) + "\n")
 
 
 def load_results(saved: Mapping[str, Any]) -> dict[str, Result]:
-    """The results of contenders out of what `save` kept."""
-    return {
-        name: Result(
-            [Pass(**one) for one in fields["passes"]], fields["peak_memory"], fields["problem"]
-        )
-        for name, fields in saved.items()
-    }
+    """Return the results of contenders from the JSON that `save` wrote."""
+    results = {}
+    for name, fields in saved.items():
+        passes = [Pass(**one) for one in fields["passes"]]
+        results[name] = Result(passes, fields["peak_memory"], fields["problem"])
+    return results
 
 
 def bar_chart(
@@ -141,13 +198,13 @@ def bar_chart(
     label: str,
     highlight: str,
 ) -> None:
-    """Draws horizontal bars, the median of each contender with its range, fastest first.
+    """Draw a bar for the median of each contender with its range, fastest first.
 
     Args:
-        path: PNG file.
-        panels: by title, the values of each contender.
-        label: of the axis.
-        highlight: bars whose names begin with it are in the stronger colour.
+        path: PNG file to write.
+        panels: title of a panel to the values of each contender.
+        label: label of the axis.
+        highlight: bars whose names begin with this text get the stronger colour.
     """
     from matplotlib.figure import Figure
 
@@ -169,4 +226,4 @@ def bar_chart(
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(y=0.01)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=110, metadata={"Software": None})  # no version of matplotlib in it

@@ -1,8 +1,9 @@
-"""``python -m benchmarks.training``: what data costs in a training step.
+"""``python -m benchmarks.training``: the cost of data in a training step.
 
-Two tables. How long Lightning's Trainer waits for batches while the example's detector learns, by
-its own `SimpleProfiler`. And what it takes to bring images to the device as floats: converted
-before the transfer, in each sample, as is common; or after it, in the batch, as here.
+Prints two tables. The first has the time for which Lightning's Trainer waits for batches while the
+example's detector learns, measured by Lightning's `SimpleProfiler`. The second has the time to
+bring images to the device as floats: converted before the transfer, sample by sample, as most
+programs do, or after it, batch by batch, as this project does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,41 +34,40 @@ PACKAGES: Final = ("numpy", "torch", "lightning")
 PHOTOGRAPHS: Final = 480
 BATCH: Final = 16
 STEPS: Final = 24
-"""One epoch of the demo."""
+"""Training steps: one epoch of the demo."""
 SIZES: Final = (128, 256)
 TRANSFERRED: Final = 64
-"""Images a batch, where no model is trained."""
+"""Images per batch in the second table."""
 
 
 class FloatInSamples(LazyNPZDataModule):
-    """What is common: each sample is made float (3, H, W) on the host, as ToTensor does."""
+    """The common way: each sample becomes float (3, H, W) on the host, as with ToTensor."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, train_transform=to_tensor)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Nothing is left to do."""
+        """Return the batch as it is: its images are floats already."""
         return batch
 
 
 def to_tensor(sample: dict[str, Any]) -> dict[str, Any]:
-    """The sample with its image as float32 (3, H, W), 0 to 1."""
+    """Return the sample with its image as float32 (3, H, W) in [0, 1]."""
     pixels = np.ascontiguousarray(sample["image"].transpose(2, 0, 1))
     return {**sample, "image": torch.from_numpy(pixels).to(torch.float32).div(255)}
 
 
 LOADING: Final[Mapping[str, Callable[..., LazyNPZDataModule]]] = {
-    "BatchLoader, 2 threads": lambda **settings: LazyNPZDataModule(num_workers=2, **settings),
+    "BatchLoader, 2 threads": partial(LazyNPZDataModule, num_workers=2),
     "BatchLoader, no threads": LazyNPZDataModule,
     "DataLoader, no workers, samples made float": FloatInSamples,
-    "DataLoader, 2 workers, samples made float": lambda **settings: FloatInSamples(
-        num_workers=2, **settings
-    ),
+    "DataLoader, 2 workers, samples made float": partial(FloatInSamples, num_workers=2),
 }
+"""Ways of loading, by their name in the first table."""
 
 
 def prepare(work: Path) -> Path:
-    """The example's demo, rendered and processed; returns where."""
+    """Render and process the example's demo; return the directory of its NPZ files."""
     raw, data = work / "raw", work / "preprocessed"
     if not raw.exists():
         render_demo(raw, images=PHOTOGRAPHS)
@@ -75,7 +76,7 @@ def prepare(work: Path) -> Path:
 
 
 def waiting(data: Path, accelerator: str) -> dict[str, dict[str, float]]:
-    """Milliseconds of a training step, medians, by way of loading."""
+    """Return the parts of a training step in milliseconds, for each way of loading."""
     return {
         name: profile(make(data_dir=data, batch_size=BATCH), accelerator)
         for name, make in LOADING.items()
@@ -83,7 +84,7 @@ def waiting(data: Path, accelerator: str) -> dict[str, dict[str, float]]:
 
 
 def profile(datamodule: LazyNPZDataModule, accelerator: str) -> dict[str, float]:
-    """Trains, and says what a step took: ``wait``, ``transfer`` and ``step``, milliseconds."""
+    """Train one epoch; return the median ``wait``, ``transfer`` and ``step`` in milliseconds."""
     profiler = SimpleProfiler()
     trainer = L.Trainer(
         accelerator=accelerator, devices=1, max_steps=STEPS, profiler=profiler, logger=False,
@@ -107,19 +108,20 @@ def profile(datamodule: LazyNPZDataModule, accelerator: str) -> dict[str, float]
 
 
 def median_ms(seconds: Sequence[float]) -> float:
-    """The median, milliseconds."""
+    """Return the median in milliseconds."""
     return 1e3 * statistics.median(seconds)
 
 
 def transfers(device: torch.device, repeats: int = 50) -> list[dict[str, Any]]:
-    """What bringing a batch to the device as floats takes, by size and way."""
-    return [
-        {"size": size, **one} for size in SIZES for one in transfers_of_size(device, size, repeats)
-    ]
+    """Measure how long a batch takes to arrive on the device as floats, by size and way."""
+    rows = []
+    for size in SIZES:
+        rows += transfers_of_size(device, size, repeats)
+    return rows
 
 
 def transfers_of_size(device: torch.device, size: int, repeats: int) -> list[dict[str, Any]]:
-    """The ways, in turns; the link's limit is the copy of the bytes alone, from pinned memory."""
+    """Measure the ways in turns; the limit of the link is the copy of bytes from pinned memory."""
     images = torch.randint(0, 256, (TRANSFERRED, size, size, 3), dtype=torch.uint8)
     ways: dict[str, tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]] = {
         "float on the host": (images, lambda batch: to_float(batch).to(device)),
@@ -140,57 +142,48 @@ def transfers_of_size(device: torch.device, size: int, repeats: int) -> list[dic
         for name, (batch, bring) in ways.items():
             start = time.perf_counter()
             bring(batch)
-            if device.type == "cuda":
+            if device.type == "cuda":  # kernels and copies run on after the call
                 torch.cuda.synchronize(device)
             seconds[name].append(time.perf_counter() - start)
-    return [
-        {
-            "way": name,
-            "bytes": images.nbytes * (4 if name == "float on the host" else 1),
-            "milliseconds": median_ms(seconds[name]),
-        }
-        for name in ways
-    ]
+    rows = []
+    for name in ways:
+        moved = images.nbytes
+        if name == "float on the host":
+            moved *= 4  # float32 instead of uint8
+        took = median_ms(seconds[name])
+        rows.append({"size": size, "way": name, "bytes": moved, "milliseconds": took})
+    return rows
 
 
 def tables(saved: Mapping[str, Any]) -> str:
-    """Both tables, Markdown."""
-    waits = results.markdown_table(
-        ["loading", "waits for a batch, ms", "transfer and float, ms", "step, ms", "waiting"],
-        [
-            [
-                name,
-                *(f"{took[part]:.2f}" for part in ("wait", "transfer", "step")),
-                f"{took['wait'] / (took['wait'] + took['step']):.1%}",
-            ]
-            for name, took in saved["waiting"].items()
-        ],
+    """Return both tables in Markdown."""
+    waits = []
+    for name, took in saved["waiting"].items():
+        parts = [f"{took[part]:.2f}" for part in ("wait", "transfer", "step")]
+        waits.append([name, *parts, f"{took['wait'] / (took['wait'] + took['step']):.1%}"])
+    moves = []
+    for one in saved["transfers"]:
+        size, megabytes = f"{one['size']}x{one['size']}", f"{one['bytes'] / 1e6:.1f}"
+        rate = f"{1e3 * TRANSFERRED / one['milliseconds']:,.0f}"
+        moves.append([size, one["way"], megabytes, f"{one['milliseconds']:.2f}", rate])
+    first = results.markdown_table(
+        ["loading", "waits for a batch, ms", "transfer and float, ms", "step, ms", "waiting"], waits
     )
-    moves = results.markdown_table(
-        [f"{TRANSFERRED} images", "way", "bytes moved, MB", "ms", "images/s"],
-        [
-            [
-                f"{one['size']}x{one['size']}",
-                one["way"],
-                f"{one['bytes'] / 1e6:.1f}",
-                f"{one['milliseconds']:.2f}",
-                f"{1e3 * TRANSFERRED / one['milliseconds']:,.0f}",
-            ]
-            for one in saved["transfers"]
-        ],
+    second = results.markdown_table(
+        [f"{TRANSFERRED} images", "way", "bytes moved, MB", "ms", "images/s"], moves
     )
-    return f"{waits}\n{moves}"
+    return f"{first}\n{second}"
 
 
 def section(saved: Mapping[str, Any]) -> str:
-    """The section of the page."""
+    """Return the section of the page."""
     return "\n".join(
         [
             "## A training step\n",
-            "`python -m benchmarks.training --write-docs` made this section: the example's detector"
-            f" on its demo, batches of {BATCH} images of 256x256, {STEPS} steps; medians of what"
-            " Lightning's SimpleProfiler recorded of each step. Below it, a batch on its way to"
-            f" the device ({saved['device']}), median.\n",
+            "Written by `python -m benchmarks.training --write-docs`. First table: the example's"
+            f" detector on its demo, batches of {BATCH} images of 256x256, {STEPS} steps; medians"
+            " of the steps, recorded by Lightning's SimpleProfiler. Second table: a batch on its"
+            f" way to the device ({saved['device']}), medians.\n",
             tables(saved),
             f"Machine: {saved['machine']}. Versions: {saved['versions']}.",
         ]
@@ -198,23 +191,28 @@ def section(saved: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, prints, and writes what it is asked to."""
+    """Measure, print the tables, and update the page if asked to."""
     parser = results.argument_parser("training", __doc__)
-    parser.add_argument("--accelerator", default="gpu" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--accelerator",
+        default="gpu" if torch.cuda.is_available() else "cpu",
+        help="cpu or gpu (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
     options.work.mkdir(parents=True, exist_ok=True)
     saved_file = options.work / "results.json"
     if not options.from_saved:
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", "The 'train_dataloader' does not have many workers")
-        device = torch.device("cuda" if options.accelerator == "gpu" else "cpu")
+        device, device_name = torch.device("cpu"), "the CPU itself"
+        if options.accelerator == "gpu":
+            device = torch.device("cuda")
+            device_name = torch.cuda.get_device_name(device)
         results.save(
             saved_file,
             machine=results.machine(options.work),
             versions=results.versions(PACKAGES),
-            device=torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else "the CPU itself",
+            device=device_name,
             waiting=waiting(prepare(options.work), options.accelerator),
             transfers=transfers(device),
         )

@@ -114,7 +114,7 @@ def test_an_empty_directory_is_filled(tmp_path):
 
 def test_a_directory_with_files_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(FileExistsError, match="not empty"):
+    with pytest.raises(FileExistsError, match="is not empty: the demo"):
         render_demo(tmp_path, images=1)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

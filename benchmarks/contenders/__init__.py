@@ -1,1 +1,1 @@
-"""The contenders of the reading benchmark: one file a peer group, one class a contender."""
+"""The contenders of the reading benchmark: one file per group of peers, one class per contender."""

@@ -1,4 +1,4 @@
-"""Arrays without a library of their own: in RAM, and the pattern of `np.load` on a mapped NPZ."""
+"""Plain arrays: in RAM, and the common pattern of `np.load` with a memory map on an NPZ file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.contenders.torch_loader import EpochOrder, collate, data_loader
 
 
 class ArrayDataset(torch.utils.data.Dataset[Sample]):
-    """A sample at a time out of arrays in RAM, as most people write it."""
+    """One sample at a time from arrays in RAM, as most people write it."""
 
     def __init__(self, file: Path) -> None:
         with np.load(file) as arrays:
@@ -30,7 +30,7 @@ class ArrayDataset(torch.utils.data.Dataset[Sample]):
 
 
 def list_collate(samples: Sequence[Sample]) -> Batch:
-    """The collate function of many a detection tutorial: images stacked, boxes in a list."""
+    """Collate as in many detection tutorials: images stacked, boxes in a list."""
     return Batch(
         torch.stack([torch.from_numpy(sample.image) for sample in samples]),
         [torch.from_numpy(sample.bboxes) for sample in samples],
@@ -39,7 +39,7 @@ def list_collate(samples: Sequence[Sample]) -> Batch:
 
 
 class InRam(Reader):
-    """All arrays in RAM, a DataLoader on top."""
+    """All arrays in RAM, read with a DataLoader."""
 
     files = "npz"
 
@@ -55,7 +55,7 @@ class InRam(Reader):
         self.name = f"array in RAM, {label}, {workers} workers"
 
     def open(self, folder: Path) -> None:
-        """Reads everything."""
+        """Read everything."""
         self._order = EpochOrder(self.workload)
         self._loader = data_loader(
             ArrayDataset(self.workload.data),
@@ -66,34 +66,36 @@ class InRam(Reader):
         )
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """One epoch of the loader."""
+        """Yield one epoch of the loader."""
         self._order.epoch = epoch
         yield from self._loader
 
 
 class NpLoad(Reader):
-    """`np.load(mmap_mode='r')['images'][i]`, which reads the whole member at every access."""
+    """`np.load(mmap_mode='r')['images'][i]`, which reads the whole member at each access."""
 
     name = "np.load(mmap_mode='r')[…][i]"
     files = "npz"
 
     def open(self, folder: Path) -> None:
-        """Opens the archive; numpy ignores the mode for one."""
+        """Open the archive; numpy ignores `mmap_mode` for archives."""
         self._arrays: Any = np.load(self.workload.data, mmap_mode="r")
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Batches of one sample: a pass has no time for more."""
+        """Yield batches of one sample: a pass has no time for more."""
         for index in self.workload.order(epoch):
             start, end = self._arrays["bboxes_offsets"][index : index + 2]
             yield Batch(
-                self._arrays["images"][index][None].copy(),  # else all of it stays in memory
+                self._arrays["images"][index][
+                    None
+                ].copy(),  # a view would keep the whole member in memory
                 [self._arrays["bboxes"][start:end]],
                 [self._arrays["image_paths"][index]],
             )
 
 
 def contenders(workload: Workload) -> list[Reader]:
-    """All of this file."""
+    """Return the contenders of this file."""
     return [
         InRam(workload, 0),
         InRam(workload, 2),

@@ -1,4 +1,4 @@
-"""FFCV: one file, batches gathered by compiled threads."""
+"""FFCV: one file; compiled threads gather the batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PATH_BYTES = 64
 
 
 class Samples:
-    """The samples as FFCV's fields have them: boxes padded and counted, paths padded bytes."""
+    """Samples in the form of FFCV's fields: boxes and paths are padded to one shape."""
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
@@ -33,8 +33,8 @@ class Samples:
 class FFCV(Reader):
     """`ffcv.Loader` of raw images, in random order, data in the page cache.
 
-    Its fields have one shape each: boxes stay padded, paths stay bytes. It uses its buffers again
-    while the consumer may still hold them.
+    Each field has one shape, so boxes stay padded and paths stay bytes. FFCV reuses its buffers
+    although the consumer may still hold them.
     """
 
     files = "ffcv"
@@ -46,7 +46,7 @@ class FFCV(Reader):
         self.name = f"FFCV, {threads} threads"
 
     def prepare(self, data: Path, folder: Path) -> None:
-        """Writes the file."""
+        """Write the file."""
         from ffcv.fields import IntField, NDArrayField, RGBImageField
         from ffcv.writer import DatasetWriter
 
@@ -60,7 +60,7 @@ class FFCV(Reader):
         writer.from_indexed_dataset(Samples(self.workload))
 
     def open(self, folder: Path) -> None:
-        """Compiles the loader, with each field's default pipeline."""
+        """Compile the loader, with the default pipeline of each field."""
         from ffcv.loader import Loader, OrderOption
 
         self._loader = Loader(
@@ -73,12 +73,12 @@ class FFCV(Reader):
         )
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """One epoch of the loader, which counts epochs itself."""
+        """Yield one epoch of the loader, which counts epochs itself."""
         for images, bboxes, counts, paths in self._loader:
             yield Batch(images, (bboxes, counts), paths)
 
     def rows(self, batch: Batch) -> Iterator[Sample]:
-        """Removes the padding."""
+        """Yield the samples without their padding."""
         for image, bboxes, count, path in zip(
             batch.images, *batch.bboxes, batch.paths, strict=True
         ):
@@ -87,5 +87,5 @@ class FFCV(Reader):
 
 
 def contenders(workload: Workload) -> list[Reader]:
-    """All of this file."""
+    """Return the contenders of this file."""
     return [FFCV(workload, 1), FFCV(workload, 2)]

@@ -1,4 +1,4 @@
-"""The limit: what no reader of images can be faster than."""
+"""The limit: no reader of images can be faster."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from benchmarks.contenders.reader import Batch, Reader, Sample, Workload, path
 
 
 class Gather(Reader):
-    """Copies the rows of each batch into a buffer that is there already; images, nothing else.
+    """Copies the images of each batch into an existing buffer; no boxes, no paths.
 
     Args:
-        workload: what it reads.
-        threads: each has a buffer of its own; they take turns at the batches.
-        mapped: whether the rows come from the mapped file, or from an array in RAM, for which
-            numpy asks for huge pages.
+        workload: the samples to read.
+        threads: number of threads; each has a buffer of its own and a share of the batches.
+        mapped: True: rows of the mapped file; False: rows of an array in RAM, for which numpy uses
+            huge pages.
     """
 
     files = "npz"
@@ -31,7 +31,7 @@ class Gather(Reader):
         self.name = f"LIMIT-{threads}" if mapped else f"LIMIT-{threads}, copied from RAM"
 
     def open(self, folder: Path) -> None:
-        """Maps the images, or reads them all."""
+        """Map the images, or read them all."""
         from processing import LazyNPZDataset
 
         images: NDArray[Any] = LazyNPZDataset(self.workload.data).images
@@ -41,31 +41,31 @@ class Gather(Reader):
         self._pool = ThreadPoolExecutor(self.threads)
 
     def read(self, epoch: int) -> Iterator[int]:
-        """Gathers an epoch; counts the samples of each thread."""
+        """Gather an epoch; yield the number of samples of each thread."""
         batches = list(self.workload.batches(epoch))
         shares = [batches[thread :: self.threads] for thread in range(self.threads)]
         yield from self._pool.map(self._gather, self._buffers, shares)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The buffer after each batch; for the check."""
+        """Yield the buffer after each batch, for the check."""
         for indices in self.workload.batches(epoch):
             self._gather(self._buffers[0], [indices])
             yield Batch(self._buffers[0][: len(indices)], None, indices.tolist())
 
     def rows(self, batch: Batch) -> Iterator[Sample]:
-        """Adds what a limit does not read."""
+        """Yield samples with boxes and paths from the workload, because the limit reads none."""
         for image, index in zip(batch.images, batch.paths, strict=True):
             yield Sample(image, self.workload.sample(index).bboxes, path(index))
 
     def _gather(self, buffer: NDArray[np.uint8], batches: list[NDArray[np.int64]]) -> int:
         for indices in batches:
-            # Without mode="clip" numpy fills a buffer first and copies it to `out`.
+            # Without mode="clip" numpy gathers into a temporary buffer and copies it to `out`.
             np.take(self._images, indices, axis=0, out=buffer[: len(indices)], mode="clip")
         return sum(map(len, batches))
 
 
 def contenders(workload: Workload) -> list[Reader]:
-    """All of this file."""
+    """Return the contenders of this file."""
     return [
         Gather(workload, 1),
         Gather(workload, 2),

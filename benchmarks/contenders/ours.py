@@ -1,4 +1,4 @@
-"""This project's three ways to read a file."""
+"""Three ways to read a file with this project."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class OursGetBatch(Reader):
     files = "npz"
 
     def open(self, folder: Path) -> None:
-        """Opens the dataset."""
+        """Open the dataset."""
         from processing import LazyNPZDataset
 
         self._dataset = LazyNPZDataset(self.workload.data)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """One call a batch."""
+        """Yield the result of one call per batch."""
         for indices in self.workload.batches(epoch):
             batch = self._dataset.get_batch(indices)
             yield Batch(batch["images"], batch["bboxes"], batch["image_paths"])
@@ -39,7 +39,7 @@ class OursDataLoader(Reader):
         self.name = f"ours: DataLoader, {workers} workers"
 
     def open(self, folder: Path) -> None:
-        """Opens the dataset."""
+        """Open the dataset."""
         from processing import LazyNPZDataset
 
         dataset = LazyNPZDataset(self.workload.data)
@@ -47,7 +47,7 @@ class OursDataLoader(Reader):
         self._loader = data_loader(dataset, self.workload, self.workers, sampler=self._order)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """One epoch of the loader."""
+        """Yield one epoch of the loader."""
         self._order.epoch = epoch
         for batch in self._loader:
             yield Batch(batch["image"], batch["bboxes"], batch["image_path"])
@@ -65,7 +65,7 @@ class OursBatchLoader(Reader):
         self.name = f"ours: BatchLoader, {threads} threads"
 
     def open(self, folder: Path) -> None:
-        """Opens the dataset."""
+        """Open the dataset."""
         from processing import BatchLoader, LazyNPZDataset
 
         self._loader = BatchLoader(
@@ -76,14 +76,14 @@ class OursBatchLoader(Reader):
         )
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """One epoch of the loader."""
+        """Yield one epoch of the loader."""
         self._loader.set_epoch(epoch)
         for batch in self._loader:
             yield Batch(batch["image"], batch["bboxes"], batch["image_path"])
 
 
 def contenders(workload: Workload) -> list[Reader]:
-    """All of this file."""
+    """Return the contenders of this file."""
     return [
         OursGetBatch(workload),
         *(OursDataLoader(workload, workers) for workers in (0, 2)),

@@ -1,8 +1,8 @@
-"""Reader: what all contenders of the reading benchmark share: the samples, their order, one pass.
+"""Reader: the base class of the contenders, with the samples, their order, and one pass.
 
-A reader delivers batches of images, ragged boxes and paths in whatever form it does so naturally;
-the one who measures only counts them. `check` compares some with the samples as they were made,
-which any row can be: a sample is a function of its index.
+A reader delivers batches of images, ragged boxes and paths in its natural form; a pass only counts
+them. `check` compares some batches with the truth. Any row can be checked, because a sample is a
+function of its index.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from numpy.typing import NDArray
 
 CHECKED_BATCHES: Final = 4
 CHECKED_EPOCH: Final = 1_000_000
-"""An epoch that no pass reaches."""
+"""Epoch of the check; no pass gets so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is to be read.
+    """The samples to read, and the length of a pass.
 
     Args:
-        data: this project's NPZ file with the samples; what all others are made from.
-        samples: how many there are.
-        size: height and width of the images, pixels.
-        batch_size: samples a batch.
-        least_seconds: a pass takes at least so long, epoch after epoch.
-        most_seconds: and is broken off, in mid-epoch, after so long.
+        data: this project's NPZ file with the samples; the files of all peers are made from it.
+        samples: number of samples.
+        size: height and width of the images, in pixels.
+        batch_size: samples per batch.
+        least_seconds: a pass reads epoch after epoch until this time is over.
+        most_seconds: a pass stops in the middle of an epoch after this time.
     """
 
     data: Path
@@ -45,17 +45,17 @@ class Workload:
     most_seconds: float = 2.0
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """All indices in the random order of an epoch, the same for every reader."""
+        """Return all indices in the random order of an epoch, the same for every reader."""
         return np.random.default_rng((0, epoch)).permutation(self.samples)
 
     def batches(self, epoch: int) -> Iterator[NDArray[np.int64]]:
-        """The indices of each batch of an epoch."""
+        """Yield the indices of each batch of an epoch."""
         order = self.order(epoch)
         for start in range(0, self.samples, self.batch_size):
             yield order[start : start + self.batch_size]
 
     def sample(self, index: int) -> Sample:
-        """One sample: noise, which no codec or file system can make smaller."""
+        """Return one sample; it is noise, so that no codec or file system can compress it."""
         rng = np.random.default_rng((1, index))
         image = np.frombuffer(rng.bytes(3 * self.size**2), np.uint8)
         corners = np.sort(rng.random((rng.integers(0, 21), 2, 2), np.float32) * self.size, axis=1)
@@ -63,7 +63,7 @@ class Workload:
 
 
 class Sample(NamedTuple):
-    """uint8 (H, W, 3), float32 (k, 4) with 0 <= k <= 20, and a path that tells the index."""
+    """Image uint8 (H, W, 3), boxes float32 (k, 4) with 0 <= k <= 20, and a path with the index."""
 
     image: NDArray[np.uint8]
     bboxes: NDArray[np.float32]
@@ -71,7 +71,7 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A batch as delivered: arrays, tensors or lists, whose length is the batch's."""
+    """A batch as delivered: arrays, tensors or lists with one entry per sample."""
 
     images: Any
     bboxes: Any
@@ -79,54 +79,54 @@ class Batch(NamedTuple):
 
 
 def path(index: int) -> str:
-    """The image path of a sample."""
+    """Return the image path of a sample."""
     return f"photos/{index // 1000:04d}/{index:08d}.jpg"
 
 
 def index_of(image_path: str) -> int:
-    """The sample that has a path."""
+    """Return the index of the sample with this path."""
     return int(Path(image_path).stem)
 
 
 class Reader(ABC):
-    """A contender of the reading benchmark; adding one means `prepare`, `open` and `batches`.
+    """A contender of the reading benchmark; a new one implements `prepare`, `open` and `batches`.
 
     Args:
-        workload: what it reads.
+        workload: the samples to read.
     """
 
     name: str
     files: str
     ordered = True
-    """Whether it reads in the workload's order; otherwise it shuffles by itself."""
+    """Whether the reader follows the workload's order; otherwise it shuffles by itself."""
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
         self._epoch = -1
 
-    def prepare(self, data: Path, folder: Path) -> None:  # noqa: B027 - may stay as it is
-        """Writes the samples in its own format; readers of the NPZ file have nothing to do."""
+    def prepare(self, data: Path, folder: Path) -> None:  # noqa: B027 - readers of the NPZ file need not override it
+        """Write the samples in the reader's own format; by default nothing."""
 
     @abstractmethod
     def open(self, folder: Path) -> None:
-        """Opens what `batches` reads from; called once, in the reader's own process."""
+        """Open the files of `batches`; called once, in the reader's own process."""
 
     @abstractmethod
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
+        """Yield the batches of one epoch."""
 
     def rows(self, batch: Batch) -> Iterator[Sample]:
-        """The samples of a batch as numpy arrays, for the check alone."""
+        """Yield the samples of a batch as numpy arrays; used only by the check."""
         for image, bboxes, image_path in zip(*batch, strict=True):
             yield Sample(np.asarray(image), np.asarray(bboxes), str(image_path))
 
     def make_ready(self, folder: Path) -> None:
-        """Has its files in the page cache again, where others may have taken their room."""
+        """Read the files into the page cache again: other contenders may have evicted them."""
         for file in [self.workload.data, *folder.rglob("*")]:
             read_through(file)
 
     def run(self, folder: Path) -> int:
-        """Counts samples until the pass is over."""
+        """Read until the pass is over; return the number of samples."""
         if self._epoch < 0:
             for file in [self.workload.data, *folder.rglob("*")]:
                 read_back(file)
@@ -141,15 +141,15 @@ class Reader(ABC):
         return samples
 
     def read(self, epoch: int) -> Iterator[int]:
-        """Reads an epoch and counts the samples of each batch."""
+        """Read an epoch; yield the number of samples of each batch."""
         for batch in self.batches(epoch):
             yield len(batch.images)
 
     def check(self, data: Path, folder: Path) -> None:
-        """Compares a few batches with the samples as they were made.
+        """Compare a few batches with the truth.
 
         Raises:
-            ValueError: an image, boxes or a path differ, or the order does.
+            ValueError: an image, boxes, a path or the order is wrong.
         """
         order = self.workload.order(CHECKED_EPOCH).tolist()
         for batch in islice(self.batches(CHECKED_EPOCH), CHECKED_BATCHES):
@@ -157,7 +157,7 @@ class Reader(ABC):
             asked, order = order[: len(indices)], order[len(indices) :]
             if self.ordered and indices != asked:
                 raise ValueError(f"{self.name}: samples come in another order than asked for")
-            # Batches of an endless stream may belong to two epochs, so each stands for itself.
+            # Two batches of an endless stream may be of two epochs: check each batch by itself.
             if len(indices) > 1 and indices == sorted(indices):
                 raise ValueError(f"{self.name}: samples are not shuffled: {indices[:8]}")
             if len(set(indices)) < len(indices):
@@ -176,22 +176,22 @@ class Reader(ABC):
 
 
 def same(found: NDArray[Any], expected: NDArray[Any]) -> bool:
-    """Whether two arrays are equal, form included."""
+    """Return whether two arrays have the same dtype, shape and values."""
     form = (found.dtype, found.shape) == (expected.dtype, expected.shape)
     return form and np.array_equal(found, expected)
 
 
 def read_back(file: Path) -> None:
-    """Leaves a file in the page cache as reading it in sequence does.
+    """Drop a file from the page cache and read it in sequence.
 
-    How long a random access takes depends on the size of the pages there, and that on who put them
-    there: pages left by a writer are as small as its writes were. Pages that are mapped stay.
+    The time of a random access depends on the size of the cached pages: those left by a writer are
+    as small as its writes, those of a sequential read are large. Mapped pages stay as they are.
     """
     if not file.is_file():
         return
     descriptor = os.open(file, os.O_RDONLY)
     try:
-        os.fdatasync(descriptor)  # unwritten pages would not be dropped
+        os.fdatasync(descriptor)  # pages that are not written yet cannot be dropped
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
@@ -199,7 +199,7 @@ def read_back(file: Path) -> None:
 
 
 def read_through(file: Path) -> None:
-    """Reads a file in sequence, so that the page cache holds it."""
+    """Read a file in sequence, so that the page cache holds it."""
     if file.is_file():
         with file.open("rb", buffering=0) as stream:
             while stream.read(1 << 20):

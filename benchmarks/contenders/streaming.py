@@ -1,6 +1,6 @@
-"""Formats for streaming from object storage, here from a local folder: LitData, MosaicML, tar.
+"""Formats for streaming from object storage, read from a local folder: LitData, MosaicML, tar.
 
-They shuffle by themselves, within what they hold of their shards.
+They shuffle by themselves, among the samples of the shards that they hold at a time.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from benchmarks.contenders.torch_loader import collate, data_loader
 
 
 def sample_dict(workload: Workload, index: int) -> dict[str, Any]:
-    """A sample by its fields' names."""
+    """Return a sample as a dict of its fields."""
     return workload.sample(index)._asdict()
 
 
 def collate_dicts(samples: list[dict[str, Any]]) -> Batch:
-    """Collates samples that have a sample's fields by name, among others."""
+    """Collate dicts with the fields of a sample, and perhaps other fields."""
     return collate([Sample(s["image"], s["bboxes"], s["path"]) for s in samples])
 
 
 class StreamReader(Reader):
-    """Reads one stream without end, from pass to pass: starting anew costs these libraries much.
+    """Reads one endless stream in all passes, because these libraries are slow to start.
 
-    MosaicML's workers even die when an epoch is broken off and another begins.
+    Workers of MosaicML even die if an epoch is left before its end and another begins.
     """
 
     ordered = False
     loader: Any
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """As many batches as an epoch has."""
+        """Yield as many batches as an epoch has."""
         if not hasattr(self, "_stream"):
             self._stream = chain.from_iterable(self.loader for _ in count())
         yield from islice(self._stream, -(-self.workload.samples // self.workload.batch_size))
@@ -59,7 +59,7 @@ class LitData(StreamReader):
         self.name = f"LitData, {workers} workers"
 
     def prepare(self, data: Path, folder: Path) -> None:
-        """Optimizes the samples into chunks."""
+        """Write the samples as chunks."""
         from litdata import optimize
 
         optimize(
@@ -71,7 +71,7 @@ class LitData(StreamReader):
         )
 
     def open(self, folder: Path) -> None:
-        """Opens the folder."""
+        """Open the folder."""
         from litdata import StreamingDataLoader, StreamingDataset
 
         self.loader = StreamingDataLoader(
@@ -84,13 +84,13 @@ class LitData(StreamReader):
 
 
 def import_streaming() -> Any:
-    """MosaicML's package, also where torchvision cannot be imported.
+    """Import MosaicML's package, even if torchvision cannot be imported.
 
-    It imports torchvision for its ready-made vision data sets alone, and a torchvision built for
-    another torch (there may be none for a CPU build) fails at import.
+    The package needs torchvision only for its vision datasets. The import of torchvision fails if
+    it was built for another torch, and there may be none for a CPU build of torch.
     """
     try:
-        import torchvision  # noqa: F401 - only whether it can be imported
+        import torchvision  # noqa: F401 - tests whether the import works
     except (ImportError, RuntimeError):
         names = ("datasets", "transforms", "transforms.functional")
         for name in ("torchvision", *(f"torchvision.{name}" for name in names)):
@@ -113,13 +113,13 @@ class MosaicStreaming(StreamReader):
         self.name = f"MosaicML streaming, {workers} workers"
 
     def prepare(self, data: Path, folder: Path) -> None:
-        """Writes the shards."""
+        """Write the shards."""
         streaming = import_streaming()
 
         size = self.workload.size
         columns = {
             "image": f"ndarray:uint8:{size},{size},3",
-            "bboxes": "bytes",  # its ndarray must not be empty
+            "bboxes": "bytes",  # an ndarray column does not accept empty arrays
             "path": "str",
         }
         with streaming.MDSWriter(out=str(folder), columns=columns) as writer:
@@ -128,7 +128,7 @@ class MosaicStreaming(StreamReader):
                 writer.write({**sample._asdict(), "bboxes": sample.bboxes.tobytes()})
 
     def open(self, folder: Path) -> None:
-        """Opens a folder of links: no two datasets at a time may have the same one."""
+        """Open a folder of hard links: two datasets must not use the same folder at a time."""
         streaming = import_streaming()
 
         links = folder.with_name(f"{folder.name}-{self.workers}-workers")
@@ -143,7 +143,7 @@ class MosaicStreaming(StreamReader):
 
 
 def collate_mds_samples(samples: list[dict[str, Any]]) -> Batch:
-    """Collates samples whose boxes are bytes."""
+    """Collate samples whose boxes are bytes."""
     return collate(
         [
             Sample(s["image"], np.frombuffer(s["bboxes"], np.float32).reshape(-1, 4), s["path"])
@@ -163,7 +163,7 @@ class WebDataset(StreamReader):
         self.name = f"webdataset (sequential), {workers} workers"
 
     def prepare(self, data: Path, folder: Path) -> None:
-        """Writes tar files of about 64 MB, pixels raw."""
+        """Write tar files of about 64 MB with raw pixels."""
         from webdataset import ShardWriter
 
         with ShardWriter(str(folder / "%05d.tar"), maxsize=64e6, verbose=0) as writer:
@@ -173,7 +173,7 @@ class WebDataset(StreamReader):
                 writer.write({"__key__": key, "image": image.tobytes(), "boxes": bboxes.tobytes()})
 
     def open(self, folder: Path) -> None:
-        """Builds the pipeline; batches are collated in the workers."""
+        """Build the pipeline; the workers collate the batches."""
         import webdataset
 
         shards = [str(shard) for shard in sorted(folder.glob("*.tar"))]
@@ -192,7 +192,7 @@ class WebDataset(StreamReader):
 
 
 def decode_tar_sample(size: int, sample: dict[str, Any]) -> Sample:
-    """A sample from its members' bytes, without copying."""
+    """Return a sample from the bytes of its members, without copying."""
     return Sample(
         np.frombuffer(sample["image"], np.uint8).reshape(size, size, 3),
         np.frombuffer(sample["boxes"], np.float32).reshape(-1, 4),
@@ -201,7 +201,7 @@ def decode_tar_sample(size: int, sample: dict[str, Any]) -> Sample:
 
 
 def contenders(workload: Workload) -> list[Reader]:
-    """All of this file."""
+    """Return the contenders of this file."""
     return [
         reader(workload, workers)
         for reader in (LitData, MosaicStreaming, WebDataset)

@@ -1,4 +1,4 @@
-"""How contenders use torch's DataLoader: the workload's order, workers that live on."""
+"""torch's DataLoader as all contenders use it: the workload's order, persistent workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.contenders.reader import Batch, Sample, Workload
 
 
 class EpochOrder(Sampler[int]):
-    """The workload's order of `epoch`."""
+    """Sampler with the workload's order of `epoch`."""
 
     def __init__(self, workload: Workload) -> None:
         self.epoch = 0
@@ -26,7 +26,7 @@ class EpochOrder(Sampler[int]):
 
 
 def data_loader(dataset: Any, workload: Workload, workers: int, **options: Any) -> DataLoader[Any]:
-    """A DataLoader with batches of the workload's size and workers that survive an epoch."""
+    """Return a DataLoader with the workload's batch size and persistent workers."""
     return DataLoader(
         dataset,
         batch_size=workload.batch_size,
@@ -37,9 +37,9 @@ def data_loader(dataset: Any, workload: Workload, workers: int, **options: Any) 
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Collates samples in the fastest way that worker processes have.
+    """Collate samples in the fastest way for worker processes.
 
-    Images are stacked by torch, straight into shared memory in a worker; boxes stay numpy arrays,
+    torch stacks the images, in a worker directly into shared memory. Boxes stay numpy arrays,
     because each tensor would need shared memory of its own.
     """
     images = default_collate([sample.image for sample in samples])
@@ -47,5 +47,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def identity(batch: Any) -> Any:
-    """Takes the place of a `collate_fn` where the dataset gives whole batches."""
+    """Return the batch as it is; the `collate_fn` of a dataset that delivers whole batches."""
     return batch

@@ -1,4 +1,8 @@
-"""Renders an annotated data set to try with; nothing of it is needed for one's own photographs."""
+"""Renders an annotated data set for a first try.
+
+This folder draws pictures. It imports nothing from the rest of the package, and no other folder
+needs it.
+"""
 
 from processing.demo.scene import render_demo
 

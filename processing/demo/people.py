@@ -1,7 +1,7 @@
 """Draws the people, dummies and balls of the demo.
 
-A canvas is float32 (H, W, 3) RGB, 0 to 255, drawn on in place. Lengths of a head are in units of
-its half height, x to the right and y down from its centre. Needs numpy and OpenCV.
+A canvas is float32 (H, W, 3) RGB, 0 to 255, and is drawn on in place. Head units: the origin is the
+centre of the head, 1 is half its height, x goes to the right and y down. Needs numpy and OpenCV.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 KEYPOINT_NAMES: Final = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
-"""Left and right are the person's own, as in COCO: a left eye is on the right of the picture."""
+"""Left and right are the person's own, as in COCO: the left eye is on the right of the picture."""
 EXTENT: Final = 1.45
-"""Half side of the square that holds a head with hair and ears, however it is turned."""
+"""Half the side of a square that holds a head with hair and ears at any tilt, in head units."""
 _HEAD_WIDTH: Final = 0.78
+# Tones from light to dark; a random tone lies between two neighbours.
 _SKIN: Final = np.array(
     [(255, 226, 202), (240, 196, 160), (222, 170, 128), (190, 130, 92), (140, 88, 58), (92, 60, 44)]
 )
@@ -31,21 +32,28 @@ _IRIS: Final = np.array([(70, 45, 30), (60, 95, 130), (70, 110, 70), (40, 30, 25
 
 
 def hsv(hue: float, saturation: float, value: float) -> Array:
-    """RGB float32 (3,), 0 to 255, of OpenCV's hue (180 a full circle), saturation and value."""
+    """Return RGB float32 (3,), 0 to 255.
+
+    Args:
+        hue: 180 is a full circle, as in OpenCV.
+        saturation: 0 to 255; clipped.
+        value: 0 to 255; clipped.
+    """
     pixel = np.array([[[hue % 180, np.clip(saturation, 0, 255), np.clip(value, 0, 255)]]])
     rgb: Array = cv2.cvtColor(pixel.astype(np.uint8), cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)
     return rgb
 
 
 class _Sketch:
-    """A square of RGBA in head units, from which things are put into the scene turned and scaled.
+    """A square RGBA image in head units; it is drawn upright, then put into the scene with a tilt.
 
     Args:
-        radius: pixels of one unit in the scene; small things are drawn at up to twice that.
+        radius: pixels per unit in the scene.
     """
 
     def __init__(self, radius: float) -> None:
         self.radius = radius
+        # Small heads are drawn at up to twice their size: features stay visible when shrunk.
         self.scale = min(2 * radius, max(radius, 56.0))
         side = int(np.ceil(2 * EXTENT * self.scale))
         self.rgb = np.zeros((side, side, 3), np.float32)
@@ -54,13 +62,14 @@ class _Sketch:
         self.x, self.y = axis[None, :], axis[:, None]
 
     def ellipse(self, centre: tuple[float, float], axes: tuple[float, float]) -> Array:
-        """Coverage of an ellipse, float32 (side, side), 0 to 1 with an edge one pixel wide."""
+        """Return the coverage of an ellipse, float32 (side, side), 0 to 1 with a smooth edge."""
         u, v = (self.x - centre[0]) / axes[0], (self.y - centre[1]) / axes[1]
         distance = (np.sqrt(u * u + v * v) - 1) * min(axes) * self.scale
         return np.asarray(np.clip(0.5 - distance, 0, 1))
 
     def line(self, points: Array, thickness: float) -> Array:
-        """Coverage of a smooth line through points (n, 2), `thickness` in units."""
+        """Return the coverage of a line through points (n, 2); `thickness` is in head units."""
+        # 4 fractional bits, so that lines do not jump from pixel to pixel.
         pixels = np.round((points + EXTENT) * self.scale * 16).astype(np.int32)
         mask = np.zeros(self.alpha.shape, np.uint8)
         width = max(1, round(thickness * self.scale))
@@ -68,18 +77,24 @@ class _Sketch:
         return mask.astype(np.float32) / 255
 
     def paint(self, mask: Array, colour: Array, opacity: float = 1.0) -> None:
-        """Lays `colour` (3,) or (side, side, 3) over what is there."""
+        """Paint `colour`, (3,) or (side, side, 3), where the coverage `mask` is above 0."""
+        # Only the window that the mask touches: most features are small.
         x, y, width, height = cv2.boundingRect((mask > 0).astype(np.uint8))
         window = (slice(y, y + height), slice(x, x + width))
         weight = (mask[window] * np.float32(opacity))[..., None]
+        over = colour.astype(np.float32)
+        if colour.ndim == 3:
+            over = over[window]
         under = self.rgb[window]
-        under += weight * (
-            (colour[window] if colour.ndim == 3 else colour.astype(np.float32)) - under
-        )
+        under += weight * (over - under)
         self.alpha[window] = np.maximum(self.alpha[window], weight[..., 0])
 
     def shaded(self, colour: Array, light: Array, axes: tuple[float, float]) -> Array:
-        """`colour` on an ellipsoid of half `axes`, lit from `light` (3,): (side, side, 3)."""
+        """Return `colour` on an ellipsoid with half `axes` that is lit from `light` (3,).
+
+        Returns:
+            float32 (side, side, 3).
+        """
         u, v = self.x / axes[0], self.y / axes[1]
         depth = np.sqrt(np.clip(1 - u * u - v * v, 0.03, 1))
         lambert = (u * light[0] + v * light[1] + depth * light[2]) / np.linalg.norm(light)
@@ -87,18 +102,18 @@ class _Sketch:
         return np.asarray(brightness * colour, np.float32)
 
     def put(self, canvas: Array, centre: tuple[float, float], tilt: float) -> tuple[Array, Array]:
-        """Draws it into `canvas` around `centre`, turned by `tilt` radians clockwise.
+        """Draw the sketch into `canvas` around `centre`, turned by `tilt` radians clockwise.
 
         Returns:
-            The 2x3 matrix from units to pixels of the canvas, and the box (4,) of what is more than
-            half opaque.
+            The 2x3 matrix from head units to pixels of the canvas, and the box (4,) of all pixels
+            that are more than half opaque.
         """
         cos, sin = self.radius * np.cos(tilt), self.radius * np.sin(tilt)
         matrix = np.array([[cos, -sin, centre[0]], [sin, cos, centre[1]]])
         reach = int(1.5 * EXTENT * self.radius)
-        left, top = (max(int(c) - reach, 0) for c in centre)
+        left, top = max(int(centre[0]) - reach, 0), max(int(centre[1]) - reach, 0)
         window = canvas[top : int(centre[1]) + reach, left : int(centre[0]) + reach]
-        # Pixel p of either image has its centre at p + 0.5, which OpenCV calls p.
+        # Pixel p has its centre at p + 0.5 here, but at p in OpenCV, in both images.
         from_pixels = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, self.scale]]) / self.scale
         from_pixels[:2, 2] -= EXTENT
         warp = matrix @ from_pixels
@@ -112,7 +127,7 @@ class _Sketch:
 
 @dataclass(frozen=True, slots=True)
 class _Face:
-    """Where the features of one face are, in head units."""
+    """Positions of the features of one face, in head units."""
 
     eyes: Array
     nose: Array
@@ -120,10 +135,11 @@ class _Face:
     smile: float
 
     @classmethod
-    def draw_lots(cls, rng: Generator) -> _Face:
+    def random(cls, rng: Generator) -> _Face:
+        """Return a face that looks a little to a side, with random proportions."""
         turn, nod = rng.uniform(-0.24, 0.24), rng.uniform(-0.1, 0.1)
         spread, half_mouth = rng.uniform(0.29, 0.36), rng.uniform(0.2, 0.31)
-        # The side that turns away is foreshortened.
+        # Perspective: the side that turns away is shorter.
         sides = np.array([-1, 1]) * (1 - 0.7 * turn * np.array([-1, 1]))
         eyes = np.stack([turn + spread * sides, np.full(2, nod - 0.1)], axis=1)
         nose = np.array([1.35 * turn, nod + rng.uniform(0.2, 0.27)])
@@ -132,15 +148,20 @@ class _Face:
 
     @property
     def points(self) -> Array:
-        """(5, 2) in the order of `KEYPOINT_NAMES`."""
+        """Return the keypoints (5, 2) in the order of `KEYPOINT_NAMES`."""
         return np.concatenate([self.eyes[::-1], self.nose[None], self.mouth[::-1]])
 
 
 def put_person(
     rng: Generator, canvas: Array, centre: tuple[float, float], radius: float, light: Array
 ) -> tuple[Array, Array]:
-    """Draws a person; returns the box (4,) of the head and its keypoints (5, 3)."""
-    sketch, face = _Sketch(radius), _Face.draw_lots(rng)
+    """Draw a person.
+
+    Returns:
+        The box (4,) of the head with hair and ears, and its keypoints (5, 3) x, y, visibility 2, in
+        pixels of the canvas.
+    """
+    sketch, face = _Sketch(radius), _Face.random(rng)
     skin = _tone(rng, _SKIN)
     hair = _tone(rng, _HAIR)
     _put_body(rng, canvas, centre, radius, skin)
@@ -153,7 +174,7 @@ def put_person(
 
 
 def _tone(rng: Generator, palette: Array) -> Array:
-    """A colour between two neighbours of the palette."""
+    """Return a random colour between two neighbours of the palette."""
     position = rng.uniform(0, len(palette) - 1.001)
     low = int(position)
     mixed = palette[low] + (palette[low + 1] - palette[low]) * (position - low)
@@ -161,7 +182,7 @@ def _tone(rng: Generator, palette: Array) -> Array:
 
 
 def _draw_skull(rng: Generator, sketch: _Sketch, skin: Array, hair: Array, light: Array) -> None:
-    """Hair, ears and the bare face."""
+    """Draw hair, ears and the bare face, from back to front."""
     axes = (_HEAD_WIDTH, 1.0)
     style = rng.choice(("bald", "short", "long", "cap"), p=(0.12, 0.45, 0.28, 0.15))
     strands = 0.8 + 0.4 * rng.random((1, len(sketch.alpha), 1), dtype=np.float32)
@@ -188,7 +209,7 @@ def _draw_skull(rng: Generator, sketch: _Sketch, skin: Array, hair: Array, light
 
 
 def _draw_eyes(rng: Generator, sketch: _Sketch, face: _Face, hair: Array) -> None:
-    """Eyes and brows, at times glasses."""
+    """Draw eyes and brows, and glasses on every fifth face."""
     iris, glance = _IRIS[rng.integers(len(_IRIS))], rng.uniform(-0.03, 0.03)
     open_by, raised = rng.uniform(0.065, 0.1), rng.uniform(0.17, 0.24)
     glasses = rng.random() < 0.2
@@ -217,6 +238,7 @@ def _draw_eyes(rng: Generator, sketch: _Sketch, face: _Face, hair: Array) -> Non
 
 
 def _draw_nose_and_mouth(rng: Generator, sketch: _Sketch, face: _Face, skin: Array) -> None:
+    """Draw the nose with its shadow, and a mouth that is open on every third face."""
     x, y = face.nose
     shadow, highlight = 0.66 * skin, np.clip(1.2 * skin, 0, 255)
     bridge = np.array(
@@ -243,7 +265,7 @@ def _draw_nose_and_mouth(rng: Generator, sketch: _Sketch, face: _Face, skin: Arr
 def _put_body(
     rng: Generator, canvas: Array, centre: tuple[float, float], radius: float, skin: Array
 ) -> None:
-    """Neck, shirt and trousers below a head; they are no part of its box."""
+    """Draw neck, shirt and trousers below a head; the head's box does not include them."""
     height, width = canvas.shape[:2]
     left, right = max(int(centre[0] - 2 * radius), 0), min(int(centre[0] + 2 * radius) + 1, width)
     top = int(centre[1])
@@ -266,7 +288,7 @@ def _put_body(
 def put_decoy(
     rng: Generator, canvas: Array, centre: tuple[float, float], radius: float, light: Array
 ) -> None:
-    """A ball, or a dummy with hair and shoulders but no face: nothing to find."""
+    """Draw a ball, or a dummy with hair and shoulders but no face; neither is annotated."""
     sketch = _Sketch(radius)
     if rng.random() < 0.5:
         skin = _tone(rng, _SKIN)
@@ -274,6 +296,7 @@ def put_decoy(
         _draw_skull(rng, sketch, skin, _tone(rng, _HAIR), light)
     else:
         axes = (float(rng.uniform(0.7, 1.0)),) * 2
+        # Half of the balls have the colour of skin, so that colour is no evidence of a face.
         colour = _tone(rng, _SKIN) if rng.random() < 0.5 else hsv(rng.uniform(0, 180), 150, 200)
         sketch.paint(sketch.ellipse((0, 0), axes), sketch.shaded(colour, light, axes))
         for at in rng.uniform(-0.5, 0.5, (rng.integers(0, 5), 2)):

@@ -1,9 +1,9 @@
-"""Renders an annotated data set of people, so that a bare command needs no data.
+"""Renders an annotated data set of people, so that the example runs without any data.
 
-Everything is drawn, nothing is downloaded. Image i is a function of (seed, i) alone, so that more
-images extend a set without changing it. Backgrounds are textured, faces differ in size, tone, turn,
-tilt, hair, expression and light; balls and faceless dummies in the same tones make a detector look
-for more than a skin-coloured ellipse. Needs numpy and OpenCV.
+Everything is drawn, nothing is downloaded. Image i depends only on (seed, i), so that more images
+extend a set without changing it. Backgrounds are textured; faces differ in size, tone, turn, tilt,
+hair, expression and light. Balls and dummies without a face have the same tones, so that a detector
+must learn more than a skin-coloured ellipse. Needs numpy and OpenCV.
 """
 
 from __future__ import annotations
@@ -21,34 +21,36 @@ from numpy.random import Generator
 from processing.demo.people import EXTENT, KEYPOINT_NAMES, Array, hsv, put_decoy, put_person
 
 _OUTDOORS: Final = np.array([12, 18, 25, 45, 60, 75, 100, 110])
-"""Hues of wood, sand, leaves, water and sky."""
+"""Hues of wood, sand, leaves, water and sky; 180 is a full circle."""
 _QUALITY: Final = 92
+"""Quality of the JPEG files, 1 to 100."""
 
 
 def render_demo(raw_dir: str | os.PathLike[str], *, images: int = 480, seed: int = 0) -> None:
     """Renders JPEG photographs with COCO annotations: boxes and five keypoints of faces.
 
-    The directory appears complete or not at all: it is rendered beside its place and renamed.
+    The directory appears complete or not at all: it is rendered under another name and renamed.
 
     Args:
-        raw_dir: where to put ``images/*.jpg`` and ``annotations/instances.json``; must not exist,
-            or be empty.
-        images: how many photographs, of 240 to 416 pixels a side.
+        raw_dir: directory for ``images/*.jpg`` and ``annotations/instances.json``; it must be empty
+            or not exist.
+        images: number of photographs; their sides have 240 to 416 pixels.
         seed: decides everything that is drawn.
 
     Raises:
-        FileExistsError: `raw_dir` holds something already.
-        ValueError: fewer than one image asked for.
+        FileExistsError: `raw_dir` is not empty, or is a file.
+        ValueError: `images` is less than 1.
     """
     target = Path(raw_dir)
     if images < 1:
         raise ValueError(f"images must be at least 1, found {images}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(
-            f"{target}: is not empty; the demo is rendered into a new directory only: "
-            "name another, or use what is there"
+            f"{target} is not empty: the demo is rendered only into a new or empty directory; "
+            "choose another one, or use the files that are there"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
+    # In the same parent directory, because a rename does not work across file systems.
     with tempfile.TemporaryDirectory(
         dir=target.parent, prefix=f"{target.name}.partial-"
     ) as partial:
@@ -61,7 +63,7 @@ def render_demo(raw_dir: str | os.PathLike[str], *, images: int = 480, seed: int
 
 
 def _render_images(folder: Path, images: int, seed: int) -> dict[str, Any]:
-    """Writes the photographs; returns what COCO JSON says of them."""
+    """Write the photographs; return the content of their COCO file."""
     coco: dict[str, Any] = {
         "images": [],
         "annotations": [],
@@ -78,14 +80,15 @@ def _render_images(folder: Path, images: int, seed: int) -> dict[str, Any]:
 def _render_image(
     folder: Path, index: int, seed: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Writes one photograph; returns its entry and those of its faces, which lack ids yet."""
+    """Write one photograph; return its COCO entry, and those of its faces without ids."""
     pixels, boxes, points = render_scene(seed, index)
     name = f"{index:06d}.jpg"
     jpeg = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
     (folder / name).write_bytes(jpeg.tobytes())
     height, width = pixels.shape[:2]
-    faces = [
-        {
+    faces = []
+    for (x1, y1, x2, y2), face in zip(boxes.tolist(), points, strict=True):
+        entry = {
             "image_id": index,
             "category_id": 1,
             "bbox": [x1, y1, x2 - x1, y2 - y1],
@@ -94,17 +97,16 @@ def _render_image(
             "keypoints": np.round(face, 2).ravel().tolist(),
             "num_keypoints": len(face),
         }
-        for (x1, y1, x2, y2), face in zip(boxes.tolist(), points, strict=True)
-    ]
+        faces.append(entry)
     return {"id": index, "file_name": name, "height": height, "width": width}, faces
 
 
 def render_scene(seed: int, index: int) -> tuple[Array, Array, Array]:
-    """Draws one photograph.
+    """Draw one photograph.
 
     Returns:
-        Pixels uint8 (H, W, 3) RGB, boxes float (k, 4) x1, y1, x2, y2 of the heads with hair and
-        ears, and their keypoints float (k, 5, 3) x, y, visibility 2, in pixels of the image.
+        Pixels uint8 (H, W, 3) RGB; boxes float (k, 4) x1, y1, x2, y2 of the heads with hair and
+        ears; their keypoints float (k, 5, 3) x, y, visibility 2. Coordinates are pixels.
     """
     rng = np.random.default_rng((seed, index))
     width, height = rng.permutation([rng.integers(320, 417), rng.integers(240, 321)]).tolist()
@@ -112,7 +114,7 @@ def render_scene(seed: int, index: int) -> tuple[Array, Array, Array]:
     light = np.array([rng.uniform(-0.7, 0.7), rng.uniform(-0.8, -0.2), 0.7])
     boxes, points = [], []
     for x, y, radius in _places(rng, height, width):
-        if rng.random() < 0.25:
+        if rng.random() < 0.25:  # every fourth place has something that is no person
             put_decoy(rng, canvas, (x, y), radius, light)
             continue
         box, face = put_person(rng, canvas, (x, y), radius, light)
@@ -123,10 +125,10 @@ def render_scene(seed: int, index: int) -> tuple[Array, Array, Array]:
 
 
 def _places(rng: Generator, height: int, width: int) -> list[tuple[float, float, float]]:
-    """Centre x, y and radius of heads in the image, far ones first; no body will hide a head."""
+    """Return centre x, y and radius of heads, far ones first, so that no body hides a head."""
     places: list[tuple[float, float, float]] = []
     wanted = rng.integers(2, 8)
-    for _ in range(80):
+    for _ in range(80):  # attempts; a small image may have no room for all that are wanted
         radius = min(height, width) * np.exp(rng.uniform(np.log(0.065), np.log(0.2)))
         reach = radius * EXTENT * 1.05
         place = rng.uniform(reach, width - reach), rng.uniform(reach, height - reach), radius
@@ -138,26 +140,27 @@ def _places(rng: Generator, height: int, width: int) -> list[tuple[float, float,
 
 
 def _hides(place: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
-    """Whether the nearer of the two, with shoulders, covers some of the farther one's head."""
+    """Return whether the nearer person, with shoulders, covers a part of the farther one's head."""
     far, near = sorted((place, other), key=lambda place: place[2])
-    beside = abs(far[0] - near[0]) > EXTENT * far[2] + 1.6 * near[2]
+    apart = abs(far[0] - near[0]) > EXTENT * far[2] + 1.6 * near[2]  # shoulders are 1.6 radii wide
     above = far[1] + EXTENT * far[2] < near[1] - EXTENT * near[2]
-    return not (beside or above)
+    return not (apart or above)
 
 
 def _noise(rng: Generator, height: int, width: int, cell: float) -> Array:
-    """Smooth noise float32 (height, width), about 0 to 1, that varies over `cell` pixels."""
+    """Return smooth noise float32 (height, width), about 0 to 1, that varies over `cell` pixels."""
     shape = (max(2, round(height / cell)), max(2, round(width / cell)))
     coarse = rng.random(shape, dtype=np.float32)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
 def _background(rng: Generator, height: int, width: int) -> Array:
-    """Float32 (height, width, 3), 0 to 255: two tones mixed by noise, and a pattern over them."""
-    octaves = [
-        _noise(rng, height, width, cell) / 2**i for i, cell in enumerate((160, 60, 24, 9, 3))
-    ]
-    mix = np.clip(sum(octaves) / 1.9 * 1.6 - 0.3, 0, 1)[..., None]
+    """Return float32 (height, width, 3), 0 to 255: two tones mixed by noise, with a pattern."""
+    # Coarse and fine noise, the fine weaker, as in nature.
+    octaves = np.zeros((height, width), np.float32)
+    for i, cell in enumerate((160, 60, 24, 9, 3)):
+        octaves += _noise(rng, height, width, cell) / 2**i
+    mix = np.clip(octaves / 1.9 * 1.6 - 0.3, 0, 1)[..., None]
     hue = rng.choice(_OUTDOORS) + rng.normal(0, 6)
     tones = [hsv(hue + rng.normal(0, 10), rng.uniform(15, 105), v) for v in rng.uniform(45, 220, 2)]
     canvas = tones[1] + (tones[0] - tones[1]) * mix
@@ -176,6 +179,7 @@ def _background(rng: Generator, height: int, width: int) -> Array:
 
 
 def _draw_bricks(rng: Generator, canvas: Array) -> None:
+    """Draw a wall of bricks that differ in brightness, with mortar between them."""
     height, width = canvas.shape[:2]
     rows = int(rng.integers(14, 30))
     mortar = canvas.mean(axis=(0, 1)) * rng.uniform(0.6, 1.3)
@@ -189,16 +193,18 @@ def _draw_bricks(rng: Generator, canvas: Array) -> None:
 
 
 def _draw_spots(rng: Generator, canvas: Array, hue: float, *, soft: bool) -> None:
-    """Out-of-focus lights, or the crisp ellipses of a hedge."""
+    """Draw lights that are out of focus (`soft`), or the sharp leaves of a hedge."""
     height, width = canvas.shape[:2]
     layer = canvas.copy()
-    for _ in range(45 if soft else 320):
+    spots, sizes, spread = 320, (2, 11), 8
+    if soft:
+        spots, sizes, spread = 45, (5, 26), 30
+    for _ in range(spots):
         centre = (int(rng.integers(width)), int(rng.integers(height)))
-        size = rng.uniform(5, 26, 2) if soft else rng.uniform(2, 11, 2)
-        colour = hsv(
-            hue + rng.normal(0, 30 if soft else 8), rng.uniform(60, 160), rng.uniform(60, 240)
-        )
-        axes = (int(size[0]), int(size[0] if soft else size[1]))
+        axes = rng.uniform(*sizes, 2).astype(int).tolist()
+        colour = hsv(hue + rng.normal(0, spread), rng.uniform(60, 160), rng.uniform(60, 240))
+        if soft:
+            axes[1] = axes[0]  # lights are round
         cv2.ellipse(
             layer, centre, axes, rng.uniform(0, 180), 0, 360, colour.tolist(), -1, cv2.LINE_AA
         )
@@ -208,7 +214,7 @@ def _draw_spots(rng: Generator, canvas: Array, hue: float, *, soft: bool) -> Non
 
 
 def _photograph(rng: Generator, canvas: Array) -> Array:
-    """What a camera makes of the scene: focus, exposure, vignette and sensor noise; uint8."""
+    """Return the scene as a camera sees it, uint8: with blur, exposure, vignette and noise."""
     height, width = canvas.shape[:2]
     pixels = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.3, 0.9))
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
