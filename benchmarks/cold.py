@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import results
-from benchmarks.contenders.reader import Batch, Reader, Workload
+from benchmarks.contenders.reader import Batch, Reader, Workload, counted
 from benchmarks.harness import ContenderError, ContenderProcess, Pass, Result
 from benchmarks.reading import write_samples
 
@@ -90,7 +90,7 @@ class Threads(_ColdReader):
     def __init__(self, workload: Workload, threads: int) -> None:
         super().__init__(workload)
         self.threads = threads
-        self.name = "BatchLoader, 1 thread" if threads == 1 else f"BatchLoader, {threads} threads"
+        self.name = f"BatchLoader, {counted(threads, 'thread')}"
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
@@ -175,7 +175,7 @@ def tables(by_size: dict[int, dict[str, Result]]) -> Iterator[str]:
     """Yield a heading and a table for each size."""
     for size, of_size in by_size.items():
         rows = [[name, *_cells(result, of_size[FIO], size)] for name, result in of_size.items()]
-        heads = ["", "samples/s", "MB/s", "of fio", "CPU s per 10,000"]
+        heads = ["reader", "samples/s", "MB/s", "ratio to fio", "CPU s per 10,000 samples"]
         yield f"### {SAMPLES[size]:,} images of {size}x{size}\n"
         yield results.markdown_table(heads, rows)
 

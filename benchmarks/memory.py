@@ -109,7 +109,7 @@ def processing(work: Path, sizes: Iterable[int]) -> tuple[list[Finding], dict[in
     if least < most:
         grown = (peaks[most] - peaks[least]) / (most - least)
         findings.append(
-            Finding(f"growth from {least:,} to {most:,} images", f"{grown:.0f} bytes an image")
+            Finding(f"growth from {least:,} to {most:,} images", f"{grown:.0f} bytes per image")
         )
     return findings, curves
 
@@ -127,7 +127,7 @@ def opening(work: Path) -> list[Finding]:
         Finding.below(f"{title}, growth of peak RSS", found.memory / MIB, 10, "MiB"),
         Finding.below("its first batch, 64 random rows", found.batch * 1e3, 100, "ms"),
         Finding(
-            "first batch of a BatchLoader, which shuffles all", f"{found.shuffled_batch:.2f} s"
+            "first batch of a BatchLoader, which shuffles all rows", f"{found.shuffled_batch:.2f} s"
         ),
         Finding.below("its pickled dataset", found.pickled / 1024, 10, "KiB"),
     ]
@@ -151,8 +151,8 @@ def workers(work: Path, rows: int = 1_000_000) -> list[Finding]:
         title = f"an epoch of {rows:,} rows, {READERS} {name}"
         findings += [
             Finding.below(f"{title}: growth of private memory", grown, 200, "MiB"),
-            Finding("private memory before it", f"{epoch.before / MIB:.0f} MiB"),
-            Finding("pages of the file only one maps", f"{epoch.cached / MIB:.0f} MiB"),
+            Finding("private memory before the epoch", f"{epoch.before / MIB:.0f} MiB"),
+            Finding("pages of the file that only one reader maps", f"{epoch.cached / MIB:.0f} MiB"),
             Finding("time", f"{epoch.seconds:.0f} s"),
         ]
     return findings
@@ -171,7 +171,7 @@ def coco(work: Path, images: int = 1_000_000, boxes: int = 5_000_000) -> list[Fi
     return [
         Finding.below(f"{title}: time", found.seconds, 60, "s"),
         Finding("CPU time", f"{found.cpu_seconds:.1f} s"),
-        Finding("of it, listing the raw directory", f"{found.listing:.1f} s"),
+        Finding("of which listing the raw directory", f"{found.listing:.1f} s"),
         Finding.below("growth of peak RSS", found.memory / size, 3, "times the file's size"),
     ]
 
@@ -203,7 +203,7 @@ def as_table(findings: Iterable[Finding]) -> str:
     """Return the findings as a Markdown table."""
     marks = {None: "", True: "reached", False: "**missed**"}
     rows = [(one.what, one.found, one.goal, marks[one.reached]) for one in findings]
-    return results.markdown_table(["", "found", "goal", ""], rows)
+    return results.markdown_table(["quantity", "found", "goal", ""], rows)
 
 
 def measure(name: str, work: Path) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def section(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> str
             " formed within a pass. Memory is the largest proportional set size of a contender's"
             " processes, without pages of files, because those belong to the page cache.\n",
             *tables(by_size),
-            "![Reading rate, of LIMIT-2](images/reading.png)\n",
+            "![Reading rate, ratio to LIMIT-2](images/reading.png)\n",
             f"Machine: {saved['machine']}. Versions: {saved['versions']}.",
         ]
     )
@@ -120,7 +120,7 @@ def write_docs(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> 
             if result.problem is None and name not in LIMITS:
                 panel[name] = results.ratios(result.passes, limit_passes)
     chart = results.DOCS / "images" / "reading.png"
-    results.bar_chart(chart, panels, label=f"samples/s, of {LIMITS[1]}", highlight="ours")
+    results.bar_chart(chart, panels, label=f"samples/s, ratio to {LIMITS[1]}", highlight="ours")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

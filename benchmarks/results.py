@@ -132,8 +132,8 @@ def comparison(results: Mapping[str, Result], limits: Sequence[str]) -> str:
             limit that failed gets none.
     """
     limits = [name for name in limits if results[name].problem is None]
-    heads = ["", "samples/s", *(f"of {name}" for name in limits)]
-    heads += ["CPU s per 10,000", "peak memory, MB"]
+    heads = ["contender", "samples/s", *(f"ratio to {name}" for name in limits)]
+    heads += ["CPU s per 10,000 samples", "peak memory, MB"]
     rows = [[name, *_cells(result, results, limits)] for name, result in results.items()]
     return markdown_table(heads, rows)
 

@@ -124,16 +124,16 @@ def transfers_of_size(device: torch.device, size: int, repeats: int) -> list[dic
     """Measure the ways in turns; the limit of the link is the copy of bytes from pinned memory."""
     images = torch.randint(0, 256, (TRANSFERRED, size, size, 3), dtype=torch.uint8)
     ways: dict[str, tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]] = {
-        "float on the host": (images, lambda batch: to_float(batch).to(device)),
-        "float on the device": (images, lambda batch: to_float(batch.to(device))),
+        "on the host": (images, lambda batch: to_float(batch).to(device)),
+        "on the device": (images, lambda batch: to_float(batch.to(device))),
     }
     if device.type == "cuda":
         pinned = images.pin_memory()
-        ways["float on the device, pinned"] = (
+        ways["on the device, from pinned memory"] = (
             pinned,
             lambda batch: to_float(batch.to(device, non_blocking=True)),
         )
-        ways["link: uint8, pinned, copied only"] = (
+        ways["none: copy of uint8 from pinned memory"] = (
             pinned,
             lambda batch: batch.to(device, non_blocking=True),
         )
@@ -148,7 +148,7 @@ def transfers_of_size(device: torch.device, size: int, repeats: int) -> list[dic
     rows = []
     for name in ways:
         moved = images.nbytes
-        if name == "float on the host":
+        if name == "on the host":
             moved *= 4  # float32 instead of uint8
         took = median_ms(seconds[name])
         rows.append({"size": size, "way": name, "bytes": moved, "milliseconds": took})
@@ -167,10 +167,18 @@ def tables(saved: Mapping[str, Any]) -> str:
         rate = f"{1e3 * TRANSFERRED / one['milliseconds']:,.0f}"
         moves.append([size, one["way"], megabytes, f"{one['milliseconds']:.2f}", rate])
     first = results.markdown_table(
-        ["loading", "waits for a batch, ms", "transfer and float, ms", "step, ms", "waiting"], waits
+        [
+            "loading",
+            "wait for a batch, ms",
+            "transfer and conversion, ms",
+            "step, ms",
+            "share of waiting",
+        ],
+        waits,
     )
     second = results.markdown_table(
-        [f"{TRANSFERRED} images", "way", "bytes moved, MB", "ms", "images/s"], moves
+        [f"batch of {TRANSFERRED}", "conversion to float", "moved, MB", "time, ms", "images/s"],
+        moves,
     )
     return f"{first}\n{second}"
 

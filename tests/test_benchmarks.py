@@ -1,4 +1,4 @@
-"""The reading benchmark and its harness, on data that is made in no time."""
+"""The reading benchmark and its harness, on tiny data."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def test_contenders_are_prepared_warmed_up_checked_and_take_turns(tmp_path):
     assert {one.samples for name in "ab" for one in measured[name].passes} == {100}
 
 
-def test_files_are_prepared_once_and_again_if_that_was_interrupted(tmp_path):
+def test_files_are_prepared_once_and_again_after_an_interruption(tmp_path):
     for _ in range(2):
         measure([Recorder("a")], data=tmp_path, work=tmp_path, passes=1)
     assert notes(tmp_path).count("prepare a") == 1
@@ -59,14 +59,14 @@ def test_a_contender_that_dies_is_reported(tmp_path):
     assert "exit code 7" in measured["a"].problem
 
 
-def test_cpu_seconds_are_those_that_were_used(tmp_path):
+def test_cpu_seconds_are_measured(tmp_path):
     busy = Recorder("a", busy_seconds=0.2)
     one = measure([busy], data=tmp_path, work=tmp_path, passes=1)["a"].passes[0]
     assert 0.2 <= one.cpu_seconds <= one.seconds + 0.05
     assert one.rate == pytest.approx(100 / one.seconds)
 
 
-def test_memory_is_that_of_the_whole_process_tree_which_ends_as_one(tmp_path):
+def test_memory_counts_the_whole_process_tree_which_ends_together(tmp_path):
     with ContenderProcess(HoldsMemoryInAChild(), tmp_path, tmp_path) as process:
         before = tree_memory(process.pid)["Pss_Anon"]
         with PeakMemory(process.pid) as memory:
@@ -102,7 +102,7 @@ def workload(tmp_path_factory):
     return made
 
 
-def test_the_samples_are_a_file_of_this_project(workload):
+def test_the_samples_are_a_valid_file_of_this_project(workload):
     from processing import LazyNPZDataset
 
     with LazyNPZDataset(workload.data, verify=True) as dataset:
@@ -199,7 +199,7 @@ def test_a_contender_that_does_not_shuffle_is_caught(workload, tmp_path):
         InSequence(workload).check(workload.data, tmp_path)
 
 
-def test_the_command_selects_by_words_and_always_has_the_limits(workload):
+def test_the_command_selects_by_words_and_always_includes_the_limits(workload):
     names = [one.name for one in reading.contenders(workload, ["litdata"])]
     assert names == ["LIMIT-1", "LIMIT-2", "LitData, 0 workers", "LitData, 2 workers"]
     everyone = [one.name for one in reading.contenders(workload)]
@@ -207,7 +207,7 @@ def test_the_command_selects_by_words_and_always_has_the_limits(workload):
     assert {one.name for one in streaming.contenders(workload)} <= set(everyone)
 
 
-def test_a_section_is_replaced_between_its_markers_and_the_rest_is_left(tmp_path):
+def test_a_section_is_replaced_between_its_markers_and_the_rest_stays(tmp_path):
     page = tmp_path / "benchmarks.md"
     results.write_section(page, "reading", "old")
     page.write_text(page.read_text() + "\nby hand\n")

@@ -1,4 +1,4 @@
-"""benchmarks.cold: passes start cold, contenders deliver what is stored, fio may be missing."""
+"""benchmarks.cold: passes start cold, contenders deliver the stored samples, fio may be missing."""
 
 import mmap
 import shutil
@@ -44,7 +44,7 @@ def cold_workload(workload):
     return workload
 
 
-def test_a_dropped_file_is_not_in_memory_and_a_read_one_is(cold_workload):
+def test_a_dropped_file_is_not_in_memory_and_a_file_that_was_read_is(cold_workload):
     drop(cold_workload.data)
     assert not in_memory(cold_workload.data).any()
     cold_workload.data.read_bytes()
@@ -76,7 +76,7 @@ def test_the_file_can_be_dropped_after_a_pass(cold_workload, tmp_path):
 
 
 @pytest.mark.long
-def test_readers_and_fio_are_measured_in_turns_or_say_why_not(cold_workload, tmp_path):
+def test_readers_and_fio_are_measured_in_turns_or_report_a_reason(cold_workload, tmp_path):
     readers = [Threads(cold_workload, 1), Processes(cold_workload)]
     results = measure_cold(readers, cold_workload, tmp_path, passes=1)
     assert list(results) == [FIO, "BatchLoader, 1 thread", "DataLoader, 2 processes"]
@@ -95,7 +95,7 @@ def test_a_missing_fio_is_reported(workload, monkeypatch):
         fio(workload)
 
 
-def test_ratios_are_taken_round_by_round():
+def test_ratios_are_formed_within_a_pass():
     results = {
         FIO: Result([Pass(100, 1.0, 0.1), Pass(50, 1.0, 0.1), Pass(100, 1.0, 0.1)]),
         "half": Result([Pass(50, 1.0, 0.2), Pass(25, 1.0, 0.1), Pass(90, 1.0, 0.1)]),

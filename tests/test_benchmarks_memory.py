@@ -11,7 +11,7 @@ from processing import LazyNPZDataset
 from processing.sources import read_sources
 
 
-def test_a_sparse_file_has_its_rows_and_boxes_but_takes_no_room_for_images(tmp_path):
+def test_a_sparse_file_has_its_rows_and_boxes_but_takes_no_space_for_images(tmp_path):
     path = tmp_path / "d.npz"
     memory_data.sparse_npz(path, rows=3000, side=256, boxes_per_row=2)
     assert path.stat().st_size > 3000 * 256 * 256 * 3
@@ -25,7 +25,7 @@ def test_a_sparse_file_has_its_rows_and_boxes_but_takes_no_room_for_images(tmp_p
         assert arrays["bboxes"].shape == (6000, 4)
 
 
-def test_a_file_of_a_terabyte_opens(tmp_path):
+def test_a_file_of_a_terabyte_can_be_opened(tmp_path):
     path = tmp_path / "terabyte.npz"
     memory_data.sparse_npz(path, rows=5_600_000, side=256, boxes_per_row=0)
     assert path.stat().st_size > 1e12
@@ -35,7 +35,7 @@ def test_a_file_of_a_terabyte_opens(tmp_path):
         assert dataset[5_599_999]["bboxes"].shape == (0, 4)
 
 
-def test_the_coco_file_is_read_whole(tmp_path):
+def test_the_coco_file_is_read_completely(tmp_path):
     memory_data.coco(tmp_path, images=1500, boxes=25_001)
     reading = read_sources(tmp_path)
     assert (len(reading.table), len(reading.table.boxes)) == (1500, 25_001)
@@ -44,7 +44,7 @@ def test_the_coco_file_is_read_whole(tmp_path):
     assert all((tmp_path / name).exists() for name in reading.table.image_paths)
 
 
-def test_what_was_left_half_made_is_made_anew_and_what_is_whole_is_kept(tmp_path):
+def test_half_made_data_is_made_anew_and_complete_data_is_kept(tmp_path):
     def fail(folder):
         (folder / "half").touch()
         raise KeyboardInterrupt
@@ -56,7 +56,7 @@ def test_what_was_left_half_made_is_made_anew_and_what_is_whole_is_kept(tmp_path
     assert [file.name for file in data.iterdir()] == ["whole"]
 
 
-def test_processing_is_looked_at_from_beginning_to_end(tmp_path):
+def test_processing_is_sampled_from_beginning_to_end(tmp_path):
     findings, curves = memory.processing(tmp_path, [40, 400])
     assert [finding.what for finding in findings] == [
         "processing 40 images: peak PSS",
@@ -72,14 +72,14 @@ def test_processing_is_looked_at_from_beginning_to_end(tmp_path):
         assert max(sample.pss for sample in curve) > 10 << 20
 
 
-def test_rows_that_get_lost_are_told(tmp_path, monkeypatch):
+def test_lost_rows_are_an_error(tmp_path, monkeypatch):
     half = partial(memory_data.small_photographs, images=2)
     memory_data.made_once(tmp_path / "photographs-4", half)
     with pytest.raises(RuntimeError, match="2 detector rows were stored of 4"):
         memory.processing_curve(tmp_path, 4)
 
 
-def test_memory_that_a_process_takes_is_found(tmp_path):
+def test_memory_that_a_process_allocates_is_found(tmp_path):
     before = probes.start_of_growth()
     block = np.ones(50 << 20, np.uint8)
     assert 50 << 20 <= probes.status("VmHWM") - before < 60 << 20
@@ -95,21 +95,21 @@ def test_opening_is_measured_in_a_process_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("read", [probes.read_by_processes, probes.read_by_threads])
-def test_readers_read_every_row_and_are_looked_at(read, tmp_path):
+def test_readers_read_every_row_and_their_memory_is_sampled(read, tmp_path):
     memory_data.sparse_npz(tmp_path / "d.npz", rows=1000, side=32, boxes_per_row=5)
     epoch = read(tmp_path / "d.npz", readers=2)
     assert epoch.rows == 1000
     assert 1 << 20 < epoch.before <= epoch.peak
 
 
-def test_an_epoch_that_lacks_rows_is_told(tmp_path, monkeypatch):
+def test_an_epoch_that_lacks_rows_is_an_error(tmp_path, monkeypatch):
     epoch = probes.Epoch(rows=9, seconds=1.0, before=0, peak=0, cached=0)
     monkeypatch.setattr(memory, "in_fresh_process", lambda *_: epoch)
-    with pytest.raises(RuntimeError, match="9 rows came of 10"):
+    with pytest.raises(RuntimeError, match="9 of 10 rows were read"):
         memory.workers(tmp_path, rows=10)
 
 
-def test_reading_coco_is_measured_on_what_was_made(tmp_path):
+def test_reading_coco_is_measured_on_the_data_that_was_made(tmp_path):
     time, cpu, listing, memory_grown = memory.coco(tmp_path, images=1000, boxes=5000)
     assert time.what.startswith("COCO of 1,000 images, 5,000 boxes, 1 MB: time")
     assert [finding.goal for finding in (cpu, listing)] == ["", ""]
@@ -125,7 +125,7 @@ def test_a_goal_that_is_missed_is_marked():
     assert "**missed**" in bad
 
 
-def test_measurements_made_one_by_one_add_up(tmp_path, monkeypatch, capsys):
+def test_measurements_made_one_by_one_are_kept_together(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(memory, "opening", lambda work: [memory.Finding("opened", "1 ms")])
     monkeypatch.setattr(memory, "workers", lambda work: [memory.Finding("read", "2 s")])
     memory.main(["workers", "--work", str(tmp_path)])
@@ -141,7 +141,7 @@ def test_a_measurement_that_does_not_exist_is_refused(tmp_path):
         memory.main(["opennig", "--work", str(tmp_path)])
 
 
-def test_a_file_that_is_renamed_while_it_is_looked_at_is_counted(tmp_path):
+def test_a_file_that_is_renamed_while_rows_are_counted_is_counted(tmp_path):
     published = tmp_path / "train_detector.npz"
     published.write_bytes(bytes(3 * memory._STORED_BYTES))
     listings = [[tmp_path / "train_detector.npz.partial"], [published]]

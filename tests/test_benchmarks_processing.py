@@ -16,7 +16,7 @@ def work(tmp_path_factory):
 
 
 @pytest.mark.long
-def test_made_photographs_are_as_large_as_photographs_and_are_the_same_every_time(work, tmp_path):
+def test_synthetic_photographs_have_the_size_of_real_ones_and_are_reproducible(work, tmp_path):
     processing.make_photographs(tmp_path, images=5)
     for number in range(5):
         content = (tmp_path / f"images/{number:06d}.jpg").read_bytes()
@@ -37,7 +37,7 @@ def test_made_photographs_are_as_large_as_photographs_and_are_the_same_every_tim
     ],
     ids=lambda writer: writer.name,
 )
-def test_a_contender_stores_what_it_should(writer, work):
+def test_a_contender_stores_the_samples_of_all_photographs(writer, work):
     folder = work / writer.files
     folder.mkdir()
     assert writer.run(folder) == 5
@@ -68,7 +68,7 @@ class Wrong(writers.NaiveLoop):
         (lambda rows: [row._replace(bboxes=row.bboxes[1:]) for row in rows], "boxes"),
     ],
 )
-def test_the_check_finds_what_is_wrong(tamper, message, work, tmp_path_factory):
+def test_the_check_finds_wrong_samples(tamper, message, work, tmp_path_factory):
     folder = Path(tmp_path_factory.mktemp("wrong"))
     (folder / "raw").symlink_to(work / "raw")
     writer = Wrong(tamper)

@@ -21,7 +21,7 @@ NEEDS_EXTRA = {("logger", "tensorboard"): "tensorboard"}
 
 @pytest.fixture
 def configured(tmp_path):
-    """Composes the settings as the command does, the run's folder apart, which Hydra makes."""
+    """Returns a function that composes the settings like the command, in a temporary run_dir."""
     with initialize_config_module("conf", version_base="1.3"):
         yield lambda *overrides: compose("train", [f"run_dir={tmp_path}", *overrides])
 
@@ -45,7 +45,7 @@ def assert_plain(value):
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
-def test_every_choice_composes_with_names_its_targets_know(configured, group, choice):
+def test_every_key_of_every_choice_is_a_constructor_argument(configured, group, choice):
     extra = NEEDS_EXTRA.get((group, choice))
     if extra:
         pytest.importorskip(extra, reason=f"optional extra {extra}")
@@ -60,7 +60,7 @@ def test_every_choice_composes_with_names_its_targets_know(configured, group, ch
 
 
 @pytest.mark.parametrize("target", [LazyNPZDataModule, Augmentation, DataProcessor])
-def test_every_argument_can_be_set(configured, target):
+def test_every_constructor_argument_has_a_key(configured, target):
     keys = [
         {str(key) for key in node if not str(key).startswith("_")}
         for node in nodes_with_target(configured())
@@ -69,7 +69,7 @@ def test_every_argument_can_be_set(configured, target):
     assert keys == [set(inspect.signature(target).parameters)]
 
 
-def test_defaults_are_those_of_the_constructors(configured):
+def test_defaults_equal_those_of_the_constructors(configured):
     config = configured()
     for node, chosen in (
         # The batch size suits the few hundred photographs of the demo.
@@ -83,20 +83,20 @@ def test_defaults_are_those_of_the_constructors(configured):
 
 
 @pytest.mark.parametrize("task", ["detector", "landmarker", "teacher"])
-def test_a_datamodule_brings_its_model(configured, task):
+def test_a_datamodule_selects_its_model(configured, task):
     config = configured(f"datamodule={task}")
     assert config.datamodule.task == task
     assert config.model["_target_"] == f"models.{task.capitalize()}"
 
 
-def test_a_model_that_is_named_wins(configured):
+def test_a_model_on_the_command_line_overrides_that_of_the_datamodule(configured):
     assert (
         configured("datamodule=landmarker", "model=teacher").model["_target_"] == "models.Teacher"
     )
 
 
 @pytest.mark.parametrize("choice", ["detector", "landmarker", "teacher", "combined"])
-def test_what_is_configured_is_built_of_plain_objects(configured, choice, tmp_path, monkeypatch):
+def test_configured_objects_hold_no_omegaconf_containers(configured, choice, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lists = ["datamodule.augment.keypoint_names=[left,right]"]
     if choice != "combined":
@@ -141,7 +141,7 @@ def test_settings_are_overridden_on_the_command_line(configured, override, key, 
     assert OmegaConf.select(configured(override), key) == value
 
 
-def test_the_training_seed_does_not_move_the_split(configured):
+def test_the_training_seed_does_not_change_the_split(configured):
     assert configured("seed=3").datamodule.processor.seed == configured().datamodule.processor.seed
 
 
@@ -150,6 +150,6 @@ def test_a_mistyped_key_is_named(configured):
         configured("datamodule.batchsize=3")
 
 
-def test_combined_says_what_it_needs(configured):
+def test_combined_without_directories_names_the_missing_setting(configured):
     with pytest.raises(InstantiationException, match="give data_dir"):
         instantiate(configured("datamodule=combined").datamodule)

@@ -21,7 +21,7 @@ def coco(demo_dir):
     return json.loads((demo_dir / "annotations" / "instances.json").read_text())
 
 
-def test_every_image_listed_is_there_with_its_size(demo_dir, coco):
+def test_every_listed_image_exists_with_its_size(demo_dir, coco):
     files = sorted(path.name for path in (demo_dir / "images").iterdir())
     assert files == [image["file_name"] for image in coco["images"]]
     assert len(files) == 12
@@ -31,7 +31,7 @@ def test_every_image_listed_is_there_with_its_size(demo_dir, coco):
         assert pixels.std() > 15
 
 
-def test_boxes_lie_in_their_images_and_hold_their_five_points(coco):
+def test_boxes_lie_inside_their_images_and_contain_five_points(coco):
     sizes = {image["id"]: (image["width"], image["height"]) for image in coco["images"]}
     assert coco["categories"] == [{"id": 1, "name": "face", "keypoints": list(KEYPOINT_NAMES)}]
     assert len(coco["annotations"]) > 12
@@ -49,7 +49,7 @@ def test_boxes_lie_in_their_images_and_hold_their_five_points(coco):
         assert (points[:, 2] == 2).all()
 
 
-def test_left_is_the_persons_own(coco):
+def test_left_means_the_persons_own_left(coco):
     for annotation in coco["annotations"]:
         left_eye, right_eye, nose, left_mouth, right_mouth = np.reshape(
             annotation["keypoints"], (5, 3)
@@ -60,7 +60,7 @@ def test_left_is_the_persons_own(coco):
         assert right_eye[0] - 30 < nose[0] < left_eye[0] + 30
 
 
-def test_points_are_where_the_features_are_drawn():
+def test_keypoints_of_eyes_are_at_the_drawn_pupils():
     # The pupil is the darkest thing around an eye: its centroid must be the annotated point.
     offsets = []
     for index in range(30):
@@ -83,7 +83,7 @@ def test_points_are_where_the_features_are_drawn():
     assert np.abs(np.median(offsets, axis=0)).max() < 0.2
 
 
-def test_scenes_are_a_function_of_seed_and_index(demo_dir, tmp_path):
+def test_scenes_depend_only_on_seed_and_index(demo_dir, tmp_path):
     render_demo(tmp_path / "again", images=3, seed=3)
     render_demo(tmp_path / "other", images=3, seed=4)
     for name in ("000000.jpg", "000001.jpg", "000002.jpg"):
@@ -92,7 +92,7 @@ def test_scenes_are_a_function_of_seed_and_index(demo_dir, tmp_path):
         assert same != (tmp_path / "other" / "images" / name).read_bytes()
 
 
-def test_interrupted_rendering_leaves_nothing(tmp_path, monkeypatch):
+def test_interrupted_rendering_leaves_no_files(tmp_path, monkeypatch):
     calls = []
 
     def fail_on_third(seed, index):
@@ -107,7 +107,7 @@ def test_interrupted_rendering_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_directory_is_filled(tmp_path):
+def test_an_empty_directory_is_accepted(tmp_path):
     render_demo(tmp_path, images=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["annotations", "images"]
 
@@ -119,7 +119,7 @@ def test_a_directory_with_files_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_no_images_are_refused(tmp_path):
+def test_zero_images_are_refused(tmp_path):
     with pytest.raises(ValueError, match="at least 1, found 0"):
         render_demo(tmp_path / "raw", images=0)
     assert list(tmp_path.iterdir()) == []

@@ -60,13 +60,13 @@ def test_precision_is_made_non_increasing():
     assert average_precision(detections, [truth([A, B])]) == pytest.approx(2 / 3)
 
 
-def test_second_detection_of_a_box_is_false():
+def test_a_second_detection_of_a_box_is_false():
     # By score: hit, miss, hit.
     detections = [found([A, (1, 0, 11, 10), B], [0.9, 0.8, 0.7])]
     assert average_precision(detections, [truth([A, B])]) == pytest.approx((1 + 2 / 3) / 2)
 
 
-def test_the_surer_detection_takes_the_box_whatever_the_order():
+def test_the_detection_of_higher_score_takes_the_box_in_any_order():
     detections = [found([(4, 0, 14, 10), A], [0.1, 0.9])]
     assert average_precision(detections, [truth([A])]) == 1
 
@@ -92,7 +92,7 @@ def test_boxes_of_other_images_and_categories_do_not_count():
     assert average_precision([found([A], [0.9], [1])], [truth([A], [0])]) == 0
 
 
-def test_categories_present_in_the_truth_count_alike():
+def test_all_categories_of_the_truth_have_equal_weight():
     detections = [found([A, B, C], [0.9, 0.8, 0.7], [0, 1, 7])]
     truths = [truth([A, C, C, B], [0, 0, 0, 1])]
     assert average_precision(detections, truths) == pytest.approx((1 / 3 + 1) / 2)
@@ -124,7 +124,7 @@ def test_normalized_mean_error_is_in_units_of_the_diagonal():
 
 
 @given(st.floats(0.1, 50), st.floats(-99, 99))
-def test_normalized_mean_error_does_not_depend_on_scale_and_place(scale, shift):
+def test_normalized_mean_error_does_not_depend_on_scale_and_position(scale, shift):
     rng = np.random.default_rng(0)
     points, expected = rng.random((3, 5, 2)), np.dstack([rng.random((3, 5, 2)), np.ones((3, 5, 1))])
     moved = np.dstack([expected[..., :2] * scale + shift, expected[..., 2:]])

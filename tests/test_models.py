@@ -19,9 +19,9 @@ from models.model import one_cycle
 from tests.processes import ForkServer
 
 pytestmark = [
-    # The ready-made batch needs no worker processes.
+    # One ready-made batch needs no worker processes.
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers:UserWarning"),
-    # Lightning's own use of torch, not ours.
+    # Raised by Lightning's own code.
     pytest.mark.filterwarnings("ignore:.*isinstance\\(treespec, LeafSpec\\).*:FutureWarning"),
 ]
 
@@ -59,7 +59,7 @@ def teacher_batch():
 
 
 class OneBatch(Dataset):
-    """A batch, ready-made, that says what the datamodule's samples say of themselves."""
+    """A dataset of one ready-made batch, with the category names that models ask for."""
 
     category_names = ("cat", "dog")
 
@@ -115,7 +115,7 @@ def case(request):
     return model(), batch()
 
 
-def test_each_model_learns_one_batch_and_shows_it(case, tmp_path):
+def test_each_model_learns_one_batch_and_draws_it(case, tmp_path):
     model, batch = case
     datamodule = OneBatchModule(batch)
     before = trainer(tmp_path).validate(model, datamodule=datamodule, verbose=False)
@@ -130,7 +130,7 @@ def test_each_model_learns_one_batch_and_shows_it(case, tmp_path):
     assert all(tile.dtype == np.uint8 and tile.shape[1] == 480 for tile in model.tiles)
 
 
-def test_checkpoint_remembers_what_the_data_said(case, tmp_path):
+def test_a_checkpoint_restores_the_numbers_of_categories_and_landmarks(case, tmp_path):
     model, batch = case
     datamodule = OneBatchModule(batch)
     fitted = trainer(tmp_path, max_epochs=1)
@@ -141,7 +141,7 @@ def test_checkpoint_remembers_what_the_data_said(case, tmp_path):
         torch.testing.assert_close(found, expected)
 
 
-def test_a_finished_run_goes_on_for_more_epochs(case, tmp_path):
+def test_a_finished_run_can_continue_for_more_epochs(case, tmp_path):
     model, batch = case
     first = trainer(tmp_path, max_epochs=2)
     first.fit(model, datamodule=OneBatchModule(batch))
@@ -188,7 +188,7 @@ def validate_on_two_ranks(directory, port):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else 0
 
 
-def test_the_score_of_two_ranks_is_that_of_all_samples(tmp_path):
+def test_two_ranks_report_the_score_of_all_samples(tmp_path):
     model, batch = teacher_and_images()
     (alone,) = trainer(tmp_path).validate(model, datamodule=OneBatchModule(batch), verbose=False)
     with socket.socket() as probe:
@@ -203,7 +203,7 @@ def test_the_score_of_two_ranks_is_that_of_all_samples(tmp_path):
         assert outcome == {"score": pytest.approx(alone["PSNR"], rel=1e-5), "records": 4}
 
 
-def test_the_learning_rate_rises_to_its_top_and_falls_to_nothing():
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_zero():
     rates = [one_cycle(step / 1000) for step in range(1001)]
     top = rates.index(max(rates))
     assert (rates[0], top) == (pytest.approx(0.04), 300)
@@ -213,7 +213,7 @@ def test_the_learning_rate_rises_to_its_top_and_falls_to_nothing():
     assert all(a > b for a, b in pairwise(rates[top:]))
 
 
-def test_data_of_another_task_is_refused_with_the_remedy(tmp_path):
+def test_data_of_another_task_is_refused_with_a_remedy(tmp_path):
     datamodule = OneBatchModule(teacher_batch())
     datamodule.task = "teacher"
     with pytest.raises(ValueError, match=r"Detector learns from detector.*datamodule=detector"):
@@ -232,7 +232,7 @@ def output(model, batch):
 
 
 @pytest.mark.parametrize("size", [(33, 47), (64, 64), (100, 36)])
-def test_any_image_size_is_taken(size):
+def test_images_of_any_size_are_accepted(size):
     x = images(2, *size)
     cells = tuple(-(-side // STRIDE) for side in size)
     logits, boxes = Detector(8, num_classes=5)(x)
@@ -244,14 +244,14 @@ def test_any_image_size_is_taken(size):
     assert Teacher(8)(x).shape == x.shape
 
 
-def test_models_without_data_say_what_is_missing():
+def test_a_model_without_data_names_the_missing_argument():
     with pytest.raises(RuntimeError, match="num_classes is not known"):
         Detector(8)(images(1))
     with pytest.raises(RuntimeError, match="num_keypoints is not known"):
         Landmarker(8)(images(1))
 
 
-def test_detector_decodes_the_peaks_of_its_heat_maps():
+def test_the_detector_decodes_the_peaks_of_its_heat_maps():
     model = Detector(8, num_classes=2)
     logits = torch.full((1, 2, 16, 24), -9.0)
     logits[0, 1, 3, 5], logits[0, 1, 3, 6], logits[0, 0, 8, 20] = 3.0, 2.0, 1.0
@@ -266,14 +266,14 @@ def test_detector_decodes_the_peaks_of_its_heat_maps():
     assert truth.boxes.shape == (0, 4)
 
 
-def test_bumps_are_one_in_the_cell_of_the_centre_only():
+def test_the_gaussian_of_a_box_is_one_only_in_the_cell_of_its_centre():
     boxes = torch.tensor([[8.0, 16, 24, 40], [90, 60, 99, 70], [3, 3, 4, 4]])
     bumps = Detector(8, num_classes=1).bumps(boxes, (16, 24))
     assert [(bump == 1).nonzero().tolist() for bump in bumps] == [[[7, 4]], [[15, 23]], [[0, 0]]]
     assert bumps.max() == 1
 
 
-def test_focal_loss_is_least_for_the_heat_map_itself():
+def test_focal_loss_is_smallest_for_the_target_itself():
     heat = torch.tensor([[0.0, 0.5, 1.0, 0.5, 0.0]])
     right, flat = focal_loss(heat * 16 - 8, heat), focal_loss(torch.zeros_like(heat), heat)
     wrong = focal_loss(8 - heat * 16, heat)
@@ -287,14 +287,14 @@ def test_giou_loss_of_equal_touching_and_distant_boxes():
     torch.testing.assert_close(giou_loss(others, box.expand(3, -1)), torch.tensor([0.0, 1.0, 1.5]))
 
 
-def test_detector_loss_of_images_without_boxes_is_finite():
+def test_the_detector_loss_of_images_without_boxes_is_finite():
     batch = {"image": images(2), "bboxes": [torch.zeros(0, 4)] * 2, "image_path": ["a", "b"]}
     loss = Detector(8, num_classes=1).loss(batch)
     loss.backward()
     assert torch.isfinite(loss)
 
 
-def test_landmarks_not_labelled_teach_nothing():
+def test_unlabelled_landmarks_do_not_change_the_loss():
     batch, model = landmarker_batch(), Landmarker(8, num_keypoints=4)
     before = model.loss(batch)
     batch["keypoints"][1, 2, :2] = 1000
@@ -303,7 +303,7 @@ def test_landmarks_not_labelled_teach_nothing():
     assert model.loss(batch) == 0
 
 
-def test_different_numbers_of_landmarks_are_refused():
+def test_samples_with_different_numbers_of_landmarks_are_refused():
     batch = {
         "image": images(2),
         "keypoints": [torch.zeros(5, 3), torch.zeros(68, 3)],
@@ -325,7 +325,7 @@ def test_boxes_are_drawn_at_their_edges():
     assert image[..., 1:].max() == 0
 
 
-def test_points_are_drawn_around_themselves_and_lines_between_them():
+def test_points_are_centred_on_their_position_and_lines_join_them():
     image = np.full((60, 80, 3), 255, np.uint8)
     draw_points(image, np.array([[30.5, 20.5]]), (0, 0, 255))
     rows, columns = (image[..., 0] < 200).nonzero()
@@ -336,19 +336,19 @@ def test_points_are_drawn_around_themselves_and_lines_between_them():
 
 
 @pytest.mark.parametrize("value", [1e9, -1e9, np.nan, np.inf])
-def test_wild_coordinates_are_drawn_without_error(value):
+def test_coordinates_far_outside_and_nan_are_drawn_without_error(value):
     image = np.zeros((20, 20, 3), np.uint8)
     draw_box(image, np.full(4, value), RED, "0.9")
     draw_points(image, np.full((1, 2), value), RED)
 
 
-def test_enlarging_keeps_the_aspect_and_tells_the_factor():
+def test_enlarging_keeps_the_aspect_and_returns_the_factor():
     image, scale = enlarge(np.zeros((40, 20, 3), np.uint8), 100)
     assert image.shape == (100, 50, 3)
     assert scale == 2.5
 
 
-def test_sheet_holds_every_tile_below_the_caption():
+def test_a_sheet_holds_every_tile_below_the_caption():
     tiles = [np.full((20, 30, 3), 60 + 20 * i, np.uint8) for i in range(6)]
     page = sheet(tiles, 4, [("score", RED)])
     assert page.shape[1] > 4 * 30
@@ -358,7 +358,7 @@ def test_sheet_holds_every_tile_below_the_caption():
     assert sheet(tiles[:1], 4, []).shape[1] == 480, "the caption needs its room above one tile"
 
 
-def test_detector_draws_truth_and_sure_predictions():
+def test_the_detector_draws_truth_and_predictions_of_high_score():
     truth = Truth(np.array([[5.0, 5, 20, 20]]), np.array([0]))
     unsure = Detections(np.array([[40.0, 5, 60, 20]]), np.array([0.2]), np.array([0]))
     sure = unsure._replace(scores=np.array([0.8]))

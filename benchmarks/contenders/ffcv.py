@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contenders.reader import Batch, Reader, Sample, Workload
+from benchmarks.contenders.reader import Batch, Reader, Sample, Workload, counted
 
 PATH_BYTES = 64
 
@@ -43,7 +43,7 @@ class FFCV(Reader):
     def __init__(self, workload: Workload, threads: int) -> None:
         super().__init__(workload)
         self.threads = threads
-        self.name = f"FFCV, {threads} threads"
+        self.name = f"FFCV, {counted(threads, 'thread')}"
 
     def prepare(self, data: Path, folder: Path) -> None:
         """Write the file."""

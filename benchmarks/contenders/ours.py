@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.contenders.reader import Batch, Reader, Workload
+from benchmarks.contenders.reader import Batch, Reader, Workload, counted
 from benchmarks.contenders.torch_loader import EpochOrder, data_loader
 
 
@@ -62,7 +62,7 @@ class OursBatchLoader(Reader):
     def __init__(self, workload: Workload, threads: int) -> None:
         super().__init__(workload)
         self.threads = threads
-        self.name = f"ours: BatchLoader, {threads} threads"
+        self.name = f"ours: BatchLoader, {counted(threads, 'thread')}"
 
     def open(self, folder: Path) -> None:
         """Open the dataset."""

@@ -83,6 +83,11 @@ def path(index: int) -> str:
     return f"photos/{index // 1000:04d}/{index:08d}.jpg"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 thread", "2 threads"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def index_of(image_path: str) -> int:
     """Return the index of the sample with this path."""
     return int(Path(image_path).stem)
