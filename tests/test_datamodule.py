@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules import Augmentation, LazyNPZDataModule
 from processing.core.columns import RaggedArray
+from processing.core.errors import ChecksumError
 from processing.datasets.batch import TensorList
 from processing.datasets.sampling import epoch_order
 from processing.run.processing_report import ProcessingReport
@@ -368,6 +369,48 @@ def test_cache_size_is_given_by_split(data_dir):
     assert sizes == {"train": 7, "val": 0, "test": 0}
 
 
+@pytest.mark.parametrize("train_transform", [None, dict])
+def test_every_loader_gets_its_settings(data_dir, train_transform):
+    datamodule = LazyNPZDataModule(
+        data_dir=data_dir,
+        batch_size=3,
+        num_workers=2,
+        prefetch_factor=5,
+        pin_memory=False,
+        persistent_workers=False,
+        train_transform=train_transform,
+    )
+    datamodule.setup()
+    names = ("train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader")
+    for name in names:
+        loader = getattr(datamodule, name)()
+        found = (loader.batch_size, loader.num_workers, loader.prefetch_factor)
+        assert found == (3, 2, 5), name
+    datamodule.teardown()
+
+
+@pytest.mark.parametrize("train_transform", [None, dict])
+@pytest.mark.parametrize("verify", [True, False])
+def test_damaged_images_are_an_error_if_they_are_to_be_verified(tmp_path, verify, train_transform):
+    for split in ("train", "val"):
+        write_split(tmp_path, split, "teacher", 3)
+        with np.load(tmp_path / f"{split}_teacher.npz") as stored:
+            members = dict(stored)
+        members["image_crc32"] = np.zeros(3, np.uint32)
+        np.savez(tmp_path / f"{split}_teacher.npz", **members)
+    datamodule = LazyNPZDataModule(
+        task="teacher", data_dir=tmp_path, verify=verify, train_transform=train_transform
+    )
+    datamodule.setup("fit")
+    for loader in (datamodule.train_dataloader(), datamodule.val_dataloader()):
+        if verify:
+            with pytest.raises(ChecksumError, match="row"):
+                list(loader)
+        else:
+            assert len(list(loader)) == 1
+    datamodule.teardown()
+
+
 def test_only_training_drops_the_last_batch(data_dir):
     datamodule = LazyNPZDataModule(data_dir=data_dir, batch_size=4, drop_last=True)
     datamodule.setup("fit")
@@ -455,11 +498,11 @@ def test_what_is_asked_for_too_early_or_of_no_stage_is_refused(data_dir):
         datamodule.setup("ft")
 
 
-def test_overfitting_one_batch_still_works(data_dir, tmp_path):
+@pytest.mark.parametrize("train_transform", [None, Halved()])
+def test_overfitting_one_batch_still_works(data_dir, tmp_path, train_transform):
     model = Training()
-    trainer(tmp_path, overfit_batches=1, max_epochs=2).fit(
-        model, datamodule=LazyNPZDataModule(data_dir=data_dir, batch_size=4)
-    )
+    datamodule = LazyNPZDataModule(data_dir=data_dir, batch_size=4, train_transform=train_transform)
+    trainer(tmp_path, overfit_batches=1, max_epochs=2).fit(model, datamodule=datamodule)
     assert indices(model.batches) == [0, 1, 2, 3] * 2
 
 

@@ -269,6 +269,17 @@ class TestCombined:
             with pytest.raises(DatasetClosedError):
                 dataset[0]
 
+    def test_each_part_is_told_its_own_rows_that_will_be_read_soon(self, tmp_path, monkeypatch):
+        parts = [LazyNPZDataset(write(tmp_path / f"{n}.npz", n=n)) for n in (3, 0, 4)]
+        advised = []
+        monkeypatch.setattr(
+            LazyNPZDataset,
+            "advise",
+            lambda part, indices: advised.append((len(part), indices.tolist())),
+        )
+        CombinedLazyDataset(parts).advise(np.array([6, 0, 3, 2]))
+        assert advised == [(3, [0, 2]), (4, [3, 0])]
+
     def test_each_part_keeps_its_transform(self, tmp_path):
         mark = LazyNPZDataset(
             write(tmp_path / "a.npz", n=3), transform=lambda s: {**s, "mark": len(s["bboxes"])}
