@@ -1,7 +1,8 @@
 """LazyNPZDataModule: preprocessed NPZ files as a LightningDataModule.
 
-Runs the processor where one is given, opens what a stage needs, shares samples among ranks, and
-finishes batches on the device. Imports no configuration framework: every setting is an argument.
+It runs the processor if there is one, opens the files that a stage needs, divides the samples among
+ranks, and finishes batches on the device. Every setting is an argument; no configuration framework
+is imported.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import lightning as L
 import torch
+from torch.utils.data import Sampler, SequentialSampler
 
-from datamodules.epoch_loader import EpochLoader, startable_workers
+from datamodules.epoch_loader import EpochLoader
 from datamodules.sampler import EpochSampler
 from datamodules.settings import (
     PathLike,
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-AnyDataset = LazyNPZDataset | CombinedLazyDataset
+AnyDataset: TypeAlias = LazyNPZDataset[Any] | CombinedLazyDataset[Any]
 
 _SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
     "fit": ("train", "val"),
@@ -56,49 +58,52 @@ class LazyNPZDataModule(L.LightningDataModule):
     `bboxes`, `keypoints` and `labels` as the task has them; `image_path` list of str; `index` int64
     (B,), positions in the split's dataset.
 
-    The order of training samples is a function of (seed, epoch), and their augmentation of (seed,
-    epoch, index), for any number of workers and ranks. Ranks get equally many training batches;
-    validation, test and prediction read each sample exactly once over all ranks. Testing and
-    predicting use the test split, or val where there is none. Shares of validation may differ by
-    one sample, which Lightning's `log(sync_dist=True)` does not weigh exactly: reduce sums and
-    counts instead. A checkpoint knows how far into its epoch the run was: resumed, it goes on with
-    the next batch.
+    The order of training samples depends only on seed and epoch, and their augmentation on seed,
+    epoch and index, for any number of workers and ranks. All ranks get the same number of training
+    batches. Validation, test and prediction read each sample exactly once over all ranks, so the
+    shares of two ranks may differ by one sample. Lightning's `log(sync_dist=True)` ignores that
+    difference: reduce sums and counts for an exact mean.
+
+    Testing and predicting use the test split, or val if there is none. A run that is resumed from a
+    checkpoint continues with the next batch of its epoch.
 
     With storage that all nodes share, set the attribute `prepare_data_per_node` to False.
 
     Args:
         task: which of a directory's files to read.
-        data_dir: directory with ``{train,val[,test]}_{task}.npz``; several are read as one data
-            set. None: where `processor` writes.
-        processor: makes the files where they are missing or out of date; several, each its own
-            directory. None: the files are there.
-        train_split: fraction of the images that no official split names; for the processor.
-        batch_size: samples a rank and step.
+        data_dir: directory with ``{train,val[,test]}_{task}.npz``, or several that are read as one
+            dataset. None: the output directory of `processor`.
+        processor: creates files that are missing or out of date; several, each for its own
+            directory. None: the files exist.
+        train_split: fraction of images to train on; passed to the processor.
+        batch_size: samples per rank and step.
         num_workers: threads of each loader that gather batches ahead; see `BatchLoader`. With
-            `train_transform` processes, for training.
-        cache_size: samples in each dataset's LRU cache, a process; a mapping gives it by split, 0
-            for those left out.
-        pin_memory: whether batches go through page-locked memory. None: with a CUDA device only.
+            `train_transform`, processes of the training loader.
+        cache_size: samples in the LRU cache of each dataset, per process. A mapping gives a size
+            for each split; a missing split has no cache.
+        pin_memory: whether batches go through page-locked memory. None: only with a CUDA device.
         persistent_workers: whether worker processes outlive an epoch; threads are cheap to start.
-        prefetch_factor: batches each worker prepares ahead.
-        drop_last: whether a training epoch's last, smaller batch is left out.
-        seed: of order and augmentation; not negative.
-        augment: changes training batches on the device. None: nothing.
-        verify: whether each row is compared with its checksum when read.
-        train_transform: called with each training sample, a dict of numpy arrays, and returns one;
-            the image must stay uint8 (H, W, 3). Training then uses a plain DataLoader, with
-            processes, because Python code gains nothing from threads; such a run resumes at the
-            beginning of an epoch. Must be picklable where processes are spawned.
+        prefetch_factor: batches that each worker prepares ahead.
+        drop_last: whether to leave out a training epoch's last batch if it is smaller.
+        seed: seed of order and augmentation; not negative.
+        augment: changes training batches on the device. None: no change.
+        verify: whether to compare each image with its checksum when it is read.
+        train_transform: called with each training sample, a dict of numpy arrays; returns a dict
+            whose image is still uint8 (H, W, 3). Training then uses a DataLoader with processes,
+            because threads do not speed up Python code. Such a run resumes at the beginning of an
+            epoch. The transform must be picklable unless processes are forked.
 
     Attributes:
-        datasets: those open, by split; closed by `teardown`.
+        datasets: the open datasets by split; `teardown` closes them.
 
     Raises:
-        TypeError, ValueError: an argument of another type or out of range; or neither
-            `data_dir` nor `processor`.
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of range, or there is neither `data_dir` nor `processor`.
 
     Example:
         >>> datamodule = LazyNPZDataModule(data_dir="data/preprocessed", batch_size=64)
+        >>> datamodule.task, datamodule.batch_size
+        ('detector', 64)
         >>> L.Trainer().fit(model, datamodule=datamodule)  # doctest: +SKIP
     """
 
@@ -139,27 +144,28 @@ class LazyNPZDataModule(L.LightningDataModule):
         if augment is not None and not callable(augment):
             raise TypeError(f"augment must be an Augmentation, got {augment!r}")
         self.augment = augment
-        self._augment = augment
+        self._augment = augment  # `setup` adds the names of the data's keypoints to this one
         self.verify = check_flag("verify", verify)
         self.train_transform = train_transform
         self.datasets: dict[Split, AnyDataset] = {}
 
     def prepare_data(self) -> None:
-        """Runs the processors, which return at once where their output is up to date."""
+        """Runs the processors; one whose output is up to date returns at once."""
         for processor in self.processors:
             report = getattr(processor, f"process_{self.task}")(train_split=self.train_split)
             level = logging.DEBUG if report.up_to_date else logging.INFO
             _LOG.log(level, "processed %s\n%s", processor.raw_data_dir, report)
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the datasets that a stage needs; those already open stay as they are.
+        """Opens the datasets that a stage needs, unless they are open.
 
         Args:
-            stage: ``fit``, ``validate``, ``test``, ``predict``; None opens all.
+            stage: ``fit``, ``validate``, ``test`` or ``predict``; None opens all datasets.
 
         Raises:
             FileNotFoundError: a file is missing.
-            ValueError: a file holds another task, or cannot be trained on as configured.
+            ValueError: `stage` is unknown, a file holds another task, or its keypoints cannot be
+                mirrored as `augment` asks.
         """
         if stage not in _SPLITS_OF_STAGE:
             stages = ", ".join(str(name) for name in _SPLITS_OF_STAGE)
@@ -167,6 +173,7 @@ class LazyNPZDataModule(L.LightningDataModule):
         for split in _SPLITS_OF_STAGE[stage]:
             if split not in self.datasets:
                 self.datasets[split] = self._open(split)
+        # Now, so that names that do not fit stop the run before training, not at the first batch.
         if "train" in self.datasets and self.augment is not None:
             self._augment = _with_names(self.augment, self.datasets["train"])
 
@@ -176,18 +183,18 @@ class LazyNPZDataModule(L.LightningDataModule):
             dataset.close()
         self.datasets.clear()
 
-    def train_dataloader(self) -> BatchLoader | EpochLoader:
-        """The training split in the order of the trainer's epoch.
+    def train_dataloader(self) -> BatchLoader[Any] | EpochLoader:
+        """Returns a loader of the training split, in the order of the trainer's epoch.
 
         Raises:
-            ValueError: it has no samples, or none is left by `drop_last`.
+            ValueError: there is no sample, or `drop_last` leaves no batch.
         """
-        loader = (
-            self._dataloader("train")
-            if self.train_transform is None
-            else self._transforming_dataloader()
-        )
-        if len(loader) == 0:
+        loader: BatchLoader[Any] | EpochLoader
+        if self.train_transform is None:
+            loader = self._dataloader("train")
+        else:
+            loader = self._transforming_dataloader()
+        if len(loader) == 0:  # Lightning would skip the training and report success
             raise ValueError(
                 f"{self._paths('train')[0]}: no batch to train on: "
                 f"{len(self.datasets['train'])} samples, batch_size {self.batch_size} a rank, "
@@ -195,33 +202,34 @@ class LazyNPZDataModule(L.LightningDataModule):
             )
         return loader
 
-    def val_dataloader(self) -> BatchLoader:
-        """The validation split in its stored order."""
+    def val_dataloader(self) -> BatchLoader[Any]:
+        """Returns a loader of the validation split, in its stored order."""
         return self._dataloader("val")
 
-    def test_dataloader(self) -> BatchLoader:
-        """The test split, or val where there is none, in its stored order."""
+    def test_dataloader(self) -> BatchLoader[Any]:
+        """Returns a loader of the test split, or of val if there is none, in its stored order."""
         return self._dataloader("test")
 
-    def predict_dataloader(self) -> BatchLoader:
-        """The same as `test_dataloader`."""
+    def predict_dataloader(self) -> BatchLoader[Any]:
+        """Returns the same as `test_dataloader`."""
         return self._dataloader("test")
 
     def transfer_batch_to_device(
         self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
     ) -> dict[str, Any]:
-        """Moves the tensors; Lightning's own would wait for the device at each ragged field."""
+        """Moves all tensors of a batch to a device, the boxes of all samples as one tensor."""
+        # Lightning's own method would wait for the device at each ragged field.
         return Batch(batch).to(device, non_blocking=device.type == "cuda")
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Turns images uint8 (B, H, W, 3) into float (B, 3, H, W); augments training batches."""
+        """Converts images, uint8 (B, H, W, 3), to float (B, 3, H, W); augments training batches."""
         batch = {**batch, "image": to_float(batch["image"])}
         trainer = self.trainer
         if trainer is None:
             return batch
         if self._augment is not None and trainer.training:
             batch = self._augment(batch, seed=self.seed, epoch=trainer.current_epoch)
-        # The precision plugin saw the batch while its images were integers.
+        # Lightning converts batches before their transfer, when the images are still integers.
         batch["image"] = trainer.precision_plugin.convert_input(batch["image"])
         return batch
 
@@ -258,7 +266,7 @@ class LazyNPZDataModule(L.LightningDataModule):
             raise RuntimeError(f"{split} is not open: call setup() first, as a Trainer does")
         return self.datasets[split]
 
-    def _dataloader(self, split: Split) -> BatchLoader:
+    def _dataloader(self, split: Split) -> BatchLoader[Any]:
         ranks = self._ranks()
         return BatchLoader(
             self._dataset(split),
@@ -274,19 +282,25 @@ class LazyNPZDataModule(L.LightningDataModule):
         )
 
     def _transforming_dataloader(self) -> EpochLoader:
-        dataset, num_workers = self._dataset("train"), startable_workers(self.num_workers)
+        dataset = self._dataset("train")
+        has_workers = self.num_workers > 0  # without workers, torch refuses the settings for them
+        sampler: Sampler[int]
+        if self._overfits():
+            sampler = SequentialSampler(
+                dataset
+            )  # Lightning would replace any other, with a warning
+        else:
+            sampler = EpochSampler(dataset, shuffle=True, seed=self.seed, **self._ranks())
         return EpochLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(
-                dataset, shuffle=not self._overfits(), seed=self.seed, **self._ranks()
-            ),
-            num_workers=num_workers,
+            sampler=sampler,
+            num_workers=self.num_workers,
             collate_fn=collate_transformed,
             pin_memory=self._pin_memory(),
             drop_last=self.drop_last,
-            persistent_workers=self.persistent_workers and num_workers > 0,
-            prefetch_factor=self.prefetch_factor if num_workers > 0 else None,
+            persistent_workers=self.persistent_workers and has_workers,
+            prefetch_factor=self.prefetch_factor if has_workers else None,
         )
 
     def _ranks(self) -> dict[str, int]:
@@ -294,8 +308,7 @@ class LazyNPZDataModule(L.LightningDataModule):
         return (trainer and trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
 
     def _overfits(self) -> bool:
-        """Whether the trainer wants the same few batches in every epoch."""
-        # An attribute that Trainer's constructor does not declare.
+        """Checks whether the trainer repeats the same few batches, which must not be shuffled."""
         return self.trainer is not None and bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]  # set by Lightning, not declared
 
     def _pin_memory(self) -> bool:
@@ -307,7 +320,11 @@ class LazyNPZDataModule(L.LightningDataModule):
 
 
 def _with_names(augment: Augmentation, dataset: AnyDataset) -> Augmentation:
-    """The augmentation with the data's names of points, checked before training starts."""
+    """Returns the augmentation with the names of the data's keypoints.
+
+    Raises:
+        ValueError: the keypoints cannot be mirrored by these names.
+    """
     if dataset.task != "landmarker" or not augment.horizontal_flip:
         return augment
     for file in _files(dataset):
@@ -327,8 +344,7 @@ def _with_names(augment: Augmentation, dataset: AnyDataset) -> Augmentation:
     return augment
 
 
-def _files(dataset: AnyDataset) -> list[LazyNPZDataset]:
-    """The files behind a dataset; `open_dataset` combines nothing else."""
-    if isinstance(dataset, LazyNPZDataset):
-        return [dataset]
-    return [part for part in dataset.datasets if isinstance(part, LazyNPZDataset)]
+def _files(dataset: AnyDataset) -> list[LazyNPZDataset[Any]]:
+    """Returns the parts of a dataset; `open_dataset` combines only files."""
+    parts = dataset.datasets if isinstance(dataset, CombinedLazyDataset) else (dataset,)
+    return [part for part in parts if isinstance(part, LazyNPZDataset)]

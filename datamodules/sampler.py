@@ -1,7 +1,7 @@
-"""EpochSampler: the order of `processing.datasets.sampling` in a DataLoader.
+"""EpochSampler: the order of `processing.datasets.sampling` for a DataLoader.
 
-Need no process group: rank and number of ranks are arguments. The sampler is a `DistributedSampler`
-because Lightning replaces every other kind under DDP, by one that repeats validation samples.
+It needs no process group: rank and number of ranks are arguments. It is a `DistributedSampler`
+because under DDP Lightning replaces all other samplers with one that repeats validation samples.
 """
 
 from __future__ import annotations
@@ -9,31 +9,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Sized
 from typing import Any, Final, cast
 
-import numpy as np
 from torch.utils.data import Dataset, DistributedSampler
 
-from processing.datasets.sampling import epoch_order, rank_share, share_size
+from processing.datasets.sampling import epoch_share, share_size
 
 _CHUNK: Final = 1 << 16
-"""Indices turned into Python integers at once; all of 100 million would take 3 GB."""
+"""How many indices become Python integers at once; 100 million of them would take 3 GB."""
 
 
 class EpochSampler(DistributedSampler[int]):
     """Yields the indices of one rank's share of an epoch.
 
-    The first epoch is 0, others are set by `set_epoch`, which Lightning calls. Training shares are
-    shuffled by (seed, epoch) and of equal size; shares that are not shuffled hold every sample
-    exactly once, and may differ in size by one.
+    The first epoch is 0; Lightning calls `set_epoch` for the others. Shuffled shares depend on seed
+    and epoch only and have the same size on all ranks. Shares that are not shuffled contain every
+    sample exactly once, and may differ in size by one.
 
     Args:
         dataset: anything with a length.
-        shuffle: whether it is for training.
-        seed: of the order; not negative.
+        shuffle: whether to shuffle, as for training.
+        seed: seed of the order; not negative.
         num_replicas: number of ranks.
         rank: in ``[0, num_replicas)``.
 
     Raises:
-        ValueError: a rank out of range.
+        ValueError: `rank` is out of range.
+
+    Example:
+        >>> list(EpochSampler(range(5), shuffle=False, num_replicas=2, rank=1))
+        [1, 3]
     """
 
     def __init__(
@@ -52,15 +55,18 @@ class EpochSampler(DistributedSampler[int]):
             shuffle=shuffle,
             seed=seed,
         )
+        # torch rounds the size up for all ranks; shares that are not shuffled are smaller.
         self.num_samples = share_size(len(dataset), rank, num_replicas, pad=shuffle)
         self._length = len(dataset)
 
     def __iter__(self) -> Iterator[int]:
-        order = (
-            epoch_order(self._length, seed=self.seed, epoch=self.epoch)
-            if self.shuffle
-            else np.arange(self._length)
+        share = epoch_share(
+            self._length,
+            shuffle=self.shuffle,
+            seed=self.seed,
+            epoch=self.epoch,
+            rank=self.rank,
+            world_size=self.num_replicas,
         )
-        share = rank_share(order, self.rank, self.num_replicas, pad=self.shuffle)
         for start in range(0, len(share), _CHUNK):
             yield from share[start : start + _CHUNK].tolist()

@@ -1,8 +1,7 @@
-"""What the datamodule's arguments may be: one or several, by split or for all, and what is refused.
+"""Checks and conversions of the datamodule's arguments.
 
-Raises of every function:
-    TypeError: an argument of another type; the message names it.
-    ValueError: one that cannot work.
+Every function raises a `TypeError` for an argument of the wrong type, and a `ValueError` for one
+that is out of range. The message names the argument.
 """
 
 from __future__ import annotations
@@ -25,11 +24,12 @@ PathLike = str | os.PathLike[str]
 def as_processors(
     processor: DataProcessor | Sequence[DataProcessor] | None,
 ) -> tuple[DataProcessor, ...]:
-    """One processor, or several, or none, as a tuple."""
+    """Returns one processor, several or none as a tuple."""
     if processor is None:
         return ()
     processors = tuple(processor) if isinstance(processor, Sequence) else (processor,)
     for one in processors:
+        # Not `isinstance`, which would import the processor, and with it all that decodes images.
         if not hasattr(one, "output_dir"):
             raise TypeError(f"processor must be a DataProcessor, or several, got {one!r}")
     return processors
@@ -38,11 +38,14 @@ def as_processors(
 def data_directories(
     data_dir: PathLike | Sequence[PathLike] | None, processors: Sequence[DataProcessor]
 ) -> list[Path]:
-    """Where files are read: `data_dir`, one or several, else where the processors write."""
+    """Returns the directories to read: those given, or else the output of the processors."""
+    directories: Sequence[PathLike]
     if data_dir is None:
-        directories: Sequence[PathLike] = [processor.output_dir for processor in processors]
+        directories = [processor.output_dir for processor in processors]
+    elif isinstance(data_dir, str | os.PathLike):
+        directories = [data_dir]
     else:
-        directories = [data_dir] if isinstance(data_dir, str | os.PathLike) else data_dir
+        directories = data_dir
     if not isinstance(directories, Sequence):
         raise TypeError(f"data_dir must be a path, or several, got {data_dir!r}")
     if not directories:
@@ -51,14 +54,14 @@ def data_directories(
 
 
 def cache_sizes(cache_size: int | Mapping[str, int]) -> dict[str, int]:
-    """Samples in the cache of each split's dataset; 0 for splits that are left out."""
+    """Returns the cache size of each split, in samples; a missing split has no cache."""
     splits = get_args(Split)
     if not isinstance(cache_size, Mapping):
         return dict.fromkeys(splits, check_integer("cache_size", cache_size, least=0))
     unknown = sorted(set(cache_size) - set(splits))
     if unknown:
         raise ValueError(f"cache_size names {unknown}; the splits are {', '.join(splits)}")
-    return {
-        split: check_integer(f"cache_size.{split}", size, least=0)
-        for split, size in cache_size.items()
-    }
+    sizes = {}
+    for split, size in cache_size.items():
+        sizes[split] = check_integer(f"cache_size.{split}", size, least=0)
+    return sizes

@@ -1,8 +1,8 @@
-"""What happens to a batch on the device, after transfer: conversion to float, and augmentation.
+"""Processing of a batch on the device: conversion to float, and augmentation.
 
-Pure functions of the batch: nothing here reads or advances a global random generator. The random
-numbers of a sample are a hash of (seed, epoch, sample index), so they do not depend on workers,
-ranks, batch size or device. Nothing here waits for the device.
+All functions are pure; none uses a global random generator. The random numbers of a sample are a
+hash of (seed, epoch, sample index), so they do not depend on workers, ranks, batch size or device.
+No function waits for the device.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from processing.core.arguments import check_number
 from processing.datasets.batch import TensorList
 
 _DRAWS: Final = 3
-"""Random numbers a sample: flip, brightness, contrast."""
+"""Random numbers per sample: for flip, brightness and contrast."""
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Turns stored images into a model's input.
+    """Converts stored images to the input of a model.
 
     Args:
         images: uint8 (B, H, W, C), 0 to 255.
 
     Returns:
-        float32 (B, C, H, W), 0 to 1, in channels_last memory: the one pass over the pixels is the
-        conversion.
+        float32 (B, C, H, W), 0 to 1, in channels_last memory. The permutation is only a view, so
+        the pixels are passed over once.
     """
     return images.permute(0, 3, 1, 2).div(255)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of training batches; boxes and points follow the picture.
+    """Changes training batches at random; boxes and points are mirrored with the images.
 
     Args:
-        horizontal_flip: probability that a sample is mirrored left to right.
-        brightness: largest shift of all values, as a fraction of white.
-        contrast: largest relative change of the distance from mid-grey.
-        keypoint_names: names of the points in their order, needed to mirror them: the point named
-            left and the one named right change places. None: the names in the data file.
+        horizontal_flip: probability that a sample is mirrored left to right, 0 to 1.
+        brightness: largest shift of all values, as a fraction of white; not negative.
+        contrast: largest relative change of the distance from mid-grey; not negative.
+        keypoint_names: names of the points in their order, needed to mirror them: the points named
+            left and right change places. None: the names in the data file.
 
     Raises:
-        ValueError: a probability outside ``[0, 1]``, a negative strength, names that do not tell
-            left from right.
+        TypeError: an argument is not a number.
+        ValueError: an argument is out of range. When called: the names do not tell left from right.
 
     Example:
         >>> augment = Augmentation(horizontal_flip=1.0)
@@ -72,11 +72,11 @@ class Augmentation:
 
     @cached_property
     def mirrored_order(self) -> list[int]:
-        """Where each point of a mirrored sample is taken from; see `mirrored_order`."""
+        """For each point of a mirrored sample, the position of the point that takes its place."""
         return mirrored_order(self.keypoint_names or ())
 
     def __call__(self, batch: Mapping[str, Any], *, seed: int, epoch: int) -> dict[str, Any]:
-        """Changes a batch.
+        """Returns a changed copy of a batch.
 
         Args:
             batch: `image` float (B, C, H, W), 0 to 1; `index` int64 (B,); perhaps `keypoints` float
@@ -87,7 +87,7 @@ class Augmentation:
             epoch: of the training; not negative.
 
         Returns:
-            A new dict; the tensors given are unchanged.
+            A new dict; the tensors of `batch` are unchanged.
         """
         flip, brightness, contrast = _uniform(batch["index"], seed=seed, epoch=epoch)
         changed = dict(batch)
@@ -95,8 +95,8 @@ class Augmentation:
             changed |= self._mirror(batch, flip < self.horizontal_flip)
         if self.brightness or self.contrast:
             scale = 1 + self.contrast * (2 * contrast - 1)
-            # Contrast is around 0.5, not the image's mean: a reduction would round differently by
-            # batch and device.
+            # Contrast is relative to 0.5 and not to the mean of the image. A mean is rounded in a
+            # different way on each device and for each batch size.
             shift = self.brightness * (2 * brightness - 1) + (0.5 - 0.5 * scale)
             image = changed["image"]
             scale, shift = (x.to(image.dtype)[:, None, None, None] for x in (scale, shift))
@@ -117,32 +117,37 @@ class Augmentation:
 
 
 def mirrored_order(names: Sequence[str]) -> list[int]:
-    """Which point takes each point's place when the picture is mirrored.
+    """Returns, for each point, the position of the point that takes its place in a mirrored image.
 
     ``left_eye`` and ``right_eye``, ``LeftEye`` and ``RightEye``, ``eye.l`` and ``eye.r`` change
-    places; a name without a side keeps its own.
+    places. A point whose name has no side keeps its place.
 
     Args:
-        names: of the K points.
+        names: names of the K points.
 
     Returns:
         K positions in `names`, a permutation.
 
     Raises:
-        ValueError: no names, a side without its opposite, or several points of which none has a
-            side.
+        ValueError: there are no names, a name with a side has no opposite, or there are several
+            points and no name has a side.
+
+    Example:
+        >>> mirrored_order(["left_eye", "right_eye", "nose"])
+        [1, 0, 2]
     """
     advice = "give Augmentation keypoint_names that say left and right, or horizontal_flip=0"
     if not names:
         raise ValueError(f"mirroring keypoints needs their names, and the data has none: {advice}")
     position = {name: i for i, name in enumerate(names)}
     opposites = [_SIDE.sub(_opposite, name) for name in names]
-    alone = [name for name, other in zip(names, opposites, strict=True) if other not in position]
-    if alone:
+    unpaired = [name for name, other in zip(names, opposites, strict=True) if other not in position]
+    if unpaired:
         raise ValueError(
-            f"keypoint names {alone} have a side, but no opposite in {list(names)}: {advice}"
+            f"keypoint names {unpaired} have a side, but no opposite in {list(names)}: {advice}"
         )
     order = [position[name] for name in opposites]
+    # Names such as "0" and "1" would leave a left eye on the right side, and training would go on.
     if len(names) > 1 and order == list(range(len(names))):
         raise ValueError(f"keypoint names {list(names)} do not tell left from right: {advice}")
     return order
@@ -153,6 +158,7 @@ _OPPOSITE: Final = {"left": "right", "right": "left", "l": "r", "r": "l"}
 
 
 def _opposite(side: re.Match[str]) -> str:
+    """Returns the word for the other side, in the same case."""
     word = side.group()
     opposite = _OPPOSITE[word.lower()]
     if word.isupper():
@@ -166,24 +172,28 @@ def _mirror_boxes(boxes: list[Tensor], mirrored: Tensor, width: int) -> TensorLi
     flat = torch.cat(boxes)
     x1, y1, x2, y2 = flat.unbind(1)
     flipped = torch.stack((width - x2, y1, width - x1, y2), dim=1)
-    # Lengths live on the host: told the total, the device need not be asked for it.
+    # The lengths are known on the host. Without `output_size`, the host would have to wait for the
+    # device to add them up.
     repeats = torch.tensor(lengths).to(flat.device, non_blocking=True)
     chosen = mirrored.repeat_interleave(repeats, output_size=len(flat))
     return TensorList.split(torch.where(chosen[:, None], flipped, flat), lengths)
 
 
 def _mirror_points(points: Tensor, mirrored: Tensor, width: int, order: list[int]) -> Tensor:
-    """Mirrors points (B, K, 3) where `mirrored`; those not labelled (visibility 0) do not move."""
+    """Mirrors the points (B, K, 3) of the samples where `mirrored`.
+
+    Points that are not labelled (visibility 0) keep their coordinates, which are 0 by convention.
+    """
     x, y, visibility = points.unbind(-1)
     flipped = torch.stack((torch.where(visibility > 0, width - x, x), y, visibility), dim=-1)
     return torch.where(mirrored[:, None, None], flipped[:, order], points)
 
 
 def _uniform(index: Tensor, *, seed: int, epoch: int) -> Tensor:
-    """float32 (_DRAWS, B) in [0, 1): each sample's numbers, the same bits on every device.
+    """Returns the random numbers of each sample, float32 (_DRAWS, B) in [0, 1).
 
-    SplitMix64 (Steele, Lea, Flood 2014) of a counter made of sample and draw, from a state made of
-    seed and epoch.
+    The bits are the same on every device. The generator is SplitMix64 (Steele, Lea, Flood 2014);
+    sample and draw give its counter, seed and epoch its start.
     """
     (key,) = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
     draws = torch.arange(_DRAWS, device=index.device)
@@ -196,10 +206,10 @@ def _uniform(index: Tensor, *, seed: int, epoch: int) -> Tensor:
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
-    """Shifts int64 as if unsigned; torch has no uint64 arithmetic on every device."""
+    """Shifts int64 as if it were unsigned: torch has no uint64 arithmetic on some devices."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _signed(word: int) -> int:
-    """The int64 with the bits of an unsigned 64-bit number."""
+    """Returns the int64 with the bits of an unsigned 64-bit number."""
     return word - (1 << 64) if word >> 63 else word
