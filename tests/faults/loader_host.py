@@ -1,9 +1,9 @@
-"""Iterates over loaders in a process that can be looked at from outside, killed, and forked.
+"""Iterates over loaders in a process that a test can inspect, kill and fork.
 
-``python -m tests.faults.loader_host DIRECTORY MODE [METHOD]`` takes cases as JSON lines and answers
-each with a line that says how it ended and what it left: processes, open files, shared memory.
-``here`` plays a case in this process, whose worker processes are started by METHOD; ``apart`` plays
-each in a process of its own, which may be killed.
+``python -m tests.faults.loader_host DIRECTORY MODE [METHOD]`` reads cases as JSON lines. It answers
+each with a line that reports how the case ended, and which processes, open files and shared memory
+it left. The mode ``here`` runs cases in this process and starts worker processes by METHOD. The
+mode ``apart`` runs each case in a process of its own, which may be killed.
 """
 
 import contextlib
@@ -29,21 +29,21 @@ from processing.datasets.loader import BatchLoader
 from processing.lazy_dataset import LazyNPZDataset
 
 SAMPLES, BATCH_SIZE, DAMAGED_ROW = 64, 4, 37
-PATIENCE = 60  # seconds; torch's workers look every five seconds whether their parent lives
+PATIENCE = 60  # seconds; torch's workers check every five seconds whether their parent is alive
 _PR_SET_CHILD_SUBREAPER = 36
 TEMPORARY = re.compile(re.escape(tempfile.gettempdir()) + r"/tmp\w{8}$")
 NONE = re.compile(r"(?!)")  # matches nothing
 
 
 def with_process(sample):
-    """A transform that says which process it ran in."""
+    """Adds the id of the process that the transform runs in."""
     return {**sample, "pid": os.getpid()}
 
 
 def serve(directory, mode, method=None):
     if mode == "here":
         _prepare(method)
-    else:  # what is orphaned becomes a child of this process
+    else:  # orphans become children of this process
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
         importlib.import_module("datamodules")  # once, not in each of the processes apart
     for line in sys.stdin:
@@ -53,7 +53,7 @@ def serve(directory, mode, method=None):
 
 
 def _prepare(method):
-    """Starts what multiprocessing keeps for the whole life of a process, whoever uses it."""
+    """Starts the helper processes that multiprocessing keeps until a process ends."""
     multiprocessing.set_start_method(method)
     if method != "fork":
         multiprocessing.resource_tracker.ensure_running()
@@ -66,8 +66,8 @@ def _here(case, directory):
     helpers = {pid for pid, _ in descendants(os.getpid())}
 
     def opened():
-        # torch opens temporary files to see whether it can, and is interrupted in that by the
-        # signal that tells it of a dead worker.
+        # torch opens temporary files to test whether it can. The signal that reports a dead worker
+        # may interrupt this test, and then the files stay open.
         excused = TEMPORARY if case["end"] == "worker killed" else NONE
         return {file for file in _open_files() if not excused.match(str(file[1]))}
 
@@ -75,8 +75,8 @@ def _here(case, directory):
     try:
         answer = _play(case, directory)
     except RuntimeError as error:
-        # torch tells of a dead worker by a signal, wherever this process is by then: also while it
-        # closes what it had open after another error.
+        # torch reports a dead worker by a signal, which may arrive at any time: also while this
+        # process closes its files after another error.
         answer = {"ended": f"RuntimeError: {error}", "epochs": []}
     gc.collect()
     answer["files"] = _remaining(lambda: opened() - files)
@@ -102,7 +102,7 @@ def _apart(case, directory):
 
 
 def _play(case, directory):
-    """Iterates as the case says; gives how it ended, and the indices of each epoch."""
+    """Iterates as the case asks; returns how it ended, and the indices of each epoch."""
     loader, close = _loader(case, Path(directory) / case["data"])
     warnings.simplefilter("error")
     for this_machine in (".*pin_memory.* no accelerator is found", "This DataLoader will create 4"):
@@ -126,9 +126,9 @@ def _play(case, directory):
                     os.kill(os.getpid(), signal.SIGKILL)
                 if case["end"] == "worker killed":
                     os.kill(batch["pid"][0].item(), signal.SIGKILL)
-    except Exception as error:  # which ones are right is for the test to say
-        # It holds the iterator in a cycle, and torch waits 5 seconds for each worker of an iterator
-        # that the garbage collector finds.
+    except Exception as error:  # the test decides which errors are right
+        # The traceback holds the iterator in a reference cycle. torch waits 5 seconds for each
+        # worker of an iterator that the garbage collector finds.
         error.__traceback__ = None
         return {"ended": f"{type(error).__name__}: {error}", "epochs": epochs}
     else:
@@ -138,10 +138,10 @@ def _play(case, directory):
 
 
 def _loader(case, directory):
-    """The loader of a case, and what closes its data."""
+    """Returns the loader of a case, and a function that closes its data."""
     options = {"batch_size": BATCH_SIZE, "pin_memory": case["pin"], "num_workers": case["workers"]}
     if case["loader"].startswith("datamodule"):
-        # Takes seconds to import, and would in each spawned worker too.
+        # Here, because the import takes seconds, and each spawned worker would repeat it.
         from datamodules import LazyNPZDataModule
 
         options["train_transform"] = with_process if case["loader"] != "datamodule" else None
@@ -160,7 +160,7 @@ def _loader(case, directory):
 
 
 def write_data(directory):
-    """Files of images that show their index: sound ones, and one of which a row is damaged."""
+    """Writes files of images that show their index; in the damaged files, one checksum is wrong."""
     images = np.broadcast_to(
         np.arange(SAMPLES, dtype=np.uint8)[:, None, None, None], (SAMPLES, 8, 8, 3)
     )
@@ -180,7 +180,7 @@ def write_data(directory):
 
 
 def descendants(pid):
-    """The processes that a process started, and those that these started: pid and command."""
+    """Returns pid and command of all children of a process, of their children, and so on."""
     found = set()
     for task in _listing(f"/proc/{pid}/task"):
         for child in _text(task / "children").split():
@@ -190,14 +190,14 @@ def descendants(pid):
 
 
 def _reap():
-    """Takes leave of orphans that have ended."""
+    """Collects the exit status of orphans that have ended."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG) != (0, 0):
             pass
 
 
 def _remaining(find):
-    """What is still found after PATIENCE; nothing as soon as nothing is found."""
+    """Waits until nothing is found any more; returns whatever is still found after PATIENCE."""
     end = time.monotonic() + PATIENCE
     while (found := find()) and time.monotonic() < end:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Loaders end as they should and leave nothing behind, however they end and whoever is killed."""
+"""Loaders leave no process, file or shared memory behind, even if a process is killed."""
 
 import functools
 import itertools
@@ -23,8 +23,8 @@ ENDS = (
     *("normal", "left", "dataset raises", "worker killed", "parent killed"),
     "parent killed at once",  # while workers are starting
 )
-# Which comes first is chance: one of torch's two watches, or a batch in memory that the dead worker
-# can hand over no more.
+# Which error comes first is chance: that of one of torch's two watches, or that of a batch that the
+# dead worker can no longer hand over.
 WORKER_DIED = (
     r"RuntimeError: DataLoader worker \(pid.*(exited unexpectedly|killed by signal)|"
     "(ConnectionResetError|ConnectionRefusedError|FileNotFoundError|EOFError): "
@@ -32,7 +32,7 @@ WORKER_DIED = (
 
 
 class Case(NamedTuple):
-    """One way to iterate and to end; `method` starts worker processes, where there are any."""
+    """One way to iterate and to end; `method` is the start method of worker processes, if any."""
 
     loader: str
     method: str
@@ -80,14 +80,14 @@ CASES = [
 
 @functools.cache
 def own_shared_memory():
-    """A prefix that gives a command a /dev/shm of its own, where others leave nothing either."""
+    """Returns a prefix that gives a command its own /dev/shm, which no other process writes to."""
     prefix = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh"]
     is_possible = shutil.which("unshare") and not subprocess.run([*prefix, "true"]).returncode
     return prefix if is_possible else []
 
 
 class Host:
-    """A process that plays cases; see `loader_host`."""
+    """A process that runs cases; see `loader_host`."""
 
     def __init__(self, directory, *arguments):
         self._errors = directory / f"{'-'.join(arguments)}.stderr"
@@ -118,7 +118,7 @@ class Host:
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
-    """Gives the process for a case, started when it is first needed."""
+    """Returns a function that finds the process for a case and starts it on first use."""
     directory = write_data(tmp_path_factory.mktemp("loaders"))
     hosts = {}
 
@@ -158,7 +158,7 @@ def ends_cleanly(host, case):
 
 
 def representative(cases):
-    """A few of the cases: each loader, start method, number of workers and end at least once."""
+    """Returns a few cases with every loader, start method, number of workers and end."""
 
     def new(case):
         return {case.loader, case.method, case.end, case.workers} - seen
@@ -197,7 +197,7 @@ for batch in DataLoader(parts, batch_size=4, num_workers=1, sampler=range(64, 12
 """
 
 
-def test_a_transform_that_fails_in_a_worker_is_told_with_file_and_row(tmp_path):
+def test_a_transform_that_fails_in_a_worker_is_reported_with_file_and_row(tmp_path):
     path = write_data(tmp_path) / "sound" / "train_detector.npz"
     result = subprocess.run(
         [sys.executable, "-c", FAILING, path], cwd=REPOSITORY, capture_output=True, text=True

@@ -1,7 +1,7 @@
-"""An epoch stopped at any step goes on with other workers and ranks: no sample lost, none twice.
+"""An epoch that stops at any step continues with other workers and ranks, and loses no sample.
 
-Training shares are padded so that all ranks have equally many samples: of the samples that are left
-when ranks change, at most ranks - 1 are read twice, and they are the first of the epoch's order.
+Training shares are padded so that all ranks have the same number of samples. When the number of
+ranks changes, at most ranks - 1 samples are read twice: the first ones of the epoch's order.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ WORKERS, RANKS = (0, 1, 2, 4), (1, 2, 4)
 
 
 class Setup(NamedTuple):
-    """How an epoch is read for a while."""
+    """Number of workers and ranks that read a part of an epoch."""
 
     workers: int
     ranks: int
@@ -32,7 +32,7 @@ class Setup(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """`step` steps in the first setup, up to `later` in the second, the rest in the third."""
+    """Reads `step` steps in the first setup, up to `later` in the second, the rest in the third."""
 
     shuffle: bool
     epoch: int
@@ -53,13 +53,16 @@ SETUPS = list(itertools.starmap(Setup, itertools.product(WORKERS, RANKS)))
 
 
 def steps_of(samples, ranks, shuffle):
-    """Steps that the rank with the fewest samples makes."""
+    """Returns the number of steps of the rank with the fewest samples."""
     fewest = -(-samples // ranks) if shuffle else samples // ranks
     return -(-fewest // BATCH_SIZE)
 
 
 def grid():
-    """Every step of an epoch in every setup, to every other; when the second ends is drawn."""
+    """Returns every step of an epoch in every setup, followed by every other setup.
+
+    The step at which the second setup stops is random.
+    """
     drawn = random.Random(SEED)
     for shuffle, first, second in itertools.product((True, False), SETUPS, SETUPS):
         for step in range(steps_of(SAMPLES, first.ranks, shuffle) + 1):
@@ -98,7 +101,7 @@ def loaders(dataset, case, setup):
 
 
 def read(ranks, steps=None):
-    """The next batches of all ranks, in the order in which they share an epoch; and their state."""
+    """Returns the next samples of all ranks in the order of the epoch, and the loaders' state."""
     shares, states = [], []
     for loader in ranks:
         with contextlib.closing(iter(loader)) as batches:
@@ -112,7 +115,7 @@ def read(ranks, steps=None):
 
 
 def is_read_once(dataset, case):
-    """Reads an epoch through all three setups, and the next epochs to the last."""
+    """Reads an epoch in all three setups, and then all later epochs."""
     state = {"epoch": case.epoch, "consumed": 0}
     found = []
     for setup, steps in zip(case.setups, (case.step, case.later, None), strict=True):
@@ -125,7 +128,7 @@ def is_read_once(dataset, case):
     order = list(range(SAMPLES))
     if case.shuffle:
         order = epoch_order(SAMPLES, seed=SEED, epoch=case.epoch).tolist()
-    # The order is the one of an epoch that nobody stopped; what follows it pads the last shares.
+    # The order equals that of an epoch without a stop; the samples after it pad the last shares.
     assert found[:SAMPLES] == order
     padding = Counter(found[SAMPLES:])
     assert len(found) - SAMPLES <= (sum(s.ranks - 1 for s in case.setups) if case.shuffle else 0)

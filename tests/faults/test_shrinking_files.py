@@ -1,4 +1,4 @@
-"""A file that is cut, replaced or removed while it is open: an error by name, or the old bytes."""
+"""Files that are truncated, replaced or removed while open: an error names them, or reads work."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ ROWS = 64
 
 @pytest.fixture
 def path(tmp_path):
-    """A file of 64 rows of 48 KB: many pages, so that those behind a cut are really gone."""
+    """Writes a file of 64 rows of 48 KB: so many pages that those after a cut are really gone."""
     images = np.random.default_rng(0).integers(0, 256, (ROWS, 128, 128, 3), dtype=np.uint8)
     ours(
         images=images,
@@ -98,7 +98,7 @@ READS = (one, batch, loaded, verified)
 
 
 def _read_while(path, happens, read, sender):
-    """In a process of its own: a page that is gone kills."""
+    """Runs in a process of its own, because reading a missing page kills the process."""
     with LazyNPZDataset(path) as dataset:
         before = read(dataset)
         happens(path)
