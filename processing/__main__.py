@@ -1,7 +1,4 @@
-"""``python -m processing COMMAND``: what can be done with NPZ files from a shell.
-
-Exit status: 0 success, 1 failure, 2 wrong usage.
-"""
+"""``python -m processing COMMAND``: commands for NPZ files."""
 
 from __future__ import annotations
 
@@ -13,11 +10,27 @@ from processing.commands.verify import add_verify_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m processing", description=__doc__)
+    """Runs one command.
+
+    Args:
+        arguments: the command line; that of this process if None.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m processing", description="Commands for NPZ files."
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    verify = "compare NPZ files with their checksums: exit status 0 all sound, 1 some are not"
-    add_verify_command(commands.add_parser("verify", help=verify, description=verify))
+    verify = commands.add_parser(
+        "verify",
+        help="check that NPZ files are as they were written",
+        description="Compares every byte of NPZ files with their checksums, and the values with "
+        "each other. Prints one line per file.",
+        epilog="Exit status: 0 all files are sound, 1 a file is damaged or cannot be read, "
+        "2 wrong usage.",
+    )
+    add_verify_command(verify)
     options = parser.parse_args(arguments)
     status: int = options.run(options)
     return status

@@ -1,5 +1,5 @@
-"""What can be asked for in a shell, and the exit status that answers.
+"""The command lines and their exit statuses.
 
-The library itself prints nothing and claims no descriptor; what a program may do and a library may
-not belongs here.
+The library itself prints no results, ends no process and claims no descriptor; code that does
+belongs here.
 """

@@ -1,4 +1,8 @@
-"""What a command prints, on streams that may be closed, narrow, or read by nobody any more."""
+"""Output and exit statuses of commands.
+
+Standard streams may be closed, may lack characters of a file's name, and may lose their reader at
+any time. None of this changes the exit status of finished work.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +13,35 @@ import sys
 from collections.abc import Iterator
 from typing import Final, TextIO
 
-_LAST_STANDARD: Final = 2
+EXIT_SUCCESS: Final = 0
+EXIT_FAILURE: Final = 1
+EXIT_USAGE: Final = 2  # of argparse
+EXIT_REJECTIONS: Final = 3
+EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells report a program stopped by Ctrl-C
+
+_STDERR: Final = 2  # the last of the three standard descriptors
 
 
 def print_result(text: str) -> None:
-    """Prints the result of a command."""
+    """Prints a result to standard output."""
     _print(text, sys.stdout)
 
 
 def print_error(text: str) -> None:
-    """Prints what went wrong."""
+    """Prints an error message to standard error."""
     _print(text, sys.stderr)
 
 
 def _print(text: str, stream: TextIO | None) -> None:
-    if stream is None:  # closed; what was done, and the exit status, are the same
+    if stream is None:  # Python found the stream closed
         return
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")  # rather than not name a file at all
+        # An ASCII terminal shows a name with escapes; an encoding error would hide it.
+        stream.reconfigure(errors="backslashreplace")
     try:
         print(text, file=stream, flush=True)
     except BrokenPipeError:
-        # As `| head` does. At its exit Python would try, and fail, once more.
+        # `| head` stopped reading. At exit, Python would flush the stream and fail again.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
@@ -38,13 +49,15 @@ def _print(text: str, stream: TextIO | None) -> None:
 
 @contextlib.contextmanager
 def standard_descriptors() -> Iterator[None]:
-    """Keeps the descriptors 0 to 2, which services may close, from becoming files of ours.
+    """Opens the null device at descriptors 0 to 2 if a service manager has closed them.
 
-    C libraries print what they have to say of an image to them, whatever they are.
+    Otherwise the next opened file would get such a descriptor, and C libraries, which print
+    warnings about images to descriptor 2, would write into a data file.
     """
     opened: list[int] = []
     try:
-        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD:
+        # The system gives the lowest free descriptor.
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
             opened.append(descriptor)
         os.close(descriptor)
         yield

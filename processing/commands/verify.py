@@ -1,56 +1,64 @@
-"""``python -m processing verify FILE…``: whether NPZ files are as they were written.
-
-Exit status: 0 all are, 1 some are damaged or cannot be read, 2 wrong usage.
-"""
+"""``python -m processing verify FILE…``: checks that NPZ files are as they were written."""
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from processing.commands.console import print_error, print_result
+from processing.commands.console import EXIT_FAILURE, EXIT_SUCCESS, print_error, print_result
 from processing.lazy_dataset import LazyNPZDataset
-
-EXIT_SOUND, EXIT_DAMAGED = 0, 1
 
 
 def add_verify_command(parser: argparse.ArgumentParser) -> None:
-    """Gives a subcommand's parser its arguments, and what is to be run with them."""
+    """Adds the arguments of the command to a parser, and the function to run."""
     parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="NPZ files")
-    cache_dir = "where compressed members are unpacked to, and stay; default: a temporary directory"
-    parser.add_argument("--cache-dir", metavar="DIR", type=Path, help=cache_dir)
+    parser.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        type=Path,
+        help="directory for unpacked copies of compressed members, which are kept; without it a "
+        "temporary directory is used",
+    )
     parser.set_defaults(run=verify_command)
 
 
 def verify_command(options: argparse.Namespace) -> int:
-    """Verifies each file; says on stdout which are sound, on stderr what is wrong with the rest."""
-    with tempfile.TemporaryDirectory() as temporary:  # verifying leaves nothing beside a file
-        return _verify_files(options.files, options.cache_dir or Path(temporary))
+    """Verifies each file; prints a line about it to stdout if it is sound, otherwise to stderr.
 
-
-def _verify_files(files: Sequence[Path], cache_dir: Path) -> int:
-    status = EXIT_SOUND
-    for file in files:
-        try:
-            with LazyNPZDataset(file, cache_dir=cache_dir) as dataset:
-                dataset.verify()
-                print_result(f"{file}: ok, {_summary(dataset)}")
-        except Exception as error:  # whatever one file does, the others are looked at
-            notes = "; ".join(getattr(error, "__notes__", ()))
-            where = "" if str(file) in str(error) else f"{file}: "
-            print_error(f"{where}{type(error).__name__}: {error}{'; ' if notes else ''}{notes}")
-            status = EXIT_DAMAGED
+    Returns:
+        The exit status.
+    """
+    status = EXIT_SUCCESS
+    # By default unpacked members go to a directory of their own: verifying leaves no files behind.
+    with tempfile.TemporaryDirectory() as temporary:
+        for file in options.files:
+            try:
+                print_result(_verify(file, options.cache_dir or Path(temporary)))
+            except Exception as error:  # an error in one file must not skip the others
+                print_error(_describe(file, error))
+                status = EXIT_FAILURE
     return status
 
 
-def _summary(dataset: LazyNPZDataset) -> str:
-    height, width = dataset.image_size
-    checked = (
-        "every row has its checksum"
-        if "image_crc32" in dataset.columns.npz
-        else "made by others: members have checksums, rows have none"
-    )
-    size = dataset.path.stat().st_size
-    return f"{len(dataset):,} rows, {dataset.task} {height}x{width}, {size:,} bytes; {checked}"
+def _verify(file: Path, cache_dir: Path) -> str:
+    """Verifies one file and returns the line about it."""
+    with LazyNPZDataset(file, cache_dir=cache_dir) as dataset:
+        dataset.verify()
+        checked = "made by others: members have checksums, rows have none"
+        if "image_crc32" in dataset.columns.npz:
+            checked = "every row has its checksum"
+        height, width = dataset.image_size
+        size = dataset.path.stat().st_size
+        return (
+            f"{file}: ok, {len(dataset):,} rows, {dataset.task} {height}x{width}, {size:,} bytes; "
+            f"{checked}"
+        )
+
+
+def _describe(file: Path, error: Exception) -> str:
+    """Returns an error with its notes in one line that names the file."""
+    line = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    if str(file) not in str(error):
+        line = f"{file}: {line}"
+    return line
