@@ -25,12 +25,15 @@ if TYPE_CHECKING:
         UnsafePickleError,
     )
     from processing.data_processor import DataProcessor
+    from processing.datasets.batch import Batch, TensorList
+    from processing.datasets.collate import Sample
     from processing.datasets.loader import BatchLoader
     from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
     from processing.run.processing_report import ProcessingReport
 
 __all__ = [
     "AnnotationError",
+    "Batch",
     "BatchLoader",
     "ChecksumError",
     "CombinedLazyDataset",
@@ -43,8 +46,10 @@ __all__ = [
     "ProcessingError",
     "ProcessingReport",
     "Rejection",
+    "Sample",
     "SourceError",
     "SourceNotFoundError",
+    "TensorList",
     "TooManyRejectedError",
     "UnsafePickleError",
     "open_dataset",
@@ -52,11 +57,14 @@ __all__ = [
 
 # Every public name that is not listed here is defined in `processing.core.errors`.
 _MODULES = {
+    "Batch": "processing.datasets.batch",
     "BatchLoader": "processing.datasets.loader",
     "CombinedLazyDataset": "processing.lazy_dataset",
     "DataProcessor": "processing.data_processor",
     "LazyNPZDataset": "processing.lazy_dataset",
     "ProcessingReport": "processing.run.processing_report",
+    "Sample": "processing.datasets.collate",
+    "TensorList": "processing.datasets.batch",
     "open_dataset": "processing.lazy_dataset",
 }
 
