@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from isal.isal_zlib import crc32
@@ -19,6 +19,7 @@ from processing.core.errors import ChecksumError, NPZFormatError
 from processing.npz.format import REBUILD
 from processing.npz.mapped import MappedNPZ
 from processing.npz.members import (
+    ANNOTATIONS,
     read_annotations,
     read_image_paths,
     read_images,
@@ -28,13 +29,6 @@ from processing.npz.members import (
     verify_small_members,
 )
 from processing.npz.readahead import Readahead
-
-_GATHERED: Final[dict[str, type[np.generic]]] = {
-    "bboxes": np.float32,
-    "keypoints": np.float32,
-    "labels": np.int64,
-}
-"""Dtypes of gathered annotations: those that models take, whatever the file stores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +161,7 @@ class Contents:
     def _gather_annotation(
         self, name: str, column: ColumnArray, indices: NDArray[np.intp]
     ) -> ColumnArray:
-        dtype = _GATHERED[name]
+        dtype = ANNOTATIONS[name].dtype
         if not isinstance(column, RaggedArray):
             return column[indices].astype(dtype, copy=False)
         # As int64: of unsigned offsets, a negative length would become an enormous one.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,27 @@ from processing.npz.older_files import (
     paths_from_objects,
 )
 
-_ROW_SHAPES: Final[dict[str, tuple[int, ...]]] = {"bboxes": (4,), "keypoints": (3,), "labels": ()}
-"""Annotation members: shape of one box, point or label."""
 
-_DIMENSIONS: Final = {"bboxes": 2, "keypoints": 3, "labels": 1}
-"""Annotation members: number of dimensions if they are not ragged."""
+class AnnotationMember(NamedTuple):
+    """A kind of annotation that a file may hold.
+
+    Args:
+        value_shape: shape of one value: a box, a point, a label.
+        dimensions: number of dimensions of the member if it is not ragged.
+        dtype: dtype of gathered values, which models take, whatever the file stores.
+    """
+
+    value_shape: tuple[int, ...]
+    dimensions: int
+    dtype: type[np.generic]
+
+
+ANNOTATIONS: Final = {
+    "bboxes": AnnotationMember((4,), 2, np.float32),
+    "keypoints": AnnotationMember((3,), 3, np.float32),
+    "labels": AnnotationMember((), 1, np.int64),
+}
+"""All annotations that are read. Another one is declared here, and written by its task."""
 
 _PER_IMAGE: Final[dict[str, tuple[int, ...]]] = {
     "image_crc32": (),
@@ -89,7 +105,7 @@ def verify_small_members(npz: MappedNPZ, *, also_large: bool) -> None:
         ChecksumError: a member differs from its checksum.
     """
     names = ["image_paths", "metadata", *_PER_IMAGE]
-    for name in _ROW_SHAPES:
+    for name in ANNOTATIONS:
         names += [name, f"{name}_offsets"]
     for name in names:
         if name in npz and (also_large or npz.member_size(name) <= _ALWAYS_VERIFIED):
@@ -192,33 +208,33 @@ def read_annotations(npz: MappedNPZ, rows: int) -> dict[str, ColumnArray]:
     Raises:
         NPZFormatError: a member is not numeric, or has another shape.
     """
-    return {name: _annotation(npz, name, rows) for name in _ROW_SHAPES if name in npz}
+    return {name: _annotation(npz, name, rows) for name in ANNOTATIONS if name in npz}
 
 
 def _annotation(npz: MappedNPZ, name: str, rows: int) -> ColumnArray:
-    array, row_shape = npz[name], _ROW_SHAPES[name]
+    array, (value_shape, dimensions, _) = npz[name], ANNOTATIONS[name]
     where = f"{npz.path}: member {name!r}"
     if array.dtype == object:
-        return from_objects(array, row_shape, where)
+        return from_objects(array, value_shape, where)
     if array.dtype.kind not in "uif":
         raise NPZFormatError(f"{where}: expected numbers, found {array.dtype}")
     if f"{name}_offsets" in npz:
-        return _ragged(array, npz[f"{name}_offsets"], row_shape, where)
+        return _ragged(array, npz[f"{name}_offsets"], value_shape, where)
     if name == "bboxes" and is_regular_boxes(array, rows):
         return from_regular_boxes(array)
-    if array.ndim != _DIMENSIONS[name] or array.shape[array.ndim - len(row_shape) :] != row_shape:
+    if array.ndim != dimensions or array.shape[array.ndim - len(value_shape) :] != value_shape:
         raise NPZFormatError(
-            f"{where}: expected {_DIMENSIONS[name]} dimensions, the last {row_shape}, found "
+            f"{where}: expected {dimensions} dimensions, the last {value_shape}, found "
             f"{array.dtype} {array.shape}"
         )
     return array
 
 
 def _ragged(
-    values: NDArray[Any], offsets: NDArray[Any], row_shape: tuple[int, ...], where: str
+    values: NDArray[Any], offsets: NDArray[Any], value_shape: tuple[int, ...], where: str
 ) -> RaggedArray:
-    if values.ndim == 0 or values.shape[1:] != row_shape:
-        raise NPZFormatError(f"{where}: expected values of {row_shape}, found {values.shape}")
+    if values.ndim == 0 or values.shape[1:] != value_shape:
+        raise NPZFormatError(f"{where}: expected values of {value_shape}, found {values.shape}")
     # Only the ends of the offsets: opening must not read all of them.
     if (
         offsets.ndim != 1
