@@ -1,5 +1,3 @@
-from dataclasses import fields
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,9 +9,7 @@ from processing.core.annotations import (
     NOT_DECLARED,
     UNASSIGNED,
     Flag,
-    ImageColumns,
     Instance,
-    InstanceColumns,
     TableRow,
     concatenate,
     table_from_rows,
@@ -81,7 +77,7 @@ def expected_rows(rows, names=NAMES):
 
 
 @given(st.lists(rows, max_size=6))
-def test_a_table_gives_back_the_rows_it_was_made_of(rows):
+def test_a_table_returns_the_rows_it_was_built_from(rows):
     table = table_from_rows(rows, category_names=NAMES)
     assert len(table) == len(rows)
     assert rows_of(table) == expected_rows(rows)
@@ -110,12 +106,12 @@ def test_concatenated_tables_give_all_rows_with_their_own_categories(parts, othe
     assert rows_of(concatenate(tables)) == expected
 
 
-def test_concatenated_categories_are_united_by_name_in_order_of_appearance():
+def test_concatenated_categories_of_the_same_name_become_one_in_order_of_appearance():
     tables = [table_from_rows([], category_names=names) for names in (["b", "a"], ["c", "a"])]
     assert concatenate(tables).category_names == ("b", "a", "c")
 
 
-def test_keypoint_names_are_kept_where_the_tables_with_points_agree():
+def test_keypoint_names_are_kept_if_the_tables_with_points_agree():
     with_points = [TableRow("x", [Instance(0, points=[[0, 0, 2]])])]
 
     def table(rows, names):
@@ -182,11 +178,6 @@ DISTINCT = table_from_rows(
     ],
     category_names=NAMES,
 )
-
-
-def test_every_declared_column_is_in_the_list_of_columns():
-    assert [column.name for column in fields(ImageColumns)] == list(IMAGE_COLUMNS)
-    assert [column.name for column in fields(InstanceColumns)] == list(INSTANCE_COLUMNS)
 
 
 @pytest.mark.parametrize("name", IMAGE_COLUMNS)

@@ -58,7 +58,7 @@ def test_category_ids_with_gaps_are_numbered_in_their_order_and_unused_ones_kept
     assert reading.table.labels.tolist() == [2, 0]
 
 
-def test_categories_of_one_name_are_one(tmp_path):
+def test_categories_of_the_same_name_become_one(tmp_path):
     names = [{"id": 1, "name": "face"}, {"id": 2, "name": "face"}]
     reading = read(
         tmp_path,
@@ -90,7 +90,7 @@ def test_crowd_is_flagged_and_kept(tmp_path):
     assert reading.table.flags.tolist() == [Flag.CROWD, Flag.NONE]
 
 
-def test_segmentations_are_not_looked_at(tmp_path):
+def test_segmentations_are_never_parsed(tmp_path):
     annotations = [
         coco_box(segmentation={"counts": "x", "size": [1]}),
         coco_box(1, 1, (0, 0, 1, 1)),
@@ -106,7 +106,7 @@ def test_keypoints_are_taken_as_written_with_their_names(tmp_path):
     assert reading.table.keypoint_names == ("eye", "nose")
 
 
-def test_keypoint_names_that_are_not_as_many_as_the_points_are_dropped(tmp_path):
+def test_keypoint_names_are_dropped_if_their_number_differs_from_the_points(tmp_path):
     names = [{"id": 1, "name": "face", "keypoints": ["eye"]}]
     annotations = [coco_box(keypoints=[1.5, 2, 2, 0, 0, 0])]
     assert (
@@ -115,7 +115,7 @@ def test_keypoint_names_that_are_not_as_many_as_the_points_are_dropped(tmp_path)
     )
 
 
-def test_keypoints_of_which_none_is_labelled_are_no_points(tmp_path):
+def test_keypoints_without_a_labelled_one_are_no_points(tmp_path):
     annotations = [
         coco_box(keypoints=[0, 0, 0, 0, 0, 0]),
         coco_box(bbox=(0, 0, 1, 1), keypoints=[3, 4, 1]),
@@ -148,7 +148,7 @@ def test_points_without_a_box_are_an_instance_without_box(tmp_path):
         (None, "malformed", "expected"),
     ],
 )
-def test_a_bad_annotation_is_rejected_alone(tmp_path, bad, reason, found):
+def test_only_a_bad_annotation_is_rejected(tmp_path, bad, reason, found):
     reading = read(tmp_path, coco_file(annotations=[coco_box(), bad, coco_box(bbox=(0, 0, 1, 1))]))
     assert len(reading.table.boxes) == 2
     (rejection,) = reading.rejections
@@ -177,7 +177,7 @@ def test_a_bad_annotation_far_into_the_file_is_named_by_its_position(tmp_path):
     assert np.array_equal(reading.table.boxes[:, 0], kept)
 
 
-def test_values_that_no_box_has_are_passed_on_for_the_repairs_to_judge(tmp_path):
+def test_impossible_boxes_are_left_to_the_repairs(tmp_path):
     annotations = [
         coco_box(bbox=(5, 5, -2, float("nan"))),
         coco_box(bbox=(1e300, 0, float("inf"), 1)),
@@ -192,7 +192,7 @@ def test_values_that_no_box_has_are_passed_on_for_the_repairs_to_judge(tmp_path)
     assert reading.rejections == []
 
 
-def test_an_image_id_that_names_two_files_rejects_both_and_what_is_annotated_on_them(tmp_path):
+def test_an_image_id_of_two_files_rejects_both_with_their_annotations(tmp_path):
     content = coco_file(
         [coco_image(1, "a.jpg"), coco_image(1, "b.jpg"), coco_image(2, "c.jpg")],
         [coco_box(1), coco_box(2)],
@@ -202,7 +202,7 @@ def test_an_image_id_that_names_two_files_rejects_both_and_what_is_annotated_on_
     assert reasons_of(reading) == [("a.jpg", "duplicate_image_id"), ("b.jpg", "duplicate_image_id")]
 
 
-def test_an_image_whose_id_also_names_a_file_outside_is_not_lost_in_silence(tmp_path):
+def test_an_image_that_shares_its_id_with_a_file_outside_is_reported(tmp_path):
     content = coco_file(
         [coco_image(1, "/x.jpg"), coco_image(1, "b.jpg"), coco_image(2, "c.jpg")],
         [coco_box(1), coco_box(2)],
@@ -225,13 +225,13 @@ def test_the_same_file_under_two_ids_is_one_row(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(0, 640), (-1, 5), (None, None), ("x", 3), (1.5, 2), (2**40, 2)])
-def test_a_size_that_no_image_has_is_no_declared_size(tmp_path, size):
+def test_an_impossible_size_counts_as_not_declared(tmp_path, size):
     reading = read(tmp_path, coco_file([coco_image(height=size[0], width=size[1])]))
     assert reading.table.declared_sizes.tolist() == [[0, 0]]
     assert reading.rejections == []
 
 
-def test_two_files_about_one_image_unite_boxes_and_points(tmp_path):
+def test_boxes_and_points_from_two_files_of_one_image_are_merged(tmp_path):
     with_points = coco_file(annotations=[coco_box(keypoints=[1, 2, 2])])
     files = {
         "instances.json": coco_file(annotations=[coco_box()]),
@@ -282,7 +282,7 @@ def test_a_file_whose_list_of_annotations_is_empty_lists_negatives(tmp_path):
 @pytest.mark.parametrize(
     "bad", [coco_box(2, 9), coco_box(2, bbox=(1, 2, 3)), coco_box(2, bbox=(1, 2, "x", 4))]
 )
-def test_an_image_of_bad_annotations_alone_is_no_negative(tmp_path, bad):
+def test_an_image_with_only_bad_annotations_is_no_negative(tmp_path, bad):
     content = coco_file(
         [coco_image(1, "a.jpg"), coco_image(2, "b.jpg"), coco_image(3, "c.jpg")],
         [coco_box(1), coco_box(1, 9), bad],
@@ -294,7 +294,7 @@ def test_an_image_of_bad_annotations_alone_is_no_negative(tmp_path, bad):
 
 
 @pytest.mark.parametrize("bad", ['"width": 1e999', '"width": 1, "file_name": 5'])
-def test_a_malformed_image_is_listed_once_however_many_annotations_it_has(tmp_path, bad):
+def test_a_malformed_image_with_many_annotations_is_listed_once(tmp_path, bad):
     annotations = [coco_box(1), coco_box(2), coco_box(2, bbox=(1, 2, "x", 4)), coco_box(2, 9)]
     content = coco_file([coco_image(1), {"id": 2, "file_name": "b.jpg", "width": 0}], annotations)
     reading = read(tmp_path, json.dumps(content).replace('"width": 0', bad))
@@ -303,14 +303,14 @@ def test_a_malformed_image_is_listed_once_however_many_annotations_it_has(tmp_pa
     assert "images[1]" in reading.rejections[0].message
 
 
-def test_a_file_cut_short_anywhere_is_never_taken_for_whole(tmp_path):
+def test_a_file_cut_short_at_any_byte_is_noticed(tmp_path):
     whole = json.dumps(coco_file(annotations=[coco_box(), coco_box(bbox=(0, 0, 1, 1))]))
     for end in range(1, len(whole)):
         with pytest.raises(SourceError):
             read(tmp_path, whole[:end])
 
 
-def test_a_file_cut_short_is_reported_beside_a_whole_one(tmp_path):
+def test_a_file_cut_short_is_reported_next_to_a_complete_one(tmp_path):
     broken = json.dumps(coco_file(annotations=[coco_box()] * 9))[:60]
     files = {"train.json": broken, "val.json": coco_file(annotations=[coco_box()])}
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg"]))
@@ -318,7 +318,7 @@ def test_a_file_cut_short_is_reported_beside_a_whole_one(tmp_path):
     assert "interrupted" in reading.rejections[0].message
 
 
-def test_nesting_without_end_is_malformed(tmp_path):
+def test_endless_nesting_is_malformed(tmp_path):
     with pytest.raises(SourceError, match=r"malformed|recursion"):
         read(tmp_path, '{"images": [' + "[" * 200_000)
 
@@ -328,7 +328,7 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
     assert len(read(tmp_path, content).table.boxes) == 1
 
 
-def test_text_that_is_not_utf8_costs_its_entry_alone(tmp_path):
+def test_text_that_is_not_utf8_spoils_only_its_entry(tmp_path):
     content = (
         json.dumps(coco_file([coco_image(1, "QQ.jpg"), coco_image(2)]))
         .encode()
@@ -339,7 +339,7 @@ def test_text_that_is_not_utf8_costs_its_entry_alone(tmp_path):
     assert reasons_of(reading) == [("coco.json", "malformed")]
 
 
-def test_what_is_no_json_costs_its_entry_alone_beside_text_that_is_not_utf8(tmp_path):
+def test_malformed_entries_spoil_only_themselves_next_to_text_that_is_not_utf8(tmp_path):
     boxes = [coco_box(bbox=[1, float("nan"), 3, 4]), coco_box(bbox=[1, 2, 3, 4])]
     images = [coco_image(1, "QQ.jpg"), coco_image(2)]
     listed = coco_file(images, [{**box, "image_id": 2} for box in boxes])

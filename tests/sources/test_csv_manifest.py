@@ -25,7 +25,7 @@ def test_tensorflow_rows_of_one_image_become_one_row(tmp_path):
     assert reading.notes == {}
 
 
-def test_columns_may_be_in_any_order_and_others_among_them(tmp_path):
+def test_columns_may_be_in_any_order_with_others_between_them(tmp_path):
     text = "id,XMax,ymin,xmin,ymax, class ,filename\n7,3,2,1,4,cat,a.jpg\n"
     reading = read(tmp_path, text)
     assert boxes_of(reading) == {"a.jpg": [("cat", [1, 2, 3, 4])]}
@@ -74,7 +74,7 @@ def test_a_byte_order_mark_windows_line_ends_and_quotes_are_read(tmp_path):
         (",6,5,cat,1,2,3,4", "not a file's name"),
     ],
 )
-def test_a_bad_line_is_rejected_alone(tmp_path, bad, found):
+def test_only_a_bad_line_is_rejected(tmp_path, bad, found):
     reading = read(tmp_path, f"{HEADER}a.jpg,6,5,cat,1,2,3,4\n\n{bad}\nb.jpg,6,5,cat,5,6,7,8\n")
     assert len(reading.table.boxes) == 2
     assert reasons_of(reading) == [("boxes.csv", "malformed")]
@@ -89,7 +89,7 @@ def test_landmarks_without_a_number_are_rejected(tmp_path, bad):
     assert reasons_of(reading) == [("boxes.csv", "malformed"), ("a.jpg", "no_usable_annotation")]
 
 
-def test_an_image_of_bad_lines_alone_is_no_negative(tmp_path):
+def test_an_image_with_only_bad_lines_is_no_negative(tmp_path):
     text = "a.jpg,1,2,3,x,cat\na.jpg,,,,,\nb.jpg,1,2,3,x,cat\nb.jpg,1,2,3,4,cat\n"
     reading = read(tmp_path, text)
     assert boxes_of(reading) == {"b.jpg": [("cat", [1, 2, 3, 4])]}
@@ -107,7 +107,7 @@ def test_lines_that_declare_different_sizes_reject_the_image(tmp_path):
     assert reasons_of(reading) == [("a.jpg", "conflicting_sizes")]
 
 
-def test_images_of_one_name_are_told_apart_by_the_split_in_the_file_name(tmp_path):
+def test_the_split_in_the_file_name_decides_between_images_of_one_name(tmp_path):
     images = ["images/test/a.jpg", "images/train/a.jpg"]
     files = {"test_labels.csv": "a.jpg,5,6,7,8,cat\n"}
     reading = read(tmp_path, "a.jpg,1,2,3,4,cat\n", "train_labels.csv", images, files)
@@ -117,13 +117,13 @@ def test_images_of_one_name_are_told_apart_by_the_split_in_the_file_name(tmp_pat
     }
 
 
-def test_a_missing_image_is_not_the_one_of_its_basename_elsewhere(tmp_path):
+def test_a_missing_image_is_not_replaced_by_one_of_its_basename(tmp_path):
     text = "a.jpg,1,2,3,4,cat\nb.jpg,1,2,3,4,cat\n"
     reading = read(tmp_path, text, images=["images/b.jpg", "other/a.jpg"])
     assert list(boxes_of(reading)) == ["images/a.jpg", "images/b.jpg"]
 
 
-def test_values_that_no_box_has_are_passed_on(tmp_path):
+def test_impossible_boxes_are_left_to_the_repairs(tmp_path):
     reading = read(tmp_path, "a.jpg,9,9,3,nan,cat\na.jpg,-1,1e300,3,4,cat\n")
     assert len(reading.table.boxes) == 2
     assert reading.rejections == []
@@ -163,13 +163,13 @@ def test_another_encoding_is_malformed(tmp_path):
         read(tmp_path, b"a.jpg,1,2,3,\xe94,cat\n" + b"a.jpg,1,2,3,4,caf\xe9\n")
 
 
-def test_a_line_in_another_encoding_costs_no_other(tmp_path):
+def test_a_line_in_another_encoding_spoils_no_other(tmp_path):
     reading = read(tmp_path, b"a.jpg,1,2,3,4,caf\xe9\nb.jpg,1,2,3,4,caf\xc3\xa9\n")
     assert boxes_of(reading) == {"b.jpg": [("café", [1, 2, 3, 4])]}
     assert reasons_of(reading) == [("boxes.csv", "malformed")]
 
 
-def test_a_cell_without_end_is_malformed_and_what_precedes_it_kept(tmp_path):
+def test_a_cell_without_end_is_malformed_and_earlier_lines_are_kept(tmp_path):
     reading = read(tmp_path, f'a.jpg,1,2,3,4,cat\nb.jpg,1,2,3,4,"{"x" * 200_000}')
     assert list(boxes_of(reading)) == ["a.jpg"]
     assert reasons_of(reading) == [("boxes.csv", "malformed")]
@@ -191,6 +191,6 @@ def test_tables_of_other_kinds_are_not_found(tmp_path, text):
         read(tmp_path, text)
 
 
-def test_a_class_may_be_called_like_a_column_of_landmarks(tmp_path):
+def test_a_class_may_have_the_name_of_a_landmark_column(tmp_path):
     reading = read_sources(write_raw(tmp_path, {"x.csv": "a.jpg,1,2,3,4,image_name\n"}))
     assert boxes_of(reading) == {"a.jpg": [("image_name", [1, 2, 3, 4])]}

@@ -38,7 +38,7 @@ def test_spacing_and_line_ends_do_not_matter(tmp_path, text):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".jpeg", ".png"])
-def test_the_image_is_the_one_of_the_same_name_beside(tmp_path, suffix):
+def test_the_image_is_next_to_the_points_with_the_same_name(tmp_path, suffix):
     images = [f"x/i.1{suffix}", "y/i.1.png", f"x/i.1_mirror{suffix}"]
     reading = read_sources(write_raw(tmp_path, {"x/i.1.pts": TWO}, images))
     assert list(boxes_of(reading)) == [images[0]]
@@ -64,14 +64,14 @@ def test_trainset_and_testset_are_splits(tmp_path):
         "",
     ],
 )
-def test_a_bad_file_is_rejected_alone(tmp_path, text):
+def test_only_a_bad_file_is_rejected(tmp_path, text):
     files = {"a.pts": TWO, "b.pts": text}
     reading = read_sources(write_raw(tmp_path, files, ["a.png", "b.png"]))
     assert list(boxes_of(reading)) == ["a.png"]
     assert reasons_of(reading) == [("b.pts", "malformed")]
 
 
-def test_a_file_cut_short_anywhere_is_rejected(tmp_path):
+def test_a_file_cut_short_at_any_byte_is_rejected(tmp_path):
     whole = TWO.removesuffix("\n")
     for end in range(len(whole)):
         with pytest.raises(SourceError, match=r"a\.pts: expected"):
@@ -83,7 +83,7 @@ def test_points_without_an_image_are_rejected(tmp_path):
     assert reasons_of(reading) == [("b.pts", "missing_image")]
 
 
-def test_a_missing_image_is_not_the_one_of_another_folder(tmp_path):
+def test_a_missing_image_is_not_replaced_by_one_of_another_folder(tmp_path):
     files = {"lfpw/testset/a.pts": TWO, "lfpw/trainset/a.pts": TWO, "helen/a.pts": TWO}
     reading = read_sources(write_raw(tmp_path, files, ["lfpw/trainset/a.png"]))
     assert list(boxes_of(reading)) == ["lfpw/trainset/a.png"]

@@ -1,4 +1,4 @@
-"""Where named images are looked for, shown with COCO files; missing ones get no other's place."""
+"""The search for named images, tested with COCO files: no other image replaces a missing one."""
 
 import pytest
 
@@ -46,7 +46,7 @@ def test_file_names_with_folders_are_found(tmp_path, name):
     assert list(boxes_of(reading)) == ["images/x/a.jpg"]
 
 
-def test_images_of_one_name_are_told_apart_by_the_split_in_the_file_name(tmp_path):
+def test_the_split_in_the_file_name_decides_between_images_of_one_name(tmp_path):
     names = {
         "annotations/instances_train.json": coco_file(),
         "annotations/instances_val.json": coco_file(),
@@ -56,18 +56,18 @@ def test_images_of_one_name_are_told_apart_by_the_split_in_the_file_name(tmp_pat
     assert splits_of(reading) == {"images/train/a.jpg": "train", "images/val/a.jpg": "val"}
 
 
-def test_images_beside_the_folder_of_annotations_come_before_others_of_their_name(tmp_path):
+def test_images_next_to_the_folder_of_annotations_come_before_others_of_their_name(tmp_path):
     images = ["set/images/a.jpg", "set/other/a.jpg"]
     reading = read(tmp_path, coco_file(), "set/annotations/c.json", images)
     assert list(boxes_of(reading)) == images[:1]
 
 
-def test_a_name_that_two_images_have_is_not_guessed(tmp_path):
+def test_no_image_is_guessed_if_two_have_the_name(tmp_path):
     reading = read(tmp_path, coco_file(), "c.json", ["x/a.jpg", "y/a.jpg"])
     assert list(boxes_of(reading)) == ["a.jpg"]
 
 
-def test_an_image_that_is_nowhere_stays_where_the_others_are(tmp_path):
+def test_an_image_that_does_not_exist_gets_a_path_next_to_the_others(tmp_path):
     content = coco_file([coco_image(1, "a.jpg"), coco_image(2, "gone.jpg")])
     reading = read(tmp_path, content, "annotations/train.json", ["images/train/a.jpg"])
     assert list(boxes_of(reading)) == ["images/train/a.jpg", "images/train/gone.jpg"]
@@ -81,7 +81,7 @@ def test_an_absolute_path_into_the_raw_directory_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("left", [["valid/b.jpg"], []])
-def test_a_missing_image_is_not_the_one_of_another_roboflow_split(tmp_path, left):
+def test_a_missing_image_is_not_replaced_by_one_of_another_roboflow_split(tmp_path, left):
     content = coco_file([coco_image(1, "a.jpg"), coco_image(2, "b.jpg")], [coco_box(1)])
     files = {f"{split}/_annotations.coco.json": content for split in ("train", "valid")}
     images = ["train/a.jpg", "train/b.jpg", *left]
@@ -91,7 +91,7 @@ def test_a_missing_image_is_not_the_one_of_another_roboflow_split(tmp_path, left
 
 
 @pytest.mark.parametrize("left", [["train2017/1.jpg"], []])
-def test_a_missing_image_is_not_the_one_of_another_split_folder(tmp_path, left):
+def test_a_missing_image_is_not_replaced_by_one_of_another_split_folder(tmp_path, left):
     files = {
         f"annotations/instances_{split}2017.json": coco_file(
             [coco_image(1, "0.jpg"), coco_image(2, "1.jpg")]
@@ -105,7 +105,7 @@ def test_a_missing_image_is_not_the_one_of_another_split_folder(tmp_path, left):
     assert len(reading.table) == 4
 
 
-def test_a_missing_image_is_not_that_of_a_data_set_above(tmp_path):
+def test_a_missing_image_is_not_replaced_by_one_of_a_data_set_above(tmp_path):
     content = coco_file([coco_image(1, "a.jpg"), coco_image(2, "b.jpg")])
     images = ["set/images/a.jpg", "images/b.jpg", "images/a.jpg"]
     reading = read(tmp_path, content, "set/annotations/c.json", images)
@@ -140,7 +140,7 @@ def test_a_path_that_leaves_the_raw_directory_is_rejected_once(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\0.jpg", "\ud800.jpg"])
-def test_a_name_that_no_file_can_have_is_rejected(tmp_path, name):
+def test_an_impossible_file_name_is_rejected(tmp_path, name):
     reading = read(tmp_path, coco_file([coco_image(1, name), coco_image(2, "b.jpg")]))
     assert list(boxes_of(reading)) == ["b.jpg"]
     assert reasons_of(reading) == [("coco.json", "malformed")]

@@ -68,9 +68,7 @@ def test_an_image_without_objects_is_a_negative(tmp_path):
         ("a.b.xml", ["a.b.jpg", "a.jpg"], "a.b.jpg"),
     ],
 )
-def test_the_image_is_the_one_of_the_same_name_else_the_filename(
-    tmp_path, annotation, images, expected
-):
+def test_the_image_has_the_name_of_the_xml_or_the_filename(tmp_path, annotation, images, expected):
     assert list(boxes_of(read(tmp_path, {annotation: xml(thing())}, images))) == [expected]
 
 
@@ -113,7 +111,7 @@ def test_without_image_sets_the_folders_are_splits(tmp_path):
         '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation>&b;</annotation>',
     ],
 )
-def test_a_damaged_or_hostile_file_is_rejected_alone(tmp_path, content):
+def test_only_a_damaged_or_hostile_file_is_rejected(tmp_path, content):
     files = {"a.xml": xml(thing()), "b.xml": content}
     reading = read(tmp_path, files, ["a.jpg", "b.jpg"])
     assert list(boxes_of(reading)) == ["a.jpg"]
@@ -130,7 +128,7 @@ def test_a_damaged_or_hostile_file_is_rejected_alone(tmp_path, content):
         "<object></object>",
     ],
 )
-def test_a_bad_object_is_rejected_alone(tmp_path, bad):
+def test_only_a_bad_object_is_rejected(tmp_path, bad):
     reading = read(tmp_path, {"a.xml": xml(thing(), bad, thing("dog"))}, ["a.jpg"])
     assert [name for name, _ in boxes_of(reading)["a.jpg"]] == ["cat", "dog"]
     assert reasons_of(reading) == [("a.xml", "malformed")]
@@ -138,12 +136,12 @@ def test_a_bad_object_is_rejected_alone(tmp_path, bad):
 
 
 @pytest.mark.parametrize("size", [(0, 0), (0, 5), ("", ""), ("x", 3)])
-def test_a_size_that_no_image_has_is_no_declared_size(tmp_path, size):
+def test_an_impossible_size_counts_as_not_declared(tmp_path, size):
     reading = read(tmp_path, {"a.xml": xml(size=size)}, ["a.jpg"])
     assert reading.table.declared_sizes.tolist() == [[0, 0]]
 
 
-def test_values_that_no_box_has_are_passed_on(tmp_path):
+def test_impossible_boxes_are_left_to_the_repairs(tmp_path):
     reading = read(tmp_path, {"a.xml": xml(thing(box=(9, 9, -3, 1e300)))}, ["a.jpg"])
     assert reading.table.boxes.tolist() == [[8, 8, -3, float("inf")]]
 
@@ -155,7 +153,7 @@ def test_a_filename_that_leaves_the_raw_directory_is_rejected(tmp_path, filename
 
 
 @pytest.mark.parametrize("filename", ["", "b.jpg", "else.jpg", "a"])
-def test_a_missing_image_is_neither_another_files_nor_that_of_another_folder(tmp_path, filename):
+def test_a_missing_image_is_not_replaced_by_one_of_another_file_or_folder(tmp_path, filename):
     files = {"x/a.xml": xml(thing(), filename=filename), "x/b.xml": xml(filename="")}
     reading = read(tmp_path, files, ["x/b.jpg", "y/a.jpg"])
     assert boxes_of(reading) == {"x/a.jpg": [("cat", [0, 1, 30, 40])], "x/b.jpg": []}
@@ -178,7 +176,7 @@ def test_the_filename_decides_between_endings(tmp_path, suffix):
     assert list(boxes_of(reading)) == [f"JPEGImages/1{suffix}"]
 
 
-def test_an_image_of_bad_objects_alone_is_no_negative(tmp_path):
+def test_an_image_with_only_bad_objects_is_no_negative(tmp_path):
     files = {"a.xml": xml(thing(name="")), "b.xml": xml()}
     reading = read(tmp_path, files, ["a.jpg", "b.jpg"])
     assert boxes_of(reading) == {"b.jpg": []}
@@ -190,7 +188,7 @@ def test_other_xml_is_not_found(tmp_path):
         read(tmp_path, {"pom.xml": "<project></project>"})
 
 
-def test_a_line_of_an_image_set_in_another_encoding_is_rejected_alone(tmp_path):
+def test_only_a_line_in_another_encoding_is_rejected_from_an_image_set(tmp_path):
     main = "V/ImageSets/Main"
     files = {f"V/Annotations/{name}.xml": xml() for name in "ab"}
     files |= {f"{main}/train.txt": b"\xff\xff\na\n", f"{main}/val.txt": "b\n"}

@@ -1,4 +1,4 @@
-"""Each real data set, box by box and point by point, against what an independent reader found."""
+"""Compares each real data set, box by box and point by point, with an independent reader."""
 
 import json
 

@@ -54,7 +54,7 @@ def test_each_format_is_found_by_its_own_files(tmp_path):
     assert len(read_sources(tmp_path).table) == 6
 
 
-def test_formats_about_one_image_unite(tmp_path):
+def test_annotations_of_one_image_in_several_formats_are_merged(tmp_path):
     files = {"coco.json": COCO, "a.xml": VOC, "a.pts": PTS, "boxes.csv": "b.jpg,1,2,3,4,cat\n"}
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg", "b.jpg", "c.jpg"]))
     assert boxes_of(reading) == {
@@ -77,7 +77,7 @@ def test_only_the_named_sources_are_read(tmp_path):
         assert list(boxes_of(reading)) == ["y/a.jpg"]
 
 
-def test_a_folder_does_not_include_another_whose_name_it_begins(tmp_path):
+def test_a_folder_does_not_include_another_with_a_longer_name(tmp_path):
     write_raw(tmp_path, {"x/coco.json": COCO, "xy/coco.json": COCO})
     reading = read_sources(tmp_path, [{"format": "coco", "path": "x"}])
     assert list(boxes_of(reading)) == ["x/a.jpg"]
@@ -98,13 +98,13 @@ def test_a_folder_does_not_include_another_whose_name_it_begins(tmp_path):
         (["pascal_voc"], r"nothing found of the format pascal_voc.*xml"),
     ],
 )
-def test_a_request_that_cannot_be_met_says_what_can(tmp_path, sources, message):
+def test_an_impossible_request_lists_the_possible_ones(tmp_path, sources, message):
     write_raw(tmp_path, {"coco.json": COCO})
     with pytest.raises(SourceError, match=message):
         read_sources(tmp_path, sources)
 
 
-def test_a_wrong_request_is_noticed_before_the_directory_is_looked_at(tmp_path):
+def test_a_wrong_request_is_noticed_before_the_directory_is_listed(tmp_path):
     with pytest.raises(SourceError, match="expected one of coco"):
         read_sources(tmp_path / "missing", ["coko"])
 
@@ -117,7 +117,7 @@ def test_a_missing_raw_directory_is_named(tmp_path):
         read_sources(tmp_path / "file")
 
 
-def test_a_directory_without_annotations_lists_what_was_looked_for(tmp_path):
+def test_the_error_for_a_directory_without_annotations_lists_all_patterns(tmp_path):
     write_raw(tmp_path, {"x.txt": ""}, ["a.jpg", "b.PNG"])
     with pytest.raises(SourceNotFoundError, match="3 files, 2 of them images") as caught:
         read_sources(tmp_path)
@@ -201,7 +201,7 @@ def test_pixels_win_over_fractions_of_the_same_image(tmp_path):
     assert reading.notes == {"duplicate_in_fractions": 1}
 
 
-def test_fractions_count_where_the_pixels_say_nothing(tmp_path):
+def test_fractions_count_if_the_row_in_pixels_has_no_boxes(tmp_path):
     files = {"x.csv": "images/a.jpg,,,,,\n", "labels/a.txt": "0 .5 .5 1 1\n"}
     reading = read_sources(write_raw(tmp_path, files, ["images/a.jpg"]))
     assert boxes_of(reading) == {"images/a.jpg": [("0", [0, 0, 1, 1])]}
@@ -229,7 +229,7 @@ def test_points_in_pixels_and_boxes_in_fractions_of_one_image_are_both_right(tmp
 
 
 @pytest.mark.parametrize("orientation", range(5, 9))
-def test_a_source_without_sizes_means_the_upright_image_whatever_another_declares(
+def test_a_source_without_sizes_describes_the_upright_image_despite_another_source(
     tmp_path, orientation
 ):
     """The COCO file saw the image as it is stored, 40 pixels wide, the CSV file upright."""
@@ -245,10 +245,10 @@ def test_a_source_without_sizes_means_the_upright_image_whatever_another_declare
     assert {tuple(box) for box in instances.boxes.tolist()} == {tuple(upright)}
 
 
-def test_an_image_without_usable_annotation_is_listed_beside_one_of_its_name(tmp_path):
-    """Only its own annotation file speaks for it."""
+def test_an_image_without_usable_annotation_is_listed_despite_another_of_its_name(tmp_path):
+    """A rejection of another image with the same name does not count as its own."""
     names = ["a/1.png", "b/1.png", "c/1.png", "good.png"]
-    ids = [0, 0, 1, 2]  # of the first two it is not known whose boxes are whose
+    ids = [0, 0, 1, 2]  # the first two share an id, so their boxes cannot be told apart
     images = [coco_image(key, name) for key, name in zip(ids, names, strict=True)]
     listed = coco_file(images, [coco_box(1, bbox=["x", 1, 2, 3]), coco_box(2)])
     reading = read_sources(write_raw(tmp_path, {"coco.json": json.dumps(listed)}, names))
@@ -301,7 +301,7 @@ def test_linked_folders_are_mentioned_where_nothing_is_found(tmp_path):
         read_sources(raw, ["coco"])
 
 
-def test_an_image_that_one_source_cannot_use_and_another_can_is_kept(tmp_path):
+def test_an_image_is_kept_if_one_source_of_two_can_be_used(tmp_path):
     files = {"coco.json": COCO, "boxes.csv": "a.jpg,1,2,3,x,cat\n"}
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg"]))
     assert boxes_of(reading) == {"a.jpg": [("face", [1, 2, 4, 6])]}
@@ -329,7 +329,7 @@ def test_an_image_that_is_rejected_already_is_not_listed_again(tmp_path):
     assert "unlisted_images" not in reading.notes
 
 
-def test_unrelated_data_sets_do_not_lend_each_other_images(tmp_path):
+def test_unrelated_data_sets_do_not_share_images(tmp_path):
     files = {
         "x/coco.json": COCO,
         "y/boxes.csv": "a.jpg,1,2,3,4,cat\n",
@@ -354,7 +354,7 @@ def test_files_whose_names_are_not_unicode_are_rejected(tmp_path):
     assert reasons_of(read_sources(tmp_path)) == [("\\xff.jpg", "undecodable_name")]
 
 
-def test_an_instance_keeps_the_points_of_whoever_has_them_and_the_flags_of_all():
+def test_a_merged_instance_has_the_first_points_and_the_flags_of_all():
     box = (0, 0, 1, 1)
     row = TableRow(
         "a",
@@ -374,7 +374,7 @@ def test_an_instance_keeps_the_points_of_whoever_has_them_and_the_flags_of_all()
     assert merged.notes == {"duplicate_box": 2}
 
 
-def test_point_sets_without_a_box_are_one_if_they_are_equal():
+def test_equal_point_sets_without_a_box_become_one():
     faces = [
         Instance(0, flags=Flag.NO_BOX, points=points)
         for points in ([[1, 2, 2]], [[1, 3, 2]], [[1, 2, 2]], [[1, 2, 2], [1, 3, 2]])
@@ -387,7 +387,7 @@ def test_point_sets_without_a_box_are_one_if_they_are_equal():
     ]
 
 
-def test_negative_zero_is_zero_among_repeated_boxes():
+def test_boxes_with_zero_and_negative_zero_are_equal():
     boxes = [Instance(0, (0.0, 0.0, 1, 1)), Instance(0, (-0.0, 0.0, 1, 1))]
     merged = merge_images(table_from_rows([TableRow("a", boxes)], category_names=["face"]))
     assert len(merged.table.boxes) == 1
@@ -414,7 +414,7 @@ def test_merging_keeps_every_distinct_box_of_every_image_once(tables):
     expected = {}
     for row in (row for rows in tables for row in rows):
         boxes = expected.setdefault(row.image_path, set())
-        # As text NaN equals NaN; adding 0 makes -0 equal 0.
+        # NaN equals NaN as text; adding 0 turns -0 into 0.
         boxes.update((i.label, repr([x + 0.0 for x in i.box])) for i in row.instances)
     table = merged.table
     assert table.image_paths.tolist() == sorted(expected)

@@ -23,7 +23,7 @@ def test_rows_become_boxes_with_their_attributes(tmp_path):
     assert reading.rejections == []
 
 
-def test_boxes_of_no_size_are_kept_as_written(tmp_path):
+def test_boxes_without_extent_are_kept_as_written(tmp_path):
     reading = read(tmp_path, "0--Parade/a.jpg\n1\n10 20 0 0 0 0 0 0 0 0\n")
     assert reading.table.boxes.tolist() == [[10, 20, 10, 20]]
 
@@ -48,7 +48,7 @@ def test_names_with_spaces_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("rows", ["1 2 3 4\n", "1 2 3 4\n" * 3, ""])
-def test_an_entry_that_miscounts_is_rejected_and_the_next_one_read(tmp_path, rows):
+def test_an_entry_with_a_wrong_count_is_rejected_and_the_next_one_read(tmp_path, rows):
     reading = read(tmp_path, f"0--Parade/a.jpg\n2\n{rows}b.jpg\n1\n5 6 7 8\n")
     assert reading.table.boxes.tolist() == [[5, 6, 12, 14]]
     image = "WIDER_train/images/0--Parade/a.jpg"
@@ -59,7 +59,7 @@ def test_an_entry_that_miscounts_is_rejected_and_the_next_one_read(tmp_path, row
 
 
 @pytest.mark.parametrize("row", ["1 2 x 4", "1 2 3"])
-def test_a_bad_row_is_rejected_alone(tmp_path, row):
+def test_only_a_bad_row_is_rejected(tmp_path, row):
     reading = read(tmp_path, f"0--Parade/a.jpg\n2\n{row}\n5 6 7 8\n")
     assert reading.table.boxes.tolist() == [[5, 6, 12, 14]]
     assert reasons_of(reading) == [(TRAIN, "malformed")]
@@ -95,7 +95,7 @@ def test_text_in_another_encoding_is_malformed(tmp_path):
         read(tmp_path, b"\xff\xff0\x00")
 
 
-def test_a_line_in_another_encoding_costs_its_entry_or_its_row_alone(tmp_path):
+def test_a_line_in_another_encoding_spoils_only_its_entry_or_row(tmp_path):
     written = b"caf\xe9.jpg\n1\n1 2 3 4\n0--Parade/a.jpg\n2\n\xe9 2 3 4\n1 2 3 4\n"
     reading = read(tmp_path, written)
     assert boxes_of(reading) == {"WIDER_train/images/0--Parade/a.jpg": [("face", [1, 2, 4, 6])]}
@@ -103,7 +103,7 @@ def test_a_line_in_another_encoding_costs_its_entry_or_its_row_alone(tmp_path):
     assert all("is not UTF-8" in rejection.message for rejection in reading.rejections)
 
 
-def test_an_image_of_a_bad_row_alone_is_no_negative(tmp_path):
+def test_an_image_with_only_a_bad_row_is_no_negative(tmp_path):
     reading = read(tmp_path, "0--Parade/a.jpg\n1\n1 2 x 4\nb.jpg\n0\n")
     assert list(boxes_of(reading)) == ["WIDER_train/images/b.jpg"]
     assert reasons_of(reading) == [
@@ -113,7 +113,7 @@ def test_an_image_of_a_bad_row_alone_is_no_negative(tmp_path):
 
 
 @pytest.mark.parametrize("there", [[], ["WIDER_train/images/x/b.jpg"]])
-def test_a_missing_image_is_not_the_one_of_another_split(tmp_path, there):
+def test_a_missing_image_is_not_replaced_by_one_of_another_split(tmp_path, there):
     files = {TRAIN: "x/a.jpg\n1\n1 2 3 4\nx/b.jpg\n0\n", VAL: "x/a.jpg\n1\n5 6 7 8\n"}
     found = boxes_of(read_sources(write_raw(tmp_path, files, [VAL_IMAGE, *there])))
     assert found[VAL_IMAGE] == [("face", [5, 6, 12, 14])]

@@ -53,7 +53,7 @@ def test_names_are_a_list_or_a_mapping_or_numbers(tmp_path, yaml, names):
     assert reading.table.labels.tolist() == [1]
 
 
-def test_names_with_gaps_are_numbered_without(tmp_path):
+def test_class_ids_with_gaps_are_numbered_without_them(tmp_path):
     reading = read_rows(tmp_path, "7 .5 .5 .1 .1\n", "train: images\nnames: {7: dog, 2: cat}\n")
     assert reading.table.category_names == ("cat", "dog")
     assert reading.table.labels.tolist() == [1]
@@ -124,7 +124,7 @@ def test_a_folder_in_place_of_labels_makes_no_negative(tmp_path):
     assert reasons_of(reading) == [("labels/train/a.txt", "not_a_file")]
 
 
-def test_a_class_name_in_another_encoding_costs_no_box(tmp_path):
+def test_a_class_name_in_another_encoding_loses_no_box(tmp_path):
     files = {"labels/train/a.txt": ROW, "labels/classes.txt": b"caf\xe9\ndog\n"}
     reading = read(tmp_path, files, [TRAIN])
     assert boxes_of(reading) == {TRAIN: [(r"caf\xe9", CORNERS)]}
@@ -148,7 +148,7 @@ def test_an_image_in_several_splits_is_in_none(tmp_path):
         ("images/a.jpg", "images/a.txt"),
     ],
 )
-def test_labels_are_where_the_last_images_folder_is_replaced_else_beside(tmp_path, image, label):
+def test_labels_are_in_the_mirrored_folder_or_next_to_the_image(tmp_path, image, label):
     files = {"data.yaml": "train: images\nnames: [cat]\n", label: ROW}
     assert boxes_of(read(tmp_path, files, [image])) == {image: [("cat", CORNERS)]}
 
@@ -215,7 +215,7 @@ def test_polygons_become_their_bounding_box(tmp_path):
         ("2 .5 .5 .5 .5", "unknown_category"),
     ],
 )
-def test_a_bad_row_is_rejected_alone(tmp_path, bad, reason):
+def test_only_a_bad_row_is_rejected(tmp_path, bad, reason):
     reading = read_rows(tmp_path, f"{ROW}{bad}\n1 .5 .5 .5 .5\n")
     assert reading.table.labels.tolist() == [0, 1]
     assert reasons_of(reading) == [("labels/a.txt", reason)]
@@ -232,7 +232,7 @@ def test_a_pose_row_of_another_shape_is_rejected(tmp_path):
     )
 
 
-def test_values_that_no_box_has_are_passed_on(tmp_path):
+def test_impossible_boxes_are_left_to_the_repairs(tmp_path):
     reading = read_rows(tmp_path, "0 .5 .5 nan .5\n0 .5 .5 -1 1e300\n")
     assert len(reading.table.boxes) == 2
     assert reading.rejections == []
@@ -289,7 +289,7 @@ def test_labels_in_another_encoding_are_rejected_and_the_rest_kept(tmp_path):
         ("7 .5 .5 .5 .5", "unknown_category", "class id 7"),
     ],
 )
-def test_an_image_of_bad_rows_alone_is_no_negative(tmp_path, row, reason, found):
+def test_an_image_with_only_bad_rows_is_no_negative(tmp_path, row, reason, found):
     reading = read(tmp_path, {"data.yaml": YAML} | LABELS | {"labels/val/b.txt": row})
     assert boxes_of(reading) == {TRAIN: [("cat", CORNERS)]}
     assert reasons_of(reading) == [("labels/val/b.txt", reason)]
@@ -297,7 +297,7 @@ def test_an_image_of_bad_rows_alone_is_no_negative(tmp_path, row, reason, found)
 
 
 @pytest.mark.parametrize("present", [["train/x/0.jpg", "train/x/1.jpg"], ["train/x/1.jpg"]])
-def test_an_image_missing_from_a_list_is_not_the_one_of_another(tmp_path, present):
+def test_a_missing_image_of_a_list_is_not_replaced_by_one_of_another_list(tmp_path, present):
     files = {
         "data.yaml": "train: train.txt\nval: val.txt\nnames: [cat]\n",
         "train.txt": "./train/x/1.jpg\n",
@@ -322,7 +322,7 @@ def test_other_yaml_and_text_files_are_not_found(tmp_path, files):
 
 @pytest.mark.parametrize("shape", ["[0, 3]", "[-1, 3]", "[2.5, 3]", "[x, 3]", "3"])
 def test_a_keypoint_shape_without_points_is_refused(tmp_path, shape):
-    """Taken as it is, it would make every row that is longer than a box malformed."""
+    """With such a shape, every row that is longer than a box would be malformed."""
     yaml = f"train: images\nnames: [cat]\nkpt_shape: {shape}\n"
     with pytest.raises(SourceError, match=r"data\.yaml: kpt_shape is .*, expected \[K, 2\] or "):
         read_rows(tmp_path, ROW, yaml)
