@@ -25,7 +25,7 @@ def test_the_guides_command_makes_all_files_and_prints_a_report(raw_dir, tmp_pat
     assert run("--all", *where).stdout.strip().splitlines()[-1].startswith("up to date")
 
 
-def test_named_tasks_alone_are_made(raw_dir, tmp_path):
+def test_only_the_named_tasks_are_made(raw_dir, tmp_path):
     status = process_command(
         DataProcessor,
         [
@@ -43,7 +43,7 @@ def test_named_tasks_alone_are_made(raw_dir, tmp_path):
     }
 
 
-def test_rejected_inputs_give_status_3_also_when_nothing_is_left_to_do(raw_dir, tmp_path, capsys):
+def test_rejected_inputs_give_status_3_also_if_the_files_are_up_to_date(raw_dir, tmp_path, capsys):
     (raw_dir / "images" / "0000.jpg").write_bytes(b"")
     arguments = ["--detector", "--raw-data-dir", str(raw_dir), "--output-dir", str(tmp_path)]
     assert process_command(DataProcessor, arguments) == 3
@@ -51,7 +51,7 @@ def test_rejected_inputs_give_status_3_also_when_nothing_is_left_to_do(raw_dir, 
     assert process_command(DataProcessor, arguments) == 3
 
 
-def test_failure_gives_status_1_and_one_line_that_says_what_was_looked_for(tmp_path, capsys):
+def test_failure_gives_status_1_and_names_the_formats_that_were_searched(tmp_path, capsys):
     (tmp_path / "raw").mkdir()
     arguments = ["--all", "--raw-data-dir", str(tmp_path / "raw"), "--output-dir", str(tmp_path)]
     assert process_command(DataProcessor, arguments) == 1
@@ -96,7 +96,7 @@ def test_image_sizes_are_read_as_height_by_width(raw_dir, tmp_path, sizes, expec
 
 
 def shell(line):
-    """A command line as typed into a shell; gives its exit status, not that of what it pipes to."""
+    """Runs a shell command; returns its exit status even if it pipes into another command."""
     command = ["bash", "-c", f"set -o pipefail; {line}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     return result.returncode, result.stdout, result.stderr
@@ -113,9 +113,7 @@ def shell(line):
         ("2>&1 >/dev/full | cat >&2", 1),
     ],
 )
-def test_streams_that_are_closed_or_read_by_nobody_change_no_exit_status(
-    raw_dir, tmp_path, streams, status
-):
+def test_closed_streams_do_not_change_the_exit_status(raw_dir, tmp_path, streams, status):
     where = f"--detector --raw-data-dir {raw_dir} --output-dir {tmp_path}/out"
     found, _, errors = shell(f"{sys.executable} -m processing.data_processor {where} {streams}")
     assert found == status, errors
@@ -126,7 +124,7 @@ def test_streams_that_are_closed_or_read_by_nobody_change_no_exit_status(
         assert (found, "Traceback" in errors) == (0, False)
 
 
-def test_a_narrow_terminal_gets_every_name(raw_dir, tmp_path):
+def test_names_are_printed_on_an_ascii_terminal(raw_dir, tmp_path):
     where = f"--detector --raw-data-dir {raw_dir} --output-dir {tmp_path}/ö"
     (raw_dir / "images" / "0000.jpg").write_bytes(b"")
     line = f"{sys.executable} -m processing.data_processor {where}"

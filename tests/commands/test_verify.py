@@ -24,7 +24,7 @@ def run(*arguments):
 
 @pytest.fixture
 def damaged(processed_dir, tmp_path):
-    """A detector's file with one pixel of row 5 changed."""
+    """Returns a detector file with one pixel of row 5 changed."""
     path = Path(shutil.copy(processed_dir / "train_detector.npz", tmp_path / "damaged.npz"))
     with np.load(path) as members:
         row = members["images"][5].tobytes()
@@ -34,7 +34,7 @@ def damaged(processed_dir, tmp_path):
     return path
 
 
-def test_sound_files_give_a_line_each_and_status_0(processed_dir):
+def test_sound_files_give_one_line_each_and_status_0(processed_dir):
     files = sorted(processed_dir.glob("*_*.npz"))
     result = run("verify", *files)
     assert result.returncode == 0, result.stderr
@@ -44,7 +44,7 @@ def test_sound_files_give_a_line_each_and_status_0(processed_dir):
     assert all(": ok, " in line and " rows, " in line for line in lines)
 
 
-def test_a_damaged_file_gives_status_1_its_row_and_the_others_are_still_verified(
+def test_a_damaged_file_gives_status_1_and_the_others_are_still_verified(
     processed_dir, damaged, tmp_path, capsys
 ):
     files = [tmp_path / "missing.npz", damaged, processed_dir / "val_teacher.npz"]
@@ -58,7 +58,7 @@ def test_a_damaged_file_gives_status_1_its_row_and_the_others_are_still_verified
     assert "delete it and run the processor again" in wrong
 
 
-def test_what_is_no_npz_file_gives_status_1(tmp_path, capsys):
+def test_other_files_give_status_1(tmp_path, capsys):
     (tmp_path / "a.npz").write_text("<html>")
     assert main(["verify", str(tmp_path / "a.npz"), str(tmp_path)]) == 1
     first, second = capsys.readouterr().err.splitlines()
@@ -74,7 +74,9 @@ def test_wrong_usage_gives_status_2(arguments, capsys):
     assert "usage: python -m processing" in capsys.readouterr().err
 
 
-def test_a_file_of_others_is_verified_by_its_members_checksums(processed_dir, tmp_path, capsys):
+def test_a_file_of_other_programs_is_verified_by_checksums_of_members(
+    processed_dir, tmp_path, capsys
+):
     with np.load(processed_dir / "train_detector.npz") as members:
         own = {name: members[name] for name in members if name != "image_crc32"}
     np.savez_compressed(tmp_path / "others.npz", **own)
@@ -87,7 +89,7 @@ def test_a_file_of_others_is_verified_by_its_members_checksums(processed_dir, tm
     (images,) = unpacked.glob("others.npz.images.*.npy")
     whole = images.read_bytes()
     images.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert main(command) == 0  # the file itself is sound; what is unpacked is made again
+    assert main(command) == 0  # the NPZ file is sound; the unpacked file is replaced
     assert images.read_bytes() == whole
 
 

@@ -30,7 +30,7 @@ def test_rows_come_back_as_they_were_given(rows):
 
 
 @given(row_lists, st.integers(-10, 10))
-def test_an_index_is_that_of_a_list(rows, index):
+def test_indices_work_as_in_a_list(rows, index):
     ragged = ragged_of(rows)
     if -len(rows) <= index < len(rows):
         assert np.array_equal(ragged[index], np.reshape(rows[index], (-1, 2)))
@@ -40,12 +40,12 @@ def test_an_index_is_that_of_a_list(rows, index):
 
 
 @given(row_lists, st.slices(8))
-def test_a_slice_is_that_of_a_list(rows, chosen):
+def test_slices_work_as_in_a_list(rows, chosen):
     assert as_lists(ragged_of(rows)[chosen]) == rows[chosen]
 
 
 @given(row_lists, st.slices(8), st.data())
-def test_take_gives_the_rows_at_the_indices_even_of_a_slice(rows, chosen, data):
+def test_take_returns_the_rows_at_the_indices_also_of_a_slice(rows, chosen, data):
     part, ragged = rows[chosen], ragged_of(rows)[chosen]
     indices = data.draw(
         st.lists(st.integers(0, len(part) - 1), max_size=9) if part else st.just([])
@@ -86,6 +86,6 @@ def test_offsets_that_do_not_fit_the_values_are_refused(offsets, message):
         RaggedArray(np.zeros(3), np.array(offsets, dtype=np.int64))
 
 
-def test_no_rows_are_a_ragged_array():
+def test_a_ragged_array_may_have_no_rows():
     assert len(ragged_of([])) == 0
     assert ragged_of([]).values.shape == (0, 2)

@@ -1,4 +1,4 @@
-"""Processing takes no more threads than its container has CPUs."""
+"""Processing starts no more threads than its container has CPUs."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from processing.core.cpus import available_cpus
 REPOSITORY = Path(__file__).parents[2]
 
 
-class TestCPUs:
+class TestAvailableCPUs:
     @pytest.fixture(autouse=True)
     def sixteen(self, monkeypatch):
         monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
@@ -49,7 +49,7 @@ class TestCPUs:
             ("0::/\udcff", {"\udcff/cpu.max": "300000 100000"}, 3),
         ],
     )
-    def test_are_those_that_the_control_groups_allow(self, tmp_path, groups, limits, cpus):
+    def test_are_limited_by_control_groups(self, tmp_path, groups, limits, cpus):
         (tmp_path / "proc/self").mkdir(parents=True)
         (tmp_path / "proc/self/cgroup").write_text(groups, errors="surrogateescape")
         for name, limit in limits.items():
@@ -63,7 +63,7 @@ class TestCPUs:
                 file.write_text(limit + "\n")
         assert available_cpus(tmp_path) == cpus
 
-    def test_are_those_of_the_affinity_mask(self, tmp_path, monkeypatch):
+    def test_are_limited_by_the_affinity_mask(self, tmp_path, monkeypatch):
         monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 3, 5})
         assert available_cpus(tmp_path) == 3
 
@@ -76,7 +76,7 @@ COUNT = (
 
 
 def counted(*prefix):
-    """What COUNT prints when it is run by a command."""
+    """Runs COUNT by a command and returns its output."""
     command = [*prefix, sys.executable, "-c", COUNT]
     return subprocess.run(
         command, cwd=REPOSITORY, capture_output=True, text=True, check=True
@@ -100,15 +100,15 @@ def control_group():
         yield group
         group.rmdir()
         return
-    pytest.skip("no control group with a quota may be made here")
+    pytest.skip("this user cannot create a control group with a quota")
 
 
-def test_processing_takes_one_thread_where_the_control_group_has_one_cpu(control_group):
+def test_processing_uses_one_thread_in_a_control_group_of_one_cpu(control_group):
     enter = f'echo $$ > {control_group}/cgroup.procs; exec "$@"'
     assert counted("sh", "-c", enter, "sh") == "1 1\n"
 
 
 @pytest.mark.skipif(shutil.which("taskset") is None, reason="needs taskset")
-def test_processing_takes_one_thread_where_it_may_run_on_one_cpu():
+def test_processing_uses_one_thread_if_bound_to_one_cpu():
     cpu = min(os.sched_getaffinity(0))
     assert counted("taskset", "-c", str(cpu)) == "1 1\n"

@@ -1,6 +1,6 @@
-"""Damages an NPZ file and judges what reading it says.
+"""Damages an NPZ file and judges the result of reading it.
 
-Runs in processes of its own, thousands of cases each, so that a crash is seen as one and named.
+Cases run in processes of their own, thousands in each, so that a crash is reported with its case.
 """
 
 import itertools
@@ -30,9 +30,9 @@ CASES_A_PROCESS = 50_000
 def judge_all(tally, path, cases):
     """Tries the cases on copies of a sound file, and counts them.
 
-    A case is one of ``flip BIT``, ``gap BIT`` (the same, but only what verifies the layout is run,
-    which is a tenth of the work), ``cut LENGTH``, ``zero START COUNT``, ``noise START COUNT SEED``,
-    ``copy FROM TO COUNT``, ``insert START COUNT`` and ``remove START COUNT``.
+    A case is one of ``flip BIT``, ``gap BIT`` (the same bit, but only the layout is verified: a
+    tenth of the work), ``cut LENGTH``, ``zero START COUNT``, ``noise START COUNT SEED``, ``copy
+    FROM TO COUNT``, ``insert START COUNT`` and ``remove START COUNT``.
 
     Returns:
         The cases that were unaffected.
@@ -58,7 +58,7 @@ def judge_all(tally, path, cases):
 
 
 def _judge_part(path, cases):
-    """Each case with the answer of a process, or with how that ended."""
+    """Returns (case, answer) pairs from a process; a crash is the answer of its case."""
     receiver, sender = PROCESSES.Pipe(duplex=False)
     process = PROCESSES.Process(target=_answer, args=(path, cases, sender))
     answers = []
@@ -76,12 +76,12 @@ def _judge_part(path, cases):
 
 
 def look_apart(path):
-    """What `look` says in a process of its own, and what that took: bytes and seconds."""
+    """Returns the result of `look` in a process of its own, and its bytes and seconds."""
     return sent_by(_look_and_send, path)
 
 
 def sent_by(function, *arguments):
-    """What ``function(*arguments, sender)`` sends, called in a process of its own."""
+    """Calls ``function(*arguments, sender)`` in a process; returns the object that it sends."""
     receiver, sender = PROCESSES.Pipe(duplex=False)
     process = PROCESSES.Process(target=function, args=(*arguments, sender))
     with receiver:
@@ -97,7 +97,7 @@ def sent_by(function, *arguments):
 
 
 def look(path):
-    """``sound``, or the error of opening, reading or verifying a file."""
+    """Returns ``sound``, or the error of opening, reading or verifying a file."""
     try:
         with LazyNPZDataset(path, cache_dir=Path(path).with_name("unpacked")) as dataset:
             dataset.verify()
@@ -125,7 +125,7 @@ def _answer(path, cases, sender):
 
 
 class Judge:
-    """Damages one file and puts it right again.
+    """Damages one file and restores it.
 
     Args:
         path: a sound copy.
@@ -139,14 +139,14 @@ class Judge:
         if npz.location("images")[0] == self.path:
             self.images_start = npz.location("images")[1]
             self.images_bytes, self.rows = npz["images"].nbytes, len(npz["images"])
-        else:  # compressed: no row lies anywhere
+        else:  # compressed: rows have no place in the file
             self.images_start = self.images_bytes = self.rows = 0
         with LazyNPZDataset(path) as dataset:
             self.content = content(dataset)
         self.file = os.open(path, os.O_RDWR)
 
     def judge(self, case):
-        """``detected`` or ``unaffected``; raises AssertionError where it is neither."""
+        """Returns ``detected`` or ``unaffected``; raises AssertionError for any other result."""
         start, changed, length = damage(self.sound, *case.split())
         if changed == self.sound[start : start + len(changed)] and length == len(self.sound):
             return "unaffected"
@@ -193,7 +193,7 @@ class Judge:
         return "detected"
 
     def _only_images_differ(self, found):
-        """Then reading with `verify=True` must not give them, but name a row that is damaged."""
+        """Checks that only images differ, and that reading with `verify=True` names the row."""
         names = {key for key in {*found, *self.content} if found.get(key) != self.content.get(key)}
         assert all("image" in name and "path" not in name for name in names), f"{names} changed"
         if not self.has_row_checksums:
@@ -212,7 +212,7 @@ class Judge:
 
 
 def damage(sound, kind, *numbers):
-    """Where a file changes, to what, and its length afterwards."""
+    """Returns where a file changes, the new bytes, and the new length of the file."""
     first, *rest = map(int, numbers)
     if kind in ("flip", "gap"):
         position, bit = divmod(first, 8)
@@ -234,7 +234,7 @@ def damage(sound, kind, *numbers):
 
 
 def content(dataset):
-    """All that a dataset gives, as comparable values by name."""
+    """Returns everything that a dataset contains, as comparable values by name."""
     found = {"task": dataset.task, "metadata": repr(dict(dataset.metadata))}
     for name in ("images", "image_paths", "bboxes", "keypoints", "labels"):
         found[name] = _plain(getattr(dataset, name))

@@ -1,4 +1,4 @@
-"""Builds NPZ files that contradict themselves, or are unusual."""
+"""Builds NPZ files that contradict themselves or are unusual."""
 
 import contextlib
 import io
@@ -49,7 +49,7 @@ def described(descr, shape, order=False):
 
 
 def archive(files=None, method=zipfile.ZIP_STORED, **changed):
-    """The bytes of an archive of members, or of the given files."""
+    """Returns the bytes of an archive of `members`, or of the given files."""
     files = files or {f"{name}.npy": npy(array) for name, array in members(**changed).items()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as zipped:
@@ -107,7 +107,7 @@ def both(data, name, **fields):
 
 
 def ours(**changed):
-    """The bytes that our writer makes of members."""
+    """Returns a function that writes `members` with our writer."""
 
     def write(path):
         with contextlib.closing(NPZWriter(path)) as writer:
@@ -136,7 +136,7 @@ def end_record(data, **fields):
 
 
 def sparse_end(directory_bytes):
-    """A file of holes whose end record promises a directory of so many bytes."""
+    """Builds a file of holes; its end record states the size of the directory."""
 
     def build(path):
         with path.open("wb") as file:
@@ -147,7 +147,7 @@ def sparse_end(directory_bytes):
 
 
 def bomb(claimed, method=zipfile.ZIP_DEFLATED, real=10 << 30):
-    """A member of zeros, packed a thousandfold."""
+    """Builds a member of zeros, compressed to a thousandth."""
 
     def build(path):
         packer, head = zlib.compressobj(9, zlib.DEFLATED, -15), npy_of(described("|u1", (real,)))
@@ -158,7 +158,7 @@ def bomb(claimed, method=zipfile.ZIP_DEFLATED, real=10 << 30):
                 packed += packer.compress(zeros)
             packed += packer.flush()
             name = b"images.npy"
-            sizes = 0, len(packed), min(claimed, 0xFFFFFFFE)  # with a checksum that is not right
+            sizes = 0, len(packed), min(claimed, 0xFFFFFFFE)  # the checksum is wrong
             local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, method, 0, 33, *sizes, len(name), 0)
             entry = struct.pack("<4s6H3I", b"PK\1\2", 20, 20, 0, method, 0, 33, *sizes)
             entry += struct.pack("<5H2I", len(name), 0, 0, 0, 0, 0, 0)
@@ -191,7 +191,7 @@ def twice(data):
 
 
 def overlap(data):
-    """Two members whose directory entries show the same bytes."""
+    """Points the directory entries of two members to the same bytes."""
     start = infos(data)["source_rects"].header_offset
     return patch(data, "source_sizes", central={"offset": start})
 
@@ -208,7 +208,7 @@ def moved(path, move):
 
 
 def streamed():
-    """As a pipe is written: sizes and checksums behind the data."""
+    """Returns an archive as written to a pipe: sizes and checksums follow the data."""
 
     class Pipe(io.BytesIO):
         def seekable(self):

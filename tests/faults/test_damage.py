@@ -1,4 +1,4 @@
-"""Files cut at every length, with every bit flipped, and damaged as disks and copies do it."""
+"""Files cut at every length, with every bit flipped, and with damage typical of disks."""
 
 import random
 import shutil
@@ -20,7 +20,7 @@ SEED = 20261123
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """The smallest file that a run makes, and a larger one for each task."""
+    """Returns the smallest file that a run makes, and a larger one for each task."""
     root = tmp_path_factory.mktemp("damage")
     for name, images, sizes in (
         ("small", 3, {task: [4, 6] for task in TASKS}),
@@ -35,7 +35,7 @@ def files(tmp_path_factory):
 
 
 def flips(path):
-    """Every bit of a file: of the zeros that fill gaps, only one in eight the slow way."""
+    """Yields a case per bit. Of the zeros in gaps, only one in eight is tested the slow way."""
     start, gap = 0, set()
     npz = MappedNPZ(path)
     for name in npz:
@@ -94,7 +94,7 @@ def test_a_larger_file_cut_at_1_000_random_lengths(files, tally, task):
 
 
 def blocks(path, count):
-    """What disks, copies and editors do: sectors lost, mixed up, or shifted."""
+    """Returns typical damage of disks, copies and editors: sectors lost, swapped or shifted."""
     chance, size = random.Random(SEED), path.stat().st_size
     for i in range(count):
         start = chance.randrange(size)
@@ -118,7 +118,7 @@ def test_blocks_lost_mixed_up_and_shifted(files, tally, task, count):
     cases = sorted(set(blocks(files[task], count)))
     unaffected = judge_all(tally, files[task], cases)
     sound = files[task].read_bytes()
-    for case in unaffected:  # zeros over zeros, or a block over its equal
+    for case in unaffected:  # zeros over zeros, or a block over an equal one
         start, changed, length = damage(sound, *case.split())
         assert length == len(sound), case
         assert changed == sound[start : start + len(changed)], case
@@ -126,7 +126,7 @@ def test_blocks_lost_mixed_up_and_shifted(files, tally, task, count):
 
 @pytest.fixture(scope="module")
 def saved(files, tmp_path_factory):
-    """Files of `np.savez`, which have checksums of members alone, and bytes that nobody reads."""
+    """Writes files with `np.savez`: only members have checksums, and some bytes are never read."""
     directory = tmp_path_factory.mktemp("others")
     with np.load(files["small"]) as members:
         own = {name: members[name] for name in members if name != "image_crc32"}
@@ -149,7 +149,7 @@ def test_of_others_only_bytes_that_carry_nothing_can_change_unseen(saved, tally,
 
 
 def zip_fields(path):
-    """By position, the fields that can change and still the same arrays come out."""
+    """Returns, by position, the fields that can change without changing any array."""
     data, fields = path.read_bytes(), {}
 
     def note(start, stop, name):
@@ -163,7 +163,7 @@ def zip_fields(path):
             note(local + 4, local + 6, "version")
             note(local + 10, local + 14, "date")
             note(local + 30 + name, local + 30 + name + extra, "extra")
-            if info.compress_type == zipfile.ZIP_DEFLATED:  # several streams mean the same
+            if info.compress_type == zipfile.ZIP_DEFLATED:  # different streams, the same data
                 data_start = local + 30 + name + extra
                 note(data_start, data_start + info.compress_size, "packed")
             note(position + 4, position + 8, "version")
@@ -174,15 +174,16 @@ def zip_fields(path):
                 position,
                 position + 46 + sum(struct.unpack_from("<3H", data, position + 28)),
             )
-        note(entry + 28, entry + 34, "lengths")  # of what fills the rest of the directory anyway
-        note(position + 4, position + 10, "disk")  # its number, the directory's, entries on it
+        # Lengths of name, extra field and comment of the last entry.
+        note(entry + 28, entry + 34, "lengths")
+        note(position + 4, position + 10, "disk")  # numbers of disks, and entries on this one
         note(position + 20, position + 22, "extra")  # length of a comment
     return fields
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_sound_file_raises_no_alarm(files, tally, task):
-    """On any file of ours: as written, copied, renamed."""
+    """Tries a file of ours as written, copied and renamed."""
     directory = files[task].parent
     copy = shutil.copy(files[task], directory / f"ü {task}.npz")
 

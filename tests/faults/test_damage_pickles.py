@@ -1,4 +1,4 @@
-"""Object arrays that want to run code, or to take all memory: nothing runs, the file is named."""
+"""Object arrays that try to run code or to exhaust memory: nothing runs, the file is named."""
 
 import os
 import pickle
@@ -22,7 +22,7 @@ def text(string):
 
 
 def calls(function, argument):
-    """Of a class, so that pickle asks for the function to be called."""
+    """Returns a pickle that asks for a call of the function."""
 
     class Hostile:
         def __reduce__(self):
@@ -32,7 +32,7 @@ def calls(function, argument):
 
 
 def array_of(pickled_state):
-    """numpy's own way to say array, with a state of another's making."""
+    """Returns a pickled array, as numpy writes it, with another state."""
     return (
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntC\x01btR"
         + pickled_state
@@ -41,7 +41,7 @@ def array_of(pickled_state):
 
 
 def hostile(mark):
-    """By name, pickles that make the file `mark` if they are believed, or do other harm."""
+    """Returns pickles by name that create the file `mark` if trusted, or do other harm."""
     command = f"touch {mark}"
     name = text(command)
     opened = text(str(mark)) + text("w")
@@ -193,7 +193,7 @@ def test_hostile_pickles_run_nothing_and_take_nothing(tally, tmp_path):
 
 
 def test_pickle_itself_would_have_run_them(tmp_path):
-    # Else the cases above would show nothing.
+    # Otherwise the cases above would prove nothing.
     mark, ran = tmp_path / "ran", 0
     for name, (pickled, expected) in hostile(mark).items():
         if expected == UNSAFE and "memo table" not in name:

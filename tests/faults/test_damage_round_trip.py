@@ -1,4 +1,4 @@
-"""Arrays of every kind, layout and byte order: our reader gives what `np.load` gives."""
+"""Arrays of every kind, layout and byte order: our reader agrees with `np.load`."""
 
 import contextlib
 import itertools

@@ -1,4 +1,4 @@
-"""Files that lie: each kind of contradiction, with the verdict that it gets, in bounded memory."""
+"""Files that contradict themselves: each kind is refused with its message, in bounded memory."""
 
 import os
 import pickle
@@ -451,7 +451,7 @@ DAMAGED = {
         raw(lambda: archive(labels=np.int32([0, 1]), labels_offsets=np.array([0, 1, 1, 2]))),
         "'labels', row 2: 1 is no position in category_names",
     ),
-    # What was added to, or taken from, a file of ours
+    # Changes to a file of ours after it was written
     "trailing junk": (edited(ours(), lambda d: d + b"junk"), "something was appended"),
     "prefix junk": (
         edited(ours(), lambda d: b"HTTP/1.1 200 OK\r\n\r\n" + d),

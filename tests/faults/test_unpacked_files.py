@@ -1,4 +1,4 @@
-"""Files of others that are compressed: what is unpacked beside them, and what befalls it."""
+"""Compressed files of other programs, and damage to their unpacked members."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ ROWS = 6
 
 @pytest.fixture
 def packed(tmp_path):
-    """A compressed file, and what it holds."""
+    """Returns the path of a compressed file, and its members."""
     images = np.random.default_rng(0).integers(0, 255, (ROWS, 9, 12, 3), dtype=np.uint8)
     members = {
         "images": images,
@@ -41,7 +41,7 @@ def flip(path, at=-1):
 
 @pytest.mark.parametrize("member", ["images", "bboxes", "bboxes_offsets", "image_paths"])
 @pytest.mark.parametrize("checked", [False, True])
-def test_damage_of_what_is_unpacked_is_mended(packed, member, checked):
+def test_a_damaged_unpacked_file_is_replaced(packed, member, checked):
     path, members = packed
     LazyNPZDataset(path).close()
     (unpacked,) = path.parent.glob(f"c.npz.{member}.*.npy")
@@ -53,7 +53,7 @@ def test_damage_of_what_is_unpacked_is_mended(packed, member, checked):
     assert np.stack([boxes[0] for boxes in batch["bboxes"]]).tolist() == members["bboxes"].tolist()
 
 
-def test_damage_of_the_file_is_found_also_after_it_was_unpacked(packed):
+def test_damage_of_the_npz_file_is_found_after_it_was_unpacked(packed):
     path, _ = packed
     with LazyNPZDataset(path) as dataset:
         dataset.verify()
@@ -63,7 +63,7 @@ def test_damage_of_the_file_is_found_also_after_it_was_unpacked(packed):
         dataset.verify()
 
 
-def test_what_a_killed_process_left_is_used_again(packed):
+def test_the_partial_file_of_a_killed_process_is_overwritten(packed):
     path, _ = packed
     target = unpack_member(path, *MappedNPZ(path)._members["images"], None)
     left = target.with_name(f"{target.name}.partial")
@@ -73,7 +73,7 @@ def test_what_a_killed_process_left_is_used_again(packed):
     assert not left.exists()
 
 
-def test_what_is_unpacked_may_be_read_by_whoever_may_read_the_file(packed):
+def test_an_unpacked_file_has_the_permissions_of_the_npz_file(packed):
     path, _ = packed
     path.chmod(0o640)
     LazyNPZDataset(path).close()
@@ -81,13 +81,13 @@ def test_what_is_unpacked_may_be_read_by_whoever_may_read_the_file(packed):
     assert modes == {0o640}
 
 
-def test_verifying_leaves_nothing_behind(packed):
+def test_verifying_leaves_no_files_behind(packed):
     path, _ = packed
     assert main(["verify", str(path)]) == 0
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_one_file_keeps_no_other_from_being_verified(packed, tmp_path, capsys):
+def test_an_error_in_one_file_does_not_skip_the_others(packed, tmp_path, capsys):
     path, members = packed
     odd = tmp_path / "odd.npz"
     one = np.empty((), dtype=object)
@@ -114,8 +114,8 @@ def touch_what_is_cut(path, cold):
 
 
 @pytest.mark.parametrize("cold", [False, True])
-def test_a_file_that_was_cut_is_an_error_wherever_it_is_touched(packed, tmp_path, cold):
-    """In a process of its own: a page that is gone kills."""
+def test_every_access_to_a_file_that_was_cut_is_an_error(packed, tmp_path, cold):
+    """In a process of its own, because reading beyond the end of a mapped file kills it."""
     path = tmp_path / "plain.npz"
     rects = np.tile(np.float32([0, 0, 12, 9]), (ROWS, 1))
     np.savez(
@@ -127,7 +127,7 @@ def test_a_file_that_was_cut_is_an_error_wherever_it_is_touched(packed, tmp_path
     assert process.exitcode == 0
 
 
-def test_object_arrays_that_would_take_far_more_than_their_bytes_are_refused(packed, tmp_path):
+def test_object_arrays_that_would_expand_too_much_are_refused(packed, tmp_path):
     _, members = packed
     many = np.empty(300_000, dtype=object)
     many[:] = [[] for _ in many]
@@ -153,7 +153,7 @@ def test_object_arrays_that_would_take_far_more_than_their_bytes_are_refused(pac
         ("images", lambda a: a.astype(np.uint16)),
     ],
 )
-def test_members_that_contradict_each_other_are_found(packed, tmp_path, member, change):
+def test_verify_finds_members_that_contradict_each_other(packed, tmp_path, member, change):
     members = {
         **packed[1],
         "labels": np.zeros(ROWS, np.int32),

@@ -1,4 +1,4 @@
-"""Mapping NPZ files: what is mapped in place, unpacked, decoded, and refused."""
+"""Members of NPZ files: mapped in place, unpacked, decoded, or refused."""
 
 import contextlib
 import io
@@ -103,7 +103,7 @@ def test_a_prefix_before_the_archive_is_skipped(tmp_path):
 
 
 class TestDeflated:
-    def test_is_unpacked_once_beside_the_file(self, tmp_path):
+    def test_is_unpacked_once_next_to_the_file(self, tmp_path):
         path = save(tmp_path / "a.npz", compressed=True, x=np.arange(1000))
         assert MappedNPZ(path)["x"].sum() == 499500
         (unpacked,) = tmp_path.glob("a.npz.x.*.npy")
@@ -119,7 +119,7 @@ class TestDeflated:
         assert len(list((tmp_path / "deep" / "cache").glob("*.npy"))) == 1
         assert not list(tmp_path.glob("*.npy"))
 
-    def test_a_changed_archive_is_unpacked_anew(self, tmp_path):
+    def test_a_changed_archive_is_unpacked_again(self, tmp_path):
         path = tmp_path / "a.npz"
         for value in (1, 2):
             save(path, compressed=True, x=np.full(100, value))
@@ -172,7 +172,7 @@ class TestDeflated:
         assert not list(tmp_path.glob("*.npy"))
         assert not list(tmp_path.glob("*.partial"))
 
-    def test_no_room_says_how_much_is_needed_and_what_to_do(self, tmp_path, monkeypatch):
+    def test_a_full_disk_reports_the_bytes_needed_and_a_remedy(self, tmp_path, monkeypatch):
         path = save(tmp_path / "a.npz", compressed=True, x=np.arange(1000))
         monkeypatch.setattr("shutil.disk_usage", lambda _: type("U", (), {"free": 17}))
         with pytest.raises(OSError, match="8,128 bytes are needed, 17 are free") as caught:
@@ -343,7 +343,7 @@ class TestDamagedFiles:
                 continue
             assert npz["x"].tolist() == [0, 1, 2, 3]
             silent.append(bit // 8)
-        # What remains carries nothing: times, versions, attributes, repeated sizes and checksums.
+        # The other bytes have no meaning: times, versions, attributes.
         end_of_array = data.index(b"PK\x01\x02")
         assert not [byte for byte in silent if 30 + 5 + 20 <= byte < end_of_array]
 
@@ -357,12 +357,12 @@ class TestDamagedFiles:
             ((-4,), "<f4"),
         ],
     )
-    def test_a_header_that_lies_about_the_size_is_refused(self, tmp_path, shape, descr):
+    def test_a_header_with_a_wrong_size_is_refused(self, tmp_path, shape, descr):
         path = zip_of(tmp_path / "a.npz", {"x.npy": header(shape, descr) + bytes(16)})
         with pytest.raises(NPZFormatError, match=r"a\.npz: member 'x': .*header"):
             MappedNPZ(path)["x"]
 
-    def test_a_member_that_ends_behind_the_file_is_never_touched(self, tmp_path):
+    def test_a_member_that_ends_beyond_the_file_is_never_read(self, tmp_path):
         head = header((1 << 20,), "|u1")
         member = Member.aligned("x.npy", 0, len(head))
         member.size = len(head) + (1 << 20)
@@ -448,7 +448,7 @@ print(shape[0], (time.perf_counter() - start) * 1e3,
 """
 
 
-def test_opening_costs_nothing_for_the_size_of_the_data(tmp_path):
+def test_the_time_to_open_does_not_depend_on_the_size_of_the_data(tmp_path):
     row, rows = 128 * 128 * 3, 2 * 10**6  # 98 GB
     path = tmp_path / "sparse.npz"
     head = header((rows, 128, 128, 3), "|u1")
@@ -467,7 +467,7 @@ def test_opening_costs_nothing_for_the_size_of_the_data(tmp_path):
 
 
 def sparse_zip(path, name, head, data_bytes):
-    """An archive of one stored member whose data is a hole; its checksum is not right."""
+    """Writes an archive of one stored member; its data is a hole and its checksum is wrong."""
     member = Member.aligned(name, 0, len(head))
     member.size = len(head) + data_bytes
     with path.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Readahead: brings rows into memory, gives up where they are there, never gets in the way."""
+"""Readahead brings rows into memory, stops once they are there, and never changes a result."""
 
 import errno
 import gc
@@ -31,7 +31,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The ranges that the system was asked for, as (offset, length)."""
+    """Records the requested ranges as (offset, length)."""
     ranges = []
     fadvise = os.posix_fadvise
 
@@ -45,13 +45,13 @@ def asked(monkeypatch):
 
 
 def in_a_thread(function):
-    """Runs it in a thread; what it raises, be it that the test is skipped, is raised here."""
+    """Runs a function in a thread and raises its exception here, a skipped test included."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(function).result()
 
 
 def drop(path):
-    """Makes a file cold; skips the test where that cannot be done."""
+    """Removes a file from the page cache; skips the test if the system does not."""
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         try:
@@ -64,7 +64,7 @@ def drop(path):
     pytest.skip("files here cannot be made cold, or it cannot be seen")
 
 
-def test_more_batches_are_asked_for_the_smaller_they_are():
+def test_smaller_batches_are_requested_further_ahead():
     assert batches_ahead(1 << 30) == 1
     assert batches_ahead(64 * 256 * 256 * 3) == 1
     assert batches_ahead(64 * 128 * 128 * 3) == 3
@@ -73,7 +73,7 @@ def test_more_batches_are_asked_for_the_smaller_they_are():
 
 
 @linux
-def test_every_byte_of_the_rows_is_asked_for_and_none_else(path, asked):
+def test_exactly_the_bytes_of_the_rows_are_requested(path, asked):
     Readahead(path, 100, ROW).advise(np.array([3, 150, 3, 0]))
     bytes_asked = [b for offset, length in asked for b in (offset, offset + length)]
     rows = np.split(np.array(bytes_asked), 4)
@@ -85,12 +85,12 @@ def test_every_byte_of_the_rows_is_asked_for_and_none_else(path, asked):
 
 
 @linux
-def test_rows_of_a_cold_file_come_into_memory(path):
+def test_rows_of_a_cold_file_are_read_into_memory(path):
     drop(path)
     advice = Readahead(path, 100, ROW)
     with path.open("rb") as file:
         advice.advise(np.arange(40, 44))
-        # A page that is asked for is found by later faults, on its way or there: none is major.
+        # Later faults find a requested page in memory or on its way, so none is major.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             before = major_faults()
             mapped[100 + 40 * ROW : 100 + 44 * ROW]
@@ -98,7 +98,7 @@ def test_rows_of_a_cold_file_come_into_memory(path):
 
 
 @linux
-def test_a_file_in_memory_is_soon_left_alone(path, asked):
+def test_requests_stop_soon_for_a_file_in_memory(path, asked):
     path.read_bytes()
     advice = Readahead(path, 100, ROW)
     for _ in range(readahead._PATIENCE):
@@ -111,7 +111,7 @@ def test_a_file_in_memory_is_soon_left_alone(path, asked):
 
 
 @linux
-def test_a_cold_file_is_asked_for_as_long_as_it_is_cold(path, asked):
+def test_requests_go_on_while_the_file_is_cold(path, asked):
     drop(path)
     advice = Readahead(path, 100, ROW)
     for _ in range(3):
@@ -125,7 +125,7 @@ def test_a_cold_file_is_asked_for_as_long_as_it_is_cold(path, asked):
 
 
 @linux
-def test_waiting_for_a_page_starts_it_again_for_the_file_that_was_in_memory(path, asked):
+def test_requests_start_again_after_a_wait_for_a_page(path, asked):
     path.read_bytes()
     advice = Readahead(path, 100, ROW)
     for _ in range(readahead._PATIENCE):
@@ -140,7 +140,7 @@ def test_waiting_for_a_page_starts_it_again_for_the_file_that_was_in_memory(path
 
 
 @linux
-def test_one_thread_that_waited_starts_it_again_for_all(path, asked):
+def test_a_wait_in_one_thread_starts_the_requests_of_all_threads(path, asked):
     path.read_bytes()
     advice = Readahead(path, 100, ROW)
     for _ in range(readahead._PATIENCE):
@@ -160,7 +160,7 @@ def test_one_thread_that_waited_starts_it_again_for_all(path, asked):
 
 
 @linux
-def test_what_a_thread_waited_for_before_it_first_asks_does_not_count(path, asked):
+def test_waits_of_a_thread_before_its_first_request_do_not_count(path, asked):
     path.read_bytes()
     advice = Readahead(path, 100, ROW)
     for _ in range(readahead._PATIENCE):
@@ -177,7 +177,7 @@ def test_what_a_thread_waited_for_before_it_first_asks_does_not_count(path, aske
 
 
 @linux
-def test_without_a_way_to_look_it_goes_on_asking(path, asked, monkeypatch):
+def test_requests_go_on_if_the_system_cannot_say_what_is_in_memory(path, asked, monkeypatch):
     monkeypatch.setattr(readahead, "_preadv2", None)
     path.read_bytes()
     advice = Readahead(path, 100, ROW)
@@ -187,7 +187,7 @@ def test_without_a_way_to_look_it_goes_on_asking(path, asked, monkeypatch):
     assert asked
 
 
-def test_rows_at_and_behind_the_end_of_the_file_and_no_rows_are_fine(path):
+def test_no_rows_and_rows_beyond_the_end_of_the_file_are_accepted(path):
     advice = Readahead(path, 100, ROW)
     advice.advise(np.array([ROWS - 1, ROWS, 10**12]))
     advice.advise(np.array([], dtype=np.intp))
@@ -197,7 +197,7 @@ def test_rows_at_and_behind_the_end_of_the_file_and_no_rows_are_fine(path):
     advice.advise(np.arange(ROWS))
 
 
-def test_its_file_is_closed_with_it(path):
+def test_its_file_is_closed_with_the_object(path):
     advice = Readahead(path, 100, ROW)
     file = advice._file
     os.fstat(file)
@@ -208,7 +208,7 @@ def test_its_file_is_closed_with_it(path):
 
 
 @linux
-def test_other_systems_are_left_alone(path, asked, monkeypatch):
+def test_other_systems_get_no_requests(path, asked, monkeypatch):
     drop(path)
     monkeypatch.setattr(readahead.sys, "platform", "win32")
     Readahead(path, 100, ROW).advise(np.arange(4))
@@ -222,7 +222,7 @@ def major_faults():
 
 
 def fault(path):
-    """Waits for a page of a mapped, cold file."""
+    """Causes a major page fault in a mapped file."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         before = major_faults()
         for start in range(0, len(mapped), 2 * PAGE):

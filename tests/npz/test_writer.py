@@ -39,7 +39,7 @@ def small_file(tmp_path, images):
     return path
 
 
-def test_plain_numpy_reads_what_was_written_without_pickle(small_file, images):
+def test_plain_numpy_reads_a_file_without_pickle(small_file, images):
     with np.load(small_file, allow_pickle=False) as stored:
         assert stored.files == ["images", "image_paths", "metadata"]
         np.testing.assert_array_equal(stored["images"], images)
@@ -77,7 +77,7 @@ def test_equal_content_is_equal_bytes(tmp_path, images):
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
-def test_a_file_cut_in_mid_member_is_continued_to_the_same_bytes(tmp_path, images):
+def test_a_file_that_ends_within_a_member_is_continued_to_the_same_bytes(tmp_path, images):
     write_images(tmp_path / "whole.npz", images)
     path = tmp_path / "continued.npz"
     with closing(NPZWriter(path)) as writer:
@@ -156,7 +156,7 @@ def test_errors_of_the_open_file_name_it(tmp_path):
             writer.fill("labels", [1])
 
 
-def test_continuing_a_file_that_is_too_short_says_so(tmp_path):
+def test_continuing_a_file_that_is_too_short_is_refused(tmp_path):
     path = tmp_path / "short.npz"
     path.write_bytes(b"x" * 100)
     with (
@@ -174,7 +174,7 @@ def test_a_row_of_another_shape_is_refused_with_both_shapes(tmp_path):
 
 
 def test_a_file_beyond_4_gib_is_valid_for_numpy_zipfile_and_our_reader(tmp_path):
-    """Sparse: 5 GiB of zeros that take no room on disk; only the ends are written."""
+    """The images are a hole of 5 GiB that takes no space on the disk."""
     row_bytes, rows = 1 << 20, 5 << 10
     path = tmp_path / "big.npz"
     zero_row, total = crc32(bytes(row_bytes)), 0
