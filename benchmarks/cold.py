@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sizes=measured,
         )
     saved = json.loads(saved_file.read_text())
-    by_size = {int(size): results.load_results(of) for size, of in saved["sizes"].items()}
+    by_size = results.load_by_size(saved)
     print("\n".join(tables(by_size)))
     if options.write_docs:
         results.write_section(results.DOCS / "benchmarks.md", "cold", _section(saved, by_size))
@@ -184,13 +184,17 @@ def _cells(result: Result, reference: Result, size: int) -> list[str]:
     """Return the cells of one row: medians and ranges; ratios are formed within a pass."""
     if result.problem is not None:
         return [result.problem]
-    rates = [one.rate for one in result.passes]
     ratio = "-"
     if reference.problem is None:
         ratio = results.median_and_range(results.ratios(result.passes, reference.passes), ".2f")
-    cpu = statistics.median(1e4 * one.cpu_seconds / one.samples for one in result.passes)
-    megabytes = statistics.median(rates) * 3 * size**2 / 1e6
-    return [results.median_and_range(rates, ",.0f"), f"{megabytes:,.0f}", ratio, f"{cpu:.2f}"]
+    rates = results.rates(result)
+    megabytes = statistics.median(rates) * 3 * size**2 / 1e6  # 3 bytes per pixel
+    return [
+        results.median_and_range(rates, ",.0f"),
+        f"{megabytes:,.0f}",
+        ratio,
+        f"{results.cpu_per_10_000(result):.2f}",
+    ]
 
 
 def _section(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> str:
@@ -225,14 +229,16 @@ def measure_cold(
     Returns:
         The results by name, fio first.
     """
-    measured = {name: Result() for name in [FIO, *(reader.name for reader in readers)]}
+    measured = {FIO: Result()}
+    for reader in readers:
+        measured[reader.name] = Result()
     (work / _ColdReader.files).mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
         processes: dict[str, ContenderProcess] = {}
         for reader in readers:
             with _reported(measured[reader.name]):
                 process = stack.enter_context(ContenderProcess(reader, workload.data, work))
-                process.call("check")
+                process.call("check")  # reads the file: it is dropped before the first pass
                 process.pause()
                 processes[reader.name] = process
         for number in range(passes):
@@ -269,6 +275,7 @@ def fio(workload: Workload) -> Pass:
     row_bytes = 3 * workload.size**2
     options = {
         "name": "cold",
+        # fio separates several file names by colons.
         "filename": str(workload.data.absolute()).replace(":", "\\:"),
         "ioengine": "libaio",
         "direct": 1,
@@ -277,13 +284,14 @@ def fio(workload: Workload) -> Pass:
         "bs": row_bytes,
         "size": row_bytes * workload.samples,
         "io_size": row_bytes * (workload.samples // 4),
-        "randrepeat": 0,
+        "randrepeat": 0,  # other reads in each pass, as for the readers
         "output-format": "json",
     }
     command = ["fio", "--readonly", *(f"--{key}={value}" for key, value in options.items())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ContenderError(f"fio: {(done.stderr or done.stdout).strip()[:300]}")
+    # fio may print notes before the JSON.
     job = json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]
     seconds = job["read"]["runtime"] / 1000
     cpu_seconds = (job["usr_cpu"] + job["sys_cpu"]) / 100 * seconds

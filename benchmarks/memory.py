@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from benchmarks import memory_data, results
 from benchmarks import memory_probes as probes
 from benchmarks.process_tree import tree_memory
@@ -65,6 +67,7 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _fresh_process() -> ProcessPoolExecutor:
+    # Spawned: a forked process would begin with the memory of this one.
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
 
@@ -79,6 +82,7 @@ def processing_curve(work: Path, images: int) -> list[Sample]:
     with _fresh_process() as process:
         pid = process.submit(os.getpid).result()
         run: Future[int] = process.submit(probes.process, data / "raw", output)
+        # The process is watched from here: a thread in it would change what is measured.
         while not wait([run], timeout=0.02).done:
             samples.append(Sample(_rows_written(output), tree_memory(pid)["Pss"]))
         if run.result() != images:
@@ -120,7 +124,7 @@ def opening(work: Path) -> list[Finding]:
     memory_data.sparse_npz(path, rows=5_600_000, side=256, boxes_per_row=0)
     found: probes.Opening = in_fresh_process(probes.open_file, path)
     title = f"opening {path.stat().st_size / 1e12:.1f} TB"
-    path.unlink()
+    path.unlink()  # it takes no space, but tools that copy folders may fill its holes
     return [
         Finding(f"{title}, the first file of a process", f"{found.first * 1e3:.1f} ms"),
         Finding.below(f"{title}, median of 20", found.again * 1e3, 10, "ms"),
@@ -183,11 +187,9 @@ def draw(curves: dict[int, list[Sample]], chart: Path) -> None:
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.add_subplot()
     for images, curve in sorted(curves.items(), reverse=True):
-        axes.plot(
-            [sample.images for sample in curve],
-            [sample.pss / MIB for sample in curve],
-            label=f"{images:,} images",
-        )
+        stored, pss = np.array(curve, dtype=float).T
+        axes.plot(stored, pss / MIB, label=f"{images:,} images")
+    # Logarithmic, so that runs of all sizes are visible, but linear near 0, where they begin.
     axes.set_xscale("symlog", linthresh=min(curves) / 2)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("images stored so far")

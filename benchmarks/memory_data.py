@@ -53,12 +53,17 @@ def small_photographs(folder: Path, images: int) -> None:
         pixels = rng.integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8)
         (contents / f"{number}.jpg").write_bytes(simplejpeg.encode_jpeg(pixels, quality=50))
     for number in range(images):
+        # Links: a million files of their own would take more time and space than they are worth.
         os.link(contents / f"{number % _CONTENTS}.jpg", names / f"{number:07d}.jpg")
     size = {"height": _SIDE, "width": _SIDE}
     face = {"category_id": 1, "bbox": [16, 16, 32, 32], "keypoints": [24, 24, 2] * 5}
+    entries, annotations = [], []
+    for number in range(images):
+        entries.append({"id": number, "file_name": f"images/{number:07d}.jpg", **size})
+        annotations.append({"id": number, "image_id": number, **face})
     coco = {
-        "images": [{"id": i, "file_name": f"images/{i:07d}.jpg", **size} for i in range(images)],
-        "annotations": [{"id": i, "image_id": i, **face} for i in range(images)],
+        "images": entries,
+        "annotations": annotations,
         "categories": [{"id": 1, "name": "face"}],
     }
     (folder / "raw" / "faces.json").write_bytes(msgspec.json.encode(coco))
@@ -73,6 +78,7 @@ def coco(folder: Path, images: int, boxes: int) -> None:
         (folder / "images" / name).touch()
     (folder / "annotations").mkdir()
     categories = [{"id": i, "name": f"category {i}"} for i in range(1, _CATEGORIES + 1)]
+    # Written piece by piece: the whole file as Python objects would take gigabytes.
     with (folder / "annotations" / "instances.json").open("w") as file:
         file.write('{"info": {}, "images": [')
         entry = '{"license": 4, "file_name": "%s", "height": 480, "width": 640, "id": %d}'
@@ -135,6 +141,7 @@ def sparse_npz(path: Path, rows: int, side: int, boxes_per_row: int) -> None:
 
 def _hole(writer: NPZWriter, name: str, dtype: str, row_shape: tuple[int, ...], rows: int) -> None:
     """Write a member of zeros that takes no space on the disk."""
+    # The file is longer than the member already, so that the writer leaves a hole there.
     os.truncate(writer.path, _BEYOND_THE_END)
     writer.begin(name, dtype, row_shape, rows=rows)
     writer.end(_crc32_of_zeros(rows * np.dtype(dtype).itemsize * math.prod(row_shape)))
@@ -144,6 +151,7 @@ def _crc32_of_zeros(count: int) -> int:
     """Return the CRC-32 of `count` zero bytes, in as many steps as `count` has bits."""
     if count == 0:
         return 0
+    # Halving: the checksum of two equal halves follows from that of one.
     half = _crc32_of_zeros(count // 2)
     doubled = crc32_combine(half, half, count // 2)
     return crc32(b"\0", doubled) if count % 2 else doubled

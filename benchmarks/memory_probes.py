@@ -48,6 +48,7 @@ def open_file(path: Path) -> Opening:
     from processing import BatchLoader, LazyNPZDataset
 
     before = start_of_growth()
+    # The first opening of a process is slower: it also initialises what later ones reuse.
     first, dataset = _timed(lambda: LazyNPZDataset(path))
     # Right after the first opening: later steps would raise the peak.
     memory = status("VmHWM") - before
@@ -128,7 +129,7 @@ def _epoch(loader: Iterable[Any], readers: int, pids: Callable[[], list[int]]) -
     peak = before
     for number, batch in enumerate(batches):
         rows += len(batch["image"])
-        if number % _BATCHES_BETWEEN_LOOKS == 0:
+        if number % _BATCHES_BETWEEN_LOOKS == 0:  # a look walks page tables, which takes time
             own, pages = private(pids())
             peak, cached = max(peak, own), max(cached, pages)
     return Epoch(rows, time.perf_counter() - start, before, peak, cached)

@@ -46,6 +46,7 @@ def write_samples(workload: Workload) -> None:
     """Write the samples with this project's writer, unless they exist."""
     if workload.data.exists():
         return
+    # Under another name until it is complete: an interrupted run must not leave half a file.
     partial = workload.data.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     bboxes, paths, checksums = [], [], []
@@ -56,6 +57,7 @@ def write_samples(workload: Workload) -> None:
             sample = workload.sample(index)
             writer.append([sample.image])
             checksums.append(crc32(sample.image))
+            # The checksum of all images follows from those of the rows: no byte is read twice.
             total = crc32_combine(total, checksums[-1], writer.row_bytes)
             bboxes.append(sample.bboxes)
             paths.append(sample.path)
@@ -144,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sizes=measured,
         )
     saved = json.loads(saved_file.read_text())
-    by_size = {int(size): results.load_results(of) for size, of in saved["sizes"].items()}
+    by_size = results.load_by_size(saved)
     print("\n".join(tables(by_size)))
     if options.write_docs:
         write_docs(saved, by_size)

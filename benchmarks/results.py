@@ -114,13 +114,24 @@ def most_passes(groups: Iterable[Mapping[str, Result]]) -> int:
 
 def ratios(passes: Sequence[Pass], limit: Sequence[Pass]) -> list[float]:
     """Return the rate of each pass divided by the rate of the limit in the same turn."""
+    # Not the ratio of the medians: a disturbance hits both passes of a turn, and cancels out.
     return [one.rate / other.rate for one, other in zip(passes, limit, strict=True)]
+
+
+def rates(result: Result) -> list[float]:
+    """Return the samples per second of each pass."""
+    return [one.rate for one in result.passes]
+
+
+def cpu_per_10_000(result: Result) -> float:
+    """Return the median CPU seconds per 10,000 samples."""
+    return statistics.median(1e4 * one.cpu_seconds / one.samples for one in result.passes)
 
 
 def median_and_range(values: Sequence[float], form: str) -> str:
     """Return ``median (minimum to maximum)``, each in the format `form`."""
-    low, middle, high = (format(f(values), form) for f in (min, statistics.median, max))
-    return f"{middle} ({low} to {high})"
+    middle = statistics.median(values)
+    return f"{middle:{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def comparison(results: Mapping[str, Result], limits: Sequence[str]) -> str:
@@ -131,31 +142,40 @@ def comparison(results: Mapping[str, Result], limits: Sequence[str]) -> str:
         limits: names of contenders that get a column with the ratios of all rates to theirs; a
             limit that failed gets none.
     """
-    limits = [name for name in limits if results[name].problem is None]
-    heads = ["contender", "samples/s", *(f"ratio to {name}" for name in limits)]
+    heads, sound_limits = ["contender", "samples/s"], []
+    for name in limits:
+        if results[name].problem is None:
+            heads.append(f"ratio to {name}")
+            sound_limits.append(results[name])
     heads += ["CPU s per 10,000 samples", "peak memory, MB"]
-    rows = [[name, *_cells(result, results, limits)] for name, result in results.items()]
+    rows = [[name, *_cells(result, sound_limits)] for name, result in results.items()]
     return markdown_table(heads, rows)
 
 
-def _cells(result: Result, results: Mapping[str, Result], limits: Sequence[str]) -> list[str]:
+def _cells(result: Result, limits: Iterable[Result]) -> list[str]:
+    """Return the cells of one row, after its name; of a failed contender only the reason."""
     if result.problem is not None:
         return [result.problem]
-    rates = [one.rate for one in result.passes]
-    cpu = statistics.median(1e4 * one.cpu_seconds / one.samples for one in result.passes)
-    return [
-        median_and_range(rates, ",.0f" if min(rates) >= 10 else ",.2g"),
-        *(median_and_range(ratios(result.passes, results[name].passes), ".2f") for name in limits),
-        f"{cpu:.2f}" if cpu < 100 else f"{cpu:,.0f}",
-        f"{result.peak_memory / 1e6:,.0f}",
-    ]
+    slowest = min(rates(result))
+    # Slow contenders get two significant digits: "0" would hide how slow they are.
+    cells = [median_and_range(rates(result), ",.0f" if slowest >= 10 else ",.2g")]
+    for limit in limits:
+        of_limit = ratios(result.passes, limit.passes)
+        cells.append(median_and_range(of_limit, ".2f"))
+    cpu = cpu_per_10_000(result)
+    cells.append(f"{cpu:.2f}" if cpu < 100 else f"{cpu:,.0f}")
+    cells.append(f"{result.peak_memory / 1e6:,.0f}")
+    return cells
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table, first column aligned left, others right; short rows are filled."""
-    lines = [heads, [":--", *("--:" for _ in heads[1:])]]
-    lines += [[*row, *("" for _ in heads[len(row) :])] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    columns = len(heads)
+    lines = [list(heads), [":--"] + ["--:"] * (columns - 1)]
+    for row in rows:
+        missing = [""] * (columns - len(row))
+        lines.append([*row, *missing])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def write_section(page: Path, name: str, text: str) -> None:
@@ -191,6 +211,12 @@ def load_results(saved: Mapping[str, Any]) -> dict[str, Result]:
     return results
 
 
+def load_by_size(saved: Mapping[str, Any]) -> dict[int, dict[str, Result]]:
+    """Return the results of contenders by image size."""
+    # JSON has only texts as keys.
+    return {int(size): load_results(of_size) for size, of_size in saved["sizes"].items()}
+
+
 def bar_chart(
     path: Path,
     panels: Mapping[str, Mapping[str, Sequence[float]]],
@@ -210,20 +236,24 @@ def bar_chart(
 
     rows = max(len(panel) for panel in panels.values())
     figure = Figure(figsize=(6.2 * len(panels), 0.27 * rows + 1.2), layout="constrained")
-    for axes, (title, panel) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
-        ordered = sorted(panel.items(), key=lambda item: statistics.median(item[1]))
-        names = [name for name, _ in ordered]
-        middle = [statistics.median(values) for _, values in ordered]
-        below = [m - min(values) for m, (_, values) in zip(middle, ordered, strict=True)]
-        above = [max(values) - m for m, (_, values) in zip(middle, ordered, strict=True)]
-        colors = ["#d1495b" if name.startswith(highlight) else "#8d99ae" for name in names]
-        axes.barh(names, middle, color=colors, xerr=[below, above], error_kw={"lw": 0.8})
-        axes.bar_label(axes.containers[-1], [f" {m:.2g}" for m in middle], fontsize=8)
-        axes.set(title=title, xlabel=label, xlim=(0, max(1.15, 1.1 * max(middle))))
-        axes.axvline(1, color="black", lw=0.8, ls=":")
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, panel) in zip(all_axes, panels.items(), strict=True):
+        # The first bar is the lowest one, so the slowest contender comes first.
+        names = sorted(panel, key=lambda name: statistics.median(panel[name]))
+        medians, below, above, colours = [], [], [], []
+        for name in names:
+            median = statistics.median(panel[name])
+            medians.append(median)
+            below.append(median - min(panel[name]))
+            above.append(max(panel[name]) - median)
+            colours.append("#d1495b" if name.startswith(highlight) else "#8d99ae")
+        axes.barh(names, medians, color=colours, xerr=[below, above], error_kw={"lw": 0.8})
+        axes.bar_label(axes.containers[-1], [f" {median:.2g}" for median in medians], fontsize=8)
+        axes.set(title=title, xlabel=label, xlim=(0, max(1.15, 1.1 * max(medians))))
+        axes.axvline(1, color="black", lw=0.8, ls=":")  # the limit itself
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(y=0.01)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": None})  # no version of matplotlib in it
+    figure.savefig(
+        path, dpi=110, metadata={"Software": None}
+    )  # no version of matplotlib: equal charts are equal files

@@ -86,13 +86,14 @@ def waiting(data: Path, accelerator: str) -> dict[str, dict[str, float]]:
 def profile(datamodule: LazyNPZDataModule, accelerator: str) -> dict[str, float]:
     """Train one epoch; return the median ``wait``, ``transfer`` and ``step`` in milliseconds."""
     profiler = SimpleProfiler()
+    # Everything that is not a training step is off.
     trainer = L.Trainer(
         accelerator=accelerator, devices=1, max_steps=STEPS, profiler=profiler, logger=False,
         limit_val_batches=0, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(Detector(), datamodule=datamodule)
-    name = type(datamodule).__name__
+    name = type(datamodule).__name__  # Lightning names its records after the class
     actions = {
         "wait": ["[_TrainingEpochLoop].train_dataloader_next"],
         "transfer": [
@@ -122,6 +123,7 @@ def transfers(device: torch.device, repeats: int = 50) -> list[dict[str, Any]]:
 
 def transfers_of_size(device: torch.device, size: int, repeats: int) -> list[dict[str, Any]]:
     """Measure the ways in turns; the limit of the link is the copy of bytes from pinned memory."""
+    # Random bytes: a page of zeros may be shared by the kernel, and copied faster.
     images = torch.randint(0, 256, (TRANSFERRED, size, size, 3), dtype=torch.uint8)
     ways: dict[str, tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]] = {
         "on the host": (images, lambda batch: to_float(batch).to(device)),
@@ -210,6 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     saved_file = options.work / "results.json"
     if not options.from_saved:
+        # Lightning advises more workers, which is what is compared here.
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", "The 'train_dataloader' does not have many workers")
         device, device_name = torch.device("cpu"), "the CPU itself"

@@ -35,7 +35,7 @@ class Gather(Reader):
         from processing import LazyNPZDataset
 
         images: NDArray[Any] = LazyNPZDataset(self.workload.data).images
-        self._images = images if self.mapped else images.copy()
+        self._images = images if self.mapped else images.copy()  # a copy lies in RAM
         shape = (self.workload.batch_size, *images.shape[1:])
         self._buffers = [np.zeros(shape, np.uint8) for _ in range(self.threads)]
         self._pool = ThreadPoolExecutor(self.threads)

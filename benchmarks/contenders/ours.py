@@ -86,6 +86,9 @@ def contenders(workload: Workload) -> list[Reader]:
     """Return the contenders of this file."""
     return [
         OursGetBatch(workload),
-        *(OursDataLoader(workload, workers) for workers in (0, 2)),
-        *(OursBatchLoader(workload, threads) for threads in (0, 1, 2)),
+        OursDataLoader(workload, 0),
+        OursDataLoader(workload, 2),
+        OursBatchLoader(workload, 0),
+        OursBatchLoader(workload, 1),
+        OursBatchLoader(workload, 2),
     ]

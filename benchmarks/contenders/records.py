@@ -80,7 +80,7 @@ class LMDBDataset:
         return self.workload.samples
 
     def __getitems__(self, indices: list[int]) -> list[Sample]:
-        if self._transaction is None:
+        if self._transaction is None:  # the first batch of this process
             import lmdb
 
             environment = lmdb.open(str(self.folder), readonly=True, lock=False, readahead=False)
@@ -113,7 +113,7 @@ class HFDatasets(Reader):
             cache_dir=str(folder / "cache"),
             writer_batch_size=64,
         ).save_to_disk(str(folder / "samples"))
-        shutil.rmtree(folder / "cache")
+        shutil.rmtree(folder / "cache")  # a second copy of all samples
 
     def open(self, folder: Path) -> None:
         """Map the Arrow files."""
@@ -216,13 +216,13 @@ class Grain(Reader):
 
 def stack(samples: Sequence[Sample]) -> Batch:
     """Collate samples as numpy arrays."""
-    return Batch(
-        np.stack([sample.image for sample in samples]),
-        [sample.bboxes for sample in samples],
-        [sample.path for sample in samples],
-    )
+    images, bboxes, paths = zip(*samples, strict=True)
+    return Batch(np.stack(images), list(bboxes), list(paths))
 
 
 def contenders(workload: Workload) -> list[Reader]:
     """Return the contenders of this file."""
-    return [reader(workload, workers) for reader in (LMDB, HFDatasets, Grain) for workers in (0, 2)]
+    readers: list[Reader] = []
+    for kind in (LMDB, HFDatasets, Grain):
+        readers += [kind(workload, 0), kind(workload, 2)]
+    return readers

@@ -154,5 +154,6 @@ def contenders(workload: Workload) -> list[Reader]:
     return [
         H5py(workload),
         Zarr(workload),
-        *(TensorDict(workload, workers) for workers in (0, 2)),
+        TensorDict(workload, 0),
+        TensorDict(workload, 2),
     ]

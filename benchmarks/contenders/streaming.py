@@ -92,8 +92,13 @@ def import_streaming() -> Any:
     try:
         import torchvision  # noqa: F401 - tests whether the import works
     except (ImportError, RuntimeError):
-        names = ("datasets", "transforms", "transforms.functional")
-        for name in ("torchvision", *(f"torchvision.{name}" for name in names)):
+        # Empty modules with the two names that MosaicML's package looks up at import.
+        for name in (
+            "torchvision",
+            "torchvision.datasets",
+            "torchvision.transforms",
+            "torchvision.transforms.functional",
+        ):
             module = sys.modules[name] = ModuleType(name)
             module.__spec__ = ModuleSpec(name, None)
             vars(module).update(VisionDataset=object, to_tensor=None)
@@ -202,8 +207,7 @@ def decode_tar_sample(size: int, sample: dict[str, Any]) -> Sample:
 
 def contenders(workload: Workload) -> list[Reader]:
     """Return the contenders of this file."""
-    return [
-        reader(workload, workers)
-        for reader in (LitData, MosaicStreaming, WebDataset)
-        for workers in (0, 2)
-    ]
+    readers: list[Reader] = []
+    for kind in (LitData, MosaicStreaming, WebDataset):
+        readers += [kind(workload, 0), kind(workload, 2)]
+    return readers

@@ -31,7 +31,7 @@ def data_loader(dataset: Any, workload: Workload, workers: int, **options: Any) 
         dataset,
         batch_size=workload.batch_size,
         num_workers=workers,
-        persistent_workers=workers > 0,
+        persistent_workers=workers > 0,  # starting workers is not measured; torch refuses it for 0
         **options,
     )
 
@@ -42,8 +42,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
     torch stacks the images, in a worker directly into shared memory. Boxes stay numpy arrays,
     because each tensor would need shared memory of its own.
     """
-    images = default_collate([sample.image for sample in samples])
-    return Batch(images, [sample.bboxes for sample in samples], [s.path for s in samples])
+    images, bboxes, paths = zip(*samples, strict=True)
+    return Batch(default_collate(list(images)), list(bboxes), list(paths))
 
 
 def identity(batch: Any) -> Any:

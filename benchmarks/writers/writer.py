@@ -92,6 +92,7 @@ class Writer(ABC):
 
     def run(self, folder: Path) -> int:
         """Write all samples anew; return their number."""
+        # Everything anew in each pass: ours would find its files up to date.
         output = folder / "output"
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
