@@ -94,19 +94,19 @@ class Detector(Model):
         for i, (truth, labels) in enumerate(zip(batch["bboxes"], labels_of(batch), strict=True)):
             if not len(truth):
                 continue
-            near = self.bumps(truth, logits.shape[-2:])
-            index = labels[:, None].expand(-1, near[0].numel())
+            gaussians = self.gaussians(truth, logits.shape[-2:])
+            index = labels[:, None].expand(-1, gaussians[0].numel())
             # Where Gaussians of one category overlap, the highest value counts.
-            heat[i].flatten(1).scatter_reduce_(0, index, near.flatten(1), "amax")
-            weight, owner = near.max(dim=0)
+            heat[i].flatten(1).scatter_reduce_(0, index, gaussians.flatten(1), "amax")
+            weight, owner = gaussians.max(dim=0)
             inside = weight > 0.1  # cells near a centre; each trains the box that is nearest
-            share = len(truth) * weight[inside] / weight[inside].sum()
             # The weights of an image add up to its number of boxes, whatever their sizes.
+            share = len(truth) * weight[inside] / weight[inside].sum()
             error = error + (share * giou_loss(boxes[i, :, inside].T, truth[owner[inside]])).sum()
         total: Tensor = focal_loss(logits, heat) + 2 * error
         return total / max(1, sum(map(len, batch["bboxes"])))
 
-    def bumps(self, boxes: Tensor, size: Sequence[int]) -> Tensor:
+    def gaussians(self, boxes: Tensor, size: Sequence[int]) -> Tensor:
         """Return a Gaussian for each box (k, 4), with 1 in the cell of the centre: (k, h, w)."""
         low, high = boxes[:, :2] / STRIDE, boxes[:, 2:] / STRIDE
         profiles = []
@@ -123,12 +123,12 @@ class Detector(Model):
         logits, boxes = self(batch["image"])
         # Only local maxima count: this takes the place of non-maximum suppression.
         peaks = logits.where(logits == F.max_pool2d(logits, 3, 1, 1), -torch.inf).flatten(1)
-        scores, places = peaks.topk(min(100, peaks.shape[1]))
+        scores, places = peaks.topk(min(100, peaks.shape[1]))  # at most 100, as COCO counts
         labels, cells = places // logits[0, 0].numel(), places % logits[0, 0].numel()
         found = boxes.flatten(2).gather(2, cells[:, None].expand(-1, 4, -1)).transpose(1, 2)
         records = []
         for i, truth in enumerate(zip(batch["bboxes"], labels_of(batch), strict=True)):
-            sure = scores[i].sigmoid() > 0.02
+            sure = scores[i].sigmoid() > 0.02  # the others would hardly change the AP
             detections = found[i][sure], scores[i][sure].sigmoid(), labels[i][sure]
             records.append((Detections(*map(to_numpy, detections)), Truth(*map(to_numpy, truth))))
         return records

@@ -268,9 +268,10 @@ def test_the_detector_decodes_the_peaks_of_its_heat_maps():
 
 def test_the_gaussian_of_a_box_is_one_only_in_the_cell_of_its_centre():
     boxes = torch.tensor([[8.0, 16, 24, 40], [90, 60, 99, 70], [3, 3, 4, 4]])
-    bumps = Detector(8, num_classes=1).bumps(boxes, (16, 24))
-    assert [(bump == 1).nonzero().tolist() for bump in bumps] == [[[7, 4]], [[15, 23]], [[0, 0]]]
-    assert bumps.max() == 1
+    gaussians = Detector(8, num_classes=1).gaussians(boxes, (16, 24))
+    peaks = [(gaussian == 1).nonzero().tolist() for gaussian in gaussians]
+    assert peaks == [[[7, 4]], [[15, 23]], [[0, 0]]]
+    assert gaussians.max() == 1
 
 
 def test_focal_loss_is_smallest_for_the_target_itself():

@@ -189,12 +189,13 @@ def _draw_skull(rng: Generator, sketch: _Sketch, skin: Array, hair: Array, light
     shaded_hair = sketch.shaded(hair, light, (1.1, 1.3)) * strands
     if style == "long":
         sketch.paint(sketch.ellipse((0, rng.uniform(-0.05, 0.12)), (0.97, 1.17)), 0.8 * shaded_hair)
-    for side in (-1, 1):
+    for side in (-1, 1):  # ears, in front of long hair and behind the face
         sketch.paint(sketch.ellipse((side * 0.8, 0.02), (0.13, 0.22)), 0.85 * skin)
     head = sketch.ellipse((0, 0), axes)
     sketch.paint(head, sketch.shaded(skin, light, axes))
     if style == "bald":
         return
+    # Short hair is a larger ellipse without the forehead, which is cut out of it.
     crown = sketch.ellipse((0, -0.12), (0.86, 1.02))
     parting = rng.uniform(-0.25, 0.25)
     forehead = sketch.ellipse((parting, 0.42), (0.8 + abs(parting), 0.98))
@@ -251,6 +252,7 @@ def _draw_nose_and_mouth(rng: Generator, sketch: _Sketch, face: _Face, skin: Arr
     left, right = face.mouth
     along = np.linspace(0, 1, 13)[:, None]
     bend = 4 * along * (1 - along) * np.array([[0, face.smile]])
+    # A parabola through both corners; the bend makes a smile or its opposite.
     lips = left + (right - left) * along + bend
     red = 0.55 * skin + 0.45 * np.array([175, 50, 60])
     if rng.random() < 0.35:
@@ -273,12 +275,15 @@ def _put_body(
     v = ((np.arange(top, height, dtype=np.float32) + 0.5 - centre[1]) / radius)[:, None]
     shirt = hsv(rng.uniform(0, 180), rng.uniform(20, 150), rng.uniform(50, 220))
     trousers = hsv(rng.uniform(90, 130), rng.uniform(10, 110), rng.uniform(35, 110))
+    # A superellipse: shoulders are flat on top and round at the sides.
     shoulder = (np.abs(u) / 1.7) ** 2.6 + (np.clip(2.6 - v, 0, None) / 1.4) ** 2.6
+    # Signed distances to the outline in head units, negative outside; the shirt comes last.
     layers = (
         (np.minimum(0.34 - np.abs(u), 1.6 - v), 0.8 * skin),
         (np.minimum(1.35 - np.abs(u), v - 5), trousers),
         (np.minimum(0.65 * (1 - shoulder), 6 - v), shirt),
     )
+    # Bodies are darker at the sides, like cylinders.
     shade = (1.05 - 0.22 * u * u)[None, :, None]
     window = canvas[top:, left:right]
     for distance, colour in layers:

@@ -108,6 +108,7 @@ def render_scene(seed: int, index: int) -> tuple[Array, Array, Array]:
         Pixels uint8 (H, W, 3) RGB; boxes float (k, 4) x1, y1, x2, y2 of the heads with hair and
         ears; their keypoints float (k, 5, 3) x, y, visibility 2. Coordinates are pixels.
     """
+    # A generator of its own: the image does not depend on how many were drawn before.
     rng = np.random.default_rng((seed, index))
     width, height = rng.permutation([rng.integers(320, 417), rng.integers(240, 321)]).tolist()
     canvas = _background(rng, height, width)
@@ -129,6 +130,7 @@ def _places(rng: Generator, height: int, width: int) -> list[tuple[float, float,
     places: list[tuple[float, float, float]] = []
     wanted = rng.integers(2, 8)
     for _ in range(80):  # attempts; a small image may have no room for all that are wanted
+        # Uniform in the logarithm: as many small heads as large ones.
         radius = min(height, width) * np.exp(rng.uniform(np.log(0.065), np.log(0.2)))
         reach = radius * EXTENT * 1.05
         place = rng.uniform(reach, width - reach), rng.uniform(reach, height - reach), radius
@@ -150,6 +152,7 @@ def _hides(place: tuple[float, float, float], other: tuple[float, float, float])
 def _noise(rng: Generator, height: int, width: int, cell: float) -> Array:
     """Return smooth noise float32 (height, width), about 0 to 1, that varies over `cell` pixels."""
     shape = (max(2, round(height / cell)), max(2, round(width / cell)))
+    # A few random values, enlarged smoothly.
     coarse = rng.random(shape, dtype=np.float32)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
 
@@ -218,6 +221,7 @@ def _photograph(rng: Generator, canvas: Array) -> Array:
     height, width = canvas.shape[:2]
     pixels = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.3, 0.9))
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
+    # Photographs get darker towards their corners.
     vignette = 1 - rng.uniform(0.05, 0.3) * (x * x + y * y) / 2
     pixels *= (rng.uniform(0.85, 1.15) * vignette)[..., None].astype(np.float32)
     grain = rng.standard_normal((height, width, 1), dtype=np.float32)
