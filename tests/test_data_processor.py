@@ -632,7 +632,7 @@ def test_many_crops_an_image_end_a_batch_early(raw_dir, tmp_path, monkeypatch, p
     monkeypatch.setattr(
         processing_run.DatasetWriter,
         "write",
-        lambda self, batch: sizes.append(len(batch.input_crc32)) or write(self, batch),
+        lambda self, batch: sizes.append(len(batch.record.input_crc32)) or write(self, batch),
     )
     processor(raw_dir, tmp_path / "out").process_all()
     assert max(sizes) < 5

@@ -16,11 +16,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,7 +27,7 @@ from numpy.typing import NDArray
 
 from processing.core.columns import Column
 from processing.core.error_notes import note_stage
-from processing.core.errors import InterferenceError, NPZFormatError, Rejection
+from processing.core.errors import InterferenceError, NPZFormatError
 from processing.core.files import sync_directory
 from processing.imaging.tasks import Row
 from processing.npz.contents import Contents
@@ -40,25 +38,16 @@ from processing.run.output_directory import npz_path, partial_path
 from processing.run.plan import Output
 
 
-@dataclass(slots=True)
-class WriteBatch:
+class WriteBatch(NamedTuple):
     """The rows of consecutive images of the plan; the unit handed to the writer.
 
     Args:
-        images_done: images of the plan that are finished after this batch, counted from its start.
         rows: by output name.
-        counts: by output name, instances read and stored, and how often each repair was made.
-        input_crc32: CRC-32 of each image's bytes, in order; 0 if it could not be read.
-        image_keys: the key of each image, see `EarlierRows`; 0 if it was rejected.
-        rejections: inputs left out.
+        record: what the journal will say of these images; the writer adds the rows' columns.
     """
 
-    images_done: int
-    rows: dict[str, list[Row]] = field(default_factory=dict)
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
-    input_crc32: list[int] = field(default_factory=list)
-    image_keys: list[int] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
+    rows: Mapping[str, Sequence[Row]]
+    record: FlushRecord
 
 
 class DatasetWriter:
@@ -99,16 +88,9 @@ class DatasetWriter:
         """Writes a batch; every `flush_every`-th call makes everything so far durable."""
         for name, rows in batch.rows.items():
             self._writers[name].append(row.image for row in rows)
-        self._unflushed.append(
-            FlushRecord(
-                images_done=batch.images_done,
-                blocks={name: _block(output, batch) for name, output in self._outputs.items()},
-                counts={name: dict(counts) for name, counts in batch.counts.items()},
-                input_crc32=batch.input_crc32,
-                image_keys=batch.image_keys,
-                rejections=batch.rejections,
-            )
-        )
+        for name, output in self._outputs.items():
+            batch.record.blocks[name] = _block(output, batch.rows.get(name, ()))
+        self._unflushed.append(batch.record)
         if len(self._unflushed) >= self._flush_every:
             self.flush()
 
@@ -166,9 +148,9 @@ class DatasetWriter:
                 files.callback(writer.close)
 
 
-def _block(output: Output, batch: WriteBatch) -> Block:
+def _block(output: Output, rows: Sequence[Row]) -> Block:
     """Packs the columns of new rows; of ragged columns the values and the lengths."""
-    rows, columns = batch.rows.get(output.name, []), {}
+    columns = {}
     for column in output.columns:
         values = [row.values[column.name] for row in rows]
         if column.ragged:

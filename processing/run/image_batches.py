@@ -31,8 +31,9 @@ from processing.imaging.image_rows import (
     RepairOptions,
     process_image,
 )
-from processing.imaging.tasks import Task
+from processing.imaging.tasks import Row, Task
 from processing.run.dataset_writer import WriteBatch
+from processing.run.journal import FlushRecord
 from processing.run.plan import PlannedFile
 
 _LOG = logging.getLogger(__name__)
@@ -133,17 +134,19 @@ class ImageBatches:
             done: position in the plan after the last of these images.
             results: of consecutive images.
         """
-        batch = WriteBatch(done)
+        rows: dict[str, list[Row]] = {}
+        counts_of: dict[str, Counter[str]] = {}
+        record = FlushRecord(done, counts=counts_of)
         for image, result in zip(self._images[done - len(results) : done], results, strict=True):
-            batch.input_crc32.append(result.crc32)
-            batch.image_keys.append(result.key)
+            record.input_crc32.append(result.crc32)
+            record.image_keys.append(result.key)
             if result.rejection is not None:
-                batch.rejections.append(result.rejection)
+                record.rejections.append(result.rejection)
             for task, counts in result.counts.items():
                 name = self._files[self._file_of[task][image]].name
-                batch.rows.setdefault(name, []).extend(result.rows.get(task, ()))
-                batch.counts.setdefault(name, Counter()).update(counts)
-        return batch
+                rows.setdefault(name, []).extend(result.rows.get(task, ()))
+                counts_of.setdefault(name, Counter()).update(counts)
+        return WriteBatch(rows, record)
 
     def _jobs(self, start: int) -> Iterator[ImageJob]:
         for i in self._images[start:].tolist():

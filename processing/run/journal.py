@@ -68,11 +68,11 @@ class FlushRecord(msgspec.Struct, tag="flush"):
     """
 
     images_done: int
-    blocks: dict[str, Block]
-    counts: dict[str, dict[str, int]]
-    input_crc32: list[int]
-    image_keys: list[int]
-    rejections: list[Rejection]
+    blocks: dict[str, Block] = {}  # msgspec gives each record a dict and lists of its own
+    counts: Mapping[str, Mapping[str, int]] = {}
+    input_crc32: list[int] = []
+    image_keys: list[int] = []
+    rejections: list[Rejection] = []
 
 
 class FinishedRecord(msgspec.Struct, tag="finished"):
