@@ -60,6 +60,15 @@ def test_crop_around_a_single_point_is_one_pixel():
     assert crop_rect((7, 9, 7, 9), 0, (64, 64)).tolist() == [6.5, 8.5, 7.5, 9.5]
 
 
+def test_a_side_shorter_than_a_pixel_counts_as_a_pixel_with_its_margin():
+    small = crop_rect((40.25, 20.25, 40.75, 20.75), 0.25, (24, 64))
+    assert small.tolist() == [38.5, 19.75, 42.5, 21.25]
+    flat = crop_rect((10, 20.25, 30, 20.5), 0.25, (8, 640))
+    assert flat.tolist() == [-40, 19.625, 80, 21.125]
+    narrow = crop_rect((20.25, 10, 20.5, 30), 0.25, (640, 8))
+    assert narrow.tolist() == [19.625, -40, 21.125, 80]
+
+
 @pytest.mark.parametrize(
     ("shrink", "expected"), [(1, 1), (3.8, 1), (3.95, 2), (11.9, 2), (12.1, 4), (31.9, 4), (33, 8)]
 )
@@ -72,6 +81,9 @@ def test_reduction_leaves_several_decoded_pixels_to_a_stored_one(shrink, expecte
 def test_reduction_heeds_the_axis_that_shrinks_least():
     rect = np.array([0.0, 0.0, 4000, 410])
     assert largest_reduction(rect, (4000, 4000), (100, 100)) == 2
+    wide = np.array([0.0, 0.0, 4000, 1000])
+    assert largest_reduction(wide, (4000, 4000), (100, 400)) == 2
+    assert largest_reduction(wide, (4000, 4000), (400, 100)) == 1
 
 
 @pytest.mark.parametrize(

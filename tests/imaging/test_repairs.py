@@ -98,10 +98,22 @@ def test_boxes_of_the_minimum_survive_being_written_as_fractions(width, decimals
     assert counts["kept"] == width
 
 
-def test_the_tolerance_is_a_millionth_of_the_side():
-    header = ImageHeader("JPEG", width=1000, height=10_000, orientation=1)
-    boxes = [(0, 0, 0.9995, 9), (0, 0, 0.998, 9), (0, 0, 9, 0.995), (0, 0, 9, 0.985)]
-    instances, counts = repaired(annotated(boxes), header)
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_tolerance_is_a_millionth_of_each_side(turned):
+    sides = np.array([(0.9995, 9), (0.998, 9), (9, 0.995), (9, 0.985)])
+    width, height = (10_000, 1000) if turned else (1000, 10_000)
+    header = ImageHeader("JPEG", width=width, height=height, orientation=1)
+    corners = np.hstack([np.zeros((4, 2)), sides[:, ::-1] if turned else sides])
+    instances, counts = repaired(annotated(corners), header)
+    assert instances.labels.tolist() == [0, 2]
+    assert counts == {"kept": 2, "too_small": 2}
+
+
+@pytest.mark.parametrize(("width", "height"), [(100, 10_000), (10_000, 100)])
+def test_without_a_minimum_boxes_are_at_least_a_millionth_of_the_longer_side(width, height):
+    header = ImageHeader("JPEG", width=width, height=height, orientation=1)
+    boxes = [(0, 0, 0.012, 9), (0, 0, 0.008, 9), (0, 0, 9, 0.012), (0, 0, 9, 0.008)]
+    instances, counts = repaired(annotated(boxes), header, min_box_size=0.0)
     assert instances.labels.tolist() == [0, 2]
     assert counts == {"kept": 2, "too_small": 2}
 
