@@ -131,8 +131,8 @@ def test_its_settings_are_flags_with_these_defaults(monkeypatch):
     assert {flag for _, _, flag, _ in rows} == set(options) - choices
     for name, _, flag, default in rows:
         value = options[flag].default
-        switches_off = flag.startswith("--no-")
-        assert default_of(default) == (not value if switches_off else value), name
+        is_inverted = flag.startswith("--no-") and options[flag].const is True
+        assert default_of(default) == (not value if is_inverted else value), name
 
 
 def test_its_default_sizes_are_those_of_the_tasks():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import logging
 import math
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from processing.commands.console import (
     EXIT_FAILURE,
@@ -45,30 +46,16 @@ def process_command(
     Returns:
         The exit status.
     """
-    parser = _parser()
+    parser = _parser(processor_class)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     names = [name for name in TASKS if getattr(options, name)]
     if not names and not options.all:
         parser.error("choose --all, or one or more of --detector, --landmarker and --teacher")
     try:
-        processor = processor_class(
-            raw_data_dir=options.raw_data_dir,
-            output_dir=options.output_dir,
-            batch_size=options.batch_size,
-            num_workers=options.workers,
-            flush_every=options.flush_every,
-            image_size=_image_size(options.image_size),
-            crop_margin=options.crop_margin,
-            min_box_size=options.min_box_size,
-            keep_flagged=options.keep_flagged,
-            sources=options.source,
-            group_by=options.group_by,
-            seed=options.seed,
-            on_error=options.on_error,
-            max_bad_fraction=options.max_bad_fraction,
-            progress=not options.no_progress,
-        )
+        options.image_size = _image_size(options.image_size)
+        settings = {flag.argument: getattr(options, flag.argument) for flag in _FLAGS}
+        processor = processor_class(**settings)
     except (TypeError, ValueError) as error:  # of an argument: wrong usage
         parser.error(str(error))
     try:
@@ -130,129 +117,125 @@ def _fraction(text: str) -> float:
     return number
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Flag(NamedTuple):
+    """A flag for an argument of `DataProcessor`, whose default it takes.
+
+    Args:
+        argument: name of the argument.
+        help: its effect; also its default, if that is None.
+        options: further arguments of `argparse.ArgumentParser.add_argument`.
+        name: the flag, if it is not called like the argument.
+    """
+
+    argument: str
+    help: str
+    options: dict[str, Any]
+    name: str = ""
+
+    def add_to(self, group: argparse._ArgumentGroup, function: Callable[..., Any]) -> None:
+        default = inspect.signature(function).parameters[self.argument].default
+        name = self.name or f"--{self.argument.replace('_', '-')}"
+        help = self.help
+        if "(default" not in help and "action" not in self.options:
+            help += " (default: %(default)s)"
+        group.add_argument(name, dest=self.argument, default=default, help=help, **self.options)
+
+
+_DIRECTORY: Final = {"metavar": "DIR"}
+_COUNT: Final = {"metavar": "N", "type": int}
+_SHARE: Final = {"metavar": "FRACTION", "type": _fraction}
+
+_FLAGS: Final = (
+    _Flag("raw_data_dir", "directory with photographs and annotations", _DIRECTORY),
+    _Flag("output_dir", "directory for the NPZ files", _DIRECTORY),
+    _Flag(
+        "sources",
+        "annotation format to read; may be repeated (default: every format that is found)",
+        {"action": "append", "choices": [source.name for source in FORMATS]},
+        "--source",
+    ),
+    _Flag(
+        "image_size",
+        "size of stored images in pixels: 256, 192x256 (height x width), or TASK=SIZE for some "
+        "tasks (default: "
+        + ", ".join(f"{name} {task.default_image_size}" for name, task in TASKS.items())
+        + ")",
+        {"metavar": "SIZE", "nargs": "+"},
+    ),
+    _Flag(
+        "crop_margin",
+        "margin that crops add on each side of the box, as a fraction of its width and height",
+        {"metavar": "FRACTION", "type": float},
+    ),
+    _Flag(
+        "min_box_size",
+        "drop boxes with a shorter side, in pixels of the photograph",
+        {"metavar": "PIXELS", "type": float},
+    ),
+    _Flag("keep_flagged", "keep crowd, invalid and difficult boxes", {"action": "store_true"}),
+    _Flag(
+        "group_by",
+        "regular expression; photographs share a split if it finds the same text in their paths "
+        "(default: every photograph is a group)",
+        {"metavar": "REGEX"},
+    ),
+    _Flag("seed", "key of the hash that divides photographs into splits", _COUNT),
+    _Flag(
+        "batch_size",
+        "photographs per batch of the background writer; two batches are in memory",
+        _COUNT,
+    ),
+    _Flag(
+        "num_workers",
+        "decoding threads (default: one per CPU that this process may use)",
+        _COUNT,
+        "--workers",
+    ),
+    _Flag(
+        "flush_every",
+        "batches between flushes; an interrupted run continues at its last flush",
+        _COUNT,
+    ),
+    _Flag(
+        "on_error",
+        "leave out bad inputs and list them, or stop at the first",
+        {"choices": ["quarantine", "raise"]},
+    ),
+    _Flag(
+        "max_bad_fraction",
+        "stop if more than this fraction, 0 to 1, of the photographs is rejected",
+        _SHARE,
+    ),
+    _Flag(
+        "progress",
+        "show no progress bar and log no progress",
+        {"action": "store_false"},
+        "--no-progress",
+    ),
+)
+_TRAIN_SPLIT: Final = _Flag(
+    "train_split",
+    "fraction, 0 to 1, of the photographs without an official split that go to train",
+    _SHARE,
+)
+
+
+def _parser(processor_class: type[DataProcessor]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m processing.data_processor",
         description="Turns a directory of annotated photographs into memory-mapped NPZ files.",
         epilog=_EXIT_STATUSES,
     )
-    _add_inputs_and_outputs(parser.add_argument_group("inputs and outputs"))
-    _add_content(parser.add_argument_group("content of the files"))
-    _add_execution(parser.add_argument_group("execution"))
-    return parser
-
-
-def _add_inputs_and_outputs(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--all", action="store_true", help="make the files of every task that the data supports")
+    tasks = parser.add_argument_group("tasks")
+    everything = "make the files of every task that the data supports"
+    tasks.add_argument("--all", action="store_true", help=everything)
     for name, task in TASKS.items():
-        add(f"--{name}", action="store_true", help=f"make the {name} files; needs {task.needs}")
-    add("--no-teacher", action="store_true", help="with --all: leave out the teacher files")
-    add(
-        "--raw-data-dir",
-        metavar="DIR",
-        default="data/raw",
-        help="directory with photographs and annotations (default: %(default)s)",
-    )
-    add(
-        "--output-dir",
-        metavar="DIR",
-        default="data/preprocessed",
-        help="directory for the NPZ files (default: %(default)s)",
-    )
-    add(
-        "--source",
-        action="append",
-        choices=[source.name for source in FORMATS],
-        help="annotation format to read; may be repeated (default: every format that is found)",
-    )
-
-
-def _add_content(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    sizes = ", ".join(f"{name} {task.default_image_size}" for name, task in TASKS.items())
-    add(
-        "--train-split",
-        metavar="FRACTION",
-        type=_fraction,
-        default=0.8,
-        help="fraction, 0 to 1, of the photographs without an official split that go to train "
-        "(default: %(default)s)",
-    )
-    add(
-        "--group-by",
-        metavar="REGEX",
-        help="regular expression; photographs share a split if it finds the same text in their "
-        "paths (default: every photograph is a group)",
-    )
-    add(
-        "--seed",
-        metavar="N",
-        type=int,
-        default=0,
-        help="key of the hash that divides photographs into splits (default: %(default)s)",
-    )
-    add(
-        "--image-size",
-        nargs="+",
-        metavar="SIZE",
-        help="size of stored images in pixels: 256, 192x256 (height x width), or TASK=SIZE for "
-        f"some tasks (default: {sizes})",
-    )
-    add(
-        "--crop-margin",
-        metavar="FRACTION",
-        type=float,
-        default=0.25,
-        help="margin that crops add on each side of the box, as a fraction of its width and "
-        "height (default: %(default)s)",
-    )
-    add(
-        "--min-box-size",
-        metavar="PIXELS",
-        type=float,
-        default=1.0,
-        help="drop boxes with a shorter side, in pixels of the photograph (default: %(default)s)",
-    )
-    add("--keep-flagged", action="store_true", help="keep crowd, invalid and difficult boxes")
-
-
-def _add_execution(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add(
-        "--batch-size",
-        metavar="N",
-        type=int,
-        default=500,
-        help="photographs per batch of the background writer; two batches are in memory "
-        "(default: %(default)s)",
-    )
-    add(
-        "--workers",
-        metavar="N",
-        type=int,
-        help="decoding threads (default: one per CPU that this process may use)",
-    )
-    add(
-        "--flush-every",
-        metavar="N",
-        type=int,
-        default=5,
-        help="batches between flushes; an interrupted run continues at its last flush "
-        "(default: %(default)s)",
-    )
-    add(
-        "--on-error",
-        choices=["quarantine", "raise"],
-        default="quarantine",
-        help="leave out bad inputs and list them, or stop at the first (default: %(default)s)",
-    )
-    add(
-        "--max-bad-fraction",
-        metavar="FRACTION",
-        type=_fraction,
-        default=1.0,
-        help="stop if more than this fraction, 0 to 1, of the photographs is rejected "
-        "(default: %(default)s)",
-    )
-    add("--no-progress", action="store_true", help="show no progress bar and log no progress")
+        text = f"make the {name} files; needs {task.needs}"
+        tasks.add_argument(f"--{name}", action="store_true", help=text)
+    without = "with --all: leave out the teacher files"
+    tasks.add_argument("--no-teacher", action="store_true", help=without)
+    settings = parser.add_argument_group("settings")
+    for flag in _FLAGS:
+        flag.add_to(settings, processor_class)
+    _TRAIN_SPLIT.add_to(settings, processor_class.process_all)
+    return parser
