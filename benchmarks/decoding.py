@@ -1,7 +1,8 @@
-"""``python -m benchmarks.decoding DIR``: how close scaled decoding is to full, what it saves.
+"""``python -m benchmarks.decoding DIR``: quality and time of scaled JPEG decoding.
 
-DIR holds photographs. Each is encoded again at sizes that divide and sizes that do not, and shown
-letterboxed; the reference is the full decode, shrunk by `cv2.INTER_AREA` to the same rectangle.
+DIR holds photographs. Each is encoded again, at sizes that the reductions divide and at others, and
+rendered letterboxed. The reference is the full decode, shrunk by `cv2.INTER_AREA` to the same
+rectangle.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from processing.imaging.photo import Photo
 from processing.imaging.placement import largest_reduction, letterbox_rect, place
 from processing.imaging.resizing import render
 
-SIZES: Final = ((768, 1024), (767, 1023), (683, 1021))
+SIZES: Final = ((768, 1024), (767, 1023), (683, 1021))  # height, width
 SUBSAMPLINGS: Final = ("4:2:0", "4:2:2", "4:4:4")
 SHRINKS: Final = (4.0, 5.0, 6.5, 8.0, 12.0, 16.0)
 QUALITY: Final = 90
 GOAL: Final = 46.0
-"""Decibels at which both ways count as the same."""
+"""PSNR in dB from which on both ways count as the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,11 @@ class Agreement:
 
     Args:
         encoding: height, width and chroma subsampling of the JPEGs.
-        shrink: source pixels to a stored one.
-        reductions: by how much they were decoded smaller.
-        mean: of all photographs.
-        least: of the worst.
-        share: of the photographs, how many reach `GOAL`, in [0, 1].
+        shrink: source pixels per stored pixel.
+        reductions: the reductions that were chosen, ascending.
+        mean: mean PSNR.
+        least: PSNR of the worst photograph.
+        share: fraction of the photographs that reach `GOAL`.
     """
 
     encoding: str
@@ -54,53 +55,58 @@ class Agreement:
 
 
 def measure(photos: Sequence[Image.Image]) -> list[Agreement]:
-    """The agreement of each encoding at each shrink; those decoded in full are left out."""
-    found = []
+    """Compares each encoding at each shrink; leaves out those that are decoded in full."""
+    agreements = []
     for height, width in SIZES:
         for subsampling in SUBSAMPLINGS:
             jpegs = [_encoded(photo, (height, width), subsampling) for photo in photos]
             for shrink in SHRINKS:
                 pairs = [_compare(jpeg, int(width / shrink)) for jpeg in jpegs]
-                if any(reduction > 1 for reduction, _ in pairs):
-                    decibels = np.array([psnr for _, psnr in pairs])
-                    found.append(
-                        Agreement(
-                            f"{width}x{height} {subsampling}",
-                            shrink,
-                            tuple(sorted({reduction for reduction, _ in pairs})),
-                            float(decibels.mean()),
-                            float(decibels.min()),
-                            float((decibels >= GOAL).mean()),
-                        )
+                reductions, decibels = np.array(pairs).T
+                if reductions.max() == 1:
+                    continue
+                agreements.append(
+                    Agreement(
+                        f"{width}x{height} {subsampling}",
+                        shrink,
+                        tuple(np.unique(reductions).astype(int).tolist()),
+                        float(decibels.mean()),
+                        float(decibels.min()),
+                        float((decibels >= GOAL).mean()),
                     )
-    return found
+                )
+    return agreements
 
 
 def times(photos: Sequence[Image.Image], passes: int = 7) -> dict[str, float]:
-    """Median milliseconds an image of decoding and of shrinking to 256, in one thread."""
-    found = {}
+    """Median milliseconds per image to decode, and to shrink to 256x256, in one thread."""
+    milliseconds = {}
     for height, width in SIZES:
         jpegs = [_encoded(photo, (height, width), "4:2:0") for photo in photos]
         for reduction in (1, 2, 4, 8):
             decoding, shrinking = _times(jpegs, reduction, passes)
             label = f"{width}x{height}, reduction {reduction}"
-            found[f"{label}: decode"], found[f"{label}: shrink"] = decoding, shrinking
-    return found
+            milliseconds[f"{label}: decode"] = decoding
+            milliseconds[f"{label}: shrink"] = shrinking
+    return milliseconds
 
 
 def _times(jpegs: Sequence[bytes], reduction: int, passes: int) -> tuple[float, float]:
     headers = [read_header(jpeg) for jpeg in jpegs]
-    shown: list[Photo] = []
+    decoded: list[Photo] = []
     out = np.empty((256, 256, 3), np.uint8)
 
     def decode_all() -> None:
-        shown[:] = (decode(j, h, reduction=reduction) for j, h in zip(jpegs, headers, strict=True))
+        decoded.clear()
+        for jpeg, header in zip(jpegs, headers, strict=True):
+            decoded.append(decode(jpeg, header, reduction=reduction))
 
-    def show_all() -> None:
-        for photo in shown:
+    def render_all() -> None:
+        for photo in decoded:
             render(photo, letterbox_rect(photo.source_size, (256, 256)), (256, 256), out)
 
-    decoding, shrinking = (_milliseconds(work, passes) for work in (decode_all, show_all))
+    decoding = _milliseconds(decode_all, passes)
+    shrinking = _milliseconds(render_all, passes)
     return decoding / len(jpegs), shrinking / len(jpegs)
 
 
@@ -121,7 +127,7 @@ def _encoded(photo: Image.Image, size: tuple[int, int], subsampling: str) -> byt
 
 
 def _compare(jpeg: bytes, side: int) -> tuple[int, float]:
-    """By how much a JPEG is decoded smaller for a square of `side`, and the PSNR that it gets."""
+    """Renders a JPEG in a square of `side` pixels; returns the reduction chosen and the PSNR."""
     header = read_header(jpeg)
     size = (side, side)
     rect = letterbox_rect(header.upright_size, size)
@@ -139,7 +145,7 @@ def _compare(jpeg: bytes, side: int) -> tuple[int, float]:
 
 
 def table(agreements: Iterable[Agreement]) -> str:
-    """As Markdown."""
+    """Formats the agreements as a Markdown table."""
     lines = [
         f"| JPEG | shrink | decoded at | mean dB | least dB | >= {GOAL:.0f} dB |",
         "|---|---|---|---|---|---|",
@@ -154,8 +160,12 @@ def table(agreements: Iterable[Agreement]) -> str:
 def main() -> None:
     """Prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.decoding")
-    parser.add_argument("photos", type=Path, metavar="DIR", help="searched for .jpg, at any depth")
-    parser.add_argument("--images", type=int, default=40, help="at most so many, spread evenly")
+    parser.add_argument(
+        "photos", type=Path, metavar="DIR", help="directory with .jpg files, at any depth"
+    )
+    parser.add_argument(
+        "--images", type=int, default=40, help="maximum number of photographs, spread evenly"
+    )
     options = parser.parse_args()
     paths = sorted(options.photos.rglob("*.jpg"))
     if not paths:

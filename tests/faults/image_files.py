@@ -1,6 +1,6 @@
-"""Hostile image files, each with what must become of it: written from the formats' specifications.
+"""Hostile image files, written from the formats' specifications, each with its expected verdict.
 
-All that are kept whole show `PIXELS`, or as much of them as the format can hold, so that a row of
+Every file that is kept shows `PIXELS`, or as much of them as the format can hold, so that a row of
 24x24 pixels stores them unscaled.
 """
 
@@ -15,12 +15,12 @@ from PIL import Image, ImageCms
 SIDE = 24
 _Y, _X = np.mgrid[:SIDE, :SIDE]
 PIXELS = np.stack([_X * 10, _Y * 10, (_X + 2 * _Y) * 3], axis=-1).astype(np.uint8)
-"""Colours that rise to the right and downwards, so that no turned or mirrored copy is equal."""
+"""Colours that rise to the right and downwards, so that every turned or mirrored copy differs."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Stored: with these pixels, where they are given, up to a tolerance; else of this size."""
+    """The file is stored, with this size, and with these pixels up to a tolerance if given."""
 
     pixels: np.ndarray | None = None
     size: tuple[int, int] = (SIDE, SIDE)
@@ -29,7 +29,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Rejected:
-    """Left out, for one of these reasons, with a message that matches the expression `says`."""
+    """The file is left out for one of these reasons; its message matches the pattern `says`."""
 
     reasons: str
     says: str = "."
@@ -38,7 +38,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file: its name, its bytes, what must become of it."""
+    """A file: its name, its bytes and the expected verdict."""
 
     name: str
     data: bytes
@@ -70,7 +70,7 @@ def chunk(name, body):
 
 
 def png(width=SIDE, height=SIDE, depth=8, colour=2, rows=None, before=b"", signature=True):
-    """A PNG made by hand; without rows it has no pixels."""
+    """A PNG made by hand; without `rows` it has no pixels."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     data = b"" if rows is None else chunk(b"IDAT", zlib.compress(b"".join(b"\0" + r for r in rows)))
     start = b"\x89PNG\r\n\x1a\n" if signature else b""
@@ -94,7 +94,7 @@ def rgb_png(before=b""):
 
 
 def changed(data, place, new):
-    """The same bytes, `new` instead of those at `place`, a position or the end of a mark."""
+    """Overwrites bytes with `new` at `place`: a position, or bytes that come right before it."""
     at = data.index(place) + len(place) if isinstance(place, bytes) else place
     return data[:at] + new + data[at + len(new) :]
 
@@ -104,7 +104,7 @@ def flipped(data, at):
 
 
 def tiff_with(data, **values):
-    """A little-endian TIFF with other values of its tags, as LONG."""
+    """A little-endian TIFF with some tags replaced by values of type LONG."""
     at = struct.unpack_from("<I", data, 4)[0]
     for i in range(struct.unpack_from("<H", data, at)[0]):
         entry = at + 2 + 12 * i
@@ -115,7 +115,7 @@ def tiff_with(data, **values):
 
 
 def tiff_loop(data):
-    """A TIFF whose first directory names itself as the next."""
+    """A TIFF whose first directory points to itself as the next."""
     at = struct.unpack_from("<I", data, 4)[0]
     entries = struct.unpack_from("<H", data, at)[0]
     return changed(data, at + 2 + 12 * entries, struct.pack("<I", at))
@@ -139,7 +139,7 @@ def webp_of(width, height):
 
 
 def as_reference(data):
-    """What the reference decoder shows."""
+    """Pixels of the reference decoder."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
@@ -148,7 +148,7 @@ def _files(verdict, files):
 
 
 def no_images():
-    """What only has an image's name."""
+    """Other files with an image's name."""
     text_and_more = _files(
         Rejected("not_an_image", "expected one of JPEG, PNG"),
         {
@@ -258,9 +258,9 @@ def jpegs():
 
 
 def orientations():
-    """EXIF: what is stored turned comes out upright; what means nothing changes nothing."""
+    """EXIF: a turned image comes out upright; an invalid orientation changes nothing."""
     turns = Image.Transpose
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # of PIL's transpositions
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # numbers of Image.Transpose
     files = []
     for value in range(1, 9):
         image = Image.fromarray(PIXELS)
@@ -319,7 +319,8 @@ def pngs():
         "icc_garbage.png": (rgb_png(chunk(b"iCCP", b"name\0\0zzz")), PIXELS),
         "trailing.png": (whole + b"\0" * 9999, PIXELS),
         "named.jpg": (whole, PIXELS),
-        "chunk_crc.png": (flipped(whole, len(whole) - 13), PIXELS),  # the pixels' own is right
+        # The chunk's checksum is wrong, but the one inside the compressed pixels is right.
+        "chunk_crc.png": (flipped(whole, len(whole) - 13), PIXELS),
     }
     bomb = zlib.compress(bytes(1 << 26))
     corrupt = {
@@ -398,6 +399,7 @@ def others():
         ),
         "one_plane_of_three.tif": tiff_with(encoded(PIXELS, "TIFF"), tag284=2),
         "tiles_missing.jp2": tiled[:second_tile],
+        # OpenJPEG reports no error for these two; it leaves the remaining tiles black.
         "tile_marker.jp2": tiled[: second_tile + 2],
         "only_tile_marker.jp2": untiled[: untiled.index(b"\xff\x90") + 2],
         "no_tile.jp2": tiled[: tiled.index(b"\xff\x90") + 12],
@@ -418,7 +420,7 @@ def others():
 
 
 def sizes():
-    """As small and as long as images get."""
+    """The smallest and the longest images."""
     black = [
         ImageFile("1x1.png", png(1, 1, rows=[bytes(3)]), Kept(size=(1, 1))),
         ImageFile("1x65500.png", png(1, 65_500, rows=[bytes(3)] * 65_500), Kept(size=(65_500, 1))),
@@ -431,7 +433,7 @@ def sizes():
 
 
 def hostile_images():
-    """All of them."""
+    """All files of this module."""
     return [
         *no_images(), *bombs(), *jpegs(), *orientations(), *pngs(), *others(), *sizes(),
     ]  # fmt: skip

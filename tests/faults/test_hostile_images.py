@@ -1,4 +1,4 @@
-"""Hostile image files beside good ones: each with its verdict, and nothing good lost."""
+"""Hostile image files among good ones: each gets its verdict, and no good one is lost."""
 
 import json
 import random
@@ -27,14 +27,14 @@ GOOD = {
 BOX = [4, 4, 16, 12]
 
 pytestmark = [
-    # Pillow's words of caution; what it warns of is in the table.
+    # Pillow's warnings; the table has a case for each.
     pytest.mark.filterwarnings("ignore:(Corrupt EXIF|Truncated File|Tag data larger)"),
     pytest.mark.filterwarnings("ignore:Image size"),
 ]
 
 
 def write_data_set(raw, files):
-    """A COCO data set of these files, by name, with one box each, sizes not declared."""
+    """Writes a COCO data set of these files, by name, with one box each and no declared sizes."""
     images, annotations = [], []
     for number, (name, data) in enumerate(files.items(), 1):
         path = raw / name
@@ -49,7 +49,7 @@ def write_data_set(raw, files):
 
 
 def check_verdict(case, path, processed, rows):
-    """Asserts that the file has come to what its verdict says; gives the outcome."""
+    """Asserts that the file got its verdict; returns the outcome."""
     stored, listed = rows.get(path, []), processed.rejected.get(path, [])
     if isinstance(case.verdict, Rejected):
         assert not stored
@@ -71,17 +71,17 @@ def check_verdict(case, path, processed, rows):
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
-    """The good files processed alone."""
+    """The good files, processed without any other."""
     root = tmp_path_factory.mktemp("good")
     return Processed(write_data_set(root / "raw", GOOD), root / "out")
 
 
 def assert_good_unchanged(good, processed):
     for task in ("detector", "teacher"):
-        alone, together = good.rows(task), processed.rows(task)
-        assert alone.keys() == GOOD.keys()
-        for path, rows in alone.items():
-            assert equal_rows(together[path], rows), path
+        expected, found = good.rows(task), processed.rows(task)
+        assert expected.keys() == GOOD.keys()
+        for path, rows in expected.items():
+            assert equal_rows(found[path], rows), path
 
 
 def test_every_hostile_image_comes_to_its_verdict_and_no_good_one_is_lost(tmp_path, tally, good):
@@ -136,7 +136,9 @@ def test_no_truncated_image_is_stored_unless_its_pixels_are_whole(tmp_path, tall
             }
             assert re.search("cut short|interrupted|damaged|empty|expected one of", message)
             return "detected"
-        assert len(files[cut]) >= len(SMALL[kind]) - 16, "only what follows the pixels may lack"
+        assert len(files[cut]) >= len(SMALL[kind]) - 16, (
+            "only bytes behind the pixels may be missing"
+        )
         (row,), (reference,) = rows[cut], rows[whole[kind]]
         np.testing.assert_array_equal(row["image"], reference["image"])
         return "unaffected"
@@ -154,7 +156,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def peak_memory(raw, out):
-    """KiB that a process of its own takes to process a directory."""
+    """Peak memory, in KiB, of a process that processes a directory."""
     line = [sys.executable, "-W", "ignore", "-c", MEMORY, str(raw), str(out)]
     done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=True)
     return int(done.stdout)
@@ -194,7 +196,7 @@ def test_the_exit_status_tells_clean_from_rejected_from_failed_from_misused(tmp_
     assert rejected.returncode == 3
     assert "bad.jpg" in rejected.stderr
     assert "rejected.jsonl" in rejected.stdout
-    assert status(bad.name, "--all").returncode == 3, "also when all is up to date"
+    assert status(bad.name, "--all").returncode == 3, "also if the files are up to date"
     failed = status("empty", "--all")
     assert failed.returncode == 1
     assert "no annotations found" in failed.stderr

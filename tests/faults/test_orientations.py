@@ -1,8 +1,8 @@
-"""EXIF orientations: whatever way up the file stores the image, the marker is under the marker box.
+"""EXIF orientations: however the file stores the image, the marker lies under the marker box.
 
-A declared size says which way up the annotator saw the image, if turning changes the size. Where it
-does not (upside down or mirrored images, square ones), and where none is declared, coordinates are
-of the upright image, as most tools show it.
+A declared size reveals which way up the annotator saw the image, if turning changes the size.
+Coordinates refer to the upright image, as most tools show it, if turning does not change the size
+(upside down, mirrored or square images) or if no size is declared.
 """
 
 import json
@@ -16,7 +16,10 @@ from tests.faults.image_files import orientation
 from tests.faults.processed import Processed
 
 COLOURS = np.array([[20, 20, 20], [230, 30, 30], [30, 200, 30], [40, 40, 230], [240, 240, 240]])
-"""Of the surroundings, then of the marker's quarters in reading order."""
+"""The surroundings, then the marker's quarters in reading order."""
+
+STORED = (48, 64)
+"""Height, width of stored images."""
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "tif": "TIFF", "webp": "WEBP"}
 _TURNS = Image.Transpose
@@ -30,12 +33,12 @@ UNDO = {
     7: _TURNS.TRANSVERSE,
     8: _TURNS.ROTATE_270,
 }
-"""What makes of an upright image one that the orientation turns upright (CIPA DC-008, 4.6.5)."""
+"""Transpositions of an upright image that the orientation reverses (CIPA DC-008, 4.6.5)."""
 
 
 @dataclass(frozen=True)
 class Turned:
-    """One file: its format, its orientation, the size that is declared, the upright width."""
+    """One file: its format, its orientation, the declared size, the upright width."""
 
     suffix: str
     orientation: int
@@ -56,7 +59,7 @@ CASES = [
 
 
 def quarters(width):
-    """The upright image as numbers of `COLOURS`."""
+    """The upright image, as positions in `COLOURS`."""
     upright = np.zeros((32, width), np.uint8)
     upright[4:10, width - 20 : width - 12] = 1
     upright[4:10, width - 12 : width - 4] = 2
@@ -66,7 +69,7 @@ def quarters(width):
 
 
 def box_and_points(numbers):
-    """Where the marker and the centres of its quarters are in this image."""
+    """The marker's box and the centres of its quarters, in pixels of this image."""
     rows, columns = np.nonzero(numbers)
     box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     centres = [np.argwhere(numbers == i).mean(axis=0)[::-1] + 0.5 for i in (1, 2, 3, 4)]
@@ -108,7 +111,7 @@ def write_data_set(raw, cases):
 
 
 def assert_colours(image, points):
-    """At each of four points of the stored image is the colour of its quarter."""
+    """Asserts that the stored image has the quarters' colours at four points."""
     columns, rows = np.floor(points).astype(int).T
     assert np.abs(image[rows, columns].astype(int) - COLOURS[1:]).max() < 25
 
@@ -119,7 +122,7 @@ def check_detector(row, box, points, width):
     quarter = np.array([x2 - x1, y2 - y1]) / 4
     signs = np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]])
     assert_colours(row["image"], centre + signs * quarter)
-    # Just outside the box there is nothing of the marker.
+    # The marker ends at the box's edges.
     around = np.array([[x1 - 2, centre[1]], [centre[0], y1 - 2], [centre[0], y2 + 1]])
     columns, rows = np.floor(around).astype(int).T
     assert row["image"][rows, columns].max() < 130
@@ -133,7 +136,8 @@ def check_landmarker(row, box, points, width):
 def check_teacher(row, box, points, width):
     np.testing.assert_allclose(row["bboxes"], box, atol=1e-4)
     x1, y1, x2, y2 = row["rect"].astype(float)
-    assert_colours(row["image"], (points - [x1, y1]) * [48 / (x2 - x1), 48 / (y2 - y1)])
+    scale = [STORED[1] / (x2 - x1), STORED[0] / (y2 - y1)]
+    assert_colours(row["image"], (points - [x1, y1]) * scale)
 
 
 CHECKS = {
@@ -146,7 +150,7 @@ CHECKS = {
 @pytest.fixture(scope="module")
 def processed(tmp_path_factory):
     root = tmp_path_factory.mktemp("turned")
-    return Processed(write_data_set(root / "raw", CASES), root / "out", image_size=48)
+    return Processed(write_data_set(root / "raw", CASES), root / "out", image_size=STORED)
 
 
 @pytest.mark.parametrize("task", CHECKS)

@@ -54,7 +54,7 @@ def reason_of(call, *args):
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
-def test_header_tells_format_and_size(image_format):
+def test_header_has_format_and_size(image_format):
     header = read_header(encoded(scene(30, 50), image_format))
     assert header == ImageHeader(image_format, width=50, height=30, orientation=1)
     assert header.stored_size == header.upright_size == (30, 50)
@@ -91,7 +91,7 @@ def test_an_orientation_that_does_not_exist_is_upright(value):
     assert read_header(encoded(scene(9, 9), exif=orientation_tag(value))).orientation == 1
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's, which it is
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's, and it is corrupt
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("exif", [b"MM\0*", b"garbage", b"MM\0*\xff\xff\xff\xff", None])
 def test_a_broken_exif_block_is_upright(exif, image_format):
@@ -104,7 +104,7 @@ def test_other_files_are_not_images(data):
     assert reason_of(read_header, data) == "not_an_image"
 
 
-@pytest.mark.filterwarnings("ignore:Truncated File Read")  # Pillow's, of TIFF
+@pytest.mark.filterwarnings("ignore:Truncated File Read")  # Pillow's, for TIFF
 @pytest.mark.parametrize(
     ("image_format", "options"),
     [("WEBP", {}), ("TIFF", {"compression": "tiff_lzw"}), ("JPEG", {}), ("PNG", {}), ("GIF", {})],
@@ -116,7 +116,7 @@ def test_the_beginning_of_an_image_is_not_called_something_else(image_format, op
     assert reason_of(decoded, cut) in ("truncated", "corrupt")
 
 
-def test_postscript_which_pillow_would_run_is_not_an_image():
+def test_postscript_is_not_an_image_because_pillow_would_run_it():
     assert reason_of(read_header, encoded(scene(9, 9), "EPS")) == "not_an_image"
 
 
@@ -131,7 +131,7 @@ def test_an_image_of_too_many_pixels_is_refused_unread():
     assert reason_of(read_header, png_header(60_000, 60_000)) == "too_large"
 
 
-@pytest.mark.filterwarnings("ignore:Image size")  # Pillow's word of caution
+@pytest.mark.filterwarnings("ignore:Image size")  # Pillow warns below our limit
 def test_the_limit_is_this_module_s_own(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert reason_of(read_header, png_header(MAX_PIXELS // 1000 + 1, 1000)) == "too_large"
@@ -295,7 +295,7 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("oddity", HARMLESS)
-def test_what_every_viewer_gets_over_is_kept(oddity):
+def test_oddities_that_every_viewer_accepts_are_kept(oddity):
     data = encoded(scene(67, 91))
     assert oddity(data) != data
     np.testing.assert_array_equal(decoded(oddity(data)).pixels, decoded(data).pixels)
@@ -376,7 +376,7 @@ def test_a_reduced_pixel_is_the_mean_of_what_it_covers(height, width, reduction)
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 4, 8]), st.integers(1, 8))
 @settings(deadline=None)
-def test_a_reduced_image_has_the_size_its_reduction_says(height, width, reduction, orientation):
+def test_a_reduced_image_has_the_size_of_its_reduction(height, width, reduction, orientation):
     data = encoded(np.zeros((height, width, 3), np.uint8), exif=orientation_tag(orientation))
     photo = decoded(data, reduction)
     assert photo.reduction <= reduction
@@ -395,11 +395,11 @@ def test_colour_halved_along_one_axis_is_reduced_one_step_less(subsampling, expe
     assert decoded(data, reduction=4).reduction == expected
 
 
-def test_formats_without_scaled_decoding_say_so():
+def test_formats_without_scaled_decoding_report_no_reduction():
     assert decoded(encoded(scene(64, 64), "PNG"), reduction=4).reduction == 1
 
 
-# --- showing
+# --- rendering
 
 
 MARKER = (150.5, 87.25)
@@ -413,7 +413,7 @@ def marked(height, width, x, y):
 
 
 def centroid(image):
-    # What lies outside the image is grey and must not weigh.
+    # Grey padding must not weigh.
     weight = np.where(image[..., 0] == 114, 0, image[..., 0]).astype(float)
     weight[weight < 12] = 0
     rows, columns = np.mgrid[: weight.shape[0], : weight.shape[1]] + 0.5
@@ -429,7 +429,7 @@ def centroid(image):
     ids=["letterbox", "inside", "beyond_far_edge", "beyond_near_edge"],
 )
 @pytest.mark.parametrize("size", [(64, 64), (48, 80), (160, 160)])
-def test_a_marker_lands_where_the_coordinates_say(orientation, reduction, height, width, box, size):
+def test_a_marker_lands_at_its_coordinates(orientation, reduction, height, width, box, size):
     upright = Image.fromarray(marked(height, width, *MARKER))
     undo = {
         1: None,
@@ -483,7 +483,7 @@ def test_shrinking_averages_all_pixels_and_never_skips():
     assert (out == 50).all()
 
 
-def test_a_rectangle_beside_the_image_shows_nothing():
+def test_a_rectangle_next_to_the_image_shows_nothing():
     photo = decoded(encoded(scene(50, 100)))
     out = np.full((8, 8, 3), 7, np.uint8)
     assert render(photo, np.array([100, 0, 140, 40.0]), (8, 8), out) is None
@@ -507,7 +507,7 @@ def test_extreme_rectangles_show_at_least_a_pixel(rect):
     assert (out > 250).any()
 
 
-def test_many_threads_decode_and_show_the_same_pixels():
+def test_many_threads_decode_and_render_the_same_pixels():
     data = encoded(scene(240, 320), exif=orientation_tag(6))
 
     def work(_):
@@ -523,7 +523,8 @@ def test_many_threads_decode_and_show_the_same_pixels():
 @pytest.mark.parametrize("reduction", [2, 4])
 @pytest.mark.parametrize("sides", [(767, 1023), (769, 1025), (768, 1023), (683, 1021)])
 def test_sizes_that_do_not_divide_are_not_shifted(sides, reduction):
-    # A shift of half a reduced pixel at the far edge, as of stretching 511.5 to 512, is below 36.
+    # A shift of half a reduced pixel at the far edge, as from stretching 511.5 to 512, gives less
+    # than 36 dB.
     data = encoded(scene(*sides), quality=95, subsampling=0)
     size = (64 * 4 // reduction,) * 2
     full, scaled = np.empty((*size, 3), np.uint8), np.empty((*size, 3), np.uint8)
@@ -543,7 +544,7 @@ def test_shrinking_by_four_is_the_mean_of_sixteen():
     np.testing.assert_allclose(out, means, atol=1.1)  # rounded twice
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real photographs are not beside the repository")
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real photographs are not next to the repository")
 def test_scaled_decoding_stays_close_to_full_decoding_on_real_photographs():
     ratios = []
     for path in sorted(REAL.glob("**/*.jpg"))[::6]:

@@ -103,7 +103,7 @@ def test_stored_pixels_made_of_whole_blocks_allow_a_coarser_reduction(source_siz
     assert largest_reduction(letterbox_rect(source_size, size), source_size, size) == expected
 
 
-def test_a_rectangle_beside_the_image_has_a_reduction():
+def test_a_rectangle_next_to_the_image_has_a_reduction():
     rect = np.array([-1024.0, 0, -1, 1023])
     assert largest_reduction(rect, (768, 1024), (256, 256)) == 2
 
@@ -130,8 +130,8 @@ def test_the_rectangle_shown_is_the_one_asked_for_within_rounding(
         assume(span.stop - span.start > 1)
         asked = rect[axis::2]
         nominal = (asked[1] - asked[0]) / size[1 - axis]
-        # Half a decoded pixel at each end of the source span, half a stored one at each of the
-        # target's; an error at one end of a span cut short is drawn out over the padding.
+        # Rounding moves each end of the source span by half a decoded pixel, and each end of the
+        # stored span by half a stored pixel. Padding enlarges an error at the end of a short span.
         lever = size[1 - axis] / (span.stop - span.start)
         allowed = (1.5 * reduction + nominal) * lever + 1e-6
         assert np.abs(np.subtract(span.rendered_range(size[1 - axis]), asked)).max() <= allowed
@@ -171,7 +171,7 @@ def test_rounding_errors_do_not_cost_the_last_column():
 @pytest.mark.parametrize(
     "rect", [(-9, 0, 0, 9), (100, 0, 109, 9), (0, -9, 9, 0), (0, 50, 9, 59), (-9, 0, 0.2, 9)]
 )
-def test_a_rectangle_beside_the_image_shows_nothing(rect):
+def test_a_rectangle_next_to_the_image_shows_nothing(rect):
     assert place(np.array(rect, dtype=float), (50, 100), (64, 64)) is None
 
 
@@ -225,7 +225,7 @@ def test_coordinates_of_another_shape_are_refused(shape):
 def test_upright_coordinates_follow_the_pixels(orientation):
     stored = np.zeros((5, 7), np.uint8)
     stored[1:3, 4:7] = 1
-    # The eight orientations as the EXIF specification words them: where row 0 and column 0 are.
+    # The EXIF specification defines the eight orientations by the sides of row 0 and column 0.
     upright = {
         1: stored,
         2: stored[:, ::-1],

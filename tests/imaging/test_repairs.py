@@ -163,14 +163,14 @@ def test_points_that_are_not_finite_go_and_the_box_stays():
     assert counts == {"kept": 3, "bad_points": 2}
 
 
-def test_points_that_are_not_finite_leave_nothing_of_an_instance_without_box():
+def test_an_instance_without_box_goes_if_its_points_are_not_finite():
     annotations = annotated([(NAN,) * 4], flags=[Flag.NO_BOX], points=[[(INF, 2, 1)]])
     instances, counts = repaired(annotations)
     assert len(instances) == 0
     assert counts == {"no_box": 1, "bad_points": 1}
 
 
-def test_an_unlabelled_point_may_lie_nowhere_and_becomes_zero():
+def test_an_unlabelled_point_may_have_no_place_and_becomes_zero():
     instances, counts = repaired(annotated([(0, 0, 9, 9)], points=[[(NAN, NAN, 0), (1, 2, 2)]]))
     assert instances.points[0].tolist() == [[0, 0, 0], [1, 2, 2]]
     assert counts == {"kept": 1}
@@ -246,7 +246,7 @@ MARK = (5, 8, 13, 12)  # in the pixels it is drawn on
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("annotator_saw", ["upright", "stored", "nothing"])
-def test_the_box_is_on_the_mark_whichever_way_the_annotator_held_the_image(
+def test_the_box_is_on_the_mark_whether_the_annotator_saw_the_image_upright_or_stored(
     orientation, annotator_saw, image_format
 ):
     stored = np.zeros((24, 40), np.uint8)
@@ -305,7 +305,7 @@ hostile = st.lists(
     st.sampled_from([None, (50, 100)]),
     st.sampled_from([0.0, 1.0, 10.0]),
 )
-def test_hostile_annotations_become_valid_and_every_one_is_counted(
+def test_hostile_annotations_become_valid_and_all_are_counted(
     rows, orientation, normalized, keep_flagged, declared, min_box_size
 ):
     annotations = annotated(

@@ -1,11 +1,9 @@
 import numpy as np
-import pytest
 
-from processing.core.annotations import Instance, TableRow, table_from_rows
+from processing.core.annotations import Flag, Instance, TableRow, table_from_rows
 from processing.core.columns import RaggedArray
 from processing.imaging.repairs import Instances
 from processing.imaging.tasks import Detector, Landmarker, Teacher
-from processing.run.inputs import InputCache, input_keys
 
 POINTS = [[10.0, 10, 2], [20, 30, 2], [99, 99, 0]]
 
@@ -26,7 +24,7 @@ def test_a_crop_is_the_box_grown_by_the_margin_and_made_square():
     assert view.rect.tolist() == [0, 5, 40, 45]
 
 
-def test_a_crop_without_a_box_is_around_the_labelled_points_alone():
+def test_a_crop_without_a_box_surrounds_only_the_labelled_points():
     nowhere = [float("nan")] * 4
     (view,) = Landmarker((32, 32)).views(instances([nowhere], [POINTS]), (100, 100))
     assert view.rect.tolist() == [5, 10, 25, 30]
@@ -38,9 +36,7 @@ def test_points_without_any_label_or_extent_give_no_row():
     assert not Landmarker((32, 32)).views(instances([nowhere] * 2, several), (100, 100))
 
 
-def test_the_detector_takes_images_with_nothing_and_not_those_with_points_alone():
-    from processing.core.annotations import Flag
-
+def test_the_detector_uses_empty_images_but_not_images_with_points_only():
     table = table_from_rows(
         [
             TableRow("box", [Instance(0, (1, 2, 3, 4))]),
@@ -52,24 +48,3 @@ def test_the_detector_takes_images_with_nothing_and_not_those_with_points_alone(
     assert Detector((8, 8)).images(table).tolist() == [True, True, False]
     assert Teacher((8, 8)).images(table).tolist() == [True, False, False]
     assert Landmarker((8, 8)).images(table).tolist() == [False, False, True]
-
-
-def test_the_input_cache_knows_what_it_was_told_until_an_image_changes(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name).write_text(name)
-    keys = input_keys(tmp_path, ["a", "b", "absent"])
-    InputCache(tmp_path).update(keys, np.array([7, 8, 0], dtype=np.uint32))
-    checksums, known = InputCache(tmp_path).lookup(keys)
-    assert checksums.tolist() == [7, 8, 0]
-    assert known.all()
-    (tmp_path / "a").write_text("longer")
-    _, known = InputCache(tmp_path).lookup(input_keys(tmp_path, ["a", "b", "absent"]))
-    assert known.tolist() == [False, True, True]
-
-
-@pytest.mark.parametrize("content", [b"", b"PK broken", b"PK\3\4garbage", b"no archive"])
-def test_an_input_cache_that_cannot_be_read_is_empty(tmp_path, content):
-    (tmp_path / "processing.inputs.cache").write_bytes(content)
-    (tmp_path / "a").write_text("a")
-    _, known = InputCache(tmp_path).lookup(input_keys(tmp_path, ["a"]))
-    assert not known.any()
