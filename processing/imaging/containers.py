@@ -12,6 +12,8 @@ from typing import Any, Final
 from isal import isal_zlib
 from PIL import TiffImagePlugin
 
+from processing.core.errors import ImageError
+
 # PNG specification, third edition: 11.2.1 for colour types and the header, 8.1 for the passes.
 _SIGNATURE_LENGTH: Final = 8
 _IHDR_START, _IHDR_LAYOUT = 16, ">IIBBBBB"
@@ -96,20 +98,26 @@ _MAX_TILE_PIXELS: Final = 1 << 24
 """Pixels that any tile may have. A tile is decoded as a whole, even if the image is small."""
 
 
-def oversized_tile(image: TiffImagePlugin.TiffImageFile) -> tuple[int, int] | None:
-    """Width and length of a TIFF's tiles if they are far larger than the image; else None.
+def check_tile_size(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Refuses a TIFF whose tiles would take much more memory than the image.
 
     Args:
         image: opened, not loaded.
 
     Raises:
-        ValueError: the tags hold no numbers.
+        ImageError: reason ``too_large``; ``corrupt`` if the tags hold no numbers.
     """
     width, length = (image.tag_v2.get(tag, 0) for tag in _TILE_SIDES)
     if not (isinstance(width, int) and isinstance(length, int)):
-        raise ValueError(f"tiles of {width!r:.40} x {length!r:.40} pixels")  # noqa: TRY004 - the file is wrong, not an argument
-    area = image.size[0] * image.size[1]
-    return (width, length) if width * length > max(_MAX_TILE_PIXELS, 4 * area) else None
+        raise ImageError(
+            f"TIFF in tiles of {width!r:.40} x {length!r:.40} pixels: damaged", "corrupt"
+        )
+    if width * length > max(_MAX_TILE_PIXELS, 4 * image.size[0] * image.size[1]):
+        raise ImageError(
+            f"TIFF of {image.width}x{image.height} in tiles of {width}x{length} pixels: "
+            "expected tiles of about the image's size at most",
+            reason="too_large",
+        )
 
 
 def check_tiff(image: TiffImagePlugin.TiffImageFile, tiles: list[Any]) -> None:

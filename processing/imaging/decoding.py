@@ -23,7 +23,7 @@ from processing.imaging.containers import (
     check_jpeg2000,
     check_png,
     check_tiff,
-    oversized_tile,
+    check_tile_size,
     png_exif,
 )
 from processing.imaging.jpeg import decode_jpeg, plain_jpeg_header, possible_reduction
@@ -99,22 +99,8 @@ def _header_by_pillow(data: bytes) -> ImageHeader:
     image = _open(data)
     width, height = _stored_size(image)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        _check_tile_size(image)
+        check_tile_size(image)
     return ImageHeader(str(image.format), width, height, _orientation(image, data))
-
-
-def _check_tile_size(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Refuses tiles that would take much more memory than the image."""
-    try:
-        tile = oversized_tile(image)
-    except ValueError as error:
-        raise ImageError(f"TIFF in {error}: damaged", reason="corrupt") from error
-    if tile:
-        raise ImageError(
-            f"TIFF of {image.width}x{image.height} in tiles of {tile[0]}x{tile[1]} pixels: "
-            "expected tiles of about the image's size at most",
-            reason="too_large",
-        )
 
 
 def _open(data: bytes) -> Image.Image:

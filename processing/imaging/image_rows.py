@@ -28,7 +28,7 @@ from processing.imaging.repairs import Instances, repair
 from processing.imaging.resizing import render
 from processing.imaging.tasks import PIXELS_VERSION, Row, Task, View
 
-_REDUCTIONS: Final = (8, 4, 2, 1)
+_REDUCTIONS: Final = (8, 4, 2, 1)  # the scales of a JPEG codec, coarsest first
 
 Views = Mapping[Task, Sequence[View]]
 
@@ -128,6 +128,7 @@ def process_image(
         )
         stage = "decode"
         views = {task: task.views(instances, source_size) for task in job.tasks}
+        # Look up earlier rows before decoding: decoding takes most of the time.
         origin = f"{job.path}\0{len(content)}\0{result.crc32}"
         keys = _keys(origin, views, source_size)
         found = _find_earlier(earlier, job.path, keys, views, source_size)
@@ -143,7 +144,7 @@ def process_image(
             result.counts[task] = _counts(task, job.annotations, instances, repairs, pairs)
     except ImageError as error:
         return _rejected(job, result.crc32, stage, error)
-    except BaseException as error:
+    except BaseException as error:  # also KeyboardInterrupt: the user sees where it stopped
         error.add_note(f"stage: {stage} of {job.path}")
         raise
     return result
@@ -179,7 +180,7 @@ def _key(origin: str, views: Views, reduction: int) -> int:
     for task, task_views in views.items():
         digest.update(f"{task.name}\0{task.image_size}\0{len(task_views)}".encode())
         for view in task_views:
-            digest.update(view.rect.astype("<f8").tobytes())
+            digest.update(view.rect.astype("<f8").tobytes())  # equal on every machine
     return int.from_bytes(digest.digest(), "little") or 1  # 0 stands for a rejected image
 
 
@@ -202,6 +203,7 @@ def _find_earlier(
     Returns:
         The key and the stored images; None unless every task's images were found.
     """
+    # The codec may have reduced less than it was asked to, so each reduction is possible.
     for reduction, key in keys.items():
         renderings: _Renderings = {}
         for task, task_views in views.items():
@@ -220,7 +222,10 @@ def _find_earlier(
 def _match_images(
     images: NDArray[np.uint8], task: Task, views: Sequence[View], source_size: Size, reduction: int
 ) -> list[_Rendered | None] | None:
-    """Assigns stored images to the views that they show; None if their numbers differ."""
+    """Assigns stored images to the views that they show; None if their numbers differ.
+
+    Rows hold the rectangle as float32, so it is computed again, at full precision.
+    """
     rendered: list[_Rendered | None] = []
     remaining = iter(images)
     for view in views:
@@ -278,7 +283,7 @@ def _counts(
     counts = Counter(repairs)
     del counts["kept"], counts["no_box"]  # neither is a repair
     counts["instances_read"] = int(task.instances(annotations).sum())
-    # Usable instances get a view, except those without an extent.
+    # Every usable instance is in a view, unless it has no extent.
     counts["no_extent"] = int(task.usable(instances).sum())
     for view, rendered in pairs:
         counts["no_extent"] -= len(view.instances)

@@ -108,6 +108,10 @@ class Task(ABC):
         """A row that shows one instance."""
         return View(crop_rect(box, self.crop_margin, self.image_size), np.array([instance]))
 
+    def _label_columns(self, table: AnnotationTable, *, ragged: bool = False) -> tuple[Column, ...]:
+        # Labels that are all equal would be a column without information.
+        return (Column("labels", "<i4", ragged=ragged),) if self.has_labels(table) else ()
+
     def has_labels(self, table: AnnotationTable) -> bool:
         """Whether the task's instances have more than one category."""
         return len(np.unique(table.labels[self.instances(table)])) > 1
@@ -144,10 +148,8 @@ class Detector(Task):
 
     def columns(self, table: AnnotationTable) -> tuple[Column, ...]:
         """Ragged `bboxes` and `labels`."""
-        columns = [Column("bboxes", "<f4", (4,), ragged=True)]
-        if self.has_labels(table):
-            columns.append(Column("labels", "<i4", ragged=True))
-        return tuple(columns)
+        boxes = Column("bboxes", "<f4", (4,), ragged=True)
+        return boxes, *self._label_columns(table, ragged=True)
 
     def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
         """Boxes in pixels of the stored image."""
@@ -178,14 +180,13 @@ class Landmarker(Task):
 
     def columns(self, table: AnnotationTable) -> tuple[Column, ...]:
         """`keypoints` (N, K, 3), ragged if K varies, and `labels`."""
+        # A fixed K gives an array that models can use without padding.
         counts = np.unique(table.points.lengths[self.instances(table)]).tolist()
         if len(counts) == 1:
-            columns = [Column("keypoints", "<f4", (counts[0], 3))]
+            points = Column("keypoints", "<f4", (counts[0], 3))
         else:
-            columns = [Column("keypoints", "<f4", (3,), ragged=True)]
-        if self.has_labels(table):
-            columns.append(Column("labels", "<i4"))
-        return tuple(columns)
+            points = Column("keypoints", "<f4", (3,), ragged=True)
+        return points, *self._label_columns(table)
 
     def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
         """Points in pixels of the stored image."""
@@ -221,13 +222,11 @@ class Teacher(Task):
 
     def columns(self, table: AnnotationTable) -> tuple[Column, ...]:
         """`bboxes` (N, 4) and `labels`."""
-        columns = [Column("bboxes", "<f4", (4,))]
-        if self.has_labels(table):
-            columns.append(Column("labels", "<i4"))
-        return tuple(columns)
+        return Column("bboxes", "<f4", (4,)), *self._label_columns(table)
 
     def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
         """The box in pixels of the upright source image."""
+        # In the stored image it would be nearly the same for every crop.
         (i,) = view.instances
         return {"bboxes": instances.boxes[i], "labels": instances.labels[i]}
 
