@@ -136,7 +136,7 @@ class ImageBatches:
         """
         rows: dict[str, list[Row]] = {}
         counts_of: dict[str, Counter[str]] = {}
-        record = FlushRecord(done, counts=counts_of)
+        record = FlushRecord(done, {}, counts_of, [], [], [])
         for image, result in zip(self._images[done - len(results) : done], results, strict=True):
             record.input_crc32.append(result.crc32)
             record.image_keys.append(result.key)

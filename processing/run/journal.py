@@ -68,11 +68,12 @@ class FlushRecord(msgspec.Struct, tag="flush"):
     """
 
     images_done: int
-    blocks: dict[str, Block] = {}  # msgspec gives each record a dict and lists of its own
-    counts: Mapping[str, Mapping[str, int]] = {}
-    input_crc32: list[int] = []
-    image_keys: list[int] = []
-    rejections: list[Rejection] = []
+    # No defaults: with them, a record of another version would be read as an empty one.
+    blocks: dict[str, Block]
+    counts: Mapping[str, Mapping[str, int]]
+    input_crc32: list[int]
+    image_keys: list[int]
+    rejections: list[Rejection]
 
 
 class FinishedRecord(msgspec.Struct, tag="finished"):
