@@ -282,24 +282,29 @@ def _columns_from(
     return columns
 
 
+def renumber_categories(table: AnnotationTable, names: Sequence[str]) -> AnnotationTable:
+    """Numbers the categories as in `names`, which must hold every one of them.
+
+    Categories with the same name become one.
+    """
+    position = {name: i for i, name in enumerate(names)}
+    mapping = np.array([position[name] for name in table.category_names], dtype=np.int32)
+    return replace(table, labels=mapping[table.labels], category_names=tuple(names))
+
+
 def concatenate(tables: Sequence[AnnotationTable]) -> AnnotationTable:
     """Joins the rows of all tables; categories with the same name become one.
 
     Categories are in the order in which they first appear. `keypoint_names` are kept if all tables
     with points have the same ones; otherwise the result has none.
     """
-    names = dict.fromkeys(chain.from_iterable(table.category_names for table in tables))
-    position = {name: i for i, name in enumerate(names)}
-    # Labels are positions in each table's own names.
-    renumbered = []
-    for table in tables:
-        mapping = np.array([position[name] for name in table.category_names], dtype=np.int32)
-        renumbered.append(replace(table, labels=mapping[table.labels]))
+    names = tuple(dict.fromkeys(chain.from_iterable(table.category_names for table in tables)))
+    renumbered = [renumber_categories(table, names) for table in tables]
     keypoint_names = {table.keypoint_names for table in tables if len(table.points.values)}
     counts = np.concatenate([np.diff(table.offsets) for table in tables])
     return AnnotationTable(
         offsets=offsets_of(counts),
-        category_names=tuple(names),
+        category_names=names,
         keypoint_names=keypoint_names.pop() if len(keypoint_names) == 1 else (),
         **concatenate_columns(renumbered, IMAGE_COLUMNS),
         **concatenate_columns(renumbered, INSTANCE_COLUMNS),

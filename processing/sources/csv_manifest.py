@@ -25,25 +25,24 @@ import csv
 import io
 import itertools
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-from processing.core.annotations import AnnotationTable, Flag, Instance, TableRow, table_from_rows
-from processing.core.errors import AnnotationError, Rejection
-from processing.sources.image_search import locate, usual_layouts
-from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name
-from processing.sources.source_format import Reading, SourceFormat, combine, rejection
-from processing.sources.split_names import split_of
-from processing.sources.text import (
-    check_text,
-    numbers_of,
-    open_text,
-    read_lines,
-    read_text,
-    size_of,
+from processing.core.annotations import (
+    Flag,
+    Instance,
+    TableRow,
+    renumber_categories,
+    table_from_rows,
 )
+from processing.core.errors import AnnotationError
+from processing.sources.image_search import locate_in_reading, usual_layouts
+from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name
+from processing.sources.source_format import Reading, SourceFormat, file_by_file, read_each_line
+from processing.sources.split_names import split_of
+from processing.sources.text import check_text, malformed, numbers_of, open_text, read_text, size_of
 
 _BOX: Final = ("xmin", "ymin", "xmax", "ymax")
 _TENSORFLOW: Final = ("filename", "class", *_BOX)
@@ -51,6 +50,8 @@ _RETINANET: Final = ("filename", *_BOX, "class")
 _INTEGER: Final = re.compile(r"\d{1,9}", re.ASCII)
 _LANDMARK: Final = re.compile(r"part_(\d{1,9})_([xy])", re.ASCII)
 _VISIBLE: Final = 2.0
+_PADDING: Final = " ,\t\r\n"
+"""Characters of an empty line: spreadsheets pad their exports with lines of commas."""
 _HEAD_LINES: Final = 10
 """Lines that are searched for a dialect; comments and bad lines may precede the first good one."""
 
@@ -60,9 +61,39 @@ def find(raw: RawDirectory) -> list[str]:
     return [path for path in raw.with_suffix(".csv") if _dialect(raw, path)]
 
 
-def read(raw: RawDirectory, paths: list[str]) -> Reading:
-    """Reads CSV files."""
-    return combine([_read_file(raw, path) for path in paths])
+def read_file(raw: RawDirectory, path: str) -> Reading:
+    """Reads a CSV file."""
+    columns = _dialect(raw, path)
+    assert columns is not None  # find() has checked it
+    if columns.duplicates:
+        names = ", ".join(columns.duplicates)
+        raise malformed(f"line {columns.header}: two columns are called {names}")
+    labels: dict[str, int] = {}
+    # By the image's path and declared size.
+    objects: defaultdict[tuple[str, tuple[int, int]], list[Instance]] = defaultdict(list)
+    images_missing_annotations = set()
+
+    def use(number: int, line: str) -> None:
+        if number == columns.header or not line.strip(_PADDING):
+            return
+        check_text(line)
+        cells = _cells(line)
+        image = raw.inside(folder_of(path), columns.cell(cells, "filename"))
+        try:
+            found = _instances(cells, columns, labels)
+        except AnnotationError:
+            images_missing_annotations.add((image, ""))
+            raise
+        size = size_of(columns.cell(cells, "height"), columns.cell(cells, "width"))
+        objects[image, size] += found
+
+    rejections = read_each_line(raw, path, use)
+    split = split_of(path)
+    rows = [TableRow(image, found, size, split) for (image, size), found in objects.items()]
+    table = table_from_rows(rows, category_names=list(labels))
+    table = renumber_categories(table, _class_order(raw, path, labels))
+    reading = Reading(table, rejections, images_missing_annotations=images_missing_annotations)
+    return locate_in_reading(raw, usual_layouts(raw, path), reading)
 
 
 FORMAT: Final = SourceFormat(
@@ -72,7 +103,7 @@ FORMAT: Final = SourceFormat(
         "or path,x1,y1,x2,y2,class without a header, or image_name,part_0_x,part_0_y,…"
     ),
     find=find,
-    read=read,
+    read=file_by_file(read_file),
 )
 
 
@@ -105,7 +136,8 @@ def _dialect(raw: RawDirectory, path: str) -> _Columns | None:
     # Undecodable bytes are replaced here: a file in another encoding shall be found, and then
     # rejected with a reason.
     with open_text(raw, path) as file:
-        for number, line in itertools.islice(_lines(file), _HEAD_LINES):
+        lines = ((number, line) for number, line in enumerate(file, 1) if line.strip(_PADDING))
+        for number, line in itertools.islice(lines, _HEAD_LINES):
             try:
                 columns = _columns(_cells(line), number)
             except AnnotationError:
@@ -113,14 +145,6 @@ def _dialect(raw: RawDirectory, path: str) -> _Columns | None:
             if columns is not None:
                 return columns
     return None
-
-
-def _lines(text: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """Yields the number and text of each line that has any content."""
-    for number, line in enumerate(text, 1):
-        # Spreadsheets pad their exports with lines of commas.
-        if line.strip(" ,\t\r\n"):
-            yield number, line
 
 
 def _cells(line: str) -> list[str]:
@@ -132,8 +156,7 @@ def _cells(line: str) -> list[str]:
     try:
         return [cell.strip() for cell in next(csv.reader([line], strict=True))]
     except csv.Error as error:
-        found = f"{error} in {line[:80]!r}"
-        raise AnnotationError(f"expected cells, found {found}", reason="malformed") from error
+        raise malformed(f"expected cells, found {error} in {line[:80]!r}") from error
 
 
 def _columns(cells: list[str], number: int) -> _Columns | None:
@@ -180,155 +203,56 @@ def _duplicates(names: Iterable[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
 
 
-@dataclass
-class _Lines:
-    """The objects that the lines of one file describe.
+def _instances(cells: list[str], columns: _Columns, labels: dict[str, int]) -> list[Instance]:
+    """Returns the instance of one line; none for a negative.
 
     Args:
-        folder: prefix of the file's folder.
+        cells: the line.
         columns: the columns of the file.
-        objects: class names and instances, by the image's path and declared size.
-        images_missing_annotations: paths of images that lost a line.
+        labels: the label of each class name; receives new names.
     """
-
-    folder: str
-    columns: _Columns
-    objects: dict[tuple[str, tuple[int, int]], list[tuple[str, Instance]]] = field(
-        default_factory=dict
-    )
-    images_missing_annotations: set[str] = field(default_factory=set)
-
-    def add(self, raw: RawDirectory, cells: list[str]) -> None:
-        """Adds the object of one line.
-
-        Raises:
-            AnnotationError: the line cannot be used. If it names an image, the image is recorded as
-                missing an annotation.
-        """
-        path = raw.inside(self.folder, self.columns.cell(cells, "filename"))
-        try:
-            found = _object(cells, self.columns)
-        except AnnotationError:
-            self.images_missing_annotations.add(path)
-            raise
-        size = size_of(self.columns.cell(cells, "height"), self.columns.cell(cells, "width"))
-        objects = self.objects.setdefault((path, size), [])
-        if found is not None:
-            objects.append(found)
-
-    def image_paths(self) -> list[str]:
-        """Lists all images, each one once, in the order of the lines."""
-        paths = dict.fromkeys(path for path, _ in self.objects)
-        return list(paths | dict.fromkeys(self.images_missing_annotations))
-
-
-def _read_file(raw: RawDirectory, path: str) -> Reading:
-    columns = _dialect(raw, path)
-    assert columns is not None  # find() has checked it
-    if columns.duplicates:
-        names = ", ".join(columns.duplicates)
-        message = f"line {columns.header}: two columns are called {names}"
-        return Reading(rejections=[rejection(path, AnnotationError(message, reason="malformed"))])
-    read = _Lines(folder_of(path), columns)
-    rejections = _read_lines(raw, path, read)
-    image_paths = read.image_paths()
-    located = locate(raw, usual_layouts(raw, path), image_paths)
-    places = dict(zip(image_paths, located.paths, strict=True))
-    return Reading(
-        _table(read, places, _class_orders(raw, path), split_of(path)),
-        rejections,
-        images_missing_annotations=frozenset(
-            (places[name], "") for name in read.images_missing_annotations
-        ),
-        candidates_by_name=located.candidates_by_name,
-    )
-
-
-def _read_lines(raw: RawDirectory, path: str, read: _Lines) -> list[Rejection]:
-    """Adds all lines of a file to `read`, and returns the rejected ones."""
-    rejections: list[Rejection] = []
-    try:
-        for number, line in _lines(read_lines(raw, path)):
-            if number == read.columns.header:
-                continue
-            try:
-                check_text(line)
-                read.add(raw, _cells(line))
-            except AnnotationError as error:
-                rejections.append(rejection(path, error, line=number))
-    except AnnotationError as error:
-        rejections.append(rejection(path, error))
-    return rejections
-
-
-def _object(cells: list[str], columns: _Columns) -> tuple[str, Instance] | None:
-    """Returns the class name and instance of one line; None for a negative."""
     needed = 1 + max(*columns.position.values(), *itertools.chain(*columns.landmarks), 0)
     if len(cells) < needed:
-        raise AnnotationError(f"expected {needed} cells, found {len(cells)}", reason="malformed")
+        raise malformed(f"expected {needed} cells, found {len(cells)}")
     # A decimal comma splits a number into two cells and shifts all that follow.
     if any(cells[columns.count :]):
-        raise AnnotationError(
-            f"expected {columns.count} cells, found {len(cells)}", reason="malformed"
-        )
-    return _landmarks(cells, columns) if columns.landmarks else _box(cells, columns)
-
-
-def _box(cells: list[str], columns: _Columns) -> tuple[str, Instance] | None:
+        raise malformed(f"expected {columns.count} cells, found {len(cells)}")
+    if columns.landmarks:
+        points = _points(cells, columns)
+        return [Instance(labels.setdefault("object", 0), flags=Flag.NO_BOX, points=points)]
     corners = [columns.cell(cells, name) for name in _BOX]
     name = columns.cell(cells, "class")
     if not name and not any(corners):
-        return None
+        return []
     numbers = numbers_of(corners)
     if not name or numbers is None:
-        raise AnnotationError(
-            f"expected a class and four numbers, found {name!r} and {corners}", reason="malformed"
-        )
+        raise malformed(f"expected a class and four numbers, found {name!r} and {corners}")
     left, top, right, bottom = numbers
-    # The label follows in _table, when all class names are known.
-    return name, Instance(0, (left, top, right, bottom))
+    return [Instance(labels.setdefault(name, len(labels)), (left, top, right, bottom))]
 
 
-def _landmarks(cells: list[str], columns: _Columns) -> tuple[str, Instance]:
+def _points(cells: list[str], columns: _Columns) -> list[tuple[float, ...]]:
     points = []
     for part, (x, y) in enumerate(columns.landmarks):
         point = numbers_of([cells[x], cells[y]])
         if point is None:
-            raise AnnotationError(
-                f"part {part}: expected x and y, found {(cells[x], cells[y])}", reason="malformed"
-            )
+            raise malformed(f"part {part}: expected x and y, found {(cells[x], cells[y])}")
         points.append((*point, _VISIBLE))
-    return "object", Instance(0, flags=Flag.NO_BOX, points=points)
+    return points
 
 
-def _class_orders(raw: RawDirectory, path: str) -> list[dict[str, int]]:
-    """Reads the files of ``name,id`` lines in a file's folder: the id of each class name."""
-    tables = []
+def _class_order(raw: RawDirectory, path: str, used: Collection[str]) -> list[str]:
+    """Returns the class names in the order of a ``name,id`` file that has them all, or sorted."""
     for neighbour in raw.with_suffix(".csv"):
         if folder_of(neighbour) == folder_of(path) and neighbour != path:
             try:
-                text = read_text(raw, neighbour)
-                lines = [_cells(line) for _, line in _lines(io.StringIO(text))]
+                lines = io.StringIO(read_text(raw, neighbour))
+                rows = [_cells(line) for line in lines if line.strip(_PADDING)]
             except AnnotationError:
                 # Not a list of classes; if it is a manifest, its own reading reports the error.
                 continue
-            if lines and all(len(cells) == 2 and _INTEGER.fullmatch(cells[1]) for cells in lines):
-                tables.append({name: int(number) for name, number in lines})
-    return tables
-
-
-def _table(
-    read: _Lines, places: dict[str, str], orders: list[dict[str, int]], split: int
-) -> AnnotationTable:
-    used = {name for objects in read.objects.values() for name, _ in objects}
-    names = sorted(used)
-    for order in orders:
-        if order.keys() >= used:
-            names = sorted(order, key=order.__getitem__)
-            break
-    label = {name: i for i, name in enumerate(names)}
-    rows = []
-    for (path, size), objects in read.objects.items():
-        instances = [replace(instance, label=label[name]) for name, instance in objects]
-        rows.append(TableRow(places[path], instances, size, split))
-    return table_from_rows(rows, category_names=names)
+            if rows and all(len(cells) == 2 and _INTEGER.fullmatch(cells[1]) for cells in rows):
+                ids = {name: int(number) for name, number in rows}
+                if ids.keys() >= set(used):
+                    return sorted(ids, key=ids.__getitem__)
+    return sorted(used)

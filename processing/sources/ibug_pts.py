@@ -19,7 +19,7 @@ from processing.core.errors import AnnotationError
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, SourceFormat, rejection
 from processing.sources.split_names import split_of_folders
-from processing.sources.text import numbers_of, read_text
+from processing.sources.text import malformed, numbers_of, read_text
 
 _VISIBLE: Final = 2.0
 _HEAD: Final = re.compile(r"^[ \t]*n_points[ \t]*:\s*(\d{1,9})\s*\{", re.MULTILINE | re.ASCII)
@@ -47,11 +47,8 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
         except AnnotationError as error:
             rejections.append(rejection(path, error))
             images_missing_annotations |= {(image, path) for image in images[:1]}
-    return Reading(
-        table_from_rows(rows, category_names=["face"]),
-        rejections,
-        images_missing_annotations=frozenset(images_missing_annotations),
-    )
+    table = table_from_rows(rows, category_names=["face"])
+    return Reading(table, rejections, images_missing_annotations=images_missing_annotations)
 
 
 FORMAT: Final = SourceFormat(
@@ -79,22 +76,18 @@ def _points(text: str) -> list[list[float]]:
     body, brace, rest = text[head.end() if head else 0 :].partition("}")
     # Without its closing brace a file was cut short, even if its last number looks complete.
     if head is None or not brace or rest.strip():
-        raise AnnotationError(
-            "expected 'n_points: N' and N rows between braces; was the copy interrupted?",
-            reason="malformed",
+        raise malformed(
+            "expected 'n_points: N' and N rows between braces; was the copy interrupted?"
         )
+    rows = [line.split() for line in body.splitlines() if line.strip()]
     points = []
-    lines = 0
-    for line in body.splitlines():
-        if line.strip():
-            lines += 1
-            numbers = numbers_of(line.split())
-            if numbers is not None and len(numbers) == 2:
-                points.append(numbers)
-    if not points or len(points) != lines or len(points) != int(head[1]):
-        raise AnnotationError(
+    for row in rows:
+        numbers = numbers_of(row)
+        if numbers is not None and len(numbers) == 2:
+            points.append(numbers)
+    if not points or not len(points) == len(rows) == int(head[1]):
+        raise malformed(
             f"expected {int(head[1]) or 'some'} rows of x and y, found {len(points)} among "
-            f"{lines} rows",
-            reason="malformed",
+            f"{len(rows)} rows"
         )
     return points

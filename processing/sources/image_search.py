@@ -14,9 +14,10 @@
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import PurePosixPath
@@ -43,7 +44,7 @@ class Located:
     """
 
     paths: list[str]
-    candidates_by_name: frozenset[tuple[str, str]] = frozenset()
+    candidates_by_name: Set[tuple[str, str]] = frozenset()
 
 
 def usual_layouts(raw: RawDirectory, path: str) -> list[list[str]]:
@@ -85,25 +86,38 @@ def locate(raw: RawDirectory, layouts: Sequence[Sequence[str]], paths: Sequence[
     # and must not be looked for below other folders.
     names = [path.removeprefix(own) if path.startswith(own) else None for path in paths]
     for folders in layouts:
-        found = [_first_existing(raw, folders, name) for name in names]
-        prefixes: Counter[str] = Counter()
-        for image, name in zip(found, names, strict=True):
-            if image is not None and name is not None:
-                prefixes[image.removesuffix(name)] += 1
-        if prefixes:
-            most_used = max(prefixes, key=prefixes.__getitem__)
-            return Located(_with_guesses(paths, names, found, most_used))
+        found = [_first_folder(raw, folders, name) for name in names]
+        used = Counter(folder for folder in found if folder is not None)
+        if used:
+            return Located(_joined(paths, names, found, max(used, key=used.__getitem__)))
     with_images = filter(raw.image_folders.__contains__, chain.from_iterable(layouts))
-    guessed = _with_guesses(paths, names, [None] * len(paths), next(with_images, own))
+    guessed = _joined(paths, names, [None] * len(paths), next(with_images, own))
     # One complete path that exists shows that the file names its images correctly.
     if any(path in raw.files for path in guessed):
         return Located(guessed)
     candidates = set()
     for path in guessed:
-        image = only_match_near(own, raw.images_by_basename.get(_basename(path), []))
+        image = only_match_near(own, raw.images_by_basename.get(posixpath.basename(path), []))
         if image is not None:
             candidates.add((path, image))
-    return Located(guessed, frozenset(candidates))
+    return Located(guessed, candidates)
+
+
+def locate_in_reading(
+    raw: RawDirectory, layouts: Sequence[Sequence[str]], reading: Reading
+) -> Reading:
+    """Finds the images of one annotation file, as `locate` does, and puts their paths in its rows.
+
+    Args:
+        raw: the raw directory.
+        layouts: as for `locate`.
+        reading: the rows of the file, with image paths as `RawDirectory.inside` returns them.
+    """
+    missing = sorted(path for path, _ in reading.images_missing_annotations)
+    written = list(dict.fromkeys([*reading.table.image_paths.tolist(), *missing]))
+    located = locate(raw, layouts, written)
+    moved = _moved(reading, dict(zip(written, located.paths, strict=True)))
+    return dataclasses.replace(moved, candidates_by_name=located.candidates_by_name)
 
 
 def only_match_near(folder: str, images: Sequence[str]) -> str | None:
@@ -116,8 +130,6 @@ def only_match_near(folder: str, images: Sequence[str]) -> str | None:
     Returns:
         The image; None if there is none, or several equally near.
     """
-    if not images:
-        return None
     for base in folder_and_parents(folder):
         near = [path for path in images if path.startswith(base)]
         if near:
@@ -143,49 +155,48 @@ def resolve_by_name(reading: Reading) -> Reading:
         for path, image in reading.candidates_by_name
         if claims[path] == claims[image] == 1 and image not in named
     }
+    return dataclasses.replace(_moved(reading, moved), candidates_by_name=frozenset())
+
+
+def _moved(reading: Reading, moved: Mapping[str, str]) -> Reading:
+    """Replaces image paths by the ones in `moved`, if they are there."""
     paths = [moved.get(path, path) for path in reading.table.image_paths.tolist()]
     rejections = []
     for rejection in reading.rejections:
         path = moved.get(rejection.path, rejection.path)
         rejections.append(dataclasses.replace(rejection, path=path))
     missing = {(moved.get(path, path), own) for path, own in reading.images_missing_annotations}
+    image_paths = np.array(paths, dtype=np.dtypes.StringDType())
+    table = dataclasses.replace(reading.table, image_paths=image_paths)
     return dataclasses.replace(
-        reading,
-        table=dataclasses.replace(
-            reading.table, image_paths=np.array(paths, dtype=np.dtypes.StringDType())
-        ),
-        rejections=rejections,
-        images_missing_annotations=frozenset(missing),
-        candidates_by_name=frozenset(),
+        reading, table=table, rejections=rejections, images_missing_annotations=missing
     )
 
 
-def _first_existing(raw: RawDirectory, folders: Sequence[str], name: str | None) -> str | None:
+def _first_folder(raw: RawDirectory, folders: Sequence[str], name: str | None) -> str | None:
+    """Returns the first of `folders` that holds a file `name`."""
     if name is not None:
         for folder in folders:
             if folder + name in raw.files:
-                return folder + name
+                return folder
     return None
 
 
-def _with_guesses(
-    paths: Sequence[str], names: Sequence[str | None], found: Sequence[str | None], folder: str
+def _joined(
+    paths: Sequence[str], names: Sequence[str | None], found: Sequence[str | None], usual: str
 ) -> list[str]:
-    """Fills in the paths that missing images would have: `folder` and the name.
+    """Returns the paths of the images, also of missing ones.
 
     Args:
         paths: the named images.
         names: the same relative to the annotation file's folder; None for a complete path, which
             stays as it is.
-        found: the images that exist.
-        folder: prefix of the folder where the others of the file lie.
+        found: prefixes of the folders that hold the images; None for a missing image.
+        usual: prefix of the folder where a missing image would lie.
     """
-    filled = []
-    for path, name, image in zip(paths, names, found, strict=True):
-        guess = path if name is None else folder + name
-        filled.append(image or guess)
-    return filled
-
-
-def _basename(path: str) -> str:
-    return path[path.rfind("/") + 1 :]
+    joined = []
+    for path, name, folder in zip(paths, names, found, strict=True):
+        if name is not None:
+            path = (usual if folder is None else folder) + name
+        joined.append(path)
+    return joined

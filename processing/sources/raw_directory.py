@@ -15,7 +15,6 @@ import os
 import posixpath
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -55,13 +54,12 @@ class RawDirectory:
             )
         self.root: Final = root
         self._absolute_prefix: Final = f"{root.absolute().as_posix()}/"
-        listing = _Listing.of(root)
-        self.folders: Final = frozenset(listing.folders)
-        self.linked_folders: Final = listing.linked_folders
-        self._undecodable: Final = sorted(path for path in listing.files if not _is_unicode(path))
-        self._sorted: Final = sorted(filter(_is_unicode, listing.files))
+        files, irregular, folders, self.linked_folders = _list(root)
+        self.folders: Final = frozenset(folders)
+        self._undecodable: Final = sorted(path for path in files if not _is_unicode(path))
+        self._sorted: Final = sorted(filter(_is_unicode, files))
         self.files: Final = frozenset(self._sorted)
-        self._refused: Final = _refusals(root, listing.irregular)
+        self._refused: Final = _refusals(root, irregular)
 
     def with_suffix(self, *suffixes: str) -> list[str]:
         """Lists the readable files that end in one of `suffixes` in any case, sorted.
@@ -250,49 +248,37 @@ def _refusal(root: Path, path: str) -> AnnotationError | None:
     return AnnotationError(f"{found}: expected a file", reason="not_a_file")
 
 
-@dataclass
-class _Listing:
-    """The names below a directory.
+def _list(root: Path) -> tuple[list[str], list[str], list[str], int]:
+    """Lists a directory and all folders below it.
 
-    Args:
-        files: all files, also links and special files.
-        irregular: the files that are links or special files.
-        folders: all folders.
-        linked_folders: how many links lead to folders.
+    Returns:
+        All files, also links and special files; the files that are links or special files; all
+        folders; and how many links lead to folders.
+
+    Raises:
+        SourceError: a folder cannot be listed.
     """
-
-    files: list[str] = field(default_factory=list)
-    irregular: list[str] = field(default_factory=list)
-    folders: list[str] = field(default_factory=list)
-    linked_folders: int = 0
-
-    @classmethod
-    def of(cls, root: Path) -> _Listing:
-        """Lists a directory and all folders below it.
-
-        Raises:
-            SourceError: a folder cannot be listed.
-        """
-        listing = cls()
-        pending = [""]
-        while pending:
-            prefix = pending.pop()
-            try:
-                with os.scandir(root / prefix) as found:
-                    entries = [entry for entry in found if not entry.name.startswith(".")]
-            except OSError as error:
-                message = f"folder {error.filename} cannot be listed: {error.strerror}"
-                raise SourceError(message) from error
-            for entry in entries:
-                path = prefix + entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    listing.folders.append(path)
-                    pending.append(f"{path}/")
-                # entry.is_dir() would raise for a link that leads to itself.
-                elif entry.is_symlink() and os.path.isdir(entry):  # noqa: PTH112 - see above
-                    listing.linked_folders += 1
-                else:
-                    listing.files.append(path)
-                    if not entry.is_file(follow_symlinks=False):
-                        listing.irregular.append(path)
-        return listing
+    files, irregular, folders = [], [], []
+    linked_folders = 0
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        try:
+            with os.scandir(root / prefix) as found:
+                entries = [entry for entry in found if not entry.name.startswith(".")]
+        except OSError as error:
+            message = f"folder {error.filename} cannot be listed: {error.strerror}"
+            raise SourceError(message) from error
+        for entry in entries:
+            path = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+                pending.append(f"{path}/")
+            # entry.is_dir() would raise for a link that leads to itself.
+            elif entry.is_symlink() and os.path.isdir(entry):  # noqa: PTH112 - see above
+                linked_folders += 1
+            else:
+                files.append(path)
+                if not entry.is_file(follow_symlinks=False):
+                    irregular.append(path)
+    return files, irregular, folders, linked_folders

@@ -7,16 +7,16 @@ that it settled by a rule in `Reading.notes`.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
 from processing.core.annotations import AnnotationTable, concatenate, table_from_rows
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.raw_directory import RawDirectory
-
-Key = TypeVar("Key")
+from processing.sources.text import read_lines
 
 # Tables are immutable, so all readings without rows can share one.
 EMPTY: Final = table_from_rows([], category_names=())
@@ -38,8 +38,8 @@ class Reading:
     table: AnnotationTable = EMPTY
     rejections: list[Rejection] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
-    images_missing_annotations: frozenset[tuple[str, str]] = frozenset()
-    candidates_by_name: frozenset[tuple[str, str]] = frozenset()
+    images_missing_annotations: Set[tuple[str, str]] = frozenset()
+    candidates_by_name: Set[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,6 @@ class SourceFormat:
 
 def combine(readings: Sequence[Reading]) -> Reading:
     """Joins several readings into one; rows and rejections keep their order."""
-    if not readings:
-        return Reading()
     rejections: list[Rejection] = []
     notes: Counter[str] = Counter()
     missing: set[tuple[str, str]] = set()
@@ -75,25 +73,71 @@ def combine(readings: Sequence[Reading]) -> Reading:
         notes += reading.notes
         missing |= reading.images_missing_annotations
         candidates |= reading.candidates_by_name
-    table = concatenate([reading.table for reading in readings])
-    return Reading(table, rejections, notes, frozenset(missing), frozenset(candidates))
+    # The empty table comes first, because numpy cannot join an empty list of arrays.
+    table = concatenate([EMPTY, *(reading.table for reading in readings)])
+    return Reading(table, rejections, notes, missing, candidates)
 
 
-def rejection(path: str, error: AnnotationError, *, line: int | None = None) -> Rejection:
-    """Records that an annotation file, or one line of it, cannot be used."""
-    where = path if line is None else f"{path}: line {line}"
+def file_by_file(read_file: Callable[[RawDirectory, str], Reading]) -> Callable[..., Reading]:
+    """Turns a function that reads one file into the `read` of a `SourceFormat`.
+
+    An `AnnotationError` of `read_file` rejects only that file.
+    """
+
+    def read(raw: RawDirectory, paths: list[str]) -> Reading:
+        readings = []
+        for path in paths:
+            try:
+                readings.append(read_file(raw, path))
+            except AnnotationError as error:
+                readings.append(Reading(rejections=[rejection(path, error)]))
+        return combine(readings)
+
+    return read
+
+
+def rejection(path: str, error: AnnotationError, part: str = "") -> Rejection:
+    """Records that an annotation file, or the named part of it, cannot be used."""
+    where = f"{path}: {part}" if part else path
     return Rejection(path, "annotation", error.reason, f"{where}: {error}")
 
 
-def labels_of(names: Mapping[Key, str]) -> tuple[tuple[str, ...], dict[Key, int]]:
-    """Numbers categories without gaps; categories of the same name become one.
+@contextlib.contextmanager
+def collecting(rejections: list[Rejection], path: str, part: str = "") -> Iterator[None]:
+    """Turns an `AnnotationError` into a rejection of a file, or of the named part of it.
 
     Args:
-        names: the name of each category id, in the order that the labels shall have.
+        rejections: receives the rejection.
+        path: the annotation file.
+        part: the part of the file that the error concerns, such as ``"object 3"``.
+    """
+    try:
+        yield
+    except AnnotationError as error:
+        rejections.append(rejection(path, error, part))
+
+
+def read_each_line(
+    raw: RawDirectory, path: str, use: Callable[[int, str], None]
+) -> list[Rejection]:
+    """Passes every line of a file, with its number from 1, to `use`.
+
+    Args:
+        raw: the raw directory.
+        path: the file.
+        use: takes one line; an `AnnotationError` rejects only that line.
 
     Returns:
-        The distinct names, and for each id the position of its name among them.
+        The rejected lines.
+
+    Raises:
+        AnnotationError: the file cannot be read.
     """
-    unique = tuple(dict.fromkeys(names.values()))
-    position = {name: i for i, name in enumerate(unique)}
-    return unique, {key: position[name] for key, name in names.items()}
+    rejections = []
+    for number, line in enumerate(read_lines(raw, path), 1):
+        # `collecting` would be shorter, but it costs a microsecond for each of millions of lines.
+        try:
+            use(number, line)
+        except AnnotationError as error:
+            rejections.append(rejection(path, error, f"line {number}"))
+    return rejections

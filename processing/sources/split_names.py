@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection
 from typing import Final
 
-from processing.core.annotations import SPLITS, UNASSIGNED
+from processing.core.annotations import UNASSIGNED
 from processing.sources.raw_directory import folder_of
 
-_SPLIT_WORDS: Final = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
+_SPLIT_OF_WORD: Final = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
+"""Positions in `SPLITS`."""
+
 # Longer words come first, because a pattern takes the first alternative that fits.
 _WORD: Final = "(train|validation|valid|val|test)(?:ing|set)?"
 # "train" counts in instances_train2017, but not in "constraint".
@@ -25,30 +22,27 @@ _WORD_IN_FILE_NAME: Final = re.compile(f"(?<![a-z]){_WORD}(?![a-z])")
 _FOLDER_NAME: Final = re.compile(f"{_WORD}[-_]?[0-9]*")
 
 
-def split_of_name(name: str) -> int:
-    """Returns the split in the name of a file (``instances_train2017``), or `UNASSIGNED`."""
-    stem = posixpath.splitext(posixpath.basename(name))[0].lower()
-    return _single_split(_WORD_IN_FILE_NAME.findall(stem))
-
-
 def split_of_folders(path: str) -> int:
     """Returns the split of the nearest folder named after one (``train2017``), or `UNASSIGNED`."""
     for folder in reversed(folder_of(path).lower().split("/")):
         match = _FOLDER_NAME.fullmatch(folder)
         if match:
-            return _single_split([match[1]])
+            return _SPLIT_OF_WORD[match[1]]
     return UNASSIGNED
 
 
 def split_of(path: str) -> int:
     """Returns the split in the name of an annotation file, or else of its folders."""
-    by_name = split_of_name(path)
-    if by_name == UNASSIGNED:
-        return split_of_folders(path)
-    return by_name
-
-
-def _single_split(words: Iterable[str]) -> int:
-    splits = {_SPLIT_WORDS[word] for word in words}
+    stem = posixpath.splitext(posixpath.basename(path))[0].lower()
+    splits = {_SPLIT_OF_WORD[word] for word in _WORD_IN_FILE_NAME.findall(stem)}
     # "train_val.json" names two splits and divides nothing.
-    return SPLITS.index(splits.pop()) if len(splits) == 1 else UNASSIGNED
+    return splits.pop() if len(splits) == 1 else split_of_folders(path)
+
+
+def only_split(splits: Collection[int], notes: Counter[str]) -> int:
+    """Returns the only one of several splits, or `UNASSIGNED`; `notes` counts the ambiguous ones.
+
+    An image in train and val must not be in both: it would spoil the validation.
+    """
+    notes["ambiguous_split"] += len(splits) > 1
+    return min(splits) if len(splits) == 1 else UNASSIGNED

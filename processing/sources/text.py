@@ -29,6 +29,11 @@ _MAX_SIDE: Final = 1 << 31
 """The column `declared_sizes` is int32."""
 
 
+def malformed(message: str) -> AnnotationError:
+    """Returns the error of an annotation that does not have the form its format demands."""
+    return AnnotationError(message, reason="malformed")
+
+
 def check_size(file: Path) -> None:
     """Checks that a file that describes one image has a plausible size.
 
@@ -59,8 +64,8 @@ def read_text(raw: RawDirectory, path: str) -> str:
     except UnicodeError as error:
         where = f"byte {error.start} of " if isinstance(error, UnicodeDecodeError) else ""
         name = encoding.upper().removesuffix("-SIG")
-        raise AnnotationError(
-            f"{where}{path} is not {name}: was it saved in another encoding?", reason="malformed"
+        raise malformed(
+            f"{where}{path} is not {name}: was it saved in another encoding?"
         ) from error
 
 
@@ -90,11 +95,8 @@ def check_text(line: str) -> None:
     try:
         line.encode()
     except UnicodeEncodeError as error:
-        found = line.strip().encode(errors="surrogateescape")
-        raise AnnotationError(
-            f"{found[:80]!r} is not UTF-8: was it saved in another encoding?",
-            reason="malformed",
-        ) from error
+        found = line.strip().encode(errors="surrogateescape")[:80]
+        raise malformed(f"{found!r} is not UTF-8: was it saved in another encoding?") from error
 
 
 @contextlib.contextmanager

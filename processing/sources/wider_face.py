@@ -20,10 +20,10 @@ from typing import Final
 
 from processing.core.annotations import SPLITS, Flag, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError
-from processing.sources.image_search import locate
+from processing.sources.image_search import locate_in_reading
 from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name, parent_of
-from processing.sources.source_format import Reading, SourceFormat, combine, rejection
-from processing.sources.text import check_text, numbers_of, read_lines
+from processing.sources.source_format import Reading, SourceFormat, file_by_file, rejection
+from processing.sources.text import check_text, malformed, numbers_of, read_lines
 
 _FILE: Final = re.compile(r"(?:.*/)?wider_face_(train|val|test)_bbx_gt\.txt")
 _INVALID_COLUMN: Final = 7
@@ -34,16 +34,36 @@ def find(raw: RawDirectory) -> list[str]:
     return [path for path in raw.with_suffix("_bbx_gt.txt") if _FILE.fullmatch(path)]
 
 
-def read(raw: RawDirectory, paths: list[str]) -> Reading:
-    """Reads WIDER FACE's ground truth files."""
-    return combine([_read_file(raw, path) for path in paths])
+def read_file(raw: RawDirectory, path: str) -> Reading:
+    """Reads one of WIDER FACE's ground truth files."""
+    match = _FILE.fullmatch(path)
+    assert match is not None  # find() has checked it
+    split = match[1]
+    own = folder_of(path)
+    rows, rejections, images_missing_annotations = [], [], set()
+    for entry in _entries(read_lines(raw, path)):
+        try:
+            image = raw.inside(own, _image_name(entry))
+        except AnnotationError as error:
+            entry.malformed = [(entry.line, error)]
+        else:
+            _check_count(entry)
+            faces = [_instance(numbers) for numbers in entry.rows]
+            rows.append(TableRow(image, faces, split=SPLITS.index(split)))
+            if entry.malformed:
+                images_missing_annotations.add((image, ""))
+        for line, fault in entry.malformed:
+            rejections.append(rejection(path, fault, f"line {line}"))
+    table = table_from_rows(rows, category_names=["face"])
+    reading = Reading(table, rejections, images_missing_annotations=images_missing_annotations)
+    return locate_in_reading(raw, _layouts(own, split), reading)
 
 
 FORMAT: Final = SourceFormat(
     name="wider_face",
     pattern_description="WIDER FACE: wider_face_train_bbx_gt.txt, the same for val and test",
     find=find,
-    read=read,
+    read=file_by_file(read_file),
 )
 
 
@@ -68,43 +88,6 @@ class _Entry:
     def is_complete(self) -> bool:
         """Whether the entry has as many rows as it declares."""
         return self.count == len(self.rows) + len(self.malformed)
-
-
-def _read_file(raw: RawDirectory, path: str) -> Reading:
-    try:
-        lines = read_lines(raw, path)
-    except AnnotationError as error:
-        return Reading(rejections=[rejection(path, error)])
-    match = _FILE.fullmatch(path)
-    assert match is not None  # find() has checked it
-    split = match[1]
-    own = folder_of(path)
-    entries, names, rejections = [], [], []
-    for entry in _entries(lines):
-        try:
-            name = raw.inside(own, _image_name(entry))
-        except AnnotationError as error:
-            entry.malformed = [(entry.line, error)]
-        else:
-            _check_count(entry)
-            entries.append(entry)
-            names.append(name)
-        for line, fault in entry.malformed:
-            rejections.append(rejection(path, fault, line=line))
-    located = locate(raw, _layouts(own, split), names)
-    rows = []
-    images_missing_annotations = set()
-    for image, entry in zip(located.paths, entries, strict=True):
-        faces = [_instance(numbers) for numbers in entry.rows]
-        rows.append(TableRow(image, faces, split=SPLITS.index(split)))
-        if entry.malformed:
-            images_missing_annotations.add((image, ""))
-    return Reading(
-        table_from_rows(rows, category_names=["face"]),
-        rejections,
-        images_missing_annotations=frozenset(images_missing_annotations),
-        candidates_by_name=located.candidates_by_name,
-    )
 
 
 def _layouts(own: str, split: str) -> list[list[str]]:
@@ -151,17 +134,15 @@ def _explain_row(content: str) -> AnnotationError:
         check_text(content)
     except AnnotationError as error:
         return error
-    message = f"expected x y w h and attributes, found {content.strip()[:80]!r}"
-    return AnnotationError(message, reason="malformed")
+    return malformed(f"expected x y w h and attributes, found {content.strip()[:80]!r}")
 
 
 def _image_name(entry: _Entry) -> str:
     check_text(entry.name)
     if not is_image_name(entry.name):
-        raise AnnotationError(
+        raise malformed(
             f"expected the name of an image, found {entry.name[:80]!r}; the rows below it are "
-            "left out",
-            reason="malformed",
+            "left out"
         )
     return entry.name
 
@@ -175,7 +156,7 @@ def _check_count(entry: _Entry) -> None:
         found = len(entry.rows) + len(entry.malformed)
         counted = "no count" if entry.count is None else f"a count of {entry.count:g}"
         message = f"{entry.name}: {counted}, but {found} rows of faces follow"
-        entry.malformed.append((entry.line, AnnotationError(message, reason="malformed")))
+        entry.malformed.append((entry.line, malformed(message)))
         entry.rows = []
 
 

@@ -17,8 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from processing.core.error_notes import with_filename
-from processing.core.errors import AnnotationError
-from processing.sources.text import UTF16_MARKS, check_name
+from processing.sources.text import UTF16_MARKS, check_name, malformed
 
 Id = int | str
 Entry = TypeVar("Entry", bound=msgspec.Struct)
@@ -206,11 +205,10 @@ def load(path: Path) -> CocoFile:
             file = msgspec.convert(json.loads(_text(content), parse_int=_number), _Loose)
         except (ValueError, RecursionError):
             cut = not content.rstrip().endswith((b"}", b"]", b"}\0", b"]\0"))
-            raise AnnotationError(
+            raise malformed(
                 f"{strict_error}; expected a COCO file with the lists images, annotations and "
                 f"categories, found {len(content):,} bytes"
-                f"{': was the copy interrupted?' if cut else ''}",
-                reason="malformed",
+                f"{': was the copy interrupted?' if cut else ''}"
             ) from strict_error
     return CocoFile(Entries(file.images), Entries(file.annotations), Entries(file.categories))
 
@@ -261,10 +259,7 @@ def _image_id(entry: Any, kind: type[msgspec.Struct]) -> Id | None:
 def same_id(written: Id) -> Id:
     """Returns the id as a dictionary key: ``"1"`` becomes 1, other strings stay as they are."""
     # "01" and digits of other scripts stay text, since str(int(...)) does not give them back.
-    if (
-        isinstance(written, str)
-        and written.isdecimal()
-        and written == str(int(written[:_MAX_DIGITS]))
-    ):
-        return int(written)
+    if isinstance(written, str) and written.isdecimal():
+        number = int(written[:_MAX_DIGITS])
+        return number if written == str(number) else written
     return written

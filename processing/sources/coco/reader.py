@@ -43,12 +43,17 @@ from processing.sources.coco.entries import (
     looks_like_coco,
     same_id,
 )
-from processing.sources.coco.instances import REJECTED, CocoInstances, malformed, read_instances
+from processing.sources.coco.instances import (
+    REJECTED,
+    CocoInstances,
+    malformed_entries,
+    read_instances,
+)
 from processing.sources.image_search import locate, usual_layouts
 from processing.sources.raw_directory import RawDirectory, folder_of
-from processing.sources.source_format import Reading, SourceFormat, combine, labels_of, rejection
+from processing.sources.source_format import Reading, SourceFormat, file_by_file, rejection
 from processing.sources.split_names import split_of
-from processing.sources.text import size_of
+from processing.sources.text import malformed, size_of
 
 
 def find(raw: RawDirectory) -> list[str]:
@@ -56,29 +61,14 @@ def find(raw: RawDirectory) -> list[str]:
     return [path for path in raw.with_suffix(".json") if looks_like_coco(raw.path(path))]
 
 
-def read(raw: RawDirectory, paths: list[str]) -> Reading:
-    """Reads COCO files."""
-    return combine([_read_file(raw, path) for path in paths])
-
-
-FORMAT: Final = SourceFormat(
-    name="coco",
-    pattern_description="COCO: *.json with the lists images, annotations and categories",
-    find=find,
-    read=read,
-)
-
-
-def _read_file(raw: RawDirectory, path: str) -> Reading:
-    try:
-        file = load(raw.path(path))
-        categories = _Categories.of(file, path)
-        images = _Images.of(file, raw, path)
-        instances, rejections, images_missing_annotations = read_instances(
-            file, path, images.positions, categories.labels
-        )
-    except AnnotationError as error:
-        return Reading(rejections=[rejection(path, error)])
+def read_file(raw: RawDirectory, path: str) -> Reading:
+    """Reads a COCO file."""
+    file = load(raw.path(path))
+    categories = _Categories.of(file, path)
+    images = _Images.of(file, raw, path)
+    instances, rejections, rows_missing_annotations = read_instances(
+        file, path, images.positions, categories.labels
+    )
     # The file and the ids take as much memory as everything that is still to be made.
     del file
     images.positions.clear()
@@ -86,23 +76,27 @@ def _read_file(raw: RawDirectory, path: str) -> Reading:
     table = _table(images, located.paths, instances, categories, split_of(path))
     # By path: an image listed twice under the ambiguous id is reported once.
     ambiguous = {located.paths[row]: key for row, key in images.ambiguous.items()}
-    duplicate_ids = [_duplicate_id(path, image, key) for image, key in ambiguous.items()]
+    duplicate_ids = []
+    for image, key in ambiguous.items():
+        message = f"{path}: image id {key!r} names {image!r} and another image"
+        duplicate_ids.append(Rejection(image, "annotation", "duplicate_image_id", message))
     if ambiguous:
         # Their annotations go with them, since it is unknown which image they describe.
         table = table.take(np.delete(np.arange(len(table)), list(images.ambiguous)))
     return Reading(
-        table=table,
-        rejections=categories.rejections + images.rejections + duplicate_ids + rejections,
-        images_missing_annotations=frozenset(
-            (located.paths[row], "") for row in images_missing_annotations
-        ),
+        table,
+        categories.rejections + images.rejections + duplicate_ids + rejections,
+        images_missing_annotations={(located.paths[row], "") for row in rows_missing_annotations},
         candidates_by_name=located.candidates_by_name,
     )
 
 
-def _duplicate_id(path: str, image: str, key: Id) -> Rejection:
-    message = f"{path}: image id {key!r} names {image!r} and another image"
-    return Rejection(image, "annotation", "duplicate_image_id", message)
+FORMAT: Final = SourceFormat(
+    name="coco",
+    pattern_description="COCO: *.json with the lists images, annotations and categories",
+    find=find,
+    read=file_by_file(read_file),
+)
 
 
 @dataclass
@@ -110,13 +104,13 @@ class _Categories:
     """The categories of a file.
 
     Args:
-        names: distinct names, in the order of the ids.
+        names: in the order of the ids; names that occur twice become one in `combine`.
         labels: category id to position in `names`.
         keypoint_names: all different lists of keypoint names.
         rejections: the malformed entries.
     """
 
-    names: tuple[str, ...]
+    names: list[str]
     labels: Mapping[Id, int]
     keypoint_names: set[tuple[str, ...]]
     rejections: list[Rejection]
@@ -131,21 +125,20 @@ class _Categories:
         names: dict[Id, str] = {}
         keypoint_names, rejections = set(), []
         for _, categories, failures in file.categories.decoded(Category):
-            rejections += malformed(path, "categories", failures)
+            rejections += malformed_entries(path, "categories", failures)
             for category in categories:
                 key = same_id(category.id)
                 if names.setdefault(key, category.name) != category.name:
-                    raise AnnotationError(
+                    raise malformed(
                         f"category id {key!r} is named {names[key]!r} and {category.name!r}; "
-                        "expected one name for each id",
-                        reason="malformed",
+                        "expected one name for each id"
                     )
                 if category.keypoints:
                     keypoint_names.add(tuple(category.keypoints))
         # Integers come first: Python cannot compare them with strings.
         ordered = sorted(names, key=lambda key: (isinstance(key, str), key))
-        labels = labels_of({key: names[key] for key in ordered})
-        return cls(*labels, keypoint_names, rejections)
+        labels = {key: label for label, key in enumerate(ordered)}
+        return cls([names[key] for key in ordered], labels, keypoint_names, rejections)
 
 
 @dataclass
@@ -173,7 +166,7 @@ class _Images:
         images = cls()
         own = folder_of(path)
         for numbers, entries, failures in file.images.decoded(Image):
-            images.rejections += malformed(path, "images", failures)
+            images.rejections += malformed_entries(path, "images", failures)
             for failure in failures:
                 if failure.image_id is not None:
                     images.positions.setdefault(failure.image_id, REJECTED)
@@ -182,8 +175,7 @@ class _Images:
                 try:
                     image = raw.inside(own, entry.file_name)
                 except AnnotationError as error:
-                    error = AnnotationError(f"images[{number}]: {error}", reason=error.reason)
-                    images.rejections.append(rejection(path, error))
+                    images.rejections.append(rejection(path, error, f"images[{number}]"))
                     images.positions.setdefault(key, REJECTED)
                 else:
                     images.add(key, image, size_of(entry.height, entry.width))
@@ -225,7 +217,7 @@ def _table(
         splits=np.full(n, split, dtype=np.int8),
         normalized=np.zeros(n, dtype=bool),
         offsets=offsets_of(np.bincount(instances.rows, minlength=n)),
-        category_names=categories.names,
+        category_names=tuple(categories.names),
         keypoint_names=keypoint_names,
         **take_columns(instances, INSTANCE_COLUMNS, order),
     )

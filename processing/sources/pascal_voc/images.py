@@ -40,7 +40,7 @@ def locate_images(raw: RawDirectory, filenames: Mapping[str, str]) -> Located:
             candidate = only_match_near(folder_of(path), raw.images_by_stem.get(_stem(path), []))
             if candidate:
                 candidates.add((missing, candidate))
-    return Located(paths, frozenset(candidates))
+    return Located(paths, candidates)
 
 
 def _image_folders(path: str) -> list[str]:

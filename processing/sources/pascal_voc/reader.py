@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final
@@ -31,20 +30,25 @@ from defusedxml.common import DefusedXmlException
 from processing.core.annotations import (
     NOT_DECLARED,
     SPLITS,
-    UNASSIGNED,
-    AnnotationTable,
     Flag,
     Instance,
     TableRow,
+    renumber_categories,
     table_from_rows,
 )
 from processing.core.error_notes import with_filename
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.pascal_voc.images import locate_images
 from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name, parent_of
-from processing.sources.source_format import Reading, SourceFormat, rejection
-from processing.sources.split_names import split_of_folders
-from processing.sources.text import check_size, check_text, numbers_of, read_lines, size_of
+from processing.sources.source_format import (
+    Reading,
+    SourceFormat,
+    collecting,
+    read_each_line,
+    rejection,
+)
+from processing.sources.split_names import only_split, split_of_folders
+from processing.sources.text import check_size, check_text, malformed, numbers_of, size_of
 
 _ROOT: Final = re.compile(
     b"|".join("<annotation".encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be"))
@@ -82,25 +86,38 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
     located = locate_images(raw, {file.path: file.filename for file in files})
     # An image with a candidate counts as existing: `resolve_by_name` may find it in another folder.
     existing = raw.files.union(missing for missing, _ in located.candidates_by_name)
-    image_sets = _ImageSets(raw)
-    usable: list[tuple[str, _File]] = []
     rejections: list[Rejection] = []
+    list_rejections: list[Rejection] = []
+    notes: Counter[str] = Counter()
     images_missing_annotations = set()
+    labels: dict[str, int] = {}
+    split_lists: dict[str, dict[str, set[int]]] = {}
+    rows = []
     for file, image in zip(files, located.paths, strict=True):
         if image not in existing:
             # The better error: such an image is missing because its path is not allowed.
             _check_filename(raw, file)
-        elif file.faults:
+        elif file.rejections:
             images_missing_annotations.add((image, file.path))
+        rejections += file.rejections
         if file.readable:
-            usable.append((image, file))
-        rejections += [rejection(file.path, fault) for fault in file.faults]
-    table = _table(usable, image_sets)
+            folder = parent_of(folder_of(file.path))
+            if folder not in split_lists:
+                split_lists[folder] = _split_lists(raw, folder, list_rejections)
+            split = split_of_folders(file.path)
+            if split_lists[folder]:
+                stem = PurePosixPath(file.path).stem
+                split = only_split(split_lists[folder].get(stem, set()), notes)
+            instances = []
+            for name, box, flags in file.objects:
+                instances.append(Instance(labels.setdefault(name, len(labels)), box, flags))
+            rows.append(TableRow(image, instances, file.size, split))
+    table = table_from_rows(rows, category_names=list(labels))
     return Reading(
-        table,
-        rejections + image_sets.rejections,
-        image_sets.notes,
-        frozenset(images_missing_annotations),
+        renumber_categories(table, sorted(labels)),
+        rejections + list_rejections,
+        notes,
+        images_missing_annotations,
         located.candidates_by_name,
     )
 
@@ -115,15 +132,6 @@ FORMAT: Final = SourceFormat(
 
 
 @dataclass
-class _Object:
-    """One ``object`` element; its label is known only after all files are read."""
-
-    name: str
-    box: tuple[float, float, float, float]
-    flags: Flag
-
-
-@dataclass
 class _File:
     """The contents of one XML file.
 
@@ -131,55 +139,38 @@ class _File:
         path: the file.
         filename: the text of ``<filename>``, or ``""``.
         size: declared height and width.
-        objects: the usable objects.
-        faults: errors in the file.
-        readable: whether the file makes a row of the table; otherwise `faults` explain why not.
+        objects: name, box and flags of the usable objects. Their labels are known only after it is
+            known which files make a row of the table.
+        rejections: the unusable parts of the file.
+        readable: whether the file makes a row of the table; otherwise `rejections` explain why not.
     """
 
     path: str
     filename: str = ""
     size: tuple[int, int] = NOT_DECLARED
-    objects: list[_Object] = field(default_factory=list)
-    faults: list[AnnotationError] = field(default_factory=list)
+    objects: list[tuple[str, tuple[float, float, float, float], Flag]] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
     readable: bool = False
 
 
-def _table(files: Sequence[tuple[str, _File]], image_sets: _ImageSets) -> AnnotationTable:
-    names = sorted({found.name for _, file in files for found in file.objects})
-    label = {name: i for i, name in enumerate(names)}
-    rows = []
-    for image, file in files:
-        instances = [Instance(label[found.name], found.box, found.flags) for found in file.objects]
-        rows.append(TableRow(image, instances, file.size, image_sets.split_of(file.path)))
-    return table_from_rows(rows, category_names=names)
-
-
 def _parse(raw: RawDirectory, path: str, base: int) -> _File:
-    """Parses one XML file; its errors are collected in `faults`."""
+    """Parses one XML file; its errors are collected in `rejections`."""
     file = _File(path)
-    try:
+    with collecting(file.rejections, path):
         root = _root(raw, path)
-    except AnnotationError as error:
-        file.faults.append(error)
-        return file
-    file.readable = True
-    file.filename = (root.findtext("filename") or "").strip()
-    file.size = size_of(root.findtext("size/height"), root.findtext("size/width"))
-    holder = _misplaced_boxes(root)
-    if holder:
-        message = f"expected each bndbox in an object of annotation, found one in {holder}"
-        file.faults.append(AnnotationError(message, reason="malformed"))
-    for number, element in enumerate(root.iterfind("object"), 1):
-        try:
-            file.objects.append(_object(element, base))
-        except AnnotationError as error:
-            where = AnnotationError(f"object {number}: {error}", reason=error.reason)
-            file.faults.append(where)
+        file.readable = True
+        file.filename = (root.findtext("filename") or "").strip()
+        file.size = size_of(root.findtext("size/height"), root.findtext("size/width"))
+        with collecting(file.rejections, path):
+            _check_boxes_are_in_objects(root)
+        for number, element in enumerate(root.iterfind("object"), 1):
+            with collecting(file.rejections, path, f"object {number}"):
+                file.objects.append(_object(element, base))
     return file
 
 
-def _misplaced_boxes(root: Element) -> str:
-    """Returns the name of an element that holds a box but is no object of the image, or ``""``.
+def _check_boxes_are_in_objects(root: Element) -> None:
+    """Checks that no other element holds a box.
 
     Such an image would seem to have no objects and become a false negative.
     """
@@ -188,8 +179,9 @@ def _misplaced_boxes(root: Element) -> str:
         has_box = any(_local_name(child.tag) == "bndbox" for child in parent)
         # VOC has boxes of heads and hands in ``part`` elements; they are no objects.
         if has_box and parent not in objects and _local_name(parent.tag) != "part":
-            return str(parent.tag)
-    return ""
+            raise malformed(
+                f"expected each bndbox in an object of annotation, found one in {parent.tag}"
+            )
 
 
 def _local_name(tag: object) -> str:
@@ -205,11 +197,9 @@ def _root(raw: RawDirectory, path: str) -> Element:
         root = defusedxml.ElementTree.fromstring(content)
     # LookupError: an encoding that Python does not know.
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise AnnotationError(f"not a readable XML: {error}", reason="malformed") from error
+        raise malformed(f"not a readable XML: {error}") from error
     if root.tag != "annotation":
-        raise AnnotationError(
-            f"expected the root element annotation, found {root.tag}", reason="malformed"
-        )
+        raise malformed(f"expected the root element annotation, found {root.tag}")
     return root
 
 
@@ -219,11 +209,11 @@ def _check_filename(raw: RawDirectory, file: _File) -> None:
         try:
             raw.inside(folder_of(file.path), file.filename)
         except AnnotationError as error:
-            file.faults.append(error)
+            file.rejections.append(rejection(file.path, error))
             file.readable = False
 
 
-def _object(element: Element, base: int) -> _Object:
+def _object(element: Element, base: int) -> tuple[str, tuple[float, float, float, float], Flag]:
     name = (element.findtext("name") or "").strip()
     texts = []
     for side in ("xmin", "ymin", "xmax", "ymax"):
@@ -232,65 +222,42 @@ def _object(element: Element, base: int) -> _Object:
         texts.append(" and ".join(one.text or "" for one in found))
     numbers = numbers_of(texts)
     if not name or numbers is None:
-        raise AnnotationError(
-            f"expected a name and a bndbox of xmin, ymin, xmax, ymax, found {name!r} and {texts}",
-            reason="malformed",
+        raise malformed(
+            f"expected a name and a bndbox of xmin, ymin, xmax, ymax, found {name!r} and {texts}"
         )
     left, top, right, bottom = numbers
     difficult = (element.findtext("difficult") or "").strip() == "1"
     flags = Flag.DIFFICULT if difficult else Flag.NONE
     # Far edges stay: the last pixel counted from 1 is the exclusive edge counted from 0.
-    return _Object(name, (left - base, top - base, right, bottom), flags)
+    return name, (left - base, top - base, right, bottom), flags
 
 
-class _ImageSets:
-    """The splits in ``ImageSets/Main`` next to the annotations' folders; each list is read once.
+def _split_lists(
+    raw: RawDirectory, folder: str, rejections: list[Rejection]
+) -> dict[str, set[int]]:
+    """Reads the lists in ``ImageSets/Main`` below a folder.
 
     Args:
         raw: the raw directory.
+        folder: prefix of the folder.
+        rejections: receives unusable lists and undecodable lines.
+
+    Returns:
+        The splits that list each image, by the image's name without its ending.
     """
+    splits: defaultdict[str, set[int]] = defaultdict(set)
 
-    def __init__(self, raw: RawDirectory) -> None:
-        self._raw = raw
-        self._splits_by_folder: dict[str, dict[str, set[int]]] = {}
-        self.notes: Counter[str] = Counter()
-        self.rejections: list[Rejection] = []
+    def use(_: int, line: str) -> None:
+        check_text(line)
+        listed.append(line.strip())
 
-    def split_of(self, path: str) -> int:
-        """Returns the split of the image that the XML file `path` describes."""
-        folder = parent_of(folder_of(path))
-        if folder not in self._splits_by_folder:
-            self._splits_by_folder[folder] = self._read(f"{folder}ImageSets/Main/")
-        splits_by_stem = self._splits_by_folder[folder]
-        if not splits_by_stem:
-            return split_of_folders(path)
-        splits = splits_by_stem.get(PurePosixPath(path).stem, set())
-        if len(splits) > 1:
-            self.notes["ambiguous_split"] += 1
-        return min(splits) if len(splits) == 1 else UNASSIGNED
-
-    def _read(self, folder: str) -> dict[str, set[int]]:
-        """Returns the splits that list each image, by the image's name without its ending."""
-        splits: defaultdict[str, set[int]] = defaultdict(set)
-        for split, name in enumerate(SPLITS):
-            path = f"{folder}{name}.txt"
-            if path in self._raw.files:
-                for listed in self._lines(path):
-                    # VOC lists "2007_000027"; some tools add the ending. Other dots are the name's.
-                    stem = PurePosixPath(listed).stem if is_image_name(listed) else listed
-                    splits[stem].add(split)
-        return dict(splits)
-
-    def _lines(self, path: str) -> list[str]:
-        """Returns the lines of a list, and rejects the undecodable ones."""
-        listed = []
-        try:
-            for number, line in enumerate(read_lines(self._raw, path), 1):
-                try:
-                    check_text(line)
-                    listed.append(line.strip())
-                except AnnotationError as error:
-                    self.rejections.append(rejection(path, error, line=number))
-        except AnnotationError as error:
-            self.rejections.append(rejection(path, error))
-        return listed
+    for split, name in enumerate(SPLITS):
+        path = f"{folder}ImageSets/Main/{name}.txt"
+        listed: list[str] = []
+        if path in raw.files:
+            with collecting(rejections, path):
+                rejections += read_each_line(raw, path, use)
+        for image in listed:
+            # VOC lists "2007_000027"; some tools add the ending. Other dots are the name's.
+            splits[PurePosixPath(image).stem if is_image_name(image) else image].add(split)
+    return splits

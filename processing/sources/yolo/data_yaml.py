@@ -9,10 +9,14 @@ from typing import Any, Final
 
 import yaml
 
-from processing.core.errors import AnnotationError
 from processing.sources.raw_directory import RawDirectory
-from processing.sources.text import check_name, open_text, read_text
-from processing.sources.yolo.labels import MAX_CLASSES, KeypointShape
+from processing.sources.text import check_name, malformed, open_text, read_text
+
+KeypointShape = tuple[int, int]
+"""The number of points, at least 1, and of numbers for each: 2 for x, y or 3 with visibility."""
+
+MAX_CLASSES: Final = 1 << 16
+"""More classes than any data set has. A greater class id is damage, and would need a name each."""
 
 SUFFIXES: Final = (".yaml", ".yml")
 _KEYS: Final = (
@@ -21,9 +25,7 @@ _KEYS: Final = (
 )
 _MAX_BYTES: Final = 1 << 20
 """Largest file that may be a data.yaml. An honest one names classes and has kilobytes."""
-_CONSTRUCTOR_ERRORS: Final = (
-    *(ValueError, LookupError, AttributeError, TypeError, RecursionError),
-)
+_CONSTRUCTOR_ERRORS: Final = (ValueError, LookupError, AttributeError, TypeError, RecursionError)
 """Further errors that PyYAML raises for a value that does not fit its tag, such as ``!!int ""``."""
 
 
@@ -61,11 +63,9 @@ def load_yaml(raw: RawDirectory, path: str) -> dict[str, Any]:
     except (yaml.YAMLError, *_CONSTRUCTOR_ERRORS) as error:
         # PyYAML's messages have several lines; a rejection has one.
         found = " ".join(str(error).split())[:200] or type(error).__name__
-        raise AnnotationError(f"not a readable YAML: {found}", reason="malformed") from error
+        raise malformed(f"not a readable YAML: {found}") from error
     if not isinstance(content, dict):
-        raise AnnotationError(
-            f"expected keys and values, found a {type(content).__name__}", reason="malformed"
-        )
+        raise malformed(f"expected keys and values, found a {type(content).__name__}")
     return content
 
 
@@ -87,7 +87,7 @@ def class_names(content: Mapping[str, Any]) -> dict[int, str] | None:
         # Limited, since a damaged count of billions would fill the memory with names.
         return {i: str(i) for i in range(min(int(content["nc"]), MAX_CLASSES))}
     except (TypeError, ValueError, OverflowError) as error:
-        raise AnnotationError(f"names or nc: {error}", reason="malformed") from error
+        raise malformed(f"names or nc: {error}") from error
 
 
 def _name(name: object) -> str:
@@ -111,7 +111,4 @@ def keypoint_shape(content: Mapping[str, Any]) -> KeypointShape | None:
         # No points at all are an error too: every longer row would contradict such a shape.
         case [int(count), 2 | 3 as size] if count > 0:
             return count, size
-    raise AnnotationError(
-        f"kpt_shape is {reprlib.repr(shape)}, expected [K, 2] or [K, 3] with K from 1",
-        reason="malformed",
-    )
+    raise malformed(f"kpt_shape is {reprlib.repr(shape)}, expected [K, 2] or [K, 3] with K from 1")

@@ -2,72 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from processing.core.annotations import Instance
 from processing.core.errors import AnnotationError
-from processing.sources.text import numbers_of
-
-KeypointShape = tuple[int, int]
-"""The number of points, at least 1, and of numbers for each: 2 for x, y or 3 with visibility."""
-
-MAX_CLASSES: Final = 1 << 16
-"""More classes than any data set has. A greater class id is damage, and would need a name each."""
+from processing.sources.text import malformed, numbers_of
+from processing.sources.yolo.data_yaml import MAX_CLASSES, KeypointShape
 
 _BOX_NUMBERS: Final = 4
 _VISIBLE: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class LabelRow:
-    """One row of a label file.
-
-    Args:
-        line: number of its line.
-        class_id: the class as written.
-        instance: the object, without a label until all classes are known.
-    """
-
-    line: int
-    class_id: int
-    instance: Instance
-
-
-def parse_row(line: int, words: Sequence[str], shape: KeypointShape | None) -> LabelRow:
+def parse_row(
+    words: Sequence[str], labels: Mapping[int, int] | None, shape: KeypointShape | None
+) -> Instance:
     """Parses one row.
 
     Args:
-        line: number of the line in the file, from 1.
         words: the columns of the row.
+        labels: the label of each class id. None for a data set without names: every class id is
+            its own label.
         shape: the data set's keypoint shape, if it declares one.
 
     Raises:
-        AnnotationError: the row does not fit the data set; reason ``malformed``.
+        AnnotationError: the row does not fit the data set; reason ``malformed``. Or its class has
+            no name; reason ``unknown_category``.
     """
     numbers = numbers_of(words)
     if numbers is None or len(numbers) <= _BOX_NUMBERS:
-        raise AnnotationError(
+        raise malformed(
             "expected a class and the numbers of its box, separated by spaces, found "
-            f"{' '.join(words)[:80]!r}",
-            reason="malformed",
+            f"{' '.join(words)[:80]!r}"
         )
     class_id, values = numbers[0], numbers[1:]
     if not 0 <= class_id < MAX_CLASSES or not class_id.is_integer():
-        raise AnnotationError(
-            f"class id {words[0]}: expected an integer from 0", reason="malformed"
-        )
-    if len(values) == _BOX_NUMBERS:
-        instance = Instance(0, _corners(values))
-    elif shape is None and len(values) % 2 == 0:
-        instance = Instance(0, _bounds_of_polygon(values))
+        raise malformed(f"class id {words[0]}: expected an integer from 0")
+    points: list[list[float]] = []
+    if len(values) > _BOX_NUMBERS and len(values) % 2 == 0 and shape is None:
+        box = _bounds_of_polygon(values)
     else:
-        points = _points(values[_BOX_NUMBERS:], shape)
-        instance = Instance(0, _corners(values[:_BOX_NUMBERS]), points=points)
-    return LabelRow(line, int(class_id), instance)
+        box = _corners(values[:_BOX_NUMBERS])
+        if len(values) > _BOX_NUMBERS:
+            points = _points(values[_BOX_NUMBERS:], shape)
+    label = int(class_id)
+    if labels is not None:
+        if label not in labels:
+            message = f"class id {label}, expected one of the {len(labels)} that the data set names"
+            raise AnnotationError(message, reason="unknown_category")
+        label = labels[label]
+    return Instance(label, box, points=points)
 
 
 def _corners(values: Sequence[float]) -> tuple[float, float, float, float]:
@@ -89,9 +75,7 @@ def _points(values: Sequence[float], shape: KeypointShape | None) -> list[list[f
         found = f"{len(values)} numbers"
         if len(values) == 1:
             found = "1 number; a confidence, as predictions have it, must be removed"
-        raise AnnotationError(
-            f"after the box expected {expected} or nothing, found {found}", reason="malformed"
-        )
+        raise malformed(f"after the box expected {expected} or nothing, found {found}")
     points = np.array(values).reshape(count, size)
     if size == 2:
         # Without visibility, 0, 0 is YOLO's way to write that a point is not labelled.

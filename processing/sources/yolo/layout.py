@@ -6,7 +6,7 @@ import posixpath
 import re
 import reprlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,16 +14,17 @@ from processing.core.annotations import SPLITS
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate
 from processing.sources.raw_directory import RawDirectory, folder_of
-from processing.sources.source_format import rejection
+from processing.sources.source_format import collecting, read_each_line, rejection
 from processing.sources.split_names import split_of_folders
 from processing.sources.text import (
     check_text,
+    malformed,
     numbers_of,
     open_text,
     read_lines,
 )
 from processing.sources.yolo import data_yaml
-from processing.sources.yolo.labels import KeypointShape
+from processing.sources.yolo.data_yaml import KeypointShape
 
 _HEAD_LINES: Final = 10
 """Lines of a text file that are searched for a row of a label file."""
@@ -77,15 +78,21 @@ def _label_folders(raw: RawDirectory) -> list[str]:
     """
     proven: dict[str, None] = {}
     for path in raw.with_suffix(".txt"):
-        # With a slash in front, "labels/" at the very beginning is found too.
-        head, found, tail = f"/{path}".rpartition("/labels/")
+        head, found, _ = f"/{path}".rpartition("/labels/")
         root = f"{head}/labels"[1:]
         if not found or root in proven:
             continue
-        mirrored = posixpath.splitext(f"{head}/images/{tail}"[1:])[0]
+        mirrored = posixpath.splitext(_mirrored(path, "labels", "images"))[0]
         if mirrored in raw.images_by_path_stem and _has_label_row(raw, path):
             proven[root] = None
     return list(proven)
+
+
+def _mirrored(path: str, folder: str, other: str) -> str:
+    """Replaces the last folder called `folder` in a path; without one, the path stays as it is."""
+    # With a slash in front, the folder is found at the very beginning too.
+    head, found, tail = f"/{path}".rpartition(f"/{folder}/")
+    return f"{head}/{other}/{tail}"[1:] if found else path
 
 
 def _has_label_row(raw: RawDirectory, path: str) -> bool:
@@ -124,7 +131,7 @@ def _class_names(raw: RawDirectory, path: str, rejections: list[Rejection]) -> d
         try:
             check_text(name)
         except AnnotationError as error:
-            rejections.append(rejection(path, error, line=line))
+            rejections.append(rejection(path, error, f"line {line}"))
             names[line - 1] = name.encode(errors="surrogateescape").decode(
                 errors="backslashreplace"
             )
@@ -136,21 +143,17 @@ def _from_yaml(raw: RawDirectory, path: str) -> Dataset:
     dataset = Dataset(data_yaml.class_names(content), data_yaml.keypoint_shape(content))
     bases = _bases(raw, path, content)
     if not any(map(content.get, SPLITS)):
-        raise AnnotationError(
-            f"expected {' or '.join(SPLITS)} to name a folder or a list of images, found nothing",
-            reason="malformed",
+        raise malformed(
+            f"expected {' or '.join(SPLITS)} to name a folder or a list of images, found nothing"
         )
     for split, name in enumerate(SPLITS):
         entries = content.get(name) or []
         if not isinstance(entries, list):
             entries = [entries]
         for entry in entries:
-            try:
+            with collecting(dataset.rejections, path, name):
                 for image in _listed_images(raw, bases, entry, dataset.rejections):
                     dataset.splits[image].add(split)
-            except AnnotationError as error:
-                where = AnnotationError(f"{name}: {error}", reason=error.reason)
-                dataset.rejections.append(rejection(path, where))
     return dataset
 
 
@@ -182,7 +185,7 @@ def _prefix(path: str) -> str:
 
 def _listed_images(
     raw: RawDirectory, bases: list[str], entry: object, rejections: list[Rejection]
-) -> Iterator[str]:
+) -> list[str]:
     """Lists the images that one entry of the yaml names.
 
     Args:
@@ -195,10 +198,7 @@ def _listed_images(
         AnnotationError: neither such a folder nor such a list exists.
     """
     if not isinstance(entry, str):
-        raise AnnotationError(
-            f"expected a folder or a list of images, found {reprlib.repr(entry)}",
-            reason="malformed",
-        )
+        raise malformed(f"expected a folder or a list of images, found {reprlib.repr(entry)}")
     written = entry.replace("\\", "/")
     # Roboflow writes ../train/images for a folder next to the yaml.
     inside = re.sub(r"^(\.\./)+", "", written)
@@ -211,7 +211,7 @@ def _listed_images(
             if target in raw.files:
                 return _images_of_list(raw, target, bases, rejections)
             if _prefix(target) in raw.folders_above_images:
-                return iter(raw.images_below(_prefix(target)))
+                return raw.images_below(_prefix(target))
     raw.inside(bases[0], inside)  # raises the better error if the entry leaves the raw directory
     raise AnnotationError(
         f"{entry!r} is neither a folder with images nor a list of images in "
@@ -222,51 +222,48 @@ def _listed_images(
 
 def _images_of_list(
     raw: RawDirectory, path: str, bases: list[str], rejections: list[Rejection]
-) -> Iterator[str]:
+) -> list[str]:
     folders = list(dict.fromkeys([folder_of(path), *bases]))
-    listed = []
-    for line, content in enumerate(read_lines(raw, path), 1):
-        if content.strip():
-            try:
-                check_text(content)
-                listed.append(raw.inside(folders[0], content.strip()))
-            except AnnotationError as error:
-                rejections.append(rejection(path, error, line=line))
+    listed: list[str] = []
+
+    def use(_: int, line: str) -> None:
+        if line.strip():
+            check_text(line)
+            listed.append(raw.inside(folders[0], line.strip()))
+
+    rejections += read_each_line(raw, path, use)
     # No search by basename: labels are found by the path of their image, so a moved image has none.
-    return iter(locate(raw, [[folder] for folder in folders], listed).paths)
+    return locate(raw, [[folder] for folder in folders], listed).paths
 
 
 def label_file(raw: RawDirectory, image: str) -> str:
     """Returns the label file of an image; ``""`` if it has none."""
     stem = posixpath.splitext(image)[0]
-    candidates = [f"{stem}.txt"]
-    head, found, tail = f"/{stem}".rpartition("/images/")
-    if found:
-        candidates.insert(0, f"{head}/labels/{tail}.txt"[1:])
-    for path in candidates:
+    for path in (f"{_mirrored(stem, 'images', 'labels')}.txt", f"{stem}.txt"):
         # A folder of this name is damage; reading it gives a rejection instead of a negative.
         if path in raw.files or path in raw.folders:
             return path
     return ""
 
 
-def labels_without_image(raw: RawDirectory, label_files: list[str]) -> list[Rejection]:
+def labels_without_image(raw: RawDirectory, label_files: Collection[str]) -> list[Rejection]:
     """Rejects label files without an image in the folders of a data set.
 
     Args:
         raw: the raw directory.
-        label_files: the label files of all images of the data set, ``""`` for images without one.
+        label_files: the label files of all images of the data set.
     """
-    folders = {folder_of(path) for path in label_files if path}
+    folders = set(map(folder_of, label_files))
     rejections = []
     for path in raw.with_suffix(".txt"):
         if folder_of(path) not in folders:
             continue
         stem = posixpath.splitext(path)[0]
-        head, found, tail = f"/{stem}".rpartition("/labels/")
-        stems = [stem, f"{head}/images/{tail}"[1:]] if found else [stem]
+        expected = _mirrored(stem, "labels", "images")
         # classes.txt and notes lie in these folders too, so a row of numbers must prove the file.
-        if raw.images_by_path_stem.keys().isdisjoint(stems) and _has_label_row(raw, path):
-            message = f"expected an image at {stems[-1]}.*, found none: was the copy interrupted?"
+        if raw.images_by_path_stem.keys().isdisjoint([stem, expected]) and _has_label_row(
+            raw, path
+        ):
+            message = f"expected an image at {expected}.*, found none: was the copy interrupted?"
             rejections.append(rejection(path, AnnotationError(message, reason="missing_image")))
     return rejections

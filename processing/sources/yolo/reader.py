@@ -23,30 +23,55 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Final
 
-from processing.core.annotations import UNASSIGNED, Instance, TableRow, table_from_rows
-from processing.core.errors import AnnotationError, Rejection
+from processing.core.annotations import Instance, TableRow, table_from_rows
+from processing.core.errors import Rejection
 from processing.sources.raw_directory import RawDirectory
-from processing.sources.source_format import Reading, SourceFormat, combine, labels_of, rejection
-from processing.sources.text import check_size, check_text, read_lines
+from processing.sources.source_format import (
+    Reading,
+    SourceFormat,
+    collecting,
+    file_by_file,
+    read_each_line,
+)
+from processing.sources.split_names import only_split
+from processing.sources.text import check_size, check_text
 from processing.sources.yolo import layout
-from processing.sources.yolo.labels import KeypointShape, LabelRow, parse_row
-from processing.sources.yolo.layout import Dataset
+from processing.sources.yolo.data_yaml import KeypointShape
+from processing.sources.yolo.labels import parse_row
 
 
-def read(raw: RawDirectory, paths: list[str]) -> Reading:
-    """Reads data.yaml files and ``labels`` folders."""
-    readings = []
-    for path in paths:
-        try:
-            dataset = layout.load(raw, path)
-        except AnnotationError as error:
-            readings.append(Reading(rejections=[rejection(path, error)]))
-        else:
-            readings.append(_read_dataset(raw, dataset))
-    return combine(readings)
+def read_dataset(raw: RawDirectory, path: str) -> Reading:
+    """Reads a data.yaml file or a ``labels`` folder."""
+    dataset = layout.load(raw, path)
+    labels = None
+    if dataset.names:
+        labels = {class_id: label for label, class_id in enumerate(dataset.names)}
+    rejections = list(dataset.rejections)
+    notes: Counter[str] = Counter()
+    images_missing_annotations = set()
+    rows = []
+    label_files = set()
+    for image, splits in dataset.splits.items():
+        label_file = layout.label_file(raw, image)
+        instances: list[Instance] = []
+        if label_file:
+            label_files.add(label_file)
+            instances, rejected = _read_labels(raw, label_file, labels, dataset.keypoint_shape)
+            rejections += rejected
+            if rejected:
+                images_missing_annotations.add((image, label_file))
+        split = only_split(splits, notes)
+        rows.append(TableRow(image, instances, split=split, normalized=True))
+    rejections += layout.labels_without_image(raw, label_files)
+    names = list((dataset.names or {}).values())
+    if labels is None:
+        # Without names, the classes are known only after the last file.
+        greatest = max((found.label for row in rows for found in row.instances), default=-1)
+        names = [str(i) for i in range(greatest + 1)]
+    table = table_from_rows(rows, category_names=names)
+    return Reading(table, rejections, notes, images_missing_annotations)
 
 
 FORMAT: Final = SourceFormat(
@@ -55,94 +80,24 @@ FORMAT: Final = SourceFormat(
         "YOLO: data.yaml with train or val and names, or the folders images and labels"
     ),
     find=layout.find,
-    read=read,
+    read=file_by_file(read_dataset),
 )
 
 
-@dataclass
-class _LabelledImage:
-    """An image and the contents of its label file.
-
-    Args:
-        path: the image.
-        splits: the splits that name it.
-        label_file: its label file, or ``""``.
-        rows: the well-formed rows.
-        rejections: the unusable rows.
-    """
-
-    path: str
-    splits: set[int]
-    label_file: str
-    rows: list[LabelRow] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
-
-
-def _read_dataset(raw: RawDirectory, dataset: Dataset) -> Reading:
-    # All rows are read first: without names, the classes are known only after the last file.
-    images = []
-    for path, splits in dataset.splits.items():
-        image = _LabelledImage(path, splits, layout.label_file(raw, path))
-        if image.label_file:
-            _read_labels(raw, image, dataset.keypoint_shape)
-        images.append(image)
-    greatest = max((row.class_id for image in images for row in image.rows), default=-1)
-    names, labels = labels_of(dataset.names or {i: str(i) for i in range(greatest + 1)})
-    rejections = list(dataset.rejections)
-    for image in images:
-        rejections += image.rejections
-    notes: Counter[str] = Counter()
-    images_missing_annotations = set()
-    table_rows = []
-    for image in images:
-        instances, unknown = _instances(image, labels)
-        rejections += unknown
-        if unknown or image.rejections:
-            images_missing_annotations.add((image.path, image.label_file))
-        # An image in train and val must not be in both: it would spoil the validation.
-        notes["ambiguous_split"] += len(image.splits) > 1
-        split = min(image.splits) if len(image.splits) == 1 else UNASSIGNED
-        table_rows.append(TableRow(image.path, instances, split=split, normalized=True))
-    rejections += layout.labels_without_image(raw, [image.label_file for image in images])
-    return Reading(
-        table_from_rows(table_rows, category_names=names),
-        rejections,
-        +notes,
-        frozenset(images_missing_annotations),
-    )
-
-
-def _read_labels(raw: RawDirectory, image: _LabelledImage, shape: KeypointShape | None) -> None:
-    """Reads the label file of an image into its `rows` and `rejections`."""
-    path = image.label_file
-    try:
-        check_size(raw.path(path))
-        for line, content in enumerate(read_lines(raw, path), 1):
-            words = content.split()
-            if words:
-                try:
-                    check_text(content)
-                    image.rows.append(parse_row(line, words, shape))
-                except AnnotationError as error:
-                    image.rejections.append(rejection(path, error, line=line))
-    except AnnotationError as error:
-        image.rejections.append(rejection(path, error))
-
-
-def _instances(
-    image: _LabelledImage, labels: Mapping[int, int]
+def _read_labels(
+    raw: RawDirectory, path: str, labels: Mapping[int, int] | None, shape: KeypointShape | None
 ) -> tuple[list[Instance], list[Rejection]]:
-    """Gives the instances of an image their labels, and rejects those of unknown classes."""
-    instances = []
-    unknown = []
-    for row in image.rows:
-        if row.class_id in labels:
-            instances.append(replace(row.instance, label=labels[row.class_id]))
-        else:
-            message = (
-                f"class id {row.class_id}, expected one of the {len(labels)} that the data set "
-                "names"
-            )
-            error = AnnotationError(message, reason="unknown_category")
-            unknown.append(rejection(image.label_file, error, line=row.line))
-    return instances, unknown
+    """Reads a label file: its instances, and its unusable rows."""
+    instances: list[Instance] = []
+    rejections: list[Rejection] = []
+
+    def use(_: int, line: str) -> None:
+        words = line.split()
+        if words:
+            check_text(line)
+            instances.append(parse_row(words, labels, shape))
+
+    with collecting(rejections, path):
+        check_size(raw.path(path))
+        rejections += read_each_line(raw, path, use)
+    return instances, rejections
