@@ -26,7 +26,7 @@ from processing.imaging.placement import largest_reduction, place, rendered_rect
 from processing.imaging.reading import read_inside
 from processing.imaging.repairs import Instances, repair
 from processing.imaging.resizing import render
-from processing.imaging.tasks import PIXELS_VERSION, Row, Task, View
+from processing.imaging.tasks import PIXELS_VERSION, Row, Task, View, common_values
 
 _REDUCTIONS: Final = (8, 4, 2, 1)  # the scales of a JPEG codec, coarsest first
 
@@ -263,12 +263,10 @@ def _rows(
     for view, rendered in pairs:
         if rendered is None:
             continue
-        values = task.annotate(instances, view, rendered.source_rect)
-        values["image_paths"] = path
-        values["image_crc32"] = crc32(rendered.image)
-        values["source_rects"] = rendered.source_rect
-        values["source_sizes"] = source_size
-        rows.append(Row(rendered.image, values))
+        image, rect = rendered
+        values = task.annotate(instances, view, rect)
+        values |= common_values(path, crc32(image), rect, source_size)
+        rows.append(Row(image, values))
     return rows
 
 

@@ -116,6 +116,10 @@ class Task(ABC):
         """Whether the task's instances have more than one category."""
         return len(np.unique(table.labels[self.instances(table)])) > 1
 
+    def keypoint_names(self, table: AnnotationTable) -> list[str]:
+        """The names of the points in this task's files; empty for a task without points."""
+        return []
+
     def category_names(self, table: AnnotationTable) -> list[str]:
         """The categories that `labels` refers to; without labels, the only category."""
         if self.has_labels(table):
@@ -194,6 +198,10 @@ class Landmarker(Task):
         points = source_to_stored(instances.points[int(i)], source_rect, self.image_size)
         return {"keypoints": points, "labels": instances.labels[i]}
 
+    def keypoint_names(self, table: AnnotationTable) -> list[str]:
+        """The names that the source gives."""
+        return list(table.keypoint_names)
+
     def usable(self, instances: Instances) -> NDArray[np.bool_]:
         """Instances with points."""
         has_points: NDArray[np.bool_] = instances.points.lengths > 0
@@ -238,6 +246,30 @@ class Teacher(Task):
         """One row per box."""
         boxed = np.flatnonzero(self.usable(instances))
         return [self._crop(instances.boxes[i], i) for i in boxed]
+
+
+def common_columns(table: AnnotationTable) -> tuple[Column, ...]:
+    """The columns that rows have in every task, after those of the task."""
+    # Of the whole table, not of one file, so that files of one run have the same dtypes.
+    longest = max(map(len, table.image_paths), default=1)
+    return (
+        Column("image_paths", f"<U{longest}"),
+        Column("image_crc32", "<u4"),
+        Column("source_rects", "<f4", (4,)),
+        Column("source_sizes", "<i4", (2,)),
+    )
+
+
+def common_values(
+    path: str, checksum: int, source_rect: Rect, source_size: tuple[int, int]
+) -> dict[str, Any]:
+    """A row's values of `common_columns`."""
+    return {
+        "image_paths": path,
+        "image_crc32": checksum,
+        "source_rects": source_rect,
+        "source_sizes": source_size,
+    }
 
 
 TASKS: Final[dict[str, type[Task]]] = {task.name: task for task in (Detector, Landmarker, Teacher)}

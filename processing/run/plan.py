@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from processing.core.annotations import IMAGE_COLUMNS, INSTANCE_COLUMNS, SPLITS, AnnotationTable
 from processing.core.columns import Column, RaggedArray
 from processing.core.errors import Rejection
-from processing.imaging.tasks import PIXELS_VERSION, Task
+from processing.imaging.tasks import PIXELS_VERSION, Task, common_columns
 from processing.npz.format import FORMAT_VERSION
 
 
@@ -110,14 +110,14 @@ def _plan_file(
     options: Mapping[str, Any],
     rejected: Sequence[tuple[str, str, str]],
 ) -> PlannedFile:
-    columns = (*task.columns(table), *_common_columns(table))
+    columns = (*task.columns(table), *common_columns(table))
     metadata = {
         "format_version": FORMAT_VERSION,
         "task": task.name,
         "split": split,
         "image_size": list(task.image_size),
         "category_names": task.category_names(table),
-        "keypoint_names": list(table.keypoint_names) if task.name == "landmarker" else [],
+        "keypoint_names": task.keypoint_names(table),
         "shard": [0, 1],
         "options": {**options, "crop_margin": task.crop_margin},
     }
@@ -126,17 +126,6 @@ def _plan_file(
     recipe = _hash(msgspec.json.encode(description, order="sorted"), *_arrays(table.take(images)))
     output = Output(f"{split}_{task.name}", task.image_size, columns)
     return PlannedFile(output, task, split, images, recipe, metadata)
-
-
-def _common_columns(table: AnnotationTable) -> tuple[Column, ...]:
-    # Of the whole table, not of one file, so that files of one run have the same dtypes.
-    longest = max(map(len, table.image_paths), default=1)
-    return (
-        Column("image_paths", f"<U{longest}"),
-        Column("image_crc32", "<u4"),
-        Column("source_rects", "<f4", (4,)),
-        Column("source_sizes", "<i4", (2,)),
-    )
 
 
 _NOT_STORED: Final = {"splits"}
