@@ -139,6 +139,17 @@ class AnnotationTable(ImageColumns, InstanceColumns):
             **take_columns(self, INSTANCE_COLUMNS, np.flatnonzero(kept)),
         )
 
+    def with_categories(self, names: Sequence[str]) -> AnnotationTable:
+        """Returns the table with labels that are positions in `names`.
+
+        Args:
+            names: the new `category_names`, which must contain all present ones. Categories with
+                the same name become one.
+        """
+        position = {name: i for i, name in enumerate(names)}
+        mapping = np.array([position[name] for name in self.category_names], dtype=np.int32)
+        return replace(self, labels=mapping[self.labels], category_names=tuple(names))
+
     def image(self, index: int) -> ImageAnnotations:
         """Returns the annotations of one image; their arrays are views."""
         start, stop = int(self.offsets[index]), int(self.offsets[index + 1])
@@ -282,16 +293,6 @@ def _columns_from(
     return columns
 
 
-def renumber_categories(table: AnnotationTable, names: Sequence[str]) -> AnnotationTable:
-    """Numbers the categories as in `names`, which must hold every one of them.
-
-    Categories with the same name become one.
-    """
-    position = {name: i for i, name in enumerate(names)}
-    mapping = np.array([position[name] for name in table.category_names], dtype=np.int32)
-    return replace(table, labels=mapping[table.labels], category_names=tuple(names))
-
-
 def concatenate(tables: Sequence[AnnotationTable]) -> AnnotationTable:
     """Joins the rows of all tables; categories with the same name become one.
 
@@ -299,7 +300,7 @@ def concatenate(tables: Sequence[AnnotationTable]) -> AnnotationTable:
     with points have the same ones; otherwise the result has none.
     """
     names = tuple(dict.fromkeys(chain.from_iterable(table.category_names for table in tables)))
-    renumbered = [renumber_categories(table, names) for table in tables]
+    renumbered = [table.with_categories(names) for table in tables]
     keypoint_names = {table.keypoint_names for table in tables if len(table.points.values)}
     counts = np.concatenate([np.diff(table.offsets) for table in tables])
     return AnnotationTable(

@@ -78,7 +78,9 @@ def read_sources(
     raw = RawDirectory(Path(raw_dir))
     reading = resolve_by_name(combine(_read_formats(raw, requests)))
     merged = merge_images(reading.table)
-    rejections = _with_refused(reading.rejections, raw.rejections) + merged.rejections
+    reported = {rejection.path for rejection in reading.rejections}
+    refused = [rejection for rejection in raw.rejections if rejection.path not in reported]
+    rejections = reading.rejections + refused + merged.rejections
     table, unusable = reject_unusable(merged.table, reading.images_missing_annotations, rejections)
     # Images with the same label file, such as a.jpg and a.png, give its rejections twice.
     rejections = list(dict.fromkeys([*rejections, *unusable]))
@@ -114,12 +116,6 @@ def _detect_some(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
             f"{raw.describe_skipped()}; looked for{patterns}"
         )
     return found
-
-
-def _with_refused(rejections: list[Rejection], refused: list[Rejection]) -> list[Rejection]:
-    """Adds the refused files that no reader has reported yet."""
-    reported = {rejection.path for rejection in rejections}
-    return rejections + [rejection for rejection in refused if rejection.path not in reported]
 
 
 def _count_unread(

@@ -30,17 +30,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from processing.core.annotations import (
-    Flag,
-    Instance,
-    TableRow,
-    renumber_categories,
-    table_from_rows,
-)
+from processing.core.annotations import Flag, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError
 from processing.sources.image_search import locate_in_reading, usual_layouts
 from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name
-from processing.sources.source_format import Reading, SourceFormat, file_by_file, read_each_line
+from processing.sources.source_format import Reading, SourceFormat, each_line, per_file
 from processing.sources.split_names import split_of
 from processing.sources.text import check_text, malformed, numbers_of, open_text, read_text, size_of
 
@@ -87,11 +81,11 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
         size = size_of(columns.cell(cells, "height"), columns.cell(cells, "width"))
         objects[image, size] += found
 
-    rejections = read_each_line(raw, path, use)
+    rejections = each_line(raw, path, use)
     split = split_of(path)
     rows = [TableRow(image, found, size, split) for (image, size), found in objects.items()]
     table = table_from_rows(rows, category_names=list(labels))
-    table = renumber_categories(table, _class_order(raw, path, labels))
+    table = table.with_categories(_class_order(raw, path, labels))
     reading = Reading(table, rejections, images_missing_annotations=images_missing_annotations)
     return locate_in_reading(raw, usual_layouts(raw, path), reading)
 
@@ -103,7 +97,7 @@ FORMAT: Final = SourceFormat(
         "or path,x1,y1,x2,y2,class without a header, or image_name,part_0_x,part_0_y,…"
     ),
     find=find,
-    read=file_by_file(read_file),
+    read=per_file(read_file),
 )
 
 

@@ -24,12 +24,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from processing.sources.raw_directory import (
-    RawDirectory,
-    folder_and_parents,
-    folder_of,
-    parent_of,
-)
+from processing.sources.raw_directory import RawDirectory, folder_and_parents, folder_of, parent_of
 from processing.sources.source_format import Reading
 
 

@@ -130,9 +130,8 @@ def _conflicting_sizes(path: str) -> Rejection:
 def _image_starts(table: AnnotationTable) -> NDArray[np.int64]:
     """Returns the first row of each image in the sorted table."""
     paths = table.image_paths
-    if len(paths) == 0:
-        return np.empty(0, dtype=np.int64)
-    return np.flatnonzero(np.concatenate([[True], paths[1:] != paths[:-1]]))
+    # Cut to the table's length, because a table without rows has no first row either.
+    return np.flatnonzero(np.append(True, paths[1:] != paths[:-1])[: len(paths)])
 
 
 def _fractions_next_to_pixels(table: AnnotationTable) -> NDArray[np.bool_]:

@@ -78,7 +78,7 @@ def combine(readings: Sequence[Reading]) -> Reading:
     return Reading(table, rejections, notes, missing, candidates)
 
 
-def file_by_file(read_file: Callable[[RawDirectory, str], Reading]) -> Callable[..., Reading]:
+def per_file(read_file: Callable[[RawDirectory, str], Reading]) -> Callable[..., Reading]:
     """Turns a function that reads one file into the `read` of a `SourceFormat`.
 
     An `AnnotationError` of `read_file` rejects only that file.
@@ -117,9 +117,7 @@ def collecting(rejections: list[Rejection], path: str, part: str = "") -> Iterat
         rejections.append(rejection(path, error, part))
 
 
-def read_each_line(
-    raw: RawDirectory, path: str, use: Callable[[int, str], None]
-) -> list[Rejection]:
+def each_line(raw: RawDirectory, path: str, use: Callable[[int, str], None]) -> list[Rejection]:
     """Passes every line of a file, with its number from 1, to `use`.
 
     Args:

@@ -22,7 +22,7 @@ from processing.core.annotations import SPLITS, Flag, Instance, TableRow, table_
 from processing.core.errors import AnnotationError
 from processing.sources.image_search import locate_in_reading
 from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name, parent_of
-from processing.sources.source_format import Reading, SourceFormat, file_by_file, rejection
+from processing.sources.source_format import Reading, SourceFormat, per_file, rejection
 from processing.sources.text import check_text, malformed, numbers_of, read_lines
 
 _FILE: Final = re.compile(r"(?:.*/)?wider_face_(train|val|test)_bbx_gt\.txt")
@@ -63,7 +63,7 @@ FORMAT: Final = SourceFormat(
     name="wider_face",
     pattern_description="WIDER FACE: wider_face_train_bbx_gt.txt, the same for val and test",
     find=find,
-    read=file_by_file(read_file),
+    read=per_file(read_file),
 )
 
 

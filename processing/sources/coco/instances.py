@@ -80,7 +80,9 @@ def read_instances(
         columns, usable = _columns(entries, rows, labels)
         images_missing_annotations.update(columns.rows[~usable].tolist())
         for failure in failures:
-            row = _row_of(failure, rows)
+            row = _UNKNOWN
+            if failure.image_id is not None:
+                row = rows.get(failure.image_id, _UNKNOWN)
             images_missing_annotations.add(row)
             if row != REJECTED:
                 rejections += malformed_entries(path, "annotations", [failure])
@@ -97,12 +99,6 @@ def read_instances(
         )
     instances = CocoInstances(**concatenate_columns(parts, _COLUMNS))
     return instances, rejections, images_missing_annotations - {REJECTED, _UNKNOWN}
-
-
-def _row_of(failure: Failure, rows: Mapping[Id, int]) -> int:
-    if failure.image_id is None:
-        return _UNKNOWN
-    return rows.get(failure.image_id, _UNKNOWN)
 
 
 def _columns(

@@ -51,7 +51,7 @@ from processing.sources.coco.instances import (
 )
 from processing.sources.image_search import locate, usual_layouts
 from processing.sources.raw_directory import RawDirectory, folder_of
-from processing.sources.source_format import Reading, SourceFormat, file_by_file, rejection
+from processing.sources.source_format import Reading, SourceFormat, per_file, rejection
 from processing.sources.split_names import split_of
 from processing.sources.text import malformed, size_of
 
@@ -95,7 +95,7 @@ FORMAT: Final = SourceFormat(
     name="coco",
     pattern_description="COCO: *.json with the lists images, annotations and categories",
     find=find,
-    read=file_by_file(read_file),
+    read=per_file(read_file),
 )
 
 

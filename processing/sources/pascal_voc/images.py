@@ -19,15 +19,13 @@ def locate_images(raw: RawDirectory, filenames: Mapping[str, str]) -> Located:
         filenames: for each annotation file the text of its ``<filename>``, or ``""``.
     """
     images = {path: _image_by_stem(raw, path, name) for path, name in filenames.items()}
-    taken = set(images.values())
     named = {}
     for path, name in filenames.items():
         if images[path] is None:
-            image = _image_by_filename(raw, path, name)
-            if image is not None and image not in taken:
-                named[path] = image
-    # An image that several files name belongs to none of them: only one can be right.
-    claims = Counter(named.values())
+            named[path] = _image_by_filename(raw, path, name)
+    # An image that several files name belongs to none of them: only one can be right. An image with
+    # the name of another XML belongs to that one.
+    claims = Counter([*images.values(), *named.values()])
     images |= {path: image for path, image in named.items() if claims[image] == 1}
     folders_with_images = {folder_of(path) for path, image in images.items() if image}
     paths = []

@@ -33,20 +33,13 @@ from processing.core.annotations import (
     Flag,
     Instance,
     TableRow,
-    renumber_categories,
     table_from_rows,
 )
 from processing.core.error_notes import with_filename
-from processing.core.errors import AnnotationError, Rejection
+from processing.core.errors import Rejection
 from processing.sources.pascal_voc.images import locate_images
 from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name, parent_of
-from processing.sources.source_format import (
-    Reading,
-    SourceFormat,
-    collecting,
-    read_each_line,
-    rejection,
-)
+from processing.sources.source_format import Reading, SourceFormat, collecting, each_line
 from processing.sources.split_names import only_split, split_of_folders
 from processing.sources.text import check_size, check_text, malformed, numbers_of, size_of
 
@@ -114,7 +107,7 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
             rows.append(TableRow(image, instances, file.size, split))
     table = table_from_rows(rows, category_names=list(labels))
     return Reading(
-        renumber_categories(table, sorted(labels)),
+        table.with_categories(sorted(labels)),
         rejections + list_rejections,
         notes,
         images_missing_annotations,
@@ -206,11 +199,10 @@ def _root(raw: RawDirectory, path: str) -> Element:
 def _check_filename(raw: RawDirectory, file: _File) -> None:
     """Rejects a file without an image if its ``<filename>`` leads out of the raw directory."""
     if file.filename:
-        try:
+        file.readable = False
+        with collecting(file.rejections, file.path):
             raw.inside(folder_of(file.path), file.filename)
-        except AnnotationError as error:
-            file.rejections.append(rejection(file.path, error))
-            file.readable = False
+            file.readable = True
 
 
 def _object(element: Element, base: int) -> tuple[str, tuple[float, float, float, float], Flag]:
@@ -256,7 +248,7 @@ def _split_lists(
         listed: list[str] = []
         if path in raw.files:
             with collecting(rejections, path):
-                rejections += read_each_line(raw, path, use)
+                rejections += each_line(raw, path, use)
         for image in listed:
             # VOC lists "2007_000027"; some tools add the ending. Other dots are the name's.
             splits[PurePosixPath(image).stem if is_image_name(image) else image].add(split)

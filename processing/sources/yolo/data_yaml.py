@@ -69,8 +69,8 @@ def load_yaml(raw: RawDirectory, path: str) -> dict[str, Any]:
     return content
 
 
-def class_names(content: Mapping[str, Any]) -> dict[int, str] | None:
-    """Returns the names of the classes by id; None if the data.yaml has neither names nor nc.
+def class_names(content: Mapping[str, Any]) -> dict[int, str]:
+    """Returns the names of the classes by id; none if the data.yaml has neither names nor nc.
 
     Raises:
         AnnotationError: ``names`` or ``nc`` is invalid; reason ``malformed``.
@@ -82,10 +82,9 @@ def class_names(content: Mapping[str, Any]) -> dict[int, str] | None:
             return dict(sorted(by_id.items()))
         if isinstance(names, list):
             return {i: _name(name) for i, name in enumerate(names)}
-        if content.get("nc") is None:
-            return None
+        count = content.get("nc")
         # Limited, since a damaged count of billions would fill the memory with names.
-        return {i: str(i) for i in range(min(int(content["nc"]), MAX_CLASSES))}
+        return {i: str(i) for i in range(min(int(0 if count is None else count), MAX_CLASSES))}
     except (TypeError, ValueError, OverflowError) as error:
         raise malformed(f"names or nc: {error}") from error
 

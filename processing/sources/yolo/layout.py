@@ -14,15 +14,9 @@ from processing.core.annotations import SPLITS
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate
 from processing.sources.raw_directory import RawDirectory, folder_of
-from processing.sources.source_format import collecting, read_each_line, rejection
+from processing.sources.source_format import collecting, each_line, rejection
 from processing.sources.split_names import split_of_folders
-from processing.sources.text import (
-    check_text,
-    malformed,
-    numbers_of,
-    open_text,
-    read_lines,
-)
+from processing.sources.text import check_text, malformed, numbers_of, open_text, read_lines
 from processing.sources.yolo import data_yaml
 from processing.sources.yolo.data_yaml import KeypointShape
 
@@ -35,13 +29,13 @@ class Dataset:
     """The images of one data.yaml or ``labels`` folder.
 
     Args:
-        names: category names by class id; None if the data set has no names.
+        names: category names by class id; empty if the data set has no names.
         keypoint_shape: the declared shape, if any.
         splits: for each image the splits that name it.
         rejections: entries that lead to no images, and unusable names.
     """
 
-    names: Mapping[int, str] | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
     keypoint_shape: KeypointShape | None = None
     splits: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     rejections: list[Rejection] = field(default_factory=list)
@@ -127,15 +121,13 @@ def _class_names(raw: RawDirectory, path: str, rejections: list[Rejection]) -> d
     names = [line.rstrip("\r\n") for line in read_lines(raw, path)]
     while names and not names[-1].strip():
         names.pop()
-    for line, name in enumerate(names, 1):
-        try:
+    by_id = {}
+    for class_id, name in enumerate(names):
+        with collecting(rejections, path, f"line {class_id + 1}"):
             check_text(name)
-        except AnnotationError as error:
-            rejections.append(rejection(path, error, f"line {line}"))
-            names[line - 1] = name.encode(errors="surrogateescape").decode(
-                errors="backslashreplace"
-            )
-    return dict(enumerate(names))
+        written = name.encode(errors="surrogateescape")
+        by_id[class_id] = written.decode(errors="backslashreplace")
+    return by_id
 
 
 def _from_yaml(raw: RawDirectory, path: str) -> Dataset:
@@ -231,7 +223,7 @@ def _images_of_list(
             check_text(line)
             listed.append(raw.inside(folders[0], line.strip()))
 
-    rejections += read_each_line(raw, path, use)
+    rejections += each_line(raw, path, use)
     # No search by basename: labels are found by the path of their image, so a moved image has none.
     return locate(raw, [[folder] for folder in folders], listed).paths
 

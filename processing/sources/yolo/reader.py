@@ -22,32 +22,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+import numpy as np
+
 from processing.core.annotations import Instance, TableRow, table_from_rows
-from processing.core.errors import Rejection
+from processing.core.errors import AnnotationError, Rejection
 from processing.sources.raw_directory import RawDirectory
-from processing.sources.source_format import (
-    Reading,
-    SourceFormat,
-    collecting,
-    file_by_file,
-    read_each_line,
-)
+from processing.sources.source_format import Reading, SourceFormat, collecting, each_line, per_file
 from processing.sources.split_names import only_split
-from processing.sources.text import check_size, check_text
+from processing.sources.text import check_size, check_text, malformed, numbers_of
 from processing.sources.yolo import layout
-from processing.sources.yolo.data_yaml import KeypointShape
-from processing.sources.yolo.labels import parse_row
+from processing.sources.yolo.data_yaml import MAX_CLASSES, KeypointShape
+
+_BOX_NUMBERS: Final = 4
+_VISIBLE: Final = 2.0
 
 
 def read_dataset(raw: RawDirectory, path: str) -> Reading:
     """Reads a data.yaml file or a ``labels`` folder."""
     dataset = layout.load(raw, path)
-    labels = None
-    if dataset.names:
-        labels = {class_id: label for label, class_id in enumerate(dataset.names)}
+    labels = {class_id: label for label, class_id in enumerate(dataset.names)}
     rejections = list(dataset.rejections)
     notes: Counter[str] = Counter()
     images_missing_annotations = set()
@@ -65,8 +61,8 @@ def read_dataset(raw: RawDirectory, path: str) -> Reading:
         split = only_split(splits, notes)
         rows.append(TableRow(image, instances, split=split, normalized=True))
     rejections += layout.labels_without_image(raw, label_files)
-    names = list((dataset.names or {}).values())
-    if labels is None:
+    names = list(dataset.names.values())
+    if not names:
         # Without names, the classes are known only after the last file.
         greatest = max((found.label for row in rows for found in row.instances), default=-1)
         names = [str(i) for i in range(greatest + 1)]
@@ -80,12 +76,12 @@ FORMAT: Final = SourceFormat(
         "YOLO: data.yaml with train or val and names, or the folders images and labels"
     ),
     find=layout.find,
-    read=file_by_file(read_dataset),
+    read=per_file(read_dataset),
 )
 
 
 def _read_labels(
-    raw: RawDirectory, path: str, labels: Mapping[int, int] | None, shape: KeypointShape | None
+    raw: RawDirectory, path: str, labels: Mapping[int, int], shape: KeypointShape | None
 ) -> tuple[list[Instance], list[Rejection]]:
     """Reads a label file: its instances, and its unusable rows."""
     instances: list[Instance] = []
@@ -95,9 +91,80 @@ def _read_labels(
         words = line.split()
         if words:
             check_text(line)
-            instances.append(parse_row(words, labels, shape))
+            instances.append(_parse_row(words, labels, shape))
 
     with collecting(rejections, path):
         check_size(raw.path(path))
-        rejections += read_each_line(raw, path, use)
+        rejections += each_line(raw, path, use)
     return instances, rejections
+
+
+def _parse_row(
+    words: Sequence[str], labels: Mapping[int, int], shape: KeypointShape | None
+) -> Instance:
+    """Parses one row.
+
+    Args:
+        words: the columns of the row.
+        labels: the label of each class id; empty for a data set without names, where every class id
+            is its own label.
+        shape: the data set's keypoint shape, if it declares one.
+
+    Raises:
+        AnnotationError: the row does not fit the data set; reason ``malformed``. Or its class has
+            no name; reason ``unknown_category``.
+    """
+    numbers = numbers_of(words)
+    if numbers is None or len(numbers) <= _BOX_NUMBERS:
+        raise malformed(
+            "expected a class and the numbers of its box, separated by spaces, found "
+            f"{' '.join(words)[:80]!r}"
+        )
+    class_id, values = numbers[0], numbers[1:]
+    if not 0 <= class_id < MAX_CLASSES or not class_id.is_integer():
+        raise malformed(f"class id {words[0]}: expected an integer from 0")
+    points: list[list[float]] = []
+    if len(values) > _BOX_NUMBERS and len(values) % 2 == 0 and shape is None:
+        box = _bounds_of_polygon(values)
+    else:
+        box = _corners(values[:_BOX_NUMBERS])
+        if len(values) > _BOX_NUMBERS:
+            points = _points(values[_BOX_NUMBERS:], shape)
+    label = int(class_id)
+    if labels:
+        if label not in labels:
+            message = f"class id {label}, expected one of the {len(labels)} that the data set names"
+            raise AnnotationError(message, reason="unknown_category")
+        label = labels[label]
+    return Instance(label, box, points=points)
+
+
+def _corners(values: Sequence[float]) -> tuple[float, float, float, float]:
+    x, y, width, height = values
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _bounds_of_polygon(values: Sequence[float]) -> tuple[float, float, float, float]:
+    corners = np.array(values).reshape(-1, 2)
+    # Numpy's minimum of NaN is NaN, and the repairs drop that. Python's depends on the order.
+    (x1, y1), (x2, y2) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    return x1, y1, x2, y2
+
+
+def _points(values: Sequence[float], shape: KeypointShape | None) -> list[list[float]]:
+    count, size = shape or (len(values) // 3, 3)
+    if len(values) != count * size:
+        expected = f"{count} points of {size} numbers" if shape else "points of 3 numbers"
+        found = f"{len(values)} numbers"
+        if len(values) == 1:
+            found = "1 number; a confidence, as predictions have it, must be removed"
+        raise malformed(f"after the box expected {expected} or nothing, found {found}")
+    points = np.array(values).reshape(count, size)
+    if size == 2:
+        # Without visibility, 0, 0 is YOLO's way to write that a point is not labelled.
+        visibility = np.where(points.any(axis=1), _VISIBLE, 0.0)
+        points = np.column_stack([points, visibility])
+    if not points[:, 2].any():
+        return []
+    rows: list[list[float]] = points.tolist()
+    return rows
