@@ -20,8 +20,7 @@ from processing.sources import coco, csv_manifest, ibug_pts, pascal_voc, wider_f
 from processing.sources.image_search import resolve_by_name
 from processing.sources.merging import merge_images, reject_unusable, usable_splits
 from processing.sources.raw_directory import RawDirectory
-from processing.sources.requests import Request
-from processing.sources.source_format import Reading, SourceFormat, combine
+from processing.sources.source_format import Reading, Request, SourceFormat, combine
 
 # Their order is the order of categories in every output, so a new format goes to the end.
 FORMATS: Final[tuple[SourceFormat, ...]] = (
@@ -38,12 +37,8 @@ __all__ = ["FORMATS", "Reading", "SourceFormat", "detect", "read_sources"]
 
 def detect(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
     """Finds the formats in a raw directory, each with its annotation files or folders."""
-    found = []
-    for source in FORMATS:
-        paths = source.find(raw)
-        if paths:
-            found.append((source, paths))
-    return found
+    found = [(source, source.find(raw)) for source in FORMATS]
+    return [(source, paths) for source, paths in found if paths]
 
 
 def read_sources(

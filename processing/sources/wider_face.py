@@ -36,9 +36,7 @@ def find(raw: RawDirectory) -> list[str]:
 
 def read_file(raw: RawDirectory, path: str) -> Reading:
     """Reads one of WIDER FACE's ground truth files."""
-    match = _FILE.fullmatch(path)
-    assert match is not None  # find() has checked it
-    split = match[1]
+    (split,) = _FILE.findall(path)
     own = folder_of(path)
     rows, rejections, images_missing_annotations = [], [], set()
     for entry in _entries(read_lines(raw, path)):

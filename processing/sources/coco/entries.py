@@ -158,7 +158,7 @@ _MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BAD_ENTRY: Final = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
-def looks_like_coco(path: Path) -> bool:
+def is_coco(path: Path) -> bool:
     """Whether a file has COCO's three lists, or is incomplete JSON with a list ``images``.
 
     The file is searched as bytes: parsing it only to find out its format would take far longer.

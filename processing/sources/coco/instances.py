@@ -45,7 +45,7 @@ class CocoInstances(InstanceColumns):
 _COLUMNS: Final = ("rows", *INSTANCE_COLUMNS)
 
 
-def malformed_entries(path: str, name: str, failures: list[Failure]) -> list[Rejection]:
+def rejections_of(path: str, name: str, failures: list[Failure]) -> list[Rejection]:
     """Records the entries of the list `name` that could not be decoded."""
     return [
         Rejection(path, "annotation", "malformed", f"{path}: {name}[{position}]: {error}")
@@ -85,7 +85,7 @@ def read_instances(
                 row = rows.get(failure.image_id, _UNKNOWN)
             images_missing_annotations.add(row)
             if row != REJECTED:
-                rejections += malformed_entries(path, "annotations", [failure])
+                rejections += rejections_of(path, "annotations", [failure])
         for i in np.flatnonzero(~usable & (columns.rows != REJECTED)).tolist():
             reason, found = _explain(entries[i], columns.rows[i], columns.labels[i])
             message = f"{path}: annotations[{positions[i]}]: {found}"

@@ -34,21 +34,8 @@ import numpy as np
 from processing.core.annotations import INSTANCE_COLUMNS, AnnotationTable, take_columns
 from processing.core.columns import offsets_of
 from processing.core.errors import AnnotationError, Rejection
-from processing.sources.coco.entries import (
-    Category,
-    CocoFile,
-    Id,
-    Image,
-    load,
-    looks_like_coco,
-    same_id,
-)
-from processing.sources.coco.instances import (
-    REJECTED,
-    CocoInstances,
-    malformed_entries,
-    read_instances,
-)
+from processing.sources.coco.entries import Category, CocoFile, Id, Image, is_coco, load, same_id
+from processing.sources.coco.instances import REJECTED, CocoInstances, read_instances, rejections_of
 from processing.sources.image_search import locate, usual_layouts
 from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.source_format import Reading, SourceFormat, per_file, rejection
@@ -58,7 +45,7 @@ from processing.sources.text import malformed, size_of
 
 def find(raw: RawDirectory) -> list[str]:
     """Finds COCO files, sorted."""
-    return [path for path in raw.with_suffix(".json") if looks_like_coco(raw.path(path))]
+    return [path for path in raw.with_suffix(".json") if is_coco(raw.path(path))]
 
 
 def read_file(raw: RawDirectory, path: str) -> Reading:
@@ -125,7 +112,7 @@ class _Categories:
         names: dict[Id, str] = {}
         keypoint_names, rejections = set(), []
         for _, categories, failures in file.categories.decoded(Category):
-            rejections += malformed_entries(path, "categories", failures)
+            rejections += rejections_of(path, "categories", failures)
             for category in categories:
                 key = same_id(category.id)
                 if names.setdefault(key, category.name) != category.name:
@@ -166,7 +153,7 @@ class _Images:
         images = cls()
         own = folder_of(path)
         for numbers, entries, failures in file.images.decoded(Image):
-            images.rejections += malformed_entries(path, "images", failures)
+            images.rejections += rejections_of(path, "images", failures)
             for failure in failures:
                 if failure.image_id is not None:
                     images.positions.setdefault(failure.image_id, REJECTED)

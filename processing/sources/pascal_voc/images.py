@@ -79,6 +79,6 @@ def _image_by_filename(raw: RawDirectory, path: str, filename: str) -> str | Non
 
 def _path_of_missing(raw: RawDirectory, path: str, filename: str) -> str:
     """Returns the path that the image of an annotation file would have."""
-    folders = [folder for folder in _image_folders(path) if folder in raw.image_folders]
-    folder = folders[0] if folders else folder_of(path)
+    with_images = filter(raw.image_folders.__contains__, _image_folders(path))
+    folder = next(with_images, folder_of(path))
     return folder + _stem(path) + (posixpath.splitext(filename)[1] or ".jpg")

@@ -105,14 +105,9 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
             for name, box, flags in file.objects:
                 instances.append(Instance(labels.setdefault(name, len(labels)), box, flags))
             rows.append(TableRow(image, instances, file.size, split))
-    table = table_from_rows(rows, category_names=list(labels))
-    return Reading(
-        table.with_categories(sorted(labels)),
-        rejections + list_rejections,
-        notes,
-        images_missing_annotations,
-        located.candidates_by_name,
-    )
+    rejections += list_rejections
+    table = table_from_rows(rows, category_names=list(labels)).with_categories(sorted(labels))
+    return Reading(table, rejections, notes, images_missing_annotations, located.candidates_by_name)
 
 
 FORMAT: Final = SourceFormat(

@@ -43,14 +43,16 @@ class Dataset:
 
 def find(raw: RawDirectory) -> list[str]:
     """Finds files like ``data.yaml``, and ``labels`` folders that belong to none of them."""
-    yamls = [
-        path
-        for path in raw.with_suffix(*data_yaml.SUFFIXES)
-        if data_yaml.looks_like_data_yaml(raw, path)
-    ]
+    yamls: list[str] = []
     covered: list[str] = []
-    for path in yamls:
-        covered += _bases_or_own(raw, path)
+    for path in raw.with_suffix(*data_yaml.SUFFIXES):
+        if data_yaml.looks_like_data_yaml(raw, path):
+            yamls.append(path)
+            try:
+                covered += _bases(raw, path, data_yaml.load_yaml(raw, path))
+            except AnnotationError:
+                # A damaged file is rejected later; the labels below its folder still belong to it.
+                covered.append(folder_of(path))
     return yamls + [root for root in _label_folders(raw) if not root.startswith(tuple(covered))]
 
 
@@ -147,14 +149,6 @@ def _from_yaml(raw: RawDirectory, path: str) -> Dataset:
                 for image in _listed_images(raw, bases, entry, dataset.rejections):
                     dataset.splits[image].add(split)
     return dataset
-
-
-def _bases_or_own(raw: RawDirectory, path: str) -> list[str]:
-    """Returns `_bases`, or the yaml's own folder if the yaml is damaged."""
-    try:
-        return _bases(raw, path, data_yaml.load_yaml(raw, path))
-    except AnnotationError:
-        return [folder_of(path)]
 
 
 def _bases(raw: RawDirectory, path: str, content: Mapping[str, Any]) -> list[str]:

@@ -131,12 +131,10 @@ def _parse_row(
         if len(values) > _BOX_NUMBERS:
             points = _points(values[_BOX_NUMBERS:], shape)
     label = int(class_id)
-    if labels:
-        if label not in labels:
-            message = f"class id {label}, expected one of the {len(labels)} that the data set names"
-            raise AnnotationError(message, reason="unknown_category")
-        label = labels[label]
-    return Instance(label, box, points=points)
+    if labels and label not in labels:
+        message = f"class id {label}, expected one of the {len(labels)} that the data set names"
+        raise AnnotationError(message, reason="unknown_category")
+    return Instance(labels.get(label, label), box, points=points)
 
 
 def _corners(values: Sequence[float]) -> tuple[float, float, float, float]:
