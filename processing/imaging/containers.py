@@ -40,19 +40,15 @@ def check_png(data: bytes) -> None:
     """
     header = struct.unpack_from(_IHDR_LAYOUT, data, _IHDR_START)
     width, height, depth, colour, _, _, interlaced = header
-    names, pieces = set(), []
-    for name, content in _chunks(data):
-        names.add(name)
-        if name == b"IDAT":
-            pieces.append(content)
-    if colour == _PALETTE and b"PLTE" not in names:
+    chunks = _chunks(data)
+    if colour == _PALETTE and b"PLTE" not in dict(chunks):
         raise ValueError("colours by palette, but there is no palette")
     expected = _pixel_bytes(width, height, depth * _PNG_CHANNELS[colour], bool(interlaced))
     inflater = isal_zlib.decompressobj()
     found = 0
-    for piece in pieces:
-        left = piece
-        while left and not inflater.eof:
+    for name, content in chunks:
+        left = content
+        while name == b"IDAT" and left and not inflater.eof:
             found += len(inflater.decompress(left, _INFLATED_AT_ONCE))
             left = inflater.unconsumed_tail
     found += len(inflater.flush())
@@ -74,10 +70,7 @@ def _pixel_bytes(width: int, height: int, bits_per_pixel: int, interlaced: bool)
 
 def png_exif(data: bytes) -> bytes:
     """The EXIF block of a PNG, before or after the pixels; empty if there is none."""
-    for name, content in _chunks(data):
-        if name == b"eXIf":
-            return content
-    return b""
+    return next((content for name, content in _chunks(data) if name == b"eXIf"), b"")
 
 
 def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -91,7 +84,9 @@ def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     return chunks
 
 
-_IMAGE_SIDES: Final = (256, 257)  # width, length; TIFF 6.0, section 8
+TIFF_SIDES: Final = (256, 257)
+"""Tags of the width and length of a TIFF as stored; TIFF 6.0, section 8."""
+
 _TIFF_CHANNELS, _PLANES, _EACH_CHANNEL = 277, 284, 2
 _TILE_SIDES: Final = (322, 323)  # width, length; section 15
 _MAX_TILE_PIXELS: Final = 1 << 24
@@ -99,7 +94,7 @@ _MAX_TILE_PIXELS: Final = 1 << 24
 
 
 def check_tile_size(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Refuses a TIFF whose tiles would take much more memory than the image.
+    """Refuses tiles that would take much more memory than the image.
 
     Args:
         image: opened, not loaded.
@@ -109,10 +104,9 @@ def check_tile_size(image: TiffImagePlugin.TiffImageFile) -> None:
     """
     width, length = (image.tag_v2.get(tag, 0) for tag in _TILE_SIDES)
     if not (isinstance(width, int) and isinstance(length, int)):
-        raise ImageError(
-            f"TIFF in tiles of {width!r:.40} x {length!r:.40} pixels: damaged", "corrupt"
-        )
-    if width * length > max(_MAX_TILE_PIXELS, 4 * image.size[0] * image.size[1]):
+        found = f"tiles of {width!r:.40} x {length!r:.40} pixels"
+        raise ImageError(f"TIFF in {found}: damaged", reason="corrupt")
+    if width * length > max(_MAX_TILE_PIXELS, 4 * image.width * image.height):
         raise ImageError(
             f"TIFF of {image.width}x{image.height} in tiles of {width}x{length} pixels: "
             "expected tiles of about the image's size at most",
@@ -130,7 +124,7 @@ def check_tiff(image: TiffImagePlugin.TiffImageFile, tiles: list[Any]) -> None:
     Raises:
         ValueError: some are missing.
     """
-    width, length = (image.tag_v2[tag] for tag in _IMAGE_SIDES)
+    width, length = (image.tag_v2[tag] for tag in TIFF_SIDES)
     # If channels lie in separate planes, Pillow lists the strips of each channel, but a file that
     # libtiff decodes as one entry.
     in_planes = image.tag_v2.get(_PLANES) == _EACH_CHANNEL and tiles[:1] and tiles[0][0] == "raw"

@@ -20,6 +20,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from processing.core.coordinates import ORIENTATIONS
 from processing.core.errors import ImageError
 from processing.imaging.containers import (
+    TIFF_SIDES,
     check_jpeg2000,
     check_png,
     check_tiff,
@@ -97,9 +98,11 @@ def decode(data: bytes, header: ImageHeader, *, reduction: int = 1) -> Photo:
 
 def _header_by_pillow(data: bytes) -> ImageHeader:
     image = _open(data)
-    width, height = _stored_size(image)
+    width, height = image.size
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         check_tile_size(image)
+        # The `size` of a TIFF is the upright one in newer versions of Pillow.
+        width, height = (image.tag_v2[tag] for tag in TIFF_SIDES)
     return ImageHeader(str(image.format), width, height, _orientation(image, data))
 
 
@@ -130,14 +133,6 @@ def _open(data: bytes) -> Image.Image:
 def _begins_like(image_format: str, data: bytes) -> bool:
     _, accept = Image.OPEN[image_format]
     return accept is not None and bool(accept(data[:16]))
-
-
-def _stored_size(image: Image.Image) -> tuple[int, int]:
-    """Width, height as stored."""
-    # The `size` of a TIFF is the upright one in newer versions of Pillow, the stored one in older.
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
-    return image.size
 
 
 def _orientation(image: Image.Image, data: bytes) -> int:

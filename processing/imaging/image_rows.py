@@ -48,8 +48,7 @@ class ImageJob:
     tasks: Sequence[Task]
 
 
-@dataclass(frozen=True, slots=True)
-class RepairOptions:
+class RepairOptions(NamedTuple):
     """Options of `repairs.repair`."""
 
     min_box_size: float
@@ -120,12 +119,7 @@ def process_image(
         header = read_header(content)
         source_size = header.upright_size
         stage = "annotation"
-        instances, repairs = repair(
-            job.annotations,
-            header,
-            min_box_size=options.min_box_size,
-            keep_flagged=options.keep_flagged,
-        )
+        instances, repairs = repair(job.annotations, header, **options._asdict())
         stage = "decode"
         views = {task: task.views(instances, source_size) for task in job.tasks}
         # Look up earlier rows before decoding: decoding takes most of the time.
@@ -152,19 +146,12 @@ def process_image(
 
 def _keys(origin: str, views: Views, source_size: Size) -> dict[int, int]:
     """The key of the rows for each reduction that the codec may choose, the coarsest first."""
-    coarsest = min(
-        (
-            largest_reduction(view.rect, source_size, task.image_size)
-            for task, task_views in views.items()
-            for view in task_views
-        ),
-        default=1,
-    )
-    return {
-        reduction: _key(origin, views, reduction)
-        for reduction in _REDUCTIONS
-        if reduction <= coarsest
-    }
+    largest: list[int] = []
+    for task, task_views in views.items():
+        largest += [largest_reduction(v.rect, source_size, task.image_size) for v in task_views]
+    coarsest = min(largest, default=1)
+    allowed = [reduction for reduction in _REDUCTIONS if reduction <= coarsest]
+    return {reduction: _key(origin, views, reduction) for reduction in allowed}
 
 
 def _key(origin: str, views: Views, reduction: int) -> int:
@@ -185,11 +172,7 @@ def _key(origin: str, views: Views, reduction: int) -> int:
 
 
 def _find_earlier(
-    earlier: EarlierImages,
-    path: str,
-    keys: Mapping[int, int],
-    views: Views,
-    source_size: Size,
+    earlier: EarlierImages, path: str, keys: Mapping[int, int], views: Views, source_size: Size
 ) -> tuple[int, _Renderings] | None:
     """Looks up all views of an image in an earlier run's files.
 

@@ -66,11 +66,7 @@ class Instances:
 
 
 def repair(
-    annotations: ImageAnnotations,
-    header: ImageHeader,
-    *,
-    min_box_size: float,
-    keep_flagged: bool,
+    annotations: ImageAnnotations, header: ImageHeader, *, min_box_size: float, keep_flagged: bool
 ) -> tuple[Instances, Counter[str]]:
     """Makes one image's annotations valid.
 
@@ -130,11 +126,8 @@ def _in_upright_pixels(
     """
     boxes = annotations.boxes.copy()
     first, last = annotations.points.offsets[[0, -1]]
-    points = RaggedArray(
-        annotations.points.values[first:last].copy(),
-        annotations.points.offsets - first,
-        check=False,
-    )
+    values = annotations.points.values[first:last].copy()
+    points = RaggedArray(values, annotations.points.offsets - first, check=False)
     flags = annotations.flags
     in_fractions = (flags & np.uint8(Flag.IN_PIXELS) == 0) & annotations.normalized
     if in_fractions.any():

@@ -6,7 +6,7 @@ Functions are safe from several threads; OpenCV releases the GIL while it works.
 from __future__ import annotations
 
 import math
-from typing import Final, cast
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -56,8 +56,8 @@ def render(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect
 
 
 def _resize(
-    pixels: NDArray[np.uint8], size: Size, shrink: tuple[float, float], *, averaged: bool
-) -> NDArray[np.uint8]:
+    pixels: NDArray[Any], size: Size, shrink: tuple[float, float], *, averaged: bool
+) -> NDArray[Any]:
     """Shrinks by averaging the area of each new pixel; enlarges by interpolation.
 
     Args:
@@ -85,19 +85,13 @@ def _resize(
     pixels = pixels[: fy * height, : fx * width]
     while fy % 2 == fx % 2 == 0:  # OpenCV vectorises means of 2x2, but not of 4x4
         fy, fx = fy // 2, fx // 2
-        pixels = _area_means(pixels, (fy * height, fx * width))
-    return pixels if fy == fx == 1 else _area_means(pixels, size)
+        pixels = cv2.resize(pixels, (fx * width, fy * height), interpolation=cv2.INTER_AREA)
+    if fy == fx == 1:
+        return pixels
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _scale(
-    pixels: NDArray[np.uint8], shrink: tuple[float, float], interpolation: int
-) -> NDArray[np.uint8]:
+def _scale(pixels: NDArray[Any], shrink: tuple[float, float], interpolation: int) -> NDArray[Any]:
     # Factors, not a target size, which would stretch a partial last row or column.
     fy, fx = 1 / shrink[0], 1 / shrink[1]
-    scaled = cv2.resize(pixels, None, fx=fx, fy=fy, interpolation=interpolation)
-    return cast("NDArray[np.uint8]", scaled)
-
-
-def _area_means(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
-    means = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
-    return cast("NDArray[np.uint8]", means)
+    return cv2.resize(pixels, None, fx=fx, fy=fy, interpolation=interpolation)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.annotations import AnnotationTable, Flag, ImageAnnotations
-from processing.core.columns import Column
+from processing.core.columns import Column, offsets_of
 from processing.core.coordinates import Rect, source_to_stored
 from processing.imaging.placement import crop_rect, letterbox_rect
 from processing.imaging.repairs import Instances
@@ -65,25 +65,40 @@ class Task(ABC):
     """The annotations that an image needs for this task, for messages."""
     default_image_size: ClassVar[int]
     """Side of the stored images in pixels, unless the caller chooses another."""
+    many_per_row: ClassVar[bool] = False
+    """Whether one row holds several instances; its boxes and labels are then ragged."""
 
     image_size: tuple[int, int]
     crop_margin: float = 0.0
 
-    @abstractmethod
     def instances(self, annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]:
-        """bool (I,): the instances of a table or of one image that this task can use."""
+        """bool (I,): the instances of a table or of one image that this task can use.
+
+        These are the instances with a box, unless a task needs something else.
+        """
+        boxed: NDArray[np.bool_] = (annotations.flags & Flag.NO_BOX) == 0
+        return boxed
 
     def images(self, table: AnnotationTable) -> NDArray[np.bool_]:
-        """bool (N,): the images that this task uses."""
-        return _any_of_image(self.instances(table), table)
+        """bool (N,): the images that this task uses: those with an instance that it can use."""
+        # `np.logical_or.reduceat` would be wrong for images without instances.
+        before = offsets_of(self.instances(table).view(np.int8))[table.offsets]
+        used: NDArray[np.bool_] = before[1:] > before[:-1]
+        return used
 
     def most_rows(self, table: AnnotationTable) -> int:
         """The most rows that a table's images can give: one per instance."""
         return int(self.instances(table).sum())
 
-    @abstractmethod
     def columns(self, table: AnnotationTable) -> tuple[Column, ...]:
         """The columns of this task's annotations; `labels` only with several categories."""
+        if not self.has_labels(table):
+            return (self._column(table),)
+        return self._column(table), Column("labels", "<i4", ragged=self.many_per_row)
+
+    def _column(self, table: AnnotationTable) -> Column:
+        """The column of the boxes, or of what a task stores instead."""
+        return Column("bboxes", "<f4", (4,), ragged=self.many_per_row)
 
     @abstractmethod
     def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
@@ -96,9 +111,9 @@ class Task(ABC):
                 rounding to pixels.
         """
 
-    @abstractmethod
     def usable(self, instances: Instances) -> NDArray[np.bool_]:
         """bool (k,): the repaired instances of one image that this task can use."""
+        return instances.has_box
 
     @abstractmethod
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
@@ -107,10 +122,6 @@ class Task(ABC):
     def _crop(self, box: NDArray[np.float32], instance: np.intp) -> View:
         """A row that shows one instance."""
         return View(crop_rect(box, self.crop_margin, self.image_size), np.array([instance]))
-
-    def _label_columns(self, table: AnnotationTable, *, ragged: bool = False) -> tuple[Column, ...]:
-        # Labels that are all equal would be a column without information.
-        return (Column("labels", "<i4", ragged=ragged),) if self.has_labels(table) else ()
 
     def has_labels(self, table: AnnotationTable) -> bool:
         """Whether the task's instances have more than one category."""
@@ -134,35 +145,22 @@ class Detector(Task):
     name = "detector"
     needs = "boxes"
     default_image_size = 256
-
-    def instances(self, annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]:
-        """Instances with a box."""
-        return _boxed(annotations)
+    many_per_row = True
 
     def images(self, table: AnnotationTable) -> NDArray[np.bool_]:
         """Images with a box, or without objects. An image with points only is no negative."""
         # Points show that objects are there, though their boxes are unknown.
-        empty = np.diff(table.offsets) == 0
-        wanted: NDArray[np.bool_] = _any_of_image(self.instances(table), table) | empty
-        return wanted
+        empty: NDArray[np.bool_] = np.diff(table.offsets) == 0
+        return super().images(table) | empty
 
     def most_rows(self, table: AnnotationTable) -> int:
         """One per image."""
         return len(table)
 
-    def columns(self, table: AnnotationTable) -> tuple[Column, ...]:
-        """Ragged `bboxes` and `labels`."""
-        boxes = Column("bboxes", "<f4", (4,), ragged=True)
-        return boxes, *self._label_columns(table, ragged=True)
-
     def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
         """Boxes in pixels of the stored image."""
         boxes = source_to_stored(instances.boxes[view.instances], source_rect, self.image_size)
         return {"bboxes": boxes, "labels": instances.labels[view.instances]}
-
-    def usable(self, instances: Instances) -> NDArray[np.bool_]:
-        """Instances with a box."""
-        return instances.has_box
 
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
         """One row: the whole image."""
@@ -182,15 +180,12 @@ class Landmarker(Task):
         has_points: NDArray[np.bool_] = annotations.points.lengths > 0
         return has_points
 
-    def columns(self, table: AnnotationTable) -> tuple[Column, ...]:
-        """`keypoints` (N, K, 3), ragged if K varies, and `labels`."""
-        # A fixed K gives an array that models can use without padding.
+    def _column(self, table: AnnotationTable) -> Column:
+        """`keypoints` (N, K, 3), ragged if K varies."""
         counts = np.unique(table.points.lengths[self.instances(table)]).tolist()
         if len(counts) == 1:
-            points = Column("keypoints", "<f4", (counts[0], 3))
-        else:
-            points = Column("keypoints", "<f4", (3,), ragged=True)
-        return points, *self._label_columns(table)
+            return Column("keypoints", "<f4", (counts[0], 3))
+        return Column("keypoints", "<f4", (3,), ragged=True)
 
     def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
         """Points in pixels of the stored image."""
@@ -224,23 +219,11 @@ class Teacher(Task):
     needs = "boxes"
     default_image_size = 128
 
-    def instances(self, annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]:
-        """Instances with a box."""
-        return _boxed(annotations)
-
-    def columns(self, table: AnnotationTable) -> tuple[Column, ...]:
-        """`bboxes` (N, 4) and `labels`."""
-        return Column("bboxes", "<f4", (4,)), *self._label_columns(table)
-
     def annotate(self, instances: Instances, view: View, source_rect: Rect) -> dict[str, Any]:
         """The box in pixels of the upright source image."""
         # In the stored image it would be nearly the same for every crop.
         (i,) = view.instances
         return {"bboxes": instances.boxes[i], "labels": instances.labels[i]}
-
-    def usable(self, instances: Instances) -> NDArray[np.bool_]:
-        """Instances with a box."""
-        return instances.has_box
 
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
         """One row per box."""
@@ -273,19 +256,6 @@ def common_values(
 
 
 TASKS: Final[dict[str, type[Task]]] = {task.name: task for task in (Detector, Landmarker, Teacher)}
-
-
-def _boxed(annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]:
-    boxed: NDArray[np.bool_] = (annotations.flags & Flag.NO_BOX) == 0
-    return boxed
-
-
-def _any_of_image(chosen: NDArray[np.bool_], table: AnnotationTable) -> NDArray[np.bool_]:
-    """bool (N,): whether an image has a chosen instance."""
-    # `np.logical_or.reduceat` would be wrong for images without instances.
-    before = np.concatenate([[0], np.cumsum(chosen)])
-    any_chosen: NDArray[np.bool_] = before[table.offsets[1:]] > before[table.offsets[:-1]]
-    return any_chosen
 
 
 def _bounds(points: NDArray[np.float32]) -> NDArray[np.float32] | None:
