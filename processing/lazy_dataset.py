@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from processing.core.arguments import check_flag, check_integer
-from processing.core.columns import ColumnArray
+from processing.core.arguments import StrPath, check_flag, check_integer
+from processing.core.columns import ColumnArray, RaggedArray
 from processing.core.coordinates import stored_to_source
 from processing.core.errors import DatasetClosedError, NPZFormatError
 from processing.datasets.collate import Sample
 from processing.datasets.combined import CombinedLazyDataset
-from processing.datasets.opened_file import layout_of, open_contents, read_row, read_rows
 from processing.datasets.sample_dataset import (
     CacheInfo,
+    Layout,
     Rows,
     SampleDataset,
     T_co,
@@ -33,12 +33,9 @@ from processing.datasets.sample_dataset import (
 )
 from processing.datasets.worker_lifetime import end_with_starter, starting_process
 from processing.npz.contents import Contents
-from processing.npz.mapped import MappedNPZ
 from processing.npz.verify import verify_columns
 
 __all__ = ["CombinedLazyDataset", "LazyNPZDataset", "open_dataset"]
-
-StrPath = str | PathLike[str]
 
 
 class LazyNPZDataset(SampleDataset[T_co]):
@@ -88,10 +85,11 @@ class LazyNPZDataset(SampleDataset[T_co]):
         self.transform = transform
         self.return_index = check_flag("return_index", return_index)
         self._verify_reads = check_flag("verify", verify)
-        self._open(*open_contents(path, cache_dir, verify=verify))
+        self._open(Contents.open(path, cache_dir=cache_dir, verify=verify))
 
-    def _open(self, npz: MappedNPZ, columns: Contents) -> None:
-        if self._verify_reads and "image_crc32" not in npz:
+    def _open(self, columns: Contents) -> None:
+        npz, verify = columns.npz, self._verify_reads
+        if verify and "image_crc32" not in npz:
             raise NPZFormatError(
                 f"{npz.path}: verify=True needs the member 'image_crc32', which this file does not "
                 "have; call verify() once instead"
@@ -100,12 +98,15 @@ class LazyNPZDataset(SampleDataset[T_co]):
         self._cache_dir = npz.cache_dir
         self._content_id = npz.content_id
         self._columns: Contents | None = columns
-        self._layout = layout_of(columns, return_index=self.return_index)
+        self._layout = self.layout
+
         # The cached function holds the columns and not `self`: with a reference cycle, the file
         # would stay mapped until the next garbage collection.
-        self._cache = functools.lru_cache(maxsize=self.cache_size)(
-            functools.partial(read_row, columns, self._verify_reads)
-        )
+        @functools.lru_cache(maxsize=self.cache_size)
+        def read_row(index: int) -> Rows:
+            return columns.gather(np.array([index]), verify=verify)
+
+        self._cache = read_row
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
@@ -119,14 +120,14 @@ class LazyNPZDataset(SampleDataset[T_co]):
         super().__setstate__({**state, "_columns": None})
         if not state["_columns"]:
             return
-        npz, columns = open_contents(self.path, self._cache_dir, verify=self._verify_reads)
+        columns = Contents.open(self.path, cache_dir=self._cache_dir, verify=self._verify_reads)
         # Otherwise worker processes could silently read other data than this process.
-        if npz.content_id != self._content_id:
+        if columns.npz.content_id != self._content_id:
             raise NPZFormatError(
                 f"{self.path}: was replaced by another file after this dataset was opened; "
                 "open it again"
             )
-        self._open(npz, columns)
+        self._open(columns)
 
     def close(self) -> None:
         """Closes the file. Arrays taken from the dataset stay valid; the dataset does not."""
@@ -160,25 +161,30 @@ class LazyNPZDataset(SampleDataset[T_co]):
         return columns
 
     @property
-    def task(self) -> str:
-        """``detector``, ``landmarker`` or ``teacher``."""
-        return self.columns.task
+    def layout(self) -> Layout:
+        """Task, shapes and dtypes of the samples.
+
+        Raises:
+            DatasetClosedError: the dataset was closed.
+        """
+        columns = self.columns
+        row_shapes: list[tuple[str, tuple[int, ...] | str]] = []
+        for name, column in columns.annotations.items():
+            row_shape = "ragged" if isinstance(column, RaggedArray) else column.shape[1:]
+            row_shapes.append((name, row_shape))
+        return Layout(
+            columns.task,
+            columns.images.shape[1:],
+            columns.image_dtype,
+            columns.category_names,
+            tuple(row_shapes),
+            self.return_index,
+        )
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         """Metadata that the processor stored; empty for files of other writers."""
         return self.columns.metadata
-
-    @property
-    def category_names(self) -> tuple[str, ...]:
-        """Category names, which `labels` are positions in; empty for files of other writers."""
-        return self.columns.category_names
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of the stored images, pixels."""
-        height, width = self.columns.images.shape[1:3]
-        return height, width
 
     @property
     def images(self) -> NDArray[Any]:
@@ -272,7 +278,7 @@ class LazyNPZDataset(SampleDataset[T_co]):
 
     def _gather(self, indices: NDArray[np.intp], images_out: NDArray[Any]) -> Rows:
         if self.cache_size == 0 or len(indices) == 0:
-            return read_rows(self.columns, indices, images_out, verify=self._verify_reads)
+            return self.columns.gather(indices, images_out=images_out, verify=self._verify_reads)
         rows = [self._cache(index) for index in indices.tolist()]
         return merge_rows([(np.array([i]), row) for i, row in enumerate(rows)], images_out)
 
@@ -305,17 +311,14 @@ def open_dataset(
         >>> dataset = open_dataset(["a/train_detector.npz", "b/train_detector.npz"])
         ... # doctest: +SKIP
     """
-
-    def open_file(file: StrPath) -> LazyNPZDataset[T_co]:
-        return LazyNPZDataset(
-            file,
-            cache_size=cache_size,
-            verify=verify,
-            transform=transform,
-            return_index=return_index,
-            cache_dir=cache_dir,
-        )
-
+    open_file = functools.partial(
+        LazyNPZDataset[T_co],
+        cache_size=cache_size,
+        verify=verify,
+        transform=transform,
+        return_index=return_index,
+        cache_dir=cache_dir,
+    )
     if isinstance(path, str | PathLike):
         return open_file(path)
     # Closes the files that are already open if the next one cannot be opened or does not fit.

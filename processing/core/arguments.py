@@ -9,9 +9,11 @@ import math
 import operator
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
+
+StrPath: TypeAlias = str | os.PathLike[str]
 
 MAX_INT64: Final = (1 << 63) - 1
 
@@ -86,7 +88,7 @@ def check_flag(name: str, value: object) -> bool:
     return bool(value)
 
 
-def check_path(name: str, value: str | os.PathLike[str]) -> Path:
+def check_path(name: str, value: StrPath) -> Path:
     """Returns a path with a leading ``~`` or ``~user`` replaced by that home directory.
 
     Args:

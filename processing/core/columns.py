@@ -58,11 +58,8 @@ class RaggedArray:
     ) -> None:
         self.values = values
         self.offsets = offsets
-        if check:
-            self._check()
-
-    def _check(self) -> None:
-        offsets = self.offsets
+        if not check:
+            return
         if offsets.ndim != 1 or len(offsets) == 0:
             raise ValueError(f"offsets must be (N + 1,), found shape {offsets.shape}")
         if offsets[0] < 0 or offsets[-1] > len(self.values):

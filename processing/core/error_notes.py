@@ -59,13 +59,11 @@ def note_remedy() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        failure: BaseException | None = error
-        if not isinstance(error, OSError | MemoryError):
-            failure = error.__cause__
-        number = None
-        if isinstance(failure, OSError):
-            number = failure.errno
-        elif isinstance(failure, MemoryError):
+        failure = error.__cause__
+        if isinstance(error, OSError | MemoryError):
+            failure = error
+        number = getattr(failure, "errno", None)
+        if isinstance(failure, MemoryError):
             number = errno.ENOMEM
         for numbers, remedy in _REMEDIES.items():
             if number in numbers:

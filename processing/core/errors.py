@@ -79,6 +79,34 @@ class DatasetClosedError(ProcessingError, ValueError):
     """A dataset was used after `close()`."""
 
 
+REBUILD: Final = "restore it from a copy, or delete it and run the processor again"
+"""The remedy for a damaged file, for error messages."""
+
+
+def damaged(where: str, found: str) -> NPZFormatError:
+    """Returns the error for a file that its writer cannot have written so.
+
+    Args:
+        where: file, member and row.
+        found: the contradiction.
+    """
+    return NPZFormatError(f"{where}: {found}: the file is damaged; {REBUILD}")
+
+
+def wrong_checksum(where: str, found: int, expected: int) -> ChecksumError:
+    """Returns the error for bytes that differ from their CRC-32.
+
+    Args:
+        where: file, member and row.
+        found: CRC-32 of the bytes.
+        expected: CRC-32 that the file states for them.
+    """
+    return ChecksumError(
+        f"{where}: CRC-32 is {found:08x}, {expected:08x} was written: the file was damaged after "
+        f"it was written; {REBUILD}"
+    )
+
+
 _SINGLE_FILE_ERRNOS: Final = frozenset(
     {
         # The path leads to no file, or not to a regular one.

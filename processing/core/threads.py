@@ -99,10 +99,7 @@ def _do(function: Callable[[T], R], item: T, outcome: _Outcome[R]) -> None:
 
 
 def _first_result(
-    function: Callable[[T], R],
-    jobs: _Jobs[T, R],
-    pending: deque[_Outcome[R]],
-    consumer_helps: bool,
+    function: Callable[[T], R], jobs: _Jobs[T, R], pending: deque[_Outcome[R]], consumer_helps: bool
 ) -> R:
     """Waits for the first outcome and removes it; meanwhile does one job if allowed to."""
     if consumer_helps and not pending[0].done():

@@ -183,41 +183,44 @@ ForkingPickler.register(Batch, _reduce_batch)
 ForkingPickler.register(TensorList, _reduce_tensor_list)
 
 
-def _flatten_batch(batch: Batch) -> tuple[list[Any], list[str]]:
-    return list(batch.values()), list(batch)
+def register_container(
+    kind: type[Any],
+    flatten: Callable[[Any], tuple[list[Any], Any]],
+    unflatten: Callable[[Iterable[Any], Any], Any],
+) -> None:
+    """Lets pytree look into a subclass of dict or list.
+
+    pytree looks for the exact type: until a subclass is registered, it is one opaque leaf.
+
+    Args:
+        kind: the class.
+        flatten: returns the values of an object, and the rest of it, which JSON can hold.
+        unflatten: rebuilds the object from both.
+    """
+
+    def flatten_with_keys(container: Any) -> tuple[list[tuple[Any, Any]], Any]:
+        values, rest = flatten(container)
+        if isinstance(container, dict):
+            keys: list[Any] = [MappingKey(name) for name in container]
+        else:
+            keys = [SequenceKey(position) for position in range(len(values))]
+        return list(zip(keys, values, strict=True)), rest
+
+    # torch has no public way to register a class yet.
+    register_pytree_node(
+        kind,
+        flatten,
+        unflatten,
+        serialized_type_name=f"{kind.__module__}.{kind.__name__}",
+        flatten_with_keys_fn=flatten_with_keys,
+    )
 
 
-def _unflatten_batch(values: Iterable[Any], names: list[str]) -> Batch:
-    return Batch(zip(names, values, strict=True))
-
-
-def _flatten_tensor_list(tensors: TensorList) -> tuple[list[Any], None]:
-    return list(tensors), None
-
-
-def _unflatten_tensor_list(tensors: Iterable[Any], _: None) -> TensorList:
-    return TensorList(tensors)
-
-
-# pytree looks for the exact type: a subclass of dict or list is one opaque leaf to it until it is
-# registered. torch has no public way to register one yet.
-register_pytree_node(
+register_container(
     Batch,
-    _flatten_batch,
-    _unflatten_batch,
-    serialized_type_name="processing.datasets.batch.Batch",
-    flatten_with_keys_fn=lambda batch: (
-        [(MappingKey(name), value) for name, value in batch.items()],
-        list(batch),
-    ),
+    lambda batch: (list(batch.values()), list(batch)),
+    lambda values, names: Batch(zip(names, values, strict=True)),
 )
-register_pytree_node(
-    TensorList,
-    _flatten_tensor_list,
-    _unflatten_tensor_list,
-    serialized_type_name="processing.datasets.batch.TensorList",
-    flatten_with_keys_fn=lambda tensors: (
-        [(SequenceKey(position), tensor) for position, tensor in enumerate(tensors)],
-        None,
-    ),
+register_container(
+    TensorList, lambda tensors: (list(tensors), None), lambda tensors, _: TensorList(tensors)
 )

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils._pytree import MappingKey, register_pytree_node
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
 from processing.core.columns import ColumnArray, RaggedArray
-from processing.datasets.batch import Batch, TensorList
+from processing.datasets.batch import Batch, TensorList, register_container
 from processing.datasets.buffers import BufferPool
 from processing.datasets.shared_tensors import empty_shared, is_plain, stack_shared
 
@@ -153,9 +152,7 @@ class SampleBatch(Sequence[Sample]):
 
 
 def collate_samples(
-    batch: Sequence[Sample],
-    *,
-    collate_fn_map: dict[Any, Callable[..., Any]] | None = None,
+    batch: Sequence[Sample], *, collate_fn_map: dict[Any, Callable[..., Any]] | None = None
 ) -> Batch:
     """Collates samples as `torch.utils.data.default_collate` does, ragged keys to a `TensorList`.
 
@@ -205,9 +202,7 @@ def empty_images(shape: tuple[int, ...], dtype: np.dtype[Any], buffers: BufferPo
 
 
 def _stack(
-    batch: Sequence[torch.Tensor],
-    *,
-    collate_fn_map: dict[Any, Callable[..., Any]] | None = None,
+    batch: Sequence[torch.Tensor], *, collate_fn_map: dict[Any, Callable[..., Any]] | None = None
 ) -> torch.Tensor:
     """Stacks tensors like torch's own collate function, but into memory without a name."""
     tensors = list(batch)
@@ -234,15 +229,6 @@ def _unflatten_sample(values: Iterable[Any], names: list[list[str]]) -> Sample:
     return ragged_sample(dict(zip(keys, values, strict=True)), frozenset(ragged))
 
 
-register_pytree_node(
-    Sample,
-    _flatten_sample,
-    _unflatten_sample,
-    serialized_type_name="processing.datasets.collate.Sample",
-    flatten_with_keys_fn=lambda sample: (
-        [(MappingKey(key), value) for key, value in sample.items()],
-        _flatten_sample(sample)[1],
-    ),
-)
+register_container(Sample, _flatten_sample, _unflatten_sample)
 default_collate_fn_map[Sample] = collate_samples
 _COLLATE = {**default_collate_fn_map, torch.Tensor: _stack}

@@ -55,23 +55,13 @@ class CombinedLazyDataset(SampleDataset[T_co]):
         self.offsets = offsets_of([len(dataset) for dataset in self.datasets])
         self._layout = self.datasets[0].layout
         for position, dataset in enumerate(self.datasets):
-            _check_alike(position, dataset.layout, self._layout)
-
-    @property
-    def task(self) -> str:
-        """``detector``, ``landmarker`` or ``teacher``."""
-        return self._layout.task
-
-    @property
-    def category_names(self) -> tuple[str, ...]:
-        """Category names; `labels` are positions in this tuple."""
-        return self._layout.category_names
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of the stored images, pixels."""
-        height, width = self._layout.image_shape[:2]
-        return height, width
+            pairs = zip(Layout._fields, dataset.layout, self._layout, strict=True)
+            for field, found, expected in pairs:
+                if found != expected:
+                    raise ValueError(
+                        f"dataset {position} cannot be combined with dataset 0: its {field} is "
+                        f"{found!r}, that of dataset 0 is {expected!r}"
+                    )
 
     def __len__(self) -> int:
         return int(self.offsets[-1])
@@ -126,13 +116,3 @@ class CombinedLazyDataset(SampleDataset[T_co]):
             buffer = np.empty((len(rows), *images_out.shape[1:]), images_out.dtype)
             parts.append((positions, self.datasets[part]._gather(rows, buffer)))
         return merge_rows(parts, images_out)
-
-
-def _check_alike(position: int, layout: Layout, first: Layout) -> None:
-    """Checks that a dataset has the layout of the first one; the error names what differs."""
-    for field, found, expected in zip(Layout._fields, layout, first, strict=True):
-        if found != expected:
-            raise ValueError(
-                f"dataset {position} cannot be combined with dataset 0: its {field} is {found!r}, "
-                f"that of dataset 0 is {expected!r}"
-            )

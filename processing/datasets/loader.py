@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, repeat, tee
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, overload
 
 import numpy as np
@@ -129,7 +128,7 @@ class BatchLoader(Generic[T_co]):
         self._next = _Position(epoch + 1)
         fetched = map_in_order(
             self._fetch,
-            _with_later(self._batches_left(epoch, consumed), self._batches_ahead()),
+            self._batches_left(epoch, consumed),
             threads=self.num_workers,
             ahead=self.num_workers * self.prefetch_factor,
             consumer_helps=True,
@@ -178,7 +177,10 @@ class BatchLoader(Generic[T_co]):
         """
         self._next = self._reached = _Position(**state)
 
-    def _batches_left(self, epoch: int, consumed: int) -> Iterator[NDArray[np.int64]]:
+    def _batches_left(
+        self, epoch: int, consumed: int
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Yields each batch with the one that comes some batches later, or with an empty one."""
         share = epoch_share(
             len(self.dataset),
             shuffle=self.shuffle,
@@ -188,14 +190,13 @@ class BatchLoader(Generic[T_co]):
             world_size=self.world_size,
             start=consumed,
         )
-        end = len(share)
+        size = self.batch_size
         if self.drop_last:
-            end -= end % self.batch_size
-        for start in range(0, end, self.batch_size):
-            yield share[start : start + self.batch_size]
-
-    def _batches_ahead(self) -> int:
-        return batches_ahead(self.batch_size * self.dataset.layout.image_bytes)
+            share = share[: len(share) // size * size]
+        ahead = size * batches_ahead(size * self.dataset.layout.image_bytes)
+        for start in range(0, len(share), size):
+            later = start + ahead
+            yield share[start : start + size], share[later : later + size]
 
     def _fetch(self, batch: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Sequence[Any]:
         """Fetches a batch, and announces the one that will be fetched later."""
@@ -222,16 +223,6 @@ class _Position(NamedTuple):
 
     epoch: int = 0
     consumed: int = 0
-
-
-def _with_later(
-    batches: Iterable[NDArray[np.int64]], ahead: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Pairs each batch with the one that comes `ahead` batches later, or with an empty one."""
-    # `tee` keeps the batches in between, so each is computed once.
-    now, later = tee(batches)
-    nothing = np.empty(0, np.int64)
-    return zip(now, chain(islice(later, ahead, None), repeat(nothing)), strict=False)
 
 
 def _pinned_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:

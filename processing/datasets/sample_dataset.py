@@ -83,6 +83,22 @@ class SampleDataset(Dataset[T_co], ABC):
         """Task, shapes and dtypes of the samples."""
         return self._layout
 
+    @property
+    def task(self) -> str:
+        """``detector``, ``landmarker`` or ``teacher``."""
+        return self.layout.task
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """Category names, which `labels` are positions in; empty for files of other writers."""
+        return self.layout.category_names
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the stored images, pixels."""
+        height, width, _ = self.layout.image_shape
+        return height, width
+
     @abstractmethod
     def __len__(self) -> int: ...
 

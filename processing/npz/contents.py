@@ -6,17 +6,19 @@ gathered. Read-only and safe from several threads. Does not import torch.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
+from processing.core.arguments import StrPath, check_path
 from processing.core.columns import ColumnArray, RaggedArray, gather_rows, take_rows
-from processing.core.errors import ChecksumError, NPZFormatError
-from processing.npz.format import REBUILD
+from processing.core.errors import ChecksumError, NPZFormatError, damaged, wrong_checksum
 from processing.npz.mapped import MappedNPZ
 from processing.npz.members import (
     ANNOTATIONS,
@@ -29,6 +31,16 @@ from processing.npz.members import (
     verify_small_members,
 )
 from processing.npz.readahead import Readahead
+
+_LIMITS: Final = {
+    errno.EMFILE: "too many open files: each data file takes 2 descriptors; raise the limit before "
+    "the program starts (`ulimit -n`, in a container `--ulimit nofile=`), or read fewer, larger "
+    "files",
+    errno.ENOMEM: "cannot be mapped: the whole file has to fit into the address space, but not "
+    "into memory; raise the limit of the address space (`ulimit -v`), or split the data among "
+    "smaller files",
+}
+"""What to do if a limit of the process or the system does not allow another open file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,30 @@ class Contents:
     readahead: Readahead | None
 
     @classmethod
+    def open(
+        cls, path: StrPath, *, cache_dir: StrPath | None = None, verify: bool = False
+    ) -> Contents:
+        """Maps a file and reads its directory and headers.
+
+        Args:
+            path: the NPZ file.
+            cache_dir: directory for members that have to be unpacked; None: next to the file.
+            verify: whether to compare all members but the images with their checksums.
+
+        Raises:
+            OSError: the file cannot be opened or mapped; names the limit to raise, if there is one.
+            NPZFormatError: the file is damaged or is not a dataset.
+        """
+        try:
+            cache = None if cache_dir is None else check_path("cache_dir", cache_dir)
+            return cls.read(MappedNPZ(check_path("path", path), cache_dir=cache), verify=verify)
+        except OSError as error:
+            if error.errno not in _LIMITS:
+                raise
+            # The system's own text does not name the limit that has to be raised.
+            raise OSError(error.errno, _LIMITS[error.errno], os.fspath(path)) from error
+
+    @classmethod
     def read(cls, npz: MappedNPZ, *, verify: bool = False, will_gather: bool = True) -> Contents:
         """Reads the headers of all members and checks that they fit together.
 
@@ -75,12 +111,9 @@ class Contents:
         metadata, images, paths = read_metadata(npz), read_images(npz), read_image_paths(npz)
         annotations = read_annotations(npz, len(images))
         task = task_of(npz, metadata, annotations)
-        columns = {"images": images, "image_paths": paths, **annotations}
+        per_image = read_per_image(npz)
+        columns = {"images": images, "image_paths": paths, **annotations, **per_image}
         lengths = {name: len(column) for name, column in columns.items()}
-        for name in ("image_crc32", "source_rects", "source_sizes"):
-            array = read_per_image(npz, name)
-            if array is not None:
-                lengths[name] = len(array)
         if len(set(lengths.values())) > 1:
             raise NPZFormatError(f"{npz.path}: members differ in length: {lengths}")
         readahead = None
@@ -92,19 +125,25 @@ class Contents:
         return len(self.images)
 
     def gather(
-        self, indices: NDArray[np.intp], *, images_out: NDArray[Any] | None = None
+        self,
+        indices: NDArray[np.intp],
+        *,
+        images_out: NDArray[Any] | None = None,
+        verify: bool = False,
     ) -> dict[str, ColumnArray]:
         """Copies rows out of the file. Samples and batches all come from here.
 
         Args:
             indices: (B,) in ``[0, N)``; not checked.
             images_out: C-contiguous (B, H, W, C), overwritten with the images; a new array if None.
+            verify: whether to compare the images with the checksums of their rows.
 
         Returns:
             ``images``, the annotations (float32, labels int64; ragged ones as a `RaggedArray`) and
             ``image_paths``, all owned by the caller.
 
         Raises:
+            ChecksumError: an image differs from its checksum; names the row.
             NPZFormatError: the file shrank, or the offsets of a row are outside the values.
         """
         self.npz.check_size()
@@ -116,6 +155,8 @@ class Contents:
         for name, column in self.annotations.items():
             rows[name] = self._gather_annotation(name, column, indices)
         rows["image_paths"] = self.image_paths[indices]
+        if verify:
+            self._verify_rows(indices, images_out)
         return rows
 
     def advise(self, indices: NDArray[np.intp]) -> None:
@@ -133,30 +174,18 @@ class Contents:
         """Dtype of gathered images: the file's, in this machine's byte order."""
         return self.images.dtype.newbyteorder("=")
 
-    def verify_rows(self, indices: NDArray[np.intp], images: NDArray[Any]) -> None:
-        """Compares gathered images with the checksums of their rows.
-
-        Args:
-            indices: (B,) the rows.
-            images: (B, H, W, C), as gathered.
-
-        Raises:
-            ChecksumError: an image differs from its checksum; names the row.
-        """
-        for index, image, expected in zip(
-            indices.tolist(), images, self.npz["image_crc32"][indices].tolist(), strict=True
-        ):
+    def _verify_rows(self, indices: NDArray[np.intp], images: NDArray[Any]) -> None:
+        """Compares gathered images, (B, H, W, C), with the checksums of their rows."""
+        checksums = self.npz["image_crc32"][indices].tolist()
+        for index, image, expected in zip(indices.tolist(), images, checksums, strict=True):
             found = crc32(image)
             if found != expected:
                 raise self.damaged_row(index, found, expected)
 
     def damaged_row(self, index: int, found: int, expected: int) -> ChecksumError:
         """Returns the error for an image that differs from its checksum."""
-        return ChecksumError(
-            f"{self.npz.path}: member 'images', row {index} ({self.image_paths[index]}): CRC-32 is "
-            f"{found:08x}, {expected:08x} was written: the file was damaged after it was written; "
-            f"{REBUILD}"
-        )
+        where = f"{self.npz.path}: member 'images', row {index} ({self.image_paths[index]})"
+        return wrong_checksum(where, found, expected)
 
     def _gather_annotation(
         self, name: str, column: ColumnArray, indices: NDArray[np.intp]
@@ -168,23 +197,13 @@ class Contents:
         starts = column.offsets[indices].astype(np.int64, copy=False)
         ends = column.offsets[indices + 1].astype(np.int64, copy=False)
         lengths = ends - starts
-        if len(indices) and (
-            starts.min() < 0 or lengths.min() < 0 or ends.max() > len(column.values)
-        ):
-            raise self._damaged_offsets(name, indices, starts, ends, len(column.values))
+        values = len(column.values)
+        # Three numbers are compared first, because the masks below take longer.
+        if len(indices) and (starts.min() < 0 or lengths.min() < 0 or ends.max() > values):
+            bad = (starts < 0) | (ends < starts) | (ends > values)
+            raise damaged(
+                f"{self.npz.path}: member '{name}_offsets', row {indices[bad][0]}",
+                f"{starts[bad][0]} to {ends[bad][0]} of {values} values",
+            )
         rows = gather_rows(column.values, starts, lengths)
         return RaggedArray(rows.values.astype(dtype, copy=False), rows.offsets, check=False)
-
-    def _damaged_offsets(
-        self,
-        name: str,
-        indices: NDArray[np.intp],
-        starts: NDArray[np.int64],
-        ends: NDArray[np.int64],
-        values: int,
-    ) -> NPZFormatError:
-        bad = (starts < 0) | (ends < starts) | (ends > values)
-        return NPZFormatError(
-            f"{self.npz.path}: member '{name}_offsets', row {indices[bad][0]}: {starts[bad][0]} to "
-            f"{ends[bad][0]} of {values} values: the file is damaged; {REBUILD}"
-        )

@@ -61,9 +61,6 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 FORMAT_VERSION: Final = 1
-REBUILD: Final = "restore it from a copy, or delete it and run the processor again"
-"""The remedy for a damaged file, for error messages."""
-
 ALIGNMENT: Final = 4096  # the page size of the systems that we map on
 
 # ZIP records; section numbers are those of PKWARE APPNOTE 6.3.10.

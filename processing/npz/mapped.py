@@ -26,11 +26,10 @@ from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from processing.core.error_notes import with_filename
-from processing.core.errors import ChecksumError, NPZFormatError
-from processing.npz.format import REBUILD
+from processing.core.errors import ChecksumError, NPZFormatError, damaged, wrong_checksum
 from processing.npz.pickled import load_object_array
 from processing.npz.unpacked import check_objects, unpack_member, verify_packed
-from processing.npz.zip_directory import locate_members, read_directory, verify_layout
+from processing.npz.zip_directory import Located, read_directory, verify_layout
 
 _COMPARED_WHEN_MAPPED: Final = 64 << 20  # bytes of an unpacked file; a few milliseconds
 _MAX_DIMENSIONS: Final = 64  # of numpy
@@ -85,12 +84,11 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
     ) -> None:
         self.path = Path(path).absolute()
         self.cache_dir = None if cache_dir is None else Path(cache_dir).absolute()
-        self._map, self._infos, self._starts = _open(self.path)
-        self._members = {
-            info.filename.removesuffix(".npy"): (info, start)
-            for info, start in zip(self._infos, self._starts, strict=True)
-            if info.filename.endswith(".npy")
-        }
+        self._map, self._located = _open(self.path)
+        self._members: dict[str, Located] = {}
+        for info, start in self._located:
+            if info.filename.endswith(".npy"):
+                self._members[info.filename.removesuffix(".npy")] = info, start
         self._maps = {self.path: self._map}
         self._files: dict[str, _NpyFile] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
@@ -128,19 +126,15 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         """Returns the ``.npy`` file of one member, header included, as a read-only view."""
         return self._file(name).bytes()
 
-    def member_crc32(self, name: str) -> int:
-        """Returns the CRC-32 of `member_bytes`, as the ZIP directory states it."""
-        return self._members[name][0].CRC
+    def entry(self, name: str) -> zipfile.ZipInfo:
+        """Returns a member's entry in the ZIP directory: size and CRC-32 of `member_bytes`."""
+        return self._members[name][0]
 
     def location(self, name: str) -> tuple[Path, int]:
         """Returns the mapped file of a member, and the byte of it where the array begins."""
         npy = self._file(name)
         path = next(path for path, mapped in self._maps.items() if mapped is npy.map)
         return path, npy.start + npy.length - self[name].nbytes
-
-    def member_size(self, name: str) -> int:
-        """Returns the size of the ``.npy`` file of one member, unpacked, in bytes."""
-        return self._members[name][0].file_size
 
     def verify(self, name: str) -> None:
         """Compares the bytes of one member with the ZIP directory's CRC-32.
@@ -163,10 +157,7 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
             found = crc32(npy.bytes()[start : start + CHECK_BYTES], found)
             self.release_pages(npy.map)
         if found != expected and npy.map is self._map:
-            raise ChecksumError(
-                f"{self.path}: member {name!r}: CRC-32 is {found:08x}, the ZIP directory says "
-                f"{expected:08x}: the file was damaged after it was written; {REBUILD}"
-            )
+            raise wrong_checksum(f"{self.path}: member {name!r}", found, expected)
         if found != expected:
             path, _ = self.location(name)
             raise ChecksumError(
@@ -182,7 +173,7 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         Raises:
             NPZFormatError: a byte differs.
         """
-        verify_layout(self.path, self._map, self._infos, self._starts)
+        verify_layout(self.path, self._map, self._located)
 
     def release_pages(self, mapped: mmap.mmap | None = None) -> None:
         """Removes the pages of a large map from this process's memory; the page cache keeps them.
@@ -217,10 +208,8 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         if name not in self._files:
             info, start = self._members[name]
             if info.file_size == 0:
-                raise NPZFormatError(
-                    f"{self.path}: member {name!r}: its npy header cannot be read (the member is "
-                    f"empty); {REBUILD}"
-                )
+                found = "its npy header cannot be read (the member is empty)"
+                raise damaged(f"{self.path}: member {name!r}", found)
             if info.compress_type == zipfile.ZIP_STORED:
                 self._files[name] = _NpyFile(self._map, start, info.file_size)
             else:
@@ -245,7 +234,7 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         where = f"{self.path}: member {name!r}"
         shape, fortran_order, dtype, header_size = _read_npy_header(npy, where)
         if dtype == np.object_:
-            check_objects(self._members[name][0], shape, where)
+            check_objects(self.entry(name), shape, where)
             return load_object_array(npy.bytes()[header_size:], shape, where)
         if dtype.hasobject:
             raise NPZFormatError(f"{where}: dtype {dtype} has object fields, which are not read")
@@ -259,10 +248,8 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         start = npy.start + header_size
         try:
             return np.ndarray(shape, dtype, buffer=npy.map, offset=start, order=order)
-        except (
-            ValueError,
-            OverflowError,
-        ) as error:  # too many dimensions for this numpy, or too long
+        # Too many dimensions for this numpy, or too long.
+        except (ValueError, OverflowError) as error:
             raise NPZFormatError(f"{where}: no array has the shape {shape} ({error})") from error
 
 
@@ -271,8 +258,8 @@ def _map_file(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _open(path: Path) -> tuple[mmap.mmap, list[zipfile.ZipInfo], list[int]]:
-    """Returns the map of the whole file, its members, and where the data of each begins."""
+def _open(path: Path) -> tuple[mmap.mmap, list[Located]]:
+    """Returns the map of the whole file, and its members with the place of their data."""
     if not path.exists():
         raise FileNotFoundError(
             f"{path}: there is no such file; `python -m processing.data_processor` makes them"
@@ -284,8 +271,7 @@ def _open(path: Path) -> tuple[mmap.mmap, list[zipfile.ZipInfo], list[int]]:
         if os.fstat(file.fileno()).st_size == 0:
             raise NPZFormatError(f"{path}: the file is empty; an NPZ file is expected")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        infos = read_directory(path, file.fileno(), mapped)
-    return mapped, infos, locate_members(path, mapped, infos)
+        return mapped, read_directory(path, file.fileno(), mapped)
 
 
 def _read_npy_header(npy: _NpyFile, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
@@ -301,7 +287,5 @@ def _read_npy_header(npy: _NpyFile, where: str) -> tuple[tuple[int, ...], bool, 
             # Without the shape itself: its numbers may have too many digits to print.
             raise ValueError(_NO_SHAPE)  # noqa: TRY301 - as above
     except Exception as error:  # numpy's parser raises many types for damaged headers
-        raise NPZFormatError(
-            f"{where}: its npy header cannot be read ({error}); {REBUILD}"
-        ) from error
+        raise damaged(where, f"its npy header cannot be read ({error})") from error
     return shape, fortran_order, dtype, stream.tell()

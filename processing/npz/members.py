@@ -1,7 +1,10 @@
 """Reads images, annotations, paths and metadata from the members of an NPZ file, and checks them.
 
 Reads headers and the ends of offsets only, so that opening does not depend on the number of rows.
-Members that need a conversion go through `older_files.py`.
+Older files, and those of other programs, are converted. Before the format had offsets, rows of
+different lengths were object arrays of lists, paths were object arrays of text, and a detector's
+boxes were one regular array if every image had the same number of boxes. None of these files has
+`metadata`.
 """
 
 from __future__ import annotations
@@ -15,15 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.columns import ColumnArray, RaggedArray
-from processing.core.errors import NPZFormatError
-from processing.npz.format import FORMAT_VERSION, REBUILD
+from processing.core.errors import REBUILD, NPZFormatError, damaged
+from processing.npz.format import FORMAT_VERSION
 from processing.npz.mapped import MappedNPZ
-from processing.npz.older_files import (
-    from_objects,
-    from_regular_boxes,
-    is_regular_boxes,
-    paths_from_objects,
-)
 
 
 class AnnotationMember(NamedTuple):
@@ -47,13 +44,15 @@ ANNOTATIONS: Final = {
 }
 """All annotations that are read. Another one is declared here, and written by its task."""
 
-_PER_IMAGE: Final[dict[str, tuple[int, ...]]] = {
-    "image_crc32": (),
-    "source_rects": (4,),
-    "source_sizes": (2,),
+_PER_IMAGE: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
+    "image_crc32": ("ui", ()),
+    "source_rects": ("uif", (4,)),
+    "source_sizes": ("uif", (2,)),
 }
-"""Numeric members with one row per image: shape of one row."""
+"""Numeric members with one row per image: the kinds of dtype allowed, and the shape of one row."""
 
+_ALWAYS_ALLOWED_BYTES: Final = 64 << 20  # of converted paths, however small the member is
+_MAX_EXPANSION: Final = 64  # bytes of converted paths per byte of the member
 _MAX_METADATA: Final = 16 << 20  # bytes; parsed JSON takes several times as much memory
 _ALWAYS_VERIFIED: Final = 4 << 20  # bytes; half a millisecond
 
@@ -108,7 +107,7 @@ def verify_small_members(npz: MappedNPZ, *, also_large: bool) -> None:
     for name in ANNOTATIONS:
         names += [name, f"{name}_offsets"]
     for name in names:
-        if name in npz and (also_large or npz.member_size(name) <= _ALWAYS_VERIFIED):
+        if name in npz and (also_large or npz.entry(name).file_size <= _ALWAYS_VERIFIED):
             npz.verify(name)
 
 
@@ -136,24 +135,24 @@ def read_images(npz: MappedNPZ) -> NDArray[Any]:
     return images
 
 
-def read_per_image(npz: MappedNPZ, name: str) -> NDArray[Any] | None:
-    """Returns ``image_crc32``, ``source_rects`` or ``source_sizes``; None if the file has none.
+def read_per_image(npz: MappedNPZ) -> dict[str, NDArray[Any]]:
+    """Returns ``image_crc32``, ``source_rects`` and ``source_sizes``, as far as the file has them.
 
     Raises:
-        NPZFormatError: the member is not numeric, or has another shape.
+        NPZFormatError: a member is not numeric, or has another shape.
     """
-    if name not in npz:
-        return None
-    array = npz[name]
-    kinds = "uif"
-    if name == "image_crc32":
-        kinds = "ui"
-    if array.ndim == 0 or array.dtype.kind not in kinds or array.shape[1:] != _PER_IMAGE[name]:
-        raise NPZFormatError(
-            f"{npz.path}: member {name!r}: expected numbers (N, *{_PER_IMAGE[name]}), found "
-            f"{array.dtype} {array.shape}; {REBUILD}"
-        )
-    return array
+    found = {}
+    for name, (kinds, row_shape) in _PER_IMAGE.items():
+        if name not in npz:
+            continue
+        array = npz[name]
+        if array.ndim == 0 or array.dtype.kind not in kinds or array.shape[1:] != row_shape:
+            raise NPZFormatError(
+                f"{npz.path}: member {name!r}: expected numbers (N, *{row_shape}), found "
+                f"{array.dtype} {array.shape}; {REBUILD}"
+            )
+        found[name] = array
+    return found
 
 
 def read_image_paths(npz: MappedNPZ) -> NDArray[np.str_]:
@@ -165,7 +164,7 @@ def read_image_paths(npz: MappedNPZ) -> NDArray[np.str_]:
     paths = _member(npz, "image_paths")
     where = f"{npz.path}: member 'image_paths'"
     if paths.dtype == object:
-        paths = paths_from_objects(paths, npz.member_size("image_paths"), where)
+        paths = _paths_from_objects(paths, npz.entry("image_paths").file_size, where)
     if paths.ndim != 1 or paths.dtype.kind != "U":
         raise NPZFormatError(f"{where}: expected text (N,), found {paths.dtype} {paths.shape}")
     return paths
@@ -188,10 +187,8 @@ def task_of(
         _member(npz, "bboxes")
         task = "teacher"
     if metadata.get("task", task) != task:
-        raise NPZFormatError(
-            f"{npz.path}: its metadata says task {metadata['task']!r}, its members {sorted(npz)} "
-            f"are those of a {task}: the file is damaged"
-        )
+        found = f"its metadata says task {metadata['task']!r}, its members {sorted(npz)}"
+        raise damaged(f"{npz.path}", f"{found} are those of a {task}")
     return task
 
 
@@ -215,13 +212,13 @@ def _annotation(npz: MappedNPZ, name: str, rows: int) -> ColumnArray:
     array, (value_shape, dimensions, _) = npz[name], ANNOTATIONS[name]
     where = f"{npz.path}: member {name!r}"
     if array.dtype == object:
-        return from_objects(array, value_shape, where)
+        return _from_objects(array, value_shape, where)
     if array.dtype.kind not in "uif":
         raise NPZFormatError(f"{where}: expected numbers, found {array.dtype}")
     if f"{name}_offsets" in npz:
         return _ragged(array, npz[f"{name}_offsets"], value_shape, where)
-    if name == "bboxes" and is_regular_boxes(array, rows):
-        return from_regular_boxes(array)
+    if name == "bboxes" and array.ndim == 3 and array.shape[::2] == (rows, 4):
+        return _from_regular_boxes(array)
     if array.ndim != dimensions or array.shape[array.ndim - len(value_shape) :] != value_shape:
         raise NPZFormatError(
             f"{where}: expected {dimensions} dimensions, the last {value_shape}, found "
@@ -245,6 +242,80 @@ def _ragged(
     ):
         raise NPZFormatError(
             f"{where}: its offsets {offsets.dtype} {offsets.shape} do not run from 0 to the "
-            f"{len(values)} values: the file is damaged"
+            f"{len(values)} values: the file is damaged; {REBUILD}"
         )
     return RaggedArray(values, offsets, check=False)
+
+
+def _from_regular_boxes(array: NDArray[Any]) -> RaggedArray:
+    """Returns boxes (N, K, 4), K in each image, as N ragged rows over the same memory."""
+    rows, boxes, _ = array.shape
+    return RaggedArray(array.reshape(rows * boxes, 4), np.arange(rows + 1) * boxes, check=False)
+
+
+def _from_objects(array: NDArray[Any], row_shape: tuple[int, ...], where: str) -> ColumnArray:
+    """Converts an object array of lists.
+
+    Args:
+        array: object (N,), each a list of values or one value.
+        row_shape: shape of one value: box, point or label.
+        where: file and member, for messages.
+
+    Returns:
+        A copy. If each row is one value: (N, *row_shape). If each row has K points: (N, K, 3).
+        Otherwise N ragged rows. Labels are int64, all other values float32.
+
+    Raises:
+        NPZFormatError: a row is not numeric, or its values have another shape.
+    """
+    dtype = np.int64 if row_shape == () else np.float32
+    if array.ndim == 0:
+        raise NPZFormatError(f"{where}: expected a list a row, found one object; {REBUILD}")
+    rows = []
+    for index, value in enumerate(array):
+        try:
+            row = np.asarray(value, dtype=dtype)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise NPZFormatError(f"{where}, row {index}: not numbers ({error})") from error
+        if row.size == 0:
+            row = row.reshape(0, *row_shape)  # an empty list has no second dimension yet
+        rows.append(row)
+    shapes = {row.shape for row in rows}
+    if shapes == {row_shape}:
+        return np.stack(rows)
+    for index, row in enumerate(rows):
+        if row.ndim != len(row_shape) + 1 or row.shape[1:] != row_shape:
+            raise NPZFormatError(
+                f"{where}, row {index}: expected (k, *{row_shape}) numbers, found {row.shape}"
+            )
+    if row_shape == (3,) and len(shapes) == 1:
+        # The current format stores keypoints (N, K, 3) unless K varies.
+        return np.stack(rows)
+    return RaggedArray.from_rows(rows, dtype=dtype, row_shape=row_shape)
+
+
+def _paths_from_objects(array: NDArray[Any], member_bytes: int, where: str) -> NDArray[np.str_]:
+    """Converts an object array of text to unicode (N,).
+
+    Args:
+        array: object (N,).
+        member_bytes: size of the member, unpacked.
+        where: file and member, for messages.
+
+    Raises:
+        NPZFormatError: an object is not text, or the paths would take far more memory than the
+            member.
+    """
+    longest = 0
+    for path in array.flat:
+        if not isinstance(path, str):
+            raise NPZFormatError(f"{where}: expected text (N,), found {array.dtype} {array.shape}")
+        longest = max(longest, len(path))
+    # numpy gives every path the length of the longest, and four bytes per character.
+    needed = 4 * array.size * longest
+    if needed > max(_ALWAYS_ALLOWED_BYTES, _MAX_EXPANSION * member_bytes):
+        raise NPZFormatError(
+            f"{where}: {array.size:,} paths as long as the longest take {needed:,} bytes: taken "
+            f"for a bomb; {REBUILD}"
+        )
+    return array.astype(np.str_)

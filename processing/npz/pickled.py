@@ -23,8 +23,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.errors import NPZFormatError, UnsafePickleError
-from processing.npz.format import REBUILD
+from processing.core.errors import REBUILD, NPZFormatError, UnsafePickleError, damaged
 
 _OPCODES: Final = {
     "PROTO", "FRAME", "MARK", "STOP", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
@@ -137,9 +136,7 @@ def load_object_array(data: memoryview, shape: tuple[int, ...], where: str) -> N
             f"{where}: its object array is damaged ({error!r}); {REBUILD}"
         ) from error
     if not isinstance(array, np.ndarray) or array.shape != shape:
-        raise NPZFormatError(
-            f"{where}: its object array is not of the header's shape {shape}; rebuild the file"
-        )
+        raise damaged(where, f"its object array is not of the header's shape {shape}")
     return array
 
 

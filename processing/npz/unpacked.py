@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from filelock import FileLock
@@ -22,8 +22,7 @@ from isal.isal_zlib import crc32
 from tqdm.auto import tqdm
 
 from processing.core.error_notes import with_filename
-from processing.core.errors import ChecksumError, NPZFormatError
-from processing.npz.format import REBUILD
+from processing.core.errors import NPZFormatError, damaged, wrong_checksum
 
 _CHUNK: Final = 1 << 20  # bytes
 _ALWAYS_ALLOWED_BYTES: Final = 64 << 20  # may be unpacked whatever the ratio
@@ -91,7 +90,10 @@ def _unpack(path: Path, info: zipfile.ZipInfo, start: int, target: Path) -> None
     partial = target.with_name(f"{target.name}.partial")
     try:
         with partial.open("wb") as file:  # empties one that a killed process left
-            _copy_member(path, info, start, file)
+            with _progress_bar(path, info) as progress:
+                for chunk in _decompressed(path, info, start):
+                    file.write(chunk)
+                    progress.update(len(chunk))
             file.flush()
             os.fsync(file.fileno())
         shutil.copymode(path, partial)  # a private photograph stays private
@@ -101,8 +103,8 @@ def _unpack(path: Path, info: zipfile.ZipInfo, start: int, target: Path) -> None
         raise
 
 
-def _copy_member(path: Path, info: zipfile.ZipInfo, start: int, file: IO[bytes]) -> None:
-    progress = tqdm(
+def _progress_bar(path: Path, info: zipfile.ZipInfo) -> tqdm[Any]:
+    return tqdm(
         total=info.file_size,
         unit="B",
         unit_scale=True,
@@ -110,10 +112,6 @@ def _copy_member(path: Path, info: zipfile.ZipInfo, start: int, file: IO[bytes])
         leave=False,
         disable=None if sys.stderr else True,  # None: shown on a terminal only
     )
-    with progress:
-        for chunk in _decompressed(path, info, start):
-            file.write(chunk)
-            progress.update(len(chunk))
 
 
 def verify_packed(path: Path, info: zipfile.ZipInfo, start: int) -> None:
@@ -152,23 +150,16 @@ def _decompressed(path: Path, info: zipfile.ZipInfo, start: int) -> Iterator[byt
             try:
                 chunk = inflater.decompress(packed, _CHUNK)
             except zlib.error as error:
-                raise NPZFormatError(
-                    f"{where}: cannot be decompressed ({error}); {REBUILD}"
-                ) from error
+                raise damaged(where, f"cannot be decompressed ({error})") from error
             if not packed and not chunk:
                 break  # the data ends early
             found_crc32 = crc32(chunk, found_crc32)
             unpacked += len(chunk)
             yield chunk
     if unpacked != info.file_size:
-        raise NPZFormatError(
-            f"{where}: damaged: {info.file_size:,} bytes expected, {unpacked:,} unpacked; {REBUILD}"
-        )
+        raise damaged(where, f"cannot be unpacked to {info.file_size:,} bytes, found {unpacked:,}")
     if found_crc32 != info.CRC:
-        raise ChecksumError(
-            f"{where}: damaged: CRC-32 is {found_crc32:08x}, the ZIP directory says "
-            f"{info.CRC:08x}; {REBUILD}"
-        )
+        raise wrong_checksum(where, found_crc32, info.CRC)
 
 
 def check_objects(info: zipfile.ZipInfo, shape: tuple[int, ...], where: str) -> None:

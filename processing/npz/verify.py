@@ -14,9 +14,8 @@ from isal.isal_zlib import crc32, crc32_combine
 from numpy.typing import NDArray
 
 from processing.core.columns import RaggedArray
-from processing.core.errors import ChecksumError, NPZFormatError
+from processing.core.errors import REBUILD, ChecksumError, NPZFormatError, damaged
 from processing.npz.contents import Contents
-from processing.npz.format import REBUILD
 from processing.npz.mapped import CHECK_BYTES
 
 _CHANNELS: Final = 3
@@ -51,9 +50,7 @@ def verify_columns(contents: Contents) -> None:
             try:
                 RaggedArray(column.values, column.offsets, check=True)
             except ValueError as error:
-                raise NPZFormatError(
-                    f"{npz.path}: member {name!r}: {error}: the file is damaged; {REBUILD}"
-                ) from error
+                raise damaged(f"{npz.path}: member {name!r}", str(error)) from error
     _verify_paths(contents)
     if "format_version" in contents.metadata:  # other programs promise nothing
         _verify_promises(contents)
@@ -73,7 +70,7 @@ def _verify_images(contents: Contents) -> None:
                 raise contents.damaged_row(index, found, expected)
             total = crc32_combine(total, found, row_bytes)
         npz.release_pages()
-    expected = npz.member_crc32("images")
+    expected = npz.entry("images").CRC
     if total != expected:
         raise ChecksumError(
             f"{npz.path}: member 'images': CRC-32 is {total:08x}, the ZIP directory says "
@@ -99,13 +96,15 @@ def _verify_promises(contents: Contents) -> None:
     npz, metadata, images = contents.npz, contents.metadata, contents.images
     height_width = list(images.shape[1:3])
     if metadata.get("image_size") not in (None, height_width):
-        raise _metadata_error(contents, "image_size", metadata["image_size"], height_width)
+        found = f"image_size is {metadata['image_size']}, the images have {height_width}"
+        raise _member_error(contents, "metadata", found)
     counts = metadata.get("counts", {})
     rows = counts
     if isinstance(counts, dict):
         rows = counts.get("rows")
     if rows not in (None, len(images)):
-        raise _metadata_error(contents, "counts.rows", rows, len(images))
+        found = f"counts.rows is {rows}, the images have {len(images)}"
+        raise _member_error(contents, "metadata", found)
     _verify_members(contents)
     for name, column in contents.annotations.items():
         values = column.values if isinstance(column, RaggedArray) else column
@@ -114,20 +113,12 @@ def _verify_promises(contents: Contents) -> None:
             npz.release_pages()
 
 
-def _metadata_error(contents: Contents, key: str, written: Any, found: Any) -> NPZFormatError:
-    return NPZFormatError(
-        f"{contents.npz.path}: member 'metadata': {key} is {written}, the images have {found}; "
-        f"{REBUILD}"
-    )
-
-
 def _verify_members(contents: Contents) -> None:
     """Checks that images are RGB, that each box has one label, and the columns of the sources."""
     npz, images = contents.npz, contents.images
     if images.dtype != np.uint8 or images.shape[3] != _CHANNELS:
-        raise _member_error(
-            contents, "images", f"expected uint8 of 3 channels, found {images.dtype} {images.shape}"
-        )
+        found = f"expected uint8 of 3 channels, found {images.dtype} {images.shape}"
+        raise _member_error(contents, "images", found)
     boxes, labels = contents.annotations.get("bboxes"), contents.annotations.get("labels")
     if (
         isinstance(boxes, RaggedArray)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 from isal.isal_zlib import crc32, crc32_combine
@@ -21,21 +21,18 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from processing.core.error_notes import with_filename
 from processing.npz.format import Member, end_of_archive, npy_header
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def _adds_filename(
-    method: Callable[Concatenate[NPZWriter, _P], _R],
-) -> Callable[Concatenate[NPZWriter, _P], _R]:
+def _adds_filename(method: _Method) -> _Method:
     """Adds the writer's path to an `OSError` of a method; errors of an open file carry no name."""
 
     @functools.wraps(method)
-    def named(writer: NPZWriter, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def named(writer: NPZWriter, /, *args: Any, **kwargs: Any) -> Any:
         with with_filename(writer.path):
             return method(writer, *args, **kwargs)
 
-    return named
+    return cast("_Method", named)
 
 
 @dataclass(slots=True)

@@ -15,10 +15,10 @@ import zipfile
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from processing.core.error_notes import with_filename
-from processing.core.errors import NPZFormatError
+from processing.core.errors import REBUILD, NPZFormatError, damaged
 from processing.npz.format import (
     END,
     END_SIGNATURE,
@@ -26,7 +26,6 @@ from processing.npz.format import (
     IN_ZIP64,
     LOCAL_HEADER,
     LOCAL_SIGNATURE,
-    REBUILD,
     ZIP64_ID,
     Member,
     end_of_archive,
@@ -40,6 +39,9 @@ _MAX_COMMENT: Final = 0xFFFF  # bytes that may follow the end record
 _MAX_DIRECTORY: Final = 4 << 20  # bytes, 40,000 members; a larger one is an attack on memory
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the two that numpy writes
 
+Located: TypeAlias = tuple[zipfile.ZipInfo, int]
+"""A member's entry in the directory, and the byte of the file where its data begins."""
+
 
 class _DirectoryFile(io.FileIO):
     """A file that refuses reads larger than any directory."""
@@ -52,8 +54,8 @@ class _DirectoryFile(io.FileIO):
         return super().read(-1 if size is None else size)
 
 
-def read_directory(path: Path, file: int, mapped: mmap.mmap) -> list[zipfile.ZipInfo]:
-    """Reads the directory: one entry per member.
+def read_directory(path: Path, file: int, mapped: mmap.mmap) -> list[Located]:
+    """Reads the directory, and checks it against the local header of each member.
 
     Args:
         path: for messages.
@@ -61,7 +63,9 @@ def read_directory(path: Path, file: int, mapped: mmap.mmap) -> list[zipfile.Zip
         mapped: map of the whole file.
 
     Raises:
-        NPZFormatError: the file is no ZIP file, is incomplete, or has two members of one name.
+        NPZFormatError: the file is no ZIP file, is incomplete, or has two members of one name; a
+            local header differs from the directory; data reaches beyond the file or overlaps
+            another member; or a member is encrypted or of an unknown ZIP method.
     """
     try:
         with zipfile.ZipFile(_DirectoryFile(file, closefd=False)) as archive:
@@ -82,7 +86,9 @@ def read_directory(path: Path, file: int, mapped: mmap.mmap) -> list[zipfile.Zip
                 f"{path}: holds member {info.filename!r} more than once: rebuild it"
             )
         names.add(info.filename)
-    return infos
+    members = [(info, _data_start(path, mapped, info)) for info in infos]
+    _check_overlaps(path, members)
+    return members
 
 
 def _raise_system_error(path: Path, error: Exception) -> None:
@@ -105,39 +111,16 @@ def _check_count(path: Path, mapped: mmap.mmap, listed: int) -> None:
     end = mapped.rfind(END_SIGNATURE, max(0, last - _MAX_COMMENT), last + len(END_SIGNATURE))
     _, _, _, _, expected, _, _, _ = END.unpack_from(mapped, end)
     if expected not in (listed, 0xFFFF):  # 0xFFFF: more members than the field can hold
-        raise NPZFormatError(
-            f"{path}: its directory lists {listed} members, {expected} were written: "
-            f"the file is damaged; {REBUILD}"
-        )
+        raise damaged(f"{path}", f"its directory lists {listed} members, {expected} were written")
 
 
-def locate_members(path: Path, mapped: mmap.mmap, infos: Sequence[zipfile.ZipInfo]) -> list[int]:
-    """Checks the local header of each member and returns where its data begins.
-
-    Args:
-        path: for messages.
-        mapped: map of the whole file.
-        infos: the members, from `read_directory`.
-
-    Returns:
-        One byte position per member.
-
-    Raises:
-        NPZFormatError: a local header differs from the directory, data reaches beyond the file or
-            overlaps another member, or a member is encrypted or of an unknown ZIP method.
-    """
-    starts = [_data_start(path, mapped, info) for info in infos]
-    spans = sorted(
-        (info.header_offset, start + info.compress_size, info.filename)
-        for info, start in zip(infos, starts, strict=True)
-    )
-    for (_, end, name), (offset, _, other) in pairwise(spans):
-        if end > offset:
-            raise NPZFormatError(
-                f"{path}: member {name!r} ends at {end:,}, but member {other!r} begins at "
-                f"{offset:,}: the file is damaged; {REBUILD}"
-            )
-    return starts
+def _check_overlaps(path: Path, members: Sequence[Located]) -> None:
+    in_file_order = sorted(members, key=lambda member: member[0].header_offset)
+    for (info, start), (following, _) in pairwise(in_file_order):
+        end = start + info.compress_size
+        if end > following.header_offset:
+            found = f"but member {following.filename!r} begins at {following.header_offset:,}"
+            raise damaged(f"{path}", f"member {info.filename!r} ends at {end:,}, {found}")
 
 
 def _data_start(path: Path, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
@@ -145,10 +128,8 @@ def _data_start(path: Path, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
     where = f"{path}: member {info.filename!r}"
     offset = info.header_offset
     if not 0 <= offset <= len(mapped) - LOCAL_HEADER.size:
-        raise NPZFormatError(
-            f"{where}: its header at {offset:,} lies outside the file's {len(mapped):,} bytes: "
-            f"the file is damaged; {REBUILD}"
-        )
+        found = f"its header at {offset:,} lies outside the file's {len(mapped):,} bytes"
+        raise damaged(where, found)
     signature, _, flags, method, _, _, crc, packed, size, name_size, extra_size = (
         LOCAL_HEADER.unpack_from(mapped, offset)
     )
@@ -156,10 +137,7 @@ def _data_start(path: Path, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
     name = mapped[name_end - name_size : name_end]
     encoding = "utf-8" if info.flag_bits & _UTF8_NAME else "cp437"
     if signature != LOCAL_SIGNATURE or name != info.orig_filename.encode(encoding, "replace"):
-        raise NPZFormatError(
-            f"{where}: at {offset:,} there is no header of a member of that name: "
-            f"the file is damaged; {REBUILD}"
-        )
+        raise damaged(where, f"at {offset:,} there is no header of a member of that name")
     if (flags | info.flag_bits) & _ENCRYPTED:
         raise NPZFormatError(f"{where}: encrypted members are not read; rebuild it unencrypted")
     if info.compress_type not in _METHODS:
@@ -175,10 +153,8 @@ def _data_start(path: Path, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
     if flags & info.flag_bits & _SIZES_FOLLOW:
         compared = 2  # the local header has neither checksum nor sizes
     if local[:compared] != listed[:compared]:
-        raise NPZFormatError(
-            f"{where}: flags, method, CRC-32, stored size and size are {local} in its header at "
-            f"{offset:,}, {listed} in the ZIP directory: the file is damaged; {REBUILD}"
-        )
+        found = f"{local} in its header at {offset:,}, {listed} in the ZIP directory"
+        raise damaged(where, f"flags, method, CRC-32, stored size and size are {found}")
     _check_extent(where, info, start, len(mapped))
     return start
 
@@ -218,9 +194,7 @@ def _check_extent(where: str, info: zipfile.ZipInfo, start: int, file_bytes: int
         )
 
 
-def verify_layout(
-    path: Path, mapped: mmap.mmap, infos: Sequence[zipfile.ZipInfo], starts: Sequence[int]
-) -> None:
+def verify_layout(path: Path, mapped: mmap.mmap, located: Sequence[Located]) -> None:
     """Compares every byte outside the members' data with the bytes that `NPZWriter` writes there.
 
     Skips files of other writers: some of their bytes have no meaning and no expected value.
@@ -228,17 +202,16 @@ def verify_layout(
     Args:
         path: for messages.
         mapped: map of the whole file.
-        infos: the members, from `read_directory`.
-        starts: where their data begins, from `locate_members`.
+        located: the members, from `read_directory`.
 
     Raises:
         NPZFormatError: the file is of `NPZWriter` and a byte differs.
     """
-    if not _is_ours(mapped, infos, starts):
+    if not _is_ours(mapped, located):
         return
     members: list[Member] = []
     end = 0  # where the next local header belongs: our files have no gaps
-    for info, start in zip(infos, starts, strict=True):
+    for info, start in located:
         member = _member(mapped, info, end, start)
         header = member.local_header()
         _compare(path, f"the header of member {info.filename!r}", mapped, end, header)
@@ -247,18 +220,16 @@ def verify_layout(
     tail = end_of_archive(members, end)
     _compare(path, "the ZIP directory", mapped, end, tail)
     if mapped.size() != end + len(tail):
-        raise NPZFormatError(
-            f"{path}: has {mapped.size():,} bytes, {end + len(tail):,} were written: something was "
-            f"appended; {REBUILD}"
-        )
+        found = f"has {mapped.size():,} bytes, {end + len(tail):,} were written"
+        raise damaged(f"{path}", f"{found}: something was appended")
 
 
-def _is_ours(mapped: mmap.mmap, infos: Sequence[zipfile.ZipInfo], starts: Sequence[int]) -> bool:
+def _is_ours(mapped: mmap.mmap, located: Sequence[Located]) -> bool:
     """Whether any local header is as `NPZWriter` writes it; damage may have changed the others."""
     # Our files begin with a header at byte 0. Bytes before it were prepended later, and the padding
     # of the members is still that of their old positions.
-    prepended = min((info.header_offset for info in infos), default=0)
-    for info, start in zip(infos, starts, strict=True):
+    prepended = min((info.header_offset for info, _ in located), default=0)
+    for info, start in located:
         found = info.header_offset
         for written in (found, found - prepended):
             expected = _member(mapped, info, written, start).local_header()
