@@ -19,14 +19,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from processing.core.coordinates import ORIENTATIONS
 from processing.core.errors import ImageError
-from processing.imaging.containers import (
-    TIFF_SIDES,
-    check_jpeg2000,
-    check_png,
-    check_tiff,
-    check_tile_size,
-    png_exif,
-)
+from processing.imaging import containers
 from processing.imaging.jpeg import decode_jpeg, plain_jpeg_header, possible_reduction
 from processing.imaging.photo import ImageHeader, Photo, decoding_error
 
@@ -100,9 +93,9 @@ def _header_by_pillow(data: bytes) -> ImageHeader:
     image = _open(data)
     width, height = image.size
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        check_tile_size(image)
+        containers.check_tile_size(image)
         # The `size` of a TIFF is the upright one in newer versions of Pillow.
-        width, height = (image.tag_v2[tag] for tag in TIFF_SIDES)
+        width, height = (image.tag_v2[tag] for tag in containers.TIFF_SIDES)
     return ImageHeader(str(image.format), width, height, _orientation(image, data))
 
 
@@ -140,7 +133,7 @@ def _orientation(image: Image.Image, data: bytes) -> int:
         # Not PngImageFile's own method: to find EXIF behind the pixels it decodes them.
         exif = Image.Image.getexif(image)
         if image.format == "PNG" and "exif" not in image.info:
-            exif.load(png_exif(data))
+            exif.load(containers.png_exif(data))
         orientation = exif.get(_ORIENTATION_TAG)
     except MemoryError:
         raise
@@ -156,11 +149,11 @@ def _decode_by_pillow(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
         image.load()
         pixels = _to_rgb(image)
         if header.format == "PNG":
-            check_png(data)
+            containers.check_png(data)
         elif isinstance(image, TiffImagePlugin.TiffImageFile):
-            check_tiff(image, tiles)
+            containers.check_tiff(image, tiles)
         elif header.format == "JPEG2000":
-            check_jpeg2000(data)
+            containers.check_jpeg2000(data)
     except (MemoryError, ImageError):
         raise
     except Exception as error:  # every codec of Pillow raises types of its own

@@ -19,17 +19,8 @@ from numpy.typing import NDArray
 from processing.core.arguments import StrPath, check_path
 from processing.core.columns import ColumnArray, RaggedArray, gather_rows, take_rows
 from processing.core.errors import ChecksumError, NPZFormatError, damaged, wrong_checksum
+from processing.npz import members
 from processing.npz.mapped import MappedNPZ
-from processing.npz.members import (
-    ANNOTATIONS,
-    read_annotations,
-    read_image_paths,
-    read_images,
-    read_metadata,
-    read_per_image,
-    task_of,
-    verify_small_members,
-)
 from processing.npz.readahead import Readahead
 
 _LIMITS: Final = {
@@ -107,12 +98,13 @@ class Contents:
             NPZFormatError: a member is missing, of a wrong kind, or of another length than the
                 others.
         """
-        verify_small_members(npz, also_large=verify)
-        metadata, images, paths = read_metadata(npz), read_images(npz), read_image_paths(npz)
-        annotations = read_annotations(npz, len(images))
-        task = task_of(npz, metadata, annotations)
-        per_image = read_per_image(npz)
-        columns = {"images": images, "image_paths": paths, **annotations, **per_image}
+        members.verify_small_members(npz, also_large=verify)
+        metadata, images = members.read_metadata(npz), members.read_images(npz)
+        paths = members.read_image_paths(npz)
+        annotations = members.read_annotations(npz, len(images))
+        task = members.task_of(npz, metadata, annotations)
+        columns = {"images": images, "image_paths": paths, **annotations}
+        columns |= members.read_per_image(npz)
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
             raise NPZFormatError(f"{npz.path}: members differ in length: {lengths}")
@@ -190,7 +182,7 @@ class Contents:
     def _gather_annotation(
         self, name: str, column: ColumnArray, indices: NDArray[np.intp]
     ) -> ColumnArray:
-        dtype = ANNOTATIONS[name].dtype
+        dtype = members.ANNOTATIONS[name].dtype
         if not isinstance(column, RaggedArray):
             return column[indices].astype(dtype, copy=False)
         # As int64: of unsigned offsets, a negative length would become an enormous one.
