@@ -199,7 +199,7 @@ def each_line(raw: RawDirectory, path: str, use: Callable[[int, str], None]) -> 
     """
     rejections = []
     for number, line in enumerate(read_lines(raw, path), 1):
-        # `collecting` would be shorter, but it costs a microsecond for each of millions of lines.
+        # `collecting` would be shorter, but it costs microseconds for each of millions of lines.
         try:
             use(number, line)
         except AnnotationError as error:

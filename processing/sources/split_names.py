@@ -32,7 +32,7 @@ def split_of_folders(path: str) -> int:
 
 
 def split_of(path: str) -> int:
-    """Returns the split in the name of an annotation file, or else of its folders."""
+    """Returns the split in the name of an annotation file, otherwise in its folders."""
     stem = posixpath.splitext(posixpath.basename(path))[0].lower()
     splits = {_SPLIT_OF_WORD[word] for word in _WORD_IN_FILE_NAME.findall(stem)}
     # "train_val.json" names two splits and divides nothing.
