@@ -33,7 +33,8 @@ class Sample(dict[str, Any]):
 
     Attributes:
         ragged: keys whose first dimension differs from sample to sample. Collating turns their
-            values into a `TensorList`. Copies and pickles of the sample keep this attribute.
+            values into a `TensorList`. `copy.copy`, `copy.deepcopy` and pickle keep it; operations
+            that make a plain dict of a dict, such as `sample | {}`, do not.
 
     Example:
         >>> sample = Sample(image=np.zeros((8, 8, 3), np.uint8), image_path="a.jpg")

@@ -51,6 +51,7 @@ def to_shared(tensor: torch.Tensor) -> torch.Tensor:
 def is_plain(tensor: torch.Tensor) -> bool:
     """Checks whether a tensor is dense, on the host, of no subclass, and without a gradient."""
     dense = type(tensor) is torch.Tensor and tensor.layout is torch.strided
+    dense = dense and not tensor.is_nested
     return dense and tensor.device.type == "cpu" and not tensor.requires_grad
 
 

@@ -3,7 +3,7 @@
 import copy
 import io
 import pickle
-from collections import ChainMap, namedtuple
+from collections import ChainMap, OrderedDict, namedtuple
 from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
@@ -382,3 +382,57 @@ def test_a_distributed_model_trains_on_the_batches_of_a_loader(tmp_path, process
             model(one, weights=one).backward()
     expected = rows["image"].float().mean() + 2 * torch.arange(20.0).sum()
     assert model.module.scale.grad == expected
+
+
+def plain_and_split():
+    flat = torch.arange(8.0).view(4, 2)
+    return [flat[:2].clone(), flat[2:].clone()], TensorList.split(flat, [2, 2])
+
+
+IN_PLACE = {
+    "another value": lambda tensor: tensor.add_(1),
+    "another order of dimensions": lambda tensor: tensor.t_(),
+    "another shape": lambda tensor: tensor.unsqueeze_(0),
+    "other memory": lambda tensor: tensor.set_(torch.full((5, 2), 9.0)),
+    "other data": lambda tensor: setattr(tensor, "data", torch.full((5, 2), 9.0)),
+    "a gradient": lambda tensor: tensor.requires_grad_(),
+}
+
+
+@pytest.mark.parametrize("change", IN_PLACE)
+def test_a_change_of_an_item_in_place_moves_with_the_list(change):
+    plain, tensors = plain_and_split()
+    for items in (plain, tensors):
+        IN_PLACE[change](items[1])
+    moved = tensors.to(torch.float64)
+    for expected, found in zip([tensor.to(torch.float64) for tensor in plain], moved, strict=True):
+        assert torch.equal(expected, found)
+        assert expected.requires_grad == found.requires_grad
+
+
+def test_a_list_of_lengths_may_be_changed_after_the_split():
+    lengths = [1, 3]
+    tensors = TensorList.split(torch.zeros(4, 2), lengths)
+    lengths.reverse()
+    assert [len(tensor) for tensor in tensors.to(torch.float64)] == [1, 3]
+
+
+def test_a_pickled_list_holds_its_memory_once():
+    tensors = TensorList.split(torch.zeros(2048, 4), [8] * 256)
+    assert len(pickle.dumps(Batch(bboxes=tensors))) < 2 * 2048 * 4 * 4
+
+
+def test_containers_in_a_batch_keep_their_types_when_they_move():
+    nested = {
+        "batch": Batch(image=torch.zeros(1)),
+        "ordered": OrderedDict(a=torch.zeros(1)),
+        "packed": torch.nn.utils.rnn.pack_sequence([torch.zeros(2)]),
+        "named": torch.max(torch.zeros(2, 2), 1),
+        "text": "abc",
+    }
+    moved = Batch(nested).to("meta")
+    assert [type(moved[name]) for name in nested] == [type(value) for value in nested.values()]
+    assert moved["batch"]["image"].device.type == "meta"
+    assert moved["ordered"]["a"].device.type == "meta"
+    assert moved["packed"].data.device.type == "meta"
+    assert moved["named"].values.device.type == "meta"
