@@ -111,7 +111,7 @@ class TensorList(list[torch.Tensor]):
                 return False
             if tensor.ndim == 0 or tensor.is_nested:
                 return False
-            kinds.add((tensor.dtype, tensor.device, tensor.shape[1:]))
+            kinds.add((tensor.dtype, tensor.device, tensor.shape[1:], tensor.requires_grad))
         return len(kinds) == 1
 
 

@@ -205,10 +205,12 @@ def _find_earlier(
 def _match_images(
     images: NDArray[np.uint8], task: Task, views: Sequence[View], source_size: Size, reduction: int
 ) -> list[_Rendered | None] | None:
-    """Assigns stored images to the views that they show; None if their numbers differ.
+    """Assigns stored images to the views that they show; None if number or size differ.
 
     Rows hold the rectangle as float32, so it is computed again, at full precision.
     """
+    if images.shape[1:] != (*task.image_size, 3):
+        return None
     rendered: list[_Rendered | None] = []
     remaining = iter(images)
     for view in views:

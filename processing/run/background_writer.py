@@ -82,19 +82,14 @@ class BackgroundWriter(Generic[BatchT, MetadataT]):
     ) -> None:
         # An error below keeps this frame alive; the trace would keep the caller's open files alive.
         del trace
-        of_thread = self._end()
-        failure = error or of_thread  # the first failure is the cause of all others
-        if failure is not None and of_thread not in (None, failure):
-            failure.add_note(f"the writing thread failed too: {format_error(of_thread)}")
-        try:
-            with note_stage("closing the files"):
-                self._sink.close()
-        except BaseException as closing:
-            if failure is None:
-                raise
-            failure.add_note(f"closing the files failed too: {format_error(closing)}")
-        if error is None and failure is not None:
-            raise failure
+        first = error
+        for failure in (*self._end(), self._close()):
+            if first is None:
+                first = failure
+            elif failure not in (None, first):  # the first one is likely the cause of the others
+                first.add_note(f"then: {format_error(failure)}")
+        if error is None and first is not None:
+            raise first
 
     def _begin(self, stage: str, function: Callable[..., None], *arguments: Any) -> None:
         self._wait()  # bounds memory: one batch is being written, one is being made
@@ -104,8 +99,8 @@ class BackgroundWriter(Generic[BatchT, MetadataT]):
         if self._last is not None:
             self._last.result()
 
-    def _end(self) -> BaseException | None:
-        """Waits for the thread; returns its exception, or the one that interrupted the waiting.
+    def _end(self) -> tuple[BaseException | None, BaseException | None]:
+        """Waits for the thread; returns what interrupted the waiting, and the thread's exception.
 
         An interrupt must not end the wait: the caller holds the lock of the output directory, and
         would release it while the thread still writes there.
@@ -117,7 +112,15 @@ class BackgroundWriter(Generic[BatchT, MetadataT]):
             except BaseException as error:
                 interrupt = error
         self._thread.shutdown()
-        return interrupt or (self._last.exception() if self._last is not None else None)
+        return interrupt, None if self._last is None else self._last.exception()
+
+    def _close(self) -> BaseException | None:
+        try:
+            with note_stage("closing the files"):
+                self._sink.close()
+        except BaseException as error:
+            return error
+        return None
 
 
 def _call(stage: str, function: Callable[..., None], *arguments: Any) -> None:

@@ -46,7 +46,7 @@ IMAGE_KEYS: Final = "image_keys"
 """Member of a file ``NAME.npz.earlier``: uint64, ascending, the keys of all images of its run."""
 
 _RUN: Final = "abandoned_run"
-"""Key of its metadata: which run made the file, and how many images it had done."""
+"""Key of its metadata: which run made the file, how many images it had done, and its name."""
 
 
 def continued_journal(directory: Path, header: JournalHeader) -> Journal | None:
@@ -144,11 +144,9 @@ def set_aside(directory: Path) -> None:
 
 def _is_to_be_kept(directory: Path, journal: Journal) -> bool:
     """Whether to keep the rows of an abandoned run; deletes those of the run before it, if so."""
-    of_older = [
-        path
-        for path in earlier_paths(directory)
-        if stored_metadata(path).get(_RUN) != _run_of(journal)  # its own, made before an interrupt
-    ]
+    # Files of the run itself were made before this function was interrupted.
+    runs = {path: stored_metadata(path).get(_RUN) for path in earlier_paths(directory)}
+    of_older = [path for path, run in runs.items() if run != _run_of(journal, path)]
     older_keys = [keys_of_earlier(path) for path in of_older]
     keys = np.array(journal.progress.image_keys, np.uint64)
     if not _is_worth_more(_reusable(keys), _reusable(np.concatenate([keys[:0], *older_keys]))):
@@ -159,8 +157,8 @@ def _is_to_be_kept(directory: Path, journal: Journal) -> bool:
     return True
 
 
-def _run_of(journal: Journal) -> list[Any]:
-    return [journal.header.key, journal.progress.images_done]
+def _run_of(journal: Journal, earlier: Path) -> list[Any]:
+    return [journal.header.key, journal.progress.images_done, earlier.name]
 
 
 def _reusable(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -193,10 +191,10 @@ def _keep_rows(directory: Path, journal: Journal) -> None:
             columns[name] = (Column("image_paths", f"<U{characters}"), Column("image_crc32", "<u4"))
         keys = _reusable(np.array(progress.image_keys, np.uint64))
         write_columns(journal, writers, columns)
-        for writer in writers.values():
+        for name, writer in writers.items():
             writer.write(IMAGE_KEYS, keys)
-            text = msgspec.json.encode({_RUN: _run_of(journal)}).decode()
-            writer.write("metadata", np.array(text))
+            run = _run_of(journal, earlier_path(directory, name))
+            writer.write("metadata", np.array(msgspec.json.encode({_RUN: run}).decode()))
             writer.finish()
     for name in writers:
         partial_path(directory, name).replace(earlier_path(directory, name))
@@ -210,11 +208,19 @@ def earlier_paths(directory: Path) -> list[Path]:
 
 
 def keys_of_earlier(path: Path) -> NDArray[np.uint64]:
-    """The keys of all images of an abandoned run, ascending; empty if its file is damaged."""
+    """The keys of all images of an abandoned run, ascending.
+
+    They are empty if the file is damaged, or was made under another name: its rows would be those
+    of another task.
+    """
+    nothing = np.zeros(0, np.uint64)
+    if stored_metadata(path).get(_RUN, [None])[-1] != path.name:
+        return nothing
     try:
-        return MappedNPZ(path)[IMAGE_KEYS].astype(np.uint64)
+        keys = MappedNPZ(path)[IMAGE_KEYS]
     except (NPZFormatError, KeyError):
-        return np.zeros(0, np.uint64)
+        return nothing
+    return keys if keys.dtype == np.uint64 and keys.ndim == 1 else nothing
 
 
 def delete_earlier(directory: Path) -> None:

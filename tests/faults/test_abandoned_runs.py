@@ -1,5 +1,6 @@
 """Inputs change after a kill: the run begins again, and copies all that still holds."""
 
+import io
 import os
 import re
 import shutil
@@ -207,6 +208,16 @@ def test_nothing_stays_of_a_run_whose_journal_cannot_be_read(changing, spoil):
         check_that_nothing_stays(changing, output)
 
 
+def of_another_task(file):
+    shutil.copy(file.with_name("train_teacher.npz.earlier"), file)
+
+
+def with_keys_of_another_kind(file):
+    keys = {"image_keys": np.array(["a"]), "metadata": np.load(file)["metadata"]}
+    np.savez(file.with_suffix(".npz"), **keys)
+    file.with_suffix(".npz").replace(file)
+
+
 def cut_short(file):
     file.write_bytes(file.read_bytes()[:-100])
 
@@ -216,13 +227,23 @@ def without_keys(file):
     file.with_suffix(".npz").replace(file)
 
 
-@pytest.mark.parametrize("spoil", [Path.unlink, cut_short, without_keys])
+@pytest.mark.parametrize(
+    "spoil",
+    [Path.unlink, cut_short, without_keys, of_another_task, with_keys_of_another_kind],
+)
 def test_nothing_stays_of_an_abandoned_run_whose_files_are_damaged(changing, spoil):
     with changing.killer.prepared("fresh") as output:
         changing.kill(output, len(changing.killer.operations["fresh"]) // 2)
         set_aside(output)
         spoil(output / "train_detector.npz.earlier")
         check_that_nothing_stays(changing, output)
+        expected = changing.killer.runs.published["new"]
+        for name, content in published(output).items():
+            assert name.endswith(".jsonl") or pixels(content) == pixels(expected[name])
+
+
+def pixels(content):
+    return np.load(io.BytesIO(content))["images"].tobytes()
 
 
 def check_that_nothing_stays(changing, output):

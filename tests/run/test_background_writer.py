@@ -137,13 +137,13 @@ class Broken(RecordingSink):
 def test_an_error_while_closing_does_not_hide_the_first():
     with pytest.raises(ValueError, match="in the thread") as raised:
         run(Broken())
-    assert "closing the files failed too: OSError: while closing" in format_error(raised.value)
+    assert "then: OSError: while closing" in format_error(raised.value)
 
 
 def test_an_error_of_the_caller_is_raised_with_those_of_the_thread_noted():
     with pytest.raises(KeyError, match="of the caller") as raised:
         put_then_raise(Broken(), KeyError("of the caller"))
-    assert "the writing thread failed too: ValueError: in the thread" in format_error(raised.value)
+    assert "then: ValueError: in the thread" in format_error(raised.value)
 
 
 def test_an_interrupt_while_publishing_is_raised_after_the_thread_has_ended():
