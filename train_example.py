@@ -53,7 +53,10 @@ def main(cfg: DictConfig) -> None:
         ) from error
     except SIGTERMException as error:
         # Lightning would exit with status 0, and a script would take the training for finished.
-        message = "stopped by SIGTERM; to continue, set ckpt_path to the last.ckpt of this run"
+        last = Path(cfg.run_dir) / "checkpoints" / "last.ckpt"
+        message = "stopped by SIGTERM before the first checkpoint; start again"
+        if last.exists():
+            message = f"stopped by SIGTERM; to continue, set ckpt_path={last}"
         print(message, file=sys.stderr)  # noqa: T201 - a script prints
         raise SystemExit(128 + signal.SIGTERM) from error
 
@@ -61,6 +64,9 @@ def main(cfg: DictConfig) -> None:
 def train(cfg: DictConfig) -> None:
     """Train the model, validate its best checkpoint and report the score."""
     raw_dir, run_dir = Path(cfg.raw_data_dir), Path(cfg.run_dir)
+    # Before anything is rendered or processed, which can take long.
+    if cfg.ckpt_path and not Path(cfg.ckpt_path).exists():
+        raise FileNotFoundError(f"ckpt_path={cfg.ckpt_path}: there is no such checkpoint")
     if raw_dir == DEMO_DIR and not raw_dir.exists():
         print(f"{raw_dir} does not exist: rendering {cfg.demo_images} demo photographs")  # noqa: T201 - a script prints
         render_demo(raw_dir, images=cfg.demo_images)

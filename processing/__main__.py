@@ -19,7 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m processing", description="Commands for NPZ files."
+        prog="python -m processing",
+        description="Commands for NPZ files.",
+        epilog="To make NPZ files of photographs: python -m processing.data_processor --help",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     verify = commands.add_parser(

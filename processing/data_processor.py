@@ -116,7 +116,7 @@ class DataProcessor:
     ) -> None:
         # All arguments are checked here, before a run has read data for minutes.
         workers = available_cpus() if num_workers is None else num_workers
-        if on_error not in ("quarantine", "raise"):
+        if not isinstance(on_error, str) or on_error not in ("quarantine", "raise"):
             raise ValueError(f"on_error must be 'quarantine' or 'raise', got {on_error!r}")
         self.raw_data_dir = check_path("raw_data_dir", raw_data_dir)
         self.output_dir = check_path("output_dir", output_dir)
@@ -126,6 +126,8 @@ class DataProcessor:
             group_pattern(group_by)  # reports an error now, not after the data has been read
         self.group_by, self.seed = group_by, check_integer("seed", seed, least=0)
         self.sources = [sources] if isinstance(sources, str | Mapping) else sources
+        if not isinstance(self.sources, Sequence | None):
+            raise TypeError(f"sources must be names of formats, or mappings, got {sources!r}")
         if sources is not None and not self.sources:
             raise ValueError(
                 "sources is empty: name formats, or give None to read all that are found"
@@ -191,8 +193,10 @@ class DataProcessor:
             ImageError, AnnotationError, TooManyRejectedError, OSError: as for `process_all`.
         """
         began = time.perf_counter()
-        if isinstance(task_names, str) or not task_names:
+        is_list = isinstance(task_names, Sequence) and not isinstance(task_names, str | bytes)
+        if not is_list or not task_names or not all(isinstance(name, str) for name in task_names):
             raise ValueError(f"task_names must be a list of {', '.join(TASKS)}, got {task_names!r}")
+        check_flag("skip_missing", skip_missing)
         check_number("train_split", train_split, least=0, most=1)
         work = self._plan(task_names, train_split, skip_missing=skip_missing)
         make_directory(self.output_dir)
@@ -327,7 +331,10 @@ def image_sizes(
 
 
 def _size(name: str, value: ImageSize) -> tuple[int, int]:
-    pair = list(value) if isinstance(value, Sequence | np.ndarray) else [value, value]
+    pair: list[Any] = [value, value]
+    # An array of no dimensions is a number, and bytes are no pair of numbers.
+    if isinstance(value, Sequence | np.ndarray) and np.ndim(value) == 1:
+        pair = list(value)
     try:
         height, width = (check_integer(name, side, least=1) for side in pair)
     except (TypeError, ValueError):

@@ -129,6 +129,15 @@ class LazyNPZDataset(SampleDataset[T_co]):
             )
         self._open(columns)
 
+    def __repr__(self) -> str:
+        if self._columns is None:
+            return f"{type(self).__name__}({str(self.path)!r}, closed)"
+        height, width = self.image_size
+        return (
+            f"{type(self).__name__}({str(self.path)!r}, {self.task}, {len(self):,} samples of "
+            f"{height}x{width})"
+        )
+
     def close(self) -> None:
         """Closes the file. Arrays taken from the dataset stay valid; the dataset does not."""
         super().close()

@@ -546,7 +546,7 @@ def test_instances_of_rejected_images_are_counted(raw_dir, tmp_path):
     assert read[1] == stored[1] + lost[1] + sum(
         count for f in after.files for name, count in f.repairs.items() if name != "clipped"
     )
-    assert "in rejected images: 3 of those read" in str(after)
+    assert "objects in rejected images: 3" in str(after)
 
 
 def official_splits(raw_dir, names):
@@ -685,6 +685,11 @@ def test_of_two_processes_at_one_output_one_works_and_the_other_finds_it_done(ra
         ({"image_size": [1, 2, 3]}, "image_size must be a side"),
         ({"image_size": 65_536}, "image_size must be a side in pixels, 1 to 65535"),
         ({"image_size": np.float64(64)}, "image_size must be a side"),
+        ({"image_size": np.array([64.0, 64.0])}, "image_size must be a side"),
+        ({"image_size": b"@@"}, "image_size must be a side"),
+        ({"max_bad_fraction": 10**400}, r"max_bad_fraction must be in \[0, 1\], got inf"),
+        ({"on_error": ["raise"]}, r"on_error must be .* got \['raise'\]"),
+        ({"sources": 5}, "sources must be names of formats, or mappings, got 5"),
     ],
 )
 def test_an_impossible_option_is_refused_by_name(options, message):
@@ -692,7 +697,7 @@ def test_an_impossible_option_is_refused_by_name(options, message):
         DataProcessor(**options)
 
 
-@pytest.mark.parametrize("names", ["detector", []])
+@pytest.mark.parametrize("names", ["detector", b"detector", [], 5, [["detector"]], [b"teacher"]])
 def test_names_of_tasks_that_are_no_list_are_refused(raw_dir, tmp_path, names):
     with pytest.raises(ValueError, match="task_names must be a list of detector, landmarker"):
         processor(raw_dir, tmp_path).process(names)

@@ -43,6 +43,9 @@ def run_command(line):
     assert result.returncode == 0, f"{line}\n{result.stderr}"
 
 
+# Lightning's own use of torch, and its advice on loaders, which is no advice for threads.
+@pytest.mark.filterwarnings("ignore:.*isinstance\\(treespec, LeafSpec\\).*:FutureWarning")
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers:UserWarning")
 def test_every_code_block_runs_and_prints_the_values_in_its_comments(guide_dir, monkeypatch):
     monkeypatch.chdir(guide_dir)
     namespace, printed = {}, io.StringIO()

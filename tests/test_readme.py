@@ -71,7 +71,7 @@ def default_of(cell):
 
 def composed():
     with initialize_config_module("conf", version_base="1.3"):
-        return compose("train", ["run_dir=runs"]).datamodule
+        return compose("train", ["run_dir=runs"])
 
 
 def command_line_options(monkeypatch):
@@ -109,19 +109,18 @@ def test_its_settings_are_arguments_with_these_defaults():
 
 def test_its_settings_are_keys_of_conf_with_these_defaults():
     conf = composed()
-    rows = settings_of_the_readme()
-    for name, key, _, default in rows:
+    listed = set()
+    for name, key, _, default in settings_of_the_readme():
         if key is None:
-            assert name not in conf
-            assert name not in conf.processor
+            assert name not in conf.datamodule
+            assert name not in conf.datamodule.processor
             continue
-        assert key in (name, f"processor.{name}")
+        assert key in (name, f"datamodule.{name}", f"datamodule.processor.{name}")
         assert OmegaConf.select(conf, key, throw_on_missing=True) == default_of(default), key
-        holder = conf.processor if key.startswith("processor.") else conf
-        assert name in holder, key
-    listed = {key for _, key, _, _ in rows}
-    keys = {str(key) for key in conf.processor if not str(key).startswith("_")}
-    assert {f"processor.{key}" for key in keys} <= listed
+        *folders, last = key.split(".")
+        assert last in (OmegaConf.select(conf, ".".join(folders)) if folders else conf), key
+        listed.add(last)
+    assert {str(key) for key in conf.datamodule.processor if not str(key).startswith("_")} <= listed
 
 
 def test_its_settings_are_flags_with_these_defaults(monkeypatch):
@@ -144,7 +143,7 @@ def test_the_settings_of_the_datamodule_are_its_arguments_with_these_defaults():
     parameters = inspect.signature(LazyNPZDataModule).parameters
     rows = table_rows(section(SETTINGS, "## `LazyNPZDataModule`"))
     assert [code_of(name) for name, *_ in rows] == list(parameters)
-    conf = composed()
+    conf = composed().datamodule
     for name_cell, default, effect in rows:
         name = code_of(name_cell)
         assert default_of(default) == parameters[name].default, name

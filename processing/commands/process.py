@@ -50,8 +50,10 @@ def process_command(
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     names = [name for name in TASKS if getattr(options, name)]
-    if not names and not options.all:
+    if bool(names) == options.all:
         parser.error("choose --all, or one or more of --detector, --landmarker and --teacher")
+    if options.no_teacher and not options.all:
+        parser.error("--no-teacher goes with --all only")
     try:
         options.image_size = _image_size(options.image_size)
         settings = {flag.argument: getattr(options, flag.argument) for flag in _FLAGS}
@@ -91,7 +93,12 @@ def _image_size(
         return _sides(values[0])
     sizes = {}
     for value in values:
-        task, _, sides = value.partition("=")
+        task, sign, sides = value.partition("=")
+        if not sign or task in sizes:
+            raise ValueError(
+                f"image size must be one size, or one TASK=SIZE for each of some tasks, got "
+                f"{' '.join(values)!r}"
+            )
         sizes[task] = _sides(sides)
     return sizes
 
@@ -101,7 +108,7 @@ def _sides(text: str) -> int | list[int]:
         sides = [int(side) for side in text.split("x")]
     except ValueError:
         raise ValueError(
-            f"image size must be like 256 or 192x256 (height x width), got {text!r}"
+            f"image size must be like 256, 192x256 (height x width) or detector=256, got {text!r}"
         ) from None
     return sides[0] if len(sides) == 1 else sides
 

@@ -65,6 +65,8 @@ def check_number(name: str, value: object, *, least: float, most: float = math.i
         number = float(value)
     except TypeError as error:  # an array has `__float__`, but only that of one number works
         raise TypeError(f"{name} must be a number, got {value!r}") from error
+    except OverflowError:  # an integer beyond all floats
+        number = math.inf
     if not least <= number <= most:  # False for NaN, whatever the range
         wanted = f"at least {least:g}" if most == math.inf else f"in [{least:g}, {most:g}]"
         raise ValueError(f"{name} must be {wanted}, got {number:g}")

@@ -174,8 +174,15 @@ class BatchLoader(Generic[T_co]):
         Args:
             state: the `state_dict` of a loader with the same data and seed. Batch size and number
                 of ranks may differ.
+
+        Raises:
+            ValueError: other keys than those of `state_dict`, or a negative number.
+            TypeError: a value is not an integer.
         """
-        self._next = self._reached = _Position(**state)
+        if set(state) != set(_Position._fields):
+            raise ValueError(f"a loader's state has the keys epoch and consumed, got {dict(state)}")
+        position = _Position(**{key: check_integer(key, state[key], least=0) for key in state})
+        self._next = self._reached = position
 
     def _batches_left(
         self, epoch: int, consumed: int

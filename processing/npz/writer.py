@@ -109,6 +109,7 @@ class NPZWriter:
             self._file: Any = path.open("r+b" if path.exists() else "w+b")
         self._members: dict[str, _Placed] = {}  # in the order of the file
         self._next = 0  # where the next member's local header belongs
+        self._lacks_crc32 = False  # whether the streamed member waits for `set_crc32`
 
     @_adds_filename
     def begin(
@@ -169,6 +170,7 @@ class NPZWriter:
         # As long as the header that was assumed until now; see `npy_header`.
         streamed.header = npy_header(streamed.dtype, streamed.shape)
         self._end(streamed)
+        self._lacks_crc32 = True
         if data_crc32 is not None:
             self.set_crc32(data_crc32)
 
@@ -180,17 +182,21 @@ class NPZWriter:
         streamed = self._streamed
         data_bytes = streamed.rows * streamed.row_bytes
         streamed.member.crc32 = crc32_combine(crc32(streamed.header), data_crc32, data_bytes)
+        self._lacks_crc32 = False
 
     def reserve(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
         """Places a member of known shape after all earlier ones; writes nothing yet.
-
-        A streamed member must have ended.
 
         Args:
             name: member name without ``.npy``.
             dtype: dtype of the array.
             shape: shape of the whole array; () for a scalar.
+
+        Raises:
+            ValueError: the streamed member has not ended, so the place is not known.
         """
+        if self._members and self._next == 0:
+            raise ValueError(f"{self.path}: {name}.npy has no place before the first member ends")
         reserved = self._members[name] = _Placed.at(self._next, name, dtype, shape)
         reserved.member.crc32 = crc32(reserved.header)
         self._end(reserved)
@@ -246,8 +252,11 @@ class NPZWriter:
         """Writes all headers and the directory: the file is a valid, durable archive from here.
 
         Raises:
-            ValueError: a reserved member has fewer rows than were reserved.
+            ValueError: a reserved member has fewer rows than were reserved, or the streamed one has
+                no CRC-32.
         """
+        if self._lacks_crc32:
+            raise ValueError(f"{self.path}: {self._streamed.member.name} has no CRC-32 yet")
         for name, placed in self._members.items():
             if placed.rows != placed.rows_expected:
                 raise self._wrong_rows(name, placed.rows)

@@ -76,7 +76,8 @@ class ProcessingReport:
         return bool(self.rejected_annotations) or any(file.rejected for file in self.files)
 
     def __str__(self) -> str:
-        lines = [f"{'file':<28}{'rows':>9}{'images':>9}{'read':>9}{'stored':>9}"]
+        # Objects are boxes, or the landmarker's sets of points.
+        lines = [f"{'file':<28}{'rows':>9}{'images':>9}{'objects':>9}{'stored':>9}"]
         for file in self.files:
             lines.append(
                 f"{file.path.name:<28}{file.rows:>9}{file.images:>9}"
@@ -86,13 +87,13 @@ class ProcessingReport:
                 if counts:
                     lines.append(f"    {title}: {_listed(counts)}")
             if file.instances_rejected:
-                lines.append(f"    in rejected images: {file.instances_rejected} of those read")
+                lines.append(f"    objects in rejected images: {file.instances_rejected}")
             if file.listed:
                 lines.append(f"    left out: see {file.path.with_suffix('.rejected.jsonl')}")
         if self.rejected_annotations:
             lines.append(f"rejected annotations: {_listed(self.rejected_annotations)}")
         if self.notes:
-            lines.append(f"notes: {_listed(self.notes)}")
+            lines.append(f"notes: {_listed(self.notes)} (docs/formats.md explains each)")
         lines += [f"removed: {name}, the data no longer has this split" for name in self.removed]
         lines += [f"{task}: skipped, {why}" for task, why in self.skipped_tasks.items()]
         lines.append(self._pace())

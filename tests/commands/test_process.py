@@ -149,3 +149,23 @@ def test_help_names_a_unit_and_a_default_for_every_flag():
         assert f"--{renamed.get(name, name).replace('_', '-')}" in text, name
     assert "(default: 500)" in text
     assert "detector 256, landmarker 192, teacher 128" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--all", "--detector"], "choose --all, or one or more of"),
+        (["--detector", "--no-teacher"], "--no-teacher goes with --all only"),
+        (["--all", "--image-size", "16", "32"], "got '16 32'"),
+        (["--all", "--image-size", "detector=16", "detector=32"], "got 'detector=16 detector=32'"),
+        (
+            ["--all", "--image-size", "detector:16"],
+            "(height x width) or detector",
+        ),
+    ],
+)
+def test_flags_that_contradict_each_other_are_refused(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        process_command(DataProcessor, arguments)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err

@@ -247,3 +247,18 @@ def test_no_samples_are_no_batches(tmp_path):
 def test_arguments_out_of_range_are_refused(dataset, wrong, message):
     with pytest.raises(ValueError, match=message):
         BatchLoader(dataset, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("state", "error"),
+    [
+        ({}, ValueError),
+        ({"epoch": 1}, ValueError),
+        ({"epoch": 1, "consumed": 0, "seed": 3}, ValueError),
+        ({"epoch": 1, "consumed": -1}, ValueError),
+        ({"epoch": "1", "consumed": 0}, TypeError),
+    ],
+)
+def test_a_state_that_is_not_a_loaders_is_refused(dataset, state, error):
+    with pytest.raises(error, match=r"epoch|consumed"):
+        BatchLoader(dataset, 2).load_state_dict(state)

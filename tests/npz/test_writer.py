@@ -123,6 +123,21 @@ def test_fewer_rows_than_reserved_are_refused_at_the_end(tmp_path):
             writer.finish()
 
 
+def test_a_member_is_not_reserved_while_another_one_is_streamed(tmp_path):
+    with closing(NPZWriter(tmp_path / "x.npz")) as writer:
+        writer.begin("images", np.uint8, (2,))
+        with pytest.raises(ValueError, match=r"labels\.npy has no place before the first member"):
+            writer.reserve("labels", "<i4", (1,))
+
+
+def test_a_streamed_member_without_checksum_is_refused_at_the_end(tmp_path):
+    with closing(NPZWriter(tmp_path / "x.npz")) as writer:
+        writer.begin("images", np.uint8, (2,))
+        writer.end()
+        with pytest.raises(ValueError, match=r"images\.npy has no CRC-32 yet"):
+            writer.finish()
+
+
 def test_more_rows_than_reserved_are_refused_before_they_overwrite_anything(tmp_path):
     with closing(NPZWriter(tmp_path / "x.npz")) as writer:
         writer.reserve("labels", "<i4", (3,))
