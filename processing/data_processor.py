@@ -3,8 +3,6 @@
 Also ``python -m processing.data_processor``. Wires sources, splits, plan and run together:
 
     raw directory -> sources: one table -> splits -> plan: one file per task and split -> run
-
-One process works on an output directory at a time; a second process waits for it.
 """
 
 from __future__ import annotations
@@ -60,7 +58,8 @@ class DataProcessor:
 
     The files depend only on the content of the photographs, the annotations and the options: not on
     the number of workers, the machine, the location, or interruptions. A second call finds the
-    files up to date and returns at once. An interrupted run continues at its last flush.
+    files up to date and returns at once. An interrupted run continues at its last flush. One
+    process works on an output directory at a time; a second process waits for it.
 
     Args:
         raw_data_dir: directory with images and annotations, in any of the formats of
@@ -129,9 +128,7 @@ class DataProcessor:
         if not isinstance(self.sources, Sequence | None):
             raise TypeError(f"sources must be names of formats, or mappings, got {sources!r}")
         if sources is not None and not self.sources:
-            raise ValueError(
-                "sources is empty: name formats, or give None to read all that are found"
-            )
+            raise ValueError("sources is empty: name formats, or None to read all that are found")
         self._repair = RepairOptions(
             check_number("min_box_size", min_box_size, least=0, most=65_535),
             check_flag("keep_flagged", keep_flagged),
@@ -319,14 +316,12 @@ def image_sizes(
         ValueError: neither a positive integer, nor a pair of them, nor a mapping to these.
     """
     defaults = {name: task.default_image_size for name, task in TASKS.items()}
-    if image_size is None:
-        image_size = defaults
-    if not isinstance(image_size, Mapping):
+    if not isinstance(image_size, Mapping | None):
         return {name: _size("image_size", image_size) for name in TASKS}
-    unknown = set(image_size) - set(TASKS)
+    sizes: dict[str, ImageSize] = {**defaults, **(image_size or {})}
+    unknown = set(sizes) - set(TASKS)
     if unknown:
         raise ValueError(f"image_size names {sorted(unknown)}: the tasks are {', '.join(TASKS)}")
-    sizes: dict[str, ImageSize] = {**defaults, **image_size}
     return {name: _size(f"image_size.{name}", sizes[name]) for name in TASKS}
 
 
