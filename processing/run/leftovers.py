@@ -214,7 +214,8 @@ def keys_of_earlier(path: Path) -> NDArray[np.uint64]:
     of another task.
     """
     nothing = np.zeros(0, np.uint64)
-    if stored_metadata(path).get(_RUN, [None])[-1] != path.name:
+    run = stored_metadata(path).get(_RUN)
+    if not isinstance(run, list) or run[-1:] != [path.name]:
         return nothing
     try:
         keys = MappedNPZ(path)[IMAGE_KEYS]

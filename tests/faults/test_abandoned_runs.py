@@ -218,6 +218,11 @@ def with_keys_of_another_kind(file):
     file.with_suffix(".npz").replace(file)
 
 
+def with_metadata_of_another_kind(file):
+    np.savez(file.with_suffix(".npz"), metadata=np.array('{"abandoned_run": 3}'))
+    file.with_suffix(".npz").replace(file)
+
+
 def cut_short(file):
     file.write_bytes(file.read_bytes()[:-100])
 
@@ -229,7 +234,14 @@ def without_keys(file):
 
 @pytest.mark.parametrize(
     "spoil",
-    [Path.unlink, cut_short, without_keys, of_another_task, with_keys_of_another_kind],
+    [
+        Path.unlink,
+        cut_short,
+        without_keys,
+        of_another_task,
+        with_keys_of_another_kind,
+        with_metadata_of_another_kind,
+    ],
 )
 def test_nothing_stays_of_an_abandoned_run_whose_files_are_damaged(changing, spoil):
     with changing.killer.prepared("fresh") as output:
