@@ -97,12 +97,18 @@ def test_rows_of_a_cold_file_are_read_into_memory(path):
             assert major_faults() == before
 
 
-@linux
-def test_requests_stop_soon_for_a_file_in_memory(path, asked):
+def quiet(path, row=0):
+    """Advice that has seen that the file is in memory."""
     path.read_bytes()
     advice = Readahead(path, 100, ROW)
     for _ in range(readahead._PATIENCE):
-        advice.advise(np.array([7]))
+        advice.advise(np.array([row]))
+    return advice
+
+
+@linux
+def test_requests_stop_soon_for_a_file_in_memory(path, asked):
+    advice = quiet(path, 7)
     assert asked
     asked.clear()
     for _ in range(10):
@@ -126,10 +132,7 @@ def test_requests_go_on_while_the_file_is_cold(path, asked):
 
 @linux
 def test_requests_start_again_after_a_wait_for_a_page(path, asked):
-    path.read_bytes()
-    advice = Readahead(path, 100, ROW)
-    for _ in range(readahead._PATIENCE):
-        advice.advise(np.array([0]))
+    advice = quiet(path)
     drop(path)
     asked.clear()
     advice.advise(np.array([50]))
@@ -141,10 +144,7 @@ def test_requests_start_again_after_a_wait_for_a_page(path, asked):
 
 @linux
 def test_a_wait_in_one_thread_starts_the_requests_of_all_threads(path, asked):
-    path.read_bytes()
-    advice = Readahead(path, 100, ROW)
-    for _ in range(readahead._PATIENCE):
-        advice.advise(np.array([0]))
+    advice = quiet(path)
 
     def wait_for_a_page():
         advice.advise(np.array([0]))
@@ -161,10 +161,7 @@ def test_a_wait_in_one_thread_starts_the_requests_of_all_threads(path, asked):
 
 @linux
 def test_waits_of_a_thread_before_its_first_request_do_not_count(path, asked):
-    path.read_bytes()
-    advice = Readahead(path, 100, ROW)
-    for _ in range(readahead._PATIENCE):
-        advice.advise(np.array([0]))
+    advice = quiet(path)
     asked.clear()
 
     def begin_after_a_wait():
