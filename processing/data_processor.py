@@ -234,7 +234,7 @@ class DataProcessor:
             images_resumed=run.images_resumed,
             seconds=time.perf_counter() - began,
             rejected_annotations=Counter(r.reason for r in reading.rejections),
-            notes=reading.notes,
+            notes=reading.note_counts,
             removed=tuple(removed),
             skipped_tasks=work.skipped,
         )

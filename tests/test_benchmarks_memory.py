@@ -40,7 +40,7 @@ def test_the_coco_file_is_read_completely(tmp_path):
     reading = read_sources(tmp_path)
     assert (len(reading.table), len(reading.table.boxes)) == (1500, 25_001)
     assert reading.rejections == []
-    assert reading.notes == {}  # every image is listed, no box occurs twice
+    assert reading.note_counts == {}  # every image is listed, no box occurs twice
     assert all((tmp_path / name).exists() for name in reading.table.image_paths)
 
 

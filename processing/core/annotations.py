@@ -45,6 +45,8 @@ class Flag(IntFlag):
     """In pixels, although the merged row of its image is `normalized`."""
     UPRIGHT = 32
     """Its source declared no image size, although another source of the same image did."""
+    IGNORED = 64
+    """COCO ``ignore``: evaluations ignore this object."""
 
 
 def _made_from(
@@ -64,12 +66,17 @@ class ImageColumns:
             `NOT_DECLARED`.
         splits: int8 (N,), the official split as a position in `SPLITS`, or `UNASSIGNED`.
         normalized: bool (N,), whether the image's boxes and points are fractions of its size.
+        set_ids: int32 (N,), positions in `AnnotationTable.annotation_sets`.
+        annotation_files: StringDType (N,), the file that describes only this image, relative to the
+            raw directory; ``""`` if the set is one file that describes many images.
     """
 
     image_paths: NDArray[Any] = field(metadata=_made_from("image_path", "T"))
     declared_sizes: NDArray[np.int32] = field(metadata=_made_from("declared_size", "<i4", (2,)))
     splits: NDArray[np.int8] = field(metadata=_made_from("split", "|i1"))
     normalized: NDArray[np.bool_] = field(metadata=_made_from("normalized", "|b1"))
+    set_ids: NDArray[np.int32] = field(metadata=_made_from("set_id", "<i4"))
+    annotation_files: NDArray[Any] = field(metadata=_made_from("annotation_file", "T"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +93,43 @@ class InstanceColumns:
         flags: uint8 (I,), `Flag` bits.
         points: RaggedArray of I rows, float32 (k, 3) as x, y, visibility (0 not labelled, 1 hidden,
             2 visible); k is 0 for an instance without points.
+        entries: int32 (I,), the line, object or list position that describes the instance in its
+            annotation file, counted as `AnnotationSet.place` says; -1 if there is none.
+        instance_set_ids: int32 (I,), like `ImageColumns.set_ids`. Filled in when rows are merged,
+            because a merged image may have instances of several sets.
     """
 
     boxes: NDArray[np.float32] = field(metadata=_made_from("box", "<f4", (4,)))
     labels: NDArray[np.int32] = field(metadata=_made_from("label", "<i4"))
     flags: NDArray[np.uint8] = field(metadata=_made_from("flags", "|u1"))
     points: RaggedArray = field(metadata=_made_from("points", "<f4", (3,), ragged=True))
+    entries: NDArray[np.int32] = field(metadata=_made_from("entry", "<i4"))
+    instance_set_ids: NDArray[np.int32] = field(metadata=_made_from("set_id", "<i4"))
 
 
 IMAGE_COLUMNS: Final = tuple(column.name for column in fields(ImageColumns))
 INSTANCE_COLUMNS: Final = tuple(column.name for column in fields(InstanceColumns))
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationSet:
+    """The annotations of one file, or of all the small files of one folder.
+
+    Args:
+        path: relative to the raw directory: ``train.json``, ``data.yaml``, ``Annotations/*.xml``.
+        format: name of the format; the format's module need not give it.
+        place: names an entry of `InstanceColumns.entries` for people, such as ``line {}``.
+        has_names: whether the data set names its categories, not only numbers them.
+        details: how the set was read, where there was a choice, as part of a sentence.
+        units: ``pixels`` or ``fractions`` if the user said so; otherwise ``""``.
+    """
+
+    path: str
+    format: str = ""
+    place: str = "line {}"
+    has_names: bool = True
+    details: str = ""
+    units: str = ""
 
 
 # The table inherits its columns, so that they are plain attributes with types: `table.boxes`.
@@ -107,11 +141,13 @@ class AnnotationTable(ImageColumns, InstanceColumns):
         offsets: int64 (N + 1,): image i owns the instances ``offsets[i]:offsets[i + 1]``.
         category_names: names of the categories.
         keypoint_names: names of the points, empty where the source has none.
+        annotation_sets: where the rows come from.
     """
 
     offsets: NDArray[np.int64]
     category_names: tuple[str, ...] = ()
     keypoint_names: tuple[str, ...] = ()
+    annotation_sets: tuple[AnnotationSet, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_paths)
@@ -157,6 +193,7 @@ class AnnotationTable(ImageColumns, InstanceColumns):
         return ImageAnnotations(
             declared_size=(height, width) if height and width else None,
             normalized=bool(self.normalized[index]),
+            annotation_file=str(self.annotation_files[index]),
             **{name: getattr(self, name)[start:stop] for name in INSTANCE_COLUMNS},
         )
 
@@ -168,10 +205,12 @@ class ImageAnnotations(InstanceColumns):
     Args:
         declared_size: height, width as the annotation states them, if it does.
         normalized: whether boxes and points are fractions of the image's size.
+        annotation_file: the file that describes only this image, or ``""``.
     """
 
     declared_size: tuple[int, int] | None
     normalized: bool
+    annotation_file: str = ""
 
 
 def take_columns(
@@ -231,12 +270,16 @@ class Instance:
         box: x1, y1, x2, y2, as in `InstanceColumns`; without one, set ``Flag.NO_BOX``.
         flags: see `Flag`.
         points: rows of x, y, visibility.
+        entry: its line, object or list position in the annotation file.
+        set_id: see `InstanceColumns.instance_set_ids`.
     """
 
     label: int
     box: tuple[float, float, float, float] = _NO_BOX
     flags: Flag = Flag.NONE
     points: Sequence[Sequence[float]] | NDArray[Any] = ()
+    entry: int = -1
+    set_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +291,8 @@ class TableRow:
     declared_size: tuple[int, int] = NOT_DECLARED
     split: int = UNASSIGNED
     normalized: bool = False
+    set_id: int = 0
+    annotation_file: str = ""
 
 
 def table_from_rows(
@@ -255,6 +300,7 @@ def table_from_rows(
     *,
     category_names: Sequence[str],
     keypoint_names: Sequence[str] = (),
+    annotation_sets: Sequence[AnnotationSet] = (),
 ) -> AnnotationTable:
     """Builds a table from one `TableRow` per image.
 
@@ -267,6 +313,7 @@ def table_from_rows(
         offsets=offsets_of([len(row.instances) for row in rows]),
         category_names=tuple(category_names),
         keypoint_names=tuple(keypoint_names),
+        annotation_sets=tuple(annotation_sets),
         **_columns_from(rows, ImageColumns),
         **_columns_from(instances, InstanceColumns),
     )
@@ -301,12 +348,18 @@ def concatenate(tables: Sequence[AnnotationTable]) -> AnnotationTable:
     """
     names = tuple(dict.fromkeys(chain.from_iterable(table.category_names for table in tables)))
     renumbered = [table.with_categories(names) for table in tables]
+    sets_before = offsets_of([len(table.annotation_sets) for table in tables]).tolist()
+    renumbered = [
+        replace(table, set_ids=table.set_ids + np.int32(before))
+        for table, before in zip(renumbered, sets_before, strict=False)
+    ]
     keypoint_names = {table.keypoint_names for table in tables if len(table.points.values)}
     counts = np.concatenate([np.diff(table.offsets) for table in tables])
     return AnnotationTable(
         offsets=offsets_of(counts),
         category_names=names,
         keypoint_names=keypoint_names.pop() if len(keypoint_names) == 1 else (),
+        annotation_sets=tuple(chain.from_iterable(table.annotation_sets for table in tables)),
         **concatenate_columns(renumbered, IMAGE_COLUMNS),
         **concatenate_columns(renumbered, INSTANCE_COLUMNS),
     )

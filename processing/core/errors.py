@@ -20,7 +20,9 @@ import errno
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Stage = Literal["annotation", "read", "decode", "crop"]
+Stage = Literal["annotation", "read", "decode", "crop", "rules"]
+"""The stage that rejected an input. ``rules``: nothing is wrong, but the user's own rules left no
+object in an image (flagged objects, boxes below `min_box_size`)."""
 
 
 class ProcessingError(Exception):
@@ -148,3 +150,42 @@ class Rejection:
     def identity(self) -> tuple[str, Stage, str]:
         """Equal for rejections of the same input for the same reason; messages are left out."""
         return self.path, self.stage, self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """One box or set of points that was left out of an image that was stored.
+
+    Args:
+        image: the image, relative to the raw directory.
+        file: the annotation file.
+        place: the line, object or list entry in it, such as ``line 3``.
+        reason: machine-readable, such as ``inverted`` or ``crowd``.
+        category: its category.
+        values: the box x1, y1, x2, y2 as the annotations give it, or x, y, visibility of each
+            point.
+    """
+
+    image: str
+    file: str
+    place: str
+    reason: str
+    category: str
+    values: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One case that a harmless rule settled, or one thing that the user should know.
+
+    Args:
+        kind: machine-readable, such as ``unlisted_images``.
+        path: the image, folder or annotation file that the note is about.
+        message: the case in words, for people.
+        count: how many images or objects the note is about.
+    """
+
+    kind: str
+    path: str
+    message: str
+    count: int = 1

@@ -128,9 +128,10 @@ def _plan_file(
     return PlannedFile(output, task, split, images, recipe, metadata)
 
 
-_NOT_STORED: Final = {"splits"}
+NOT_STORED: Final = {"splits", "set_ids", "instance_set_ids", "annotation_files", "entries"}
 """Columns that the recipe leaves out. The official splits only decide which images are in the file,
-and the recipe covers the columns of exactly these images."""
+and the recipe covers the columns of exactly these images. The others say where annotations come
+from, not what is stored."""
 
 
 def _arrays(table: AnnotationTable) -> list[NDArray[Any]]:
@@ -138,7 +139,7 @@ def _arrays(table: AnnotationTable) -> list[NDArray[Any]]:
     arrays: list[NDArray[Any]] = []
     for name in (*IMAGE_COLUMNS, "offsets", *INSTANCE_COLUMNS):
         column = getattr(table, name)
-        if name in _NOT_STORED:
+        if name in NOT_STORED:
             continue
         if isinstance(column, RaggedArray):
             arrays += [column.offsets, column.values]

@@ -9,13 +9,12 @@ A new format is one new module with a constant ``FORMAT``, listed in `FORMATS` b
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from processing.core.annotations import AnnotationTable
-from processing.core.errors import Rejection, SourceError, SourceNotFoundError
+from processing.core.errors import Note, Rejection, SourceError, SourceNotFoundError
 from processing.sources import coco, csv_manifest, ibug_pts, pascal_voc, wider_face, yolo
 from processing.sources.image_search import resolve_by_name
 from processing.sources.merging import merge_images, reject_unusable, usable_splits
@@ -85,7 +84,7 @@ def read_sources(
             f"{raw.root}: no annotation can be used ({len(rejections)} rejected): "
             f"{reasons or 'they list no image'}"
         )
-    notes = reading.notes + merged.notes + _count_unread(raw, table, rejections)
+    notes = reading.notes + merged.notes + _notes_on_unread(raw, table, rejections)
     return Reading(dataclasses.replace(table, splits=usable_splits(table)), rejections, notes)
 
 
@@ -93,7 +92,7 @@ def _read_formats(raw: RawDirectory, requests: Sequence[Request] | None) -> list
     try:
         if requests is not None:
             return [request.read(raw) for request in requests]
-        return [source.read(raw, paths) for source, paths in _detect_some(raw)]
+        return [source.read_sets(raw, paths) for source, paths in _detect_some(raw)]
     except SourceError:
         # SourceNotFoundError is an OSError too, but has its message already.
         raise
@@ -113,11 +112,16 @@ def _detect_some(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
     return found
 
 
-def _count_unread(
+def _notes_on_unread(
     raw: RawDirectory, table: AnnotationTable, rejections: Sequence[Rejection]
-) -> Counter[str]:
-    """Counts the images and folders that are neither in the table nor rejected."""
+) -> list[Note]:
+    """Notes the images and folders that are neither in the table nor rejected."""
     listed = {rejection.path for rejection in rejections}.union(table.image_paths.tolist())
-    unlisted = set(raw.images) - listed
-    # Unary plus drops the counts that are 0.
-    return +Counter(unlisted_images=len(unlisted), linked_folders=raw.linked_folders)
+    notes = []
+    for path in raw.images:
+        if path not in listed:
+            message = f"{path}: no annotation lists this image, so it is left out"
+            notes.append(Note("unlisted_images", path, message))
+    for path, why in raw.linked_folders:
+        notes.append(Note("linked_folders", path, f"{path}: {why}"))
+    return notes

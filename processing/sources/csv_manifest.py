@@ -74,7 +74,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
         cells = _cells(line)
         image = raw.inside(folder_of(path), columns.cell(cells, "filename"))
         try:
-            found = _instances(cells, columns, labels)
+            found = _instances(number, cells, columns, labels)
         except AnnotationError:
             images_missing_annotations.add((image, ""))
             raise
@@ -197,10 +197,13 @@ def _duplicates(names: Iterable[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
 
 
-def _instances(cells: list[str], columns: _Columns, labels: dict[str, int]) -> list[Instance]:
+def _instances(
+    number: int, cells: list[str], columns: _Columns, labels: dict[str, int]
+) -> list[Instance]:
     """Returns the instance of one line; none for a negative.
 
     Args:
+        number: of the line.
         cells: the line.
         columns: the columns of the file.
         labels: the label of each class name; receives new names.
@@ -213,7 +216,8 @@ def _instances(cells: list[str], columns: _Columns, labels: dict[str, int]) -> l
         raise malformed(f"expected {columns.count} cells, found {len(cells)}")
     if columns.landmarks:
         points = _points(cells, columns)
-        return [Instance(labels.setdefault("object", 0), flags=Flag.NO_BOX, points=points)]
+        label = labels.setdefault("object", 0)
+        return [Instance(label, flags=Flag.NO_BOX, points=points, entry=number)]
     corners = [columns.cell(cells, name) for name in _BOX]
     name = columns.cell(cells, "class")
     if not name and not any(corners):
@@ -222,7 +226,8 @@ def _instances(cells: list[str], columns: _Columns, labels: dict[str, int]) -> l
     if not name or numbers is None:
         raise malformed(f"expected a class and four numbers, found {name!r} and {corners}")
     left, top, right, bottom = numbers
-    return [Instance(labels.setdefault(name, len(labels)), (left, top, right, bottom))]
+    label = labels.setdefault(name, len(labels))
+    return [Instance(label, (left, top, right, bottom), entry=number)]
 
 
 def _points(cells: list[str], columns: _Columns) -> list[tuple[float, ...]]:

@@ -10,13 +10,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import posixpath
 import re
 from typing import Final
 
-from processing.core.annotations import Flag, Instance, TableRow, table_from_rows
+from processing.core.annotations import AnnotationSet, Flag, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError
-from processing.sources.raw_directory import RawDirectory
+from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.source_format import Reading, SourceFormat, rejection
 from processing.sources.split_names import split_of_folders
 from processing.sources.text import malformed, numbers_of, read_text
@@ -39,15 +40,20 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
         coordinate_base: the number of the first pixel, 1 or 0.
     """
     rows, rejections, images_missing_annotations = [], [], set()
+    sets: dict[str, int] = {}
     for path in paths:
         # A path without its ending is enough: points lie next to their image.
         images = raw.images_by_path_stem.get(posixpath.splitext(path)[0], [])
         try:
-            rows.append(_row(raw, path, images, coordinate_base))
+            row = _row(raw, path, images, coordinate_base)
+            rows.append(
+                dataclasses.replace(row, set_id=sets.setdefault(folder_of(path), len(sets)))
+            )
         except AnnotationError as error:
             rejections.append(rejection(path, error))
             images_missing_annotations |= {(image, path) for image in images[:1]}
-    table = table_from_rows(rows, category_names=["face"])
+    annotation_sets = [AnnotationSet(f"{folder}*.pts", place="") for folder in sets]
+    table = table_from_rows(rows, category_names=["face"], annotation_sets=annotation_sets)
     return Reading(table, rejections, images_missing_annotations=images_missing_annotations)
 
 
@@ -68,7 +74,7 @@ def _row(raw: RawDirectory, path: str, images: list[str], base: int) -> TableRow
         )
     # If several endings exist, the points go to the first image only.
     face = Instance(0, flags=Flag.NO_BOX, points=points)
-    return TableRow(images[0], [face], split=split_of_folders(path))
+    return TableRow(images[0], [face], split=split_of_folders(path), annotation_file=path)
 
 
 def _points(text: str) -> list[list[float]]:

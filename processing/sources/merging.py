@@ -18,7 +18,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -34,7 +33,7 @@ from processing.core.annotations import (
     take_columns,
 )
 from processing.core.columns import offsets_of
-from processing.core.errors import Rejection
+from processing.core.errors import Note, Rejection
 from processing.sources.source_format import Reading
 
 
@@ -47,24 +46,28 @@ def merge_images(table: AnnotationTable) -> Reading:
     Returns:
         The merged table, sorted by path; rejections of the images with conflicting sizes; notes.
     """
-    notes: Counter[str] = Counter()
+    notes: list[Note] = []
+    instance_set_ids = np.repeat(table.set_ids, np.diff(table.offsets))
+    table = dataclasses.replace(table, instance_set_ids=instance_set_ids)
     # A stable sort keeps the order of the sources within an image, so results are reproducible.
     table = table.take(np.argsort(table.image_paths, kind="stable"))
     redundant = _fractions_next_to_pixels(table)
     if redundant.any():
-        notes["duplicate_in_fractions"] = int(np.count_nonzero(redundant))
+        notes.append(_note("duplicate_in_fractions", int(np.count_nonzero(redundant))))
         table = table.take(np.flatnonzero(~redundant))
     starts = _image_starts(table)
     if len(starts) < len(table):
-        notes["duplicate_image"] = len(table) - len(starts)
+        notes.append(_note("duplicate_image", len(table) - len(starts)))
     table, conflicts, ambiguous = _merge_rows(table, starts)
     rejections = [_conflicting_sizes(path) for path in table.image_paths[conflicts]]
     if rejections:
         table = table.take(np.flatnonzero(~conflicts))
     table, duplicates = _merge_instances(table)
-    notes.update({"ambiguous_split": ambiguous, "duplicate_box": duplicates})
-    # Unary plus drops the counts that are 0.
-    return Reading(table, rejections, +notes)
+    if ambiguous:
+        notes.append(_note("ambiguous_split", ambiguous))
+    if duplicates:
+        notes.append(_note("duplicate_box", duplicates))
+    return Reading(table, rejections, notes)
 
 
 def reject_unusable(
@@ -105,6 +108,10 @@ def usable_splits(table: AnnotationTable) -> NDArray[np.int8]:
     if in_train.any() and in_val.any():
         return table.splits
     return np.where(in_train | in_val, np.int8(UNASSIGNED), table.splits)
+
+
+def _note(kind: str, count: int) -> Note:
+    return Note(kind, "", kind, count)
 
 
 def _no_usable_annotation(path: str) -> Rejection:

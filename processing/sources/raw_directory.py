@@ -1,7 +1,8 @@
 """RawDirectory: the names of all files below the raw directory, listed once for all formats.
 
-This module opens no file. Hidden files and folders are left out; linked folders are counted but not
-entered. Annotation files that are links out of the directory, or no regular files, are refused
+This module opens no file. Hidden files and folders are left out. Links to files and folders are
+followed wherever they lead, unless `follow_links` is False; then linked folders are not entered and
+links out of the directory are refused. Annotation files that are no regular files are refused
 before anybody opens them: opening a pipe, for example, would wait for ever.
 
 Paths are relative to the raw directory and separated by ``/``. A *prefix* is the path of a folder
@@ -10,6 +11,7 @@ that can be put before a name: ``""`` for the raw directory itself, ``"images/"`
 
 from __future__ import annotations
 
+import copy
 import ntpath
 import os
 import posixpath
@@ -39,13 +41,20 @@ class RawDirectory:
 
     Args:
         root: the raw directory.
+        follow_links: whether links may lead out of it.
+
+    Attributes:
+        images_in: prefix of the only folder to look for images in; None for the usual folders.
+        linked_folders: linked folders that were not entered, and why.
 
     Raises:
         SourceNotFoundError: `root` is not a directory.
-        SourceError: a folder in it cannot be listed.
+        SourceError: a folder in it cannot be listed, or links lead to too many folders.
     """
 
-    def __init__(self, root: Path) -> None:
+    images_in: str | None = None
+
+    def __init__(self, root: Path, *, follow_links: bool = True) -> None:
         if not root.is_dir():
             problem = "is not a directory" if root.exists() else "does not exist"
             raise SourceNotFoundError(
@@ -54,12 +63,30 @@ class RawDirectory:
             )
         self.root: Final = root
         self._absolute_prefix: Final = f"{root.absolute().as_posix()}/"
-        files, irregular, folders, self.linked_folders = _list(root)
+        files, irregular, folders, self.linked_folders = _list(root, follow_links=follow_links)
         self.folders: Final = frozenset(folders)
         self._undecodable: Final = sorted(path for path in files if not _is_unicode(path))
         self._sorted: Final = sorted(filter(_is_unicode, files))
         self.files: Final = frozenset(self._sorted)
-        self._refused: Final = _refusals(root, irregular)
+        self._refused: Final = _refusals(root, irregular, follow_links=follow_links)
+
+    def with_images_in(self, folder: str) -> RawDirectory:
+        """Returns the same directory, with the images in one folder only.
+
+        Args:
+            folder: relative to the raw directory; ``"."`` for itself.
+
+        Raises:
+            SourceError: there is no such folder with images.
+        """
+        prefix = "" if folder == "." else f"{folder}/"
+        if prefix not in self.folders_above_images:
+            raise SourceError(
+                f"sources: images is {folder!r}, expected a folder with images below {self.root}"
+            )
+        limited = copy.copy(self)
+        limited.images_in = prefix
+        return limited
 
     def with_suffix(self, *suffixes: str) -> list[str]:
         """Lists the readable files that end in one of `suffixes` in any case, sorted.
@@ -171,12 +198,7 @@ class RawDirectory:
 
     def describe_skipped(self) -> str:
         """Describes linked folders and refused files, for the message that nothing was found."""
-        text = ""
-        if self.linked_folders:
-            text += (
-                f"; linked folders, here {self.linked_folders}, are not entered: "
-                "copy the files they lead to"
-            )
+        text = "".join(f"; {path}: {why}" for path, why in self.linked_folders[:3])
         for rejection in self.rejections[:3]:
             text += f"; refused {rejection.message}"
         return text
@@ -218,7 +240,9 @@ def _is_unicode(path: str) -> bool:
     return path.isascii() or not any("\ud800" <= character <= "\udfff" for character in path)
 
 
-def _refusals(root: Path, irregular: Iterable[str]) -> dict[str, AnnotationError]:
+def _refusals(
+    root: Path, irregular: Iterable[str], *, follow_links: bool
+) -> dict[str, AnnotationError]:
     """Finds the links and special files that must not be opened, and why.
 
     Images are left out: a decoder opens them later and has its own checks.
@@ -226,19 +250,19 @@ def _refusals(root: Path, irregular: Iterable[str]) -> dict[str, AnnotationError
     refused = {}
     for path in irregular:
         if _is_unicode(path) and not is_image_name(path):
-            error = _refusal(root, path)
+            error = _refusal(root, path, follow_links=follow_links)
             if error is not None:
                 refused[path] = error
     return refused
 
 
-def _refusal(root: Path, path: str) -> AnnotationError | None:
+def _refusal(root: Path, path: str, *, follow_links: bool) -> AnnotationError | None:
     """Explains why a link or special file must not be opened; None for a harmless link."""
     real, inside = os.path.realpath(root / path), os.path.realpath(root)
-    if not real.startswith(f"{inside}{os.sep}"):
+    if not follow_links and not real.startswith(f"{inside}{os.sep}"):
         return AnnotationError(
-            f"a link that leads out of the raw directory, to {real}; only files below it are "
-            "read: copy it here",
+            f"a link that leads out of the raw directory, to {real}, and follow_links is False: "
+            "copy the file here, or allow links",
             reason="outside_raw_dir",
         )
     if os.path.isfile(real):  # noqa: PTH113 - a path of os.path.realpath
@@ -248,37 +272,80 @@ def _refusal(root: Path, path: str) -> AnnotationError | None:
     return AnnotationError(f"{found}: expected a file", reason="not_a_file")
 
 
-def _list(root: Path) -> tuple[list[str], list[str], list[str], int]:
+_MAX_LINKED_FOLDERS: Final = 10_000
+"""Links that lead to folders with links to folders can multiply without end."""
+
+
+def _list(
+    root: Path, *, follow_links: bool
+) -> tuple[list[str], list[str], list[str], list[tuple[str, str]]]:
     """Lists a directory and all folders below it.
 
     Returns:
         All files, also links and special files; the files that are links or special files; all
-        folders; and how many links lead to folders.
+        folders; and the linked folders that were not entered, with the reason.
 
     Raises:
-        SourceError: a folder cannot be listed.
+        SourceError: a folder cannot be listed, or too many folders are linked.
     """
-    files, irregular, folders = [], [], []
-    linked_folders = 0
-    pending = [""]
+    files: list[str] = []
+    irregular: list[str] = []
+    folders: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    entered_links = 0
+    # Each folder with the real paths of the folders where links were taken on the way to it.
+    pending: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while pending:
-        prefix = pending.pop()
-        try:
-            with os.scandir(root / prefix) as found:
-                entries = [entry for entry in found if not entry.name.startswith(".")]
-        except OSError as error:
-            message = f"folder {error.filename} cannot be listed: {error.strerror}"
-            raise SourceError(message) from error
-        for entry in entries:
+        prefix, trail = pending.pop()
+        for entry in _entries(root, prefix):
             path = prefix + entry.name
             if entry.is_dir(follow_symlinks=False):
                 folders.append(path)
-                pending.append(f"{path}/")
+                pending.append((f"{path}/", trail))
             # entry.is_dir() would raise for a link that leads to itself.
             elif entry.is_symlink() and os.path.isdir(entry):  # noqa: PTH112 - see above
-                linked_folders += 1
+                trail_here = (*trail, os.path.realpath(root / prefix))
+                problem = _not_to_enter(root / path, trail_here, follow_links=follow_links)
+                if problem:
+                    skipped.append((path, problem))
+                    continue
+                entered_links += 1
+                if entered_links > _MAX_LINKED_FOLDERS:
+                    raise SourceError(
+                        f"{root / path}: more than {_MAX_LINKED_FOLDERS:,} linked folders; are "
+                        "there links to folders that hold links to folders?"
+                    )
+                folders.append(path)
+                pending.append((f"{path}/", trail_here))
             else:
                 files.append(path)
                 if not entry.is_file(follow_symlinks=False):
                     irregular.append(path)
-    return files, irregular, folders, linked_folders
+    return files, irregular, folders, skipped
+
+
+def _entries(root: Path, prefix: str) -> list[os.DirEntry[str]]:
+    """Lists one folder, without hidden names."""
+    try:
+        with os.scandir(root / prefix) as found:
+            return [entry for entry in found if not entry.name.startswith(".")]
+    except OSError as error:
+        message = f"folder {error.filename} cannot be listed: {error.strerror}"
+        raise SourceError(message) from error
+
+
+def _not_to_enter(link: Path, trail: tuple[str, ...], *, follow_links: bool) -> str:
+    """Explains why a linked folder is not entered; ``""`` if it may be.
+
+    Args:
+        link: the link.
+        trail: real paths of the folders that this link and those on the way to it lie in.
+        follow_links: whether links may be followed at all.
+    """
+    real = os.path.realpath(link)
+    if not follow_links:
+        return f"a link to the folder {real}, not entered because follow_links is False"
+    # Entering a folder that the link lies in would never end.
+    if any(f"{folder}{os.sep}".startswith(f"{real.rstrip(os.sep)}{os.sep}") for folder in trail):
+        return f"a link to {real}, a folder above it; not entered, since that would never end"
+    return ""

@@ -8,14 +8,28 @@ that it settled by a rule in `Reading.notes`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from processing.core.annotations import AnnotationTable, concatenate, table_from_rows
-from processing.core.errors import AnnotationError, Rejection, SourceError, SourceNotFoundError
+import numpy as np
+
+from processing.core.annotations import (
+    AnnotationSet,
+    AnnotationTable,
+    concatenate,
+    table_from_rows,
+)
+from processing.core.errors import (
+    AnnotationError,
+    Note,
+    Rejection,
+    SourceError,
+    SourceNotFoundError,
+)
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.text import read_lines
 
@@ -30,7 +44,7 @@ class Reading:
     Args:
         table: one row per image; until the rows are merged, a path may occur several times.
         rejections: the parts that were left out, and why.
-        notes: how often each harmless rule was applied, by name, such as ``duplicate_box``.
+        notes: the cases that a harmless rule settled, such as ``ambiguous_split``.
         images_missing_annotations: images that lost an annotation: (image path, path of its own
             annotation file, or "").
         candidates_by_name: see `image_search.Located`; empty once they are resolved.
@@ -38,9 +52,21 @@ class Reading:
 
     table: AnnotationTable = EMPTY
     rejections: list[Rejection] = field(default_factory=list)
-    notes: Counter[str] = field(default_factory=Counter)
+    notes: list[Note] = field(default_factory=list)
     images_missing_annotations: Set[tuple[str, str]] = frozenset()
     candidates_by_name: Set[tuple[str, str]] = frozenset()
+
+    @property
+    def note_counts(self) -> Counter[str]:
+        """How many images or objects the notes of each kind are about."""
+        counts: Counter[str] = Counter()
+        for note in self.notes:
+            counts[note.kind] += note.count
+        return counts
+
+
+COMMON_OPTIONS: Final = ("images", "units")
+"""Keys of an entry of `sources` that every format has; see `processing.sources.read_sources`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +77,8 @@ class SourceFormat:
         name: the name in configurations.
         pattern_description: the files that `find` looks for, as part of a sentence.
         find: returns the format's annotation files or folders, relative to the raw directory.
-        read: reads the files that `find` returned; takes `options` as keywords.
+        read: reads the files that `find` returned; takes `options` as keywords. Its table names the
+            `annotation_sets` that the rows come from.
         options: names of the keywords of `read`.
     """
 
@@ -60,6 +87,16 @@ class SourceFormat:
     find: Callable[[RawDirectory], list[str]]
     read: Callable[..., Reading]
     options: tuple[str, ...] = ()
+
+    def read_sets(self, raw: RawDirectory, paths: list[str], **options: Any) -> Reading:
+        """Reads files that `find` returned, and notes the format in their annotation sets."""
+        reading = self.read(raw, paths, **options)
+        table = reading.table
+        if len(table) and not table.annotation_sets:
+            raise TypeError(f"source {self.name}: its table names no annotation_sets")
+        sets = tuple(dataclasses.replace(read, format=self.name) for read in table.annotation_sets)
+        table = dataclasses.replace(table, annotation_sets=sets)
+        return dataclasses.replace(reading, table=table)
 
 
 @dataclass(frozen=True)
@@ -70,11 +107,15 @@ class Request:
         source: the format.
         path: read only this file, or the files below this folder; ``"."`` for everything.
         options: keywords for the format's `read`.
+        images: the only folder to look for images in; None for the usual ones.
+        units: ``pixels`` or ``fractions``, if the user says so.
     """
 
     source: SourceFormat
     path: str
     options: Mapping[str, Any]
+    images: str | None = None
+    units: str | None = None
 
     @classmethod
     def parse(cls, entry: str | Mapping[str, Any], formats: Sequence[SourceFormat]) -> Request:
@@ -92,21 +133,24 @@ class Request:
             raise TypeError(f"sources must be names of formats, or mappings, got {entry!r}")
         options = {"format": entry} if isinstance(entry, str) else dict(entry)
         name, path = options.pop("format", None), options.pop("path", "")
+        images, units = options.pop("images", None), options.pop("units", None)
         by_name = {source.name: source for source in formats}
         if name not in by_name:
             raise SourceError(f"source format {name!r}: expected one of {', '.join(by_name)}")
         source = by_name[name]
         unknown = sorted(map(str, set(options) - set(source.options)))
         if unknown:
-            allowed = ", ".join(("format", "path", *source.options))
+            allowed = ", ".join(("format", "path", *COMMON_OPTIONS, *source.options))
             raise SourceError(
                 f"source {name}: unknown key {unknown[0]!r}, expected one of {allowed}"
             )
         base = options.get("coordinate_base", 1)
         if base not in (0, 1):
             raise SourceError(f"source {name}: coordinate_base is {base!r}, expected 0 or 1")
-        # normpath turns "" into "." and "x/" into "x", so that `read` has fewer cases.
-        return cls(source, posixpath.normpath(str(path).replace("\\", "/")), options)
+        if units not in (None, "pixels", "fractions"):
+            raise SourceError(f"source {name}: units is {units!r}, expected pixels or fractions")
+        folder = None if images is None else _normal(images)
+        return cls(source, _normal(path), options, folder, units)
 
     def read(self, raw: RawDirectory) -> Reading:
         """Reads the requested files.
@@ -124,13 +168,26 @@ class Request:
                 f"{raw.root / self.path}: nothing found of the format {self.source.name}; "
                 f"looked for {self.source.pattern_description}{raw.describe_skipped()}"
             )
-        return self.source.read(raw, paths, **self.options)
+        if self.images is not None:
+            raw = raw.with_images_in(self.images)
+        reading = self.source.read_sets(raw, paths, **self.options)
+        if self.units is None:
+            return reading
+        normalized = np.full(len(reading.table), self.units == "fractions")
+        table = dataclasses.replace(reading.table, normalized=normalized)
+        sets = tuple(dataclasses.replace(read, units=self.units) for read in table.annotation_sets)
+        return dataclasses.replace(reading, table=dataclasses.replace(table, annotation_sets=sets))
+
+
+def _normal(path: object) -> str:
+    # normpath turns "" into "." and "x/" into "x", so that there are fewer cases.
+    return posixpath.normpath(str(path).replace("\\", "/"))
 
 
 def combine(readings: Sequence[Reading]) -> Reading:
     """Joins several readings into one; rows and rejections keep their order."""
     rejections: list[Rejection] = []
-    notes: Counter[str] = Counter()
+    notes: list[Note] = []
     missing: set[tuple[str, str]] = set()
     candidates: set[tuple[str, str]] = set()
     # Sets grow in place here: a union of frozensets per reading would copy all earlier ones.
@@ -147,14 +204,20 @@ def combine(readings: Sequence[Reading]) -> Reading:
 def per_file(read_file: Callable[[RawDirectory, str], Reading]) -> Callable[..., Reading]:
     """Turns a function that reads one file into the `read` of a `SourceFormat`.
 
-    An `AnnotationError` of `read_file` rejects only that file.
+    An `AnnotationError` of `read_file` rejects only that file. A table that names no annotation set
+    is of the file.
     """
 
     def read(raw: RawDirectory, paths: list[str]) -> Reading:
         readings = []
         for path in paths:
             try:
-                readings.append(read_file(raw, path))
+                reading = read_file(raw, path)
+                if not reading.table.annotation_sets:
+                    sets = (AnnotationSet(path),)
+                    table = dataclasses.replace(reading.table, annotation_sets=sets)
+                    reading = dataclasses.replace(reading, table=table)
+                readings.append(reading)
             except AnnotationError as error:
                 readings.append(Reading(rejections=[rejection(path, error)]))
         return combine(readings)

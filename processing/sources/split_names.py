@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
 from processing.core.annotations import UNASSIGNED
+from processing.core.errors import Note
 from processing.sources.raw_directory import folder_of
 
 _SPLIT_OF_WORD: Final = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
@@ -39,10 +39,25 @@ def split_of(path: str) -> int:
     return splits.pop() if len(splits) == 1 else split_of_folders(path)
 
 
-def only_split(splits: Collection[int], notes: Counter[str]) -> int:
-    """Returns the only one of several splits, or `UNASSIGNED`; `notes` counts the ambiguous ones.
+def ambiguous_split(image: str) -> Note:
+    """Returns the note that several splits name an image."""
+    return Note(
+        "ambiguous_split",
+        image,
+        f"{image}: several splits name it, so it is divided like any other image",
+    )
+
+
+def only_split(image: str, splits: Collection[int], notes: list[Note]) -> int:
+    """Returns the only one of several splits, or `UNASSIGNED`.
 
     An image in train and val must not be in both: it would spoil the validation.
+
+    Args:
+        image: the path of the image.
+        splits: the splits that name it.
+        notes: receives a note if there are several.
     """
-    notes["ambiguous_split"] += len(splits) > 1
+    if len(splits) > 1:
+        notes.append(ambiguous_split(image))
     return min(splits) if len(splits) == 1 else UNASSIGNED

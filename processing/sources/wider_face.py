@@ -46,7 +46,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
             entry.malformed = [(entry.line, error)]
         else:
             _check_count(entry)
-            faces = [_instance(numbers) for numbers in entry.rows]
+            faces = [_instance(line, numbers) for line, numbers in entry.rows]
             rows.append(TableRow(image, faces, split=SPLITS.index(split)))
             if entry.malformed:
                 images_missing_annotations.add((image, ""))
@@ -73,14 +73,14 @@ class _Entry:
         name: name of the image as written.
         line: number of its line.
         count: the number of faces that the entry declares.
-        rows: the numbers of each face.
+        rows: the line number and the numbers of each face.
         malformed: bad lines of the entry, with their numbers.
     """
 
     name: str
     line: int
     count: float | None = None
-    rows: list[list[float]] = field(default_factory=list)
+    rows: list[tuple[int, list[float]]] = field(default_factory=list)
     malformed: list[tuple[int, AnnotationError]] = field(default_factory=list)
 
     def is_complete(self) -> bool:
@@ -119,7 +119,7 @@ def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
         elif entry.count is None and numbers is not None and len(numbers) == 1:
             entry.count = numbers[0]
         elif numbers is not None and len(numbers) >= 4:
-            entry.rows.append(numbers)
+            entry.rows.append((line, numbers))
         else:
             entry.malformed.append((line, _explain_row(content)))
     if entry is not None:
@@ -148,7 +148,7 @@ def _image_name(entry: _Entry) -> str:
 def _check_count(entry: _Entry) -> None:
     """Removes all rows of an entry if their number differs from its count."""
     # WIDER FACE writes one row of zeros where an image has no face.
-    if entry.count == 0 and len(entry.rows) <= 1 and not any(map(any, entry.rows)):
+    if entry.count == 0 and len(entry.rows) <= 1 and not any(any(row) for _, row in entry.rows):
         entry.rows = []
     if not entry.is_complete():
         found = len(entry.rows) + len(entry.malformed)
@@ -158,8 +158,9 @@ def _check_count(entry: _Entry) -> None:
         entry.rows = []
 
 
-def _instance(numbers: list[float]) -> Instance:
+def _instance(line: int, numbers: list[float]) -> Instance:
     x, y, width, height = numbers[:4]
     # Some copies have the four numbers only.
     invalid = len(numbers) > _INVALID_COLUMN and numbers[_INVALID_COLUMN] != 0
-    return Instance(0, (x, y, x + width, y + height), Flag.INVALID if invalid else Flag.NONE)
+    flags = Flag.INVALID if invalid else Flag.NONE
+    return Instance(0, (x, y, x + width, y + height), flags, entry=line)

@@ -17,7 +17,7 @@ from processing.core.annotations import (
 )
 from processing.core.columns import RaggedArray
 from processing.imaging.tasks import TASKS
-from processing.run.plan import plan_files
+from processing.run.plan import NOT_STORED, plan_files
 
 # Every image has a box and points, so that every task stores it. The second category keeps labels.
 TABLE = table_from_rows(
@@ -55,7 +55,7 @@ def changed(column, row):
 
 
 @pytest.mark.parametrize("row", [OF_TRAIN_0, OF_TRAIN_2])
-@pytest.mark.parametrize("name", IMAGE_COLUMNS)
+@pytest.mark.parametrize("name", [*sorted(set(IMAGE_COLUMNS) - NOT_STORED), "splits"])
 def test_a_change_to_any_column_of_an_image_changes_the_recipes_of_its_files(name, row):
     before = recipes(TABLE)
     after = recipes(replace(TABLE, **{name: changed(getattr(TABLE, name), row)}))
@@ -65,7 +65,7 @@ def test_a_change_to_any_column_of_an_image_changes_the_recipes_of_its_files(nam
         assert (after[f"val_{task}"] != before[f"val_{task}"]) == (name == "splits")
 
 
-@pytest.mark.parametrize("name", INSTANCE_COLUMNS)
+@pytest.mark.parametrize("name", sorted(set(INSTANCE_COLUMNS) - NOT_STORED))
 def test_a_change_to_any_column_of_an_instance_changes_the_recipes_of_its_files(name):
     before = recipes(TABLE)
     # Instances 4 and 5 belong to the third image, the second one of train.
@@ -73,6 +73,11 @@ def test_a_change_to_any_column_of_an_instance_changes_the_recipes_of_its_files(
     for task in TASKS:
         assert after[f"train_{task}"] != before[f"train_{task}"]
         assert after[f"val_{task}"] == before[f"val_{task}"]
+
+
+@pytest.mark.parametrize("name", sorted(NOT_STORED - {"splits"}))
+def test_where_annotations_come_from_does_not_change_a_recipe(name):
+    assert recipes(replace(TABLE, **{name: changed(getattr(TABLE, name), 0)})) == recipes(TABLE)
 
 
 def test_instances_or_points_that_move_to_a_neighbour_change_the_recipe():

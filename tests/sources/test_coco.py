@@ -221,7 +221,7 @@ def test_the_same_file_under_two_ids_is_one_row(tmp_path):
     )
     reading = read(tmp_path, content)
     assert boxes_of(reading) == {"a.jpg": [("face", [10, 20, 40, 60]), ("face", [0, 0, 1, 1])]}
-    assert reading.notes == {"duplicate_image": 1, "duplicate_box": 1}
+    assert reading.note_counts == {"duplicate_image": 1, "duplicate_box": 1}
 
 
 @pytest.mark.parametrize("size", [(0, 640), (-1, 5), (None, None), ("x", 3), (1.5, 2), (2**40, 2)])
@@ -240,7 +240,7 @@ def test_boxes_and_points_from_two_files_of_one_image_are_merged(tmp_path):
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg"]))
     assert boxes_of(reading) == {"a.jpg": [("face", [10, 20, 40, 60])]}
     assert points_of(reading) == {"a.jpg": [[[1, 2, 2]]]}
-    assert reading.notes == {"duplicate_image": 1, "duplicate_box": 1}
+    assert reading.note_counts == {"duplicate_image": 1, "duplicate_box": 1}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_tensorflow_rows_of_one_image_become_one_row(tmp_path):
     }
     assert reading.table.category_names == ("cat", "dog")
     assert reading.table.declared_sizes.tolist() == [[5, 6], [50, 60]]
-    assert reading.notes == {}
+    assert reading.note_counts == {}
 
 
 def test_columns_may_be_in_any_order_with_others_between_them(tmp_path):

@@ -85,7 +85,7 @@ def test_image_sets_are_splits_and_lists_of_one_class_are_not(tmp_path):
     reading = read(tmp_path, files, [f"VOC/JPEGImages/{name}.jpg" for name in names])
     splits = {path.split("/")[-1][:-4]: split for path, split in splits_of(reading).items()}
     assert splits == {"t": "train", "v": "val", "e": "test", "both": None, "none": None}
-    assert reading.notes == {"ambiguous_split": 1}
+    assert reading.note_counts == {"ambiguous_split": 1}
 
 
 def test_without_image_sets_the_folders_are_splits(tmp_path):

@@ -64,7 +64,7 @@ def test_annotations_of_one_image_in_several_formats_are_merged(tmp_path):
     assert points_of(reading)["a.jpg"] == [[], [[2, 3, 2]]]
     assert reading.table.declared_sizes.tolist() == [[10, 20], [0, 0]]
     assert reading.table.category_names == ("face", "cat")
-    assert reading.notes == {"duplicate_image": 2, "duplicate_box": 1, "unlisted_images": 1}
+    assert reading.note_counts == {"duplicate_image": 2, "duplicate_box": 1, "unlisted_images": 1}
 
 
 def test_only_the_named_sources_are_read(tmp_path):
@@ -169,7 +169,7 @@ def test_an_image_of_two_splits_is_in_none(tmp_path):
     files = {"train.csv": "a.jpg,,,,,\nb.jpg,,,,,\n", "val.csv": "c.jpg,,,,,\nb.jpg,,,,,\n"}
     reading = read_sources(write_raw(tmp_path, files))
     assert splits_of(reading) == {"a.jpg": "train", "b.jpg": None, "c.jpg": "val"}
-    assert reading.notes == {"ambiguous_split": 1, "duplicate_image": 1}
+    assert reading.note_counts == {"ambiguous_split": 1, "duplicate_image": 1}
 
 
 def test_a_split_that_only_one_source_knows_counts(tmp_path):
@@ -198,7 +198,7 @@ def test_pixels_win_over_fractions_of_the_same_image(tmp_path):
         "images/b.jpg": [("0", [0, 0, 1, 1])],
     }
     assert reading.table.normalized.tolist() == [False, True]
-    assert reading.notes == {"duplicate_in_fractions": 1}
+    assert reading.note_counts == {"duplicate_in_fractions": 1}
 
 
 def test_fractions_count_if_the_row_in_pixels_has_no_boxes(tmp_path):
@@ -288,7 +288,7 @@ def test_hidden_files_are_not_read_and_linked_folders_not_entered(tmp_path):
     raw = write_raw(tmp_path / "raw", {".x.json": COCO, ".git/x.json": COCO, "a.json": COCO})
     (raw / "link").symlink_to(tmp_path / "outside")
     assert detect(RawDirectory(raw))[0][1] == ["a.json"]
-    assert read_sources(raw).notes == {"linked_folders": 1}
+    assert read_sources(raw).note_counts == {"linked_folders": 1}
 
 
 def test_linked_folders_are_mentioned_where_nothing_is_found(tmp_path):
@@ -326,7 +326,7 @@ def test_an_image_that_is_rejected_already_is_not_listed_again(tmp_path):
     }
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg", "b.jpg"]))
     assert reasons_of(reading) == [("a.xml", "malformed"), ("a.jpg", "conflicting_sizes")]
-    assert "unlisted_images" not in reading.notes
+    assert "unlisted_images" not in reading.note_counts
 
 
 def test_unrelated_data_sets_do_not_share_images(tmp_path):
@@ -371,7 +371,7 @@ def test_a_merged_instance_has_the_first_points_and_the_flags_of_all():
     assert merged.table.labels.tolist() == [0, 0, 1]
     assert merged.table.flags.tolist() == [0, Flag.CROWD | Flag.DIFFICULT, 0]
     assert [points.tolist() for points in merged.table.points] == [[], [[1, 2, 3]], []]
-    assert merged.notes == {"duplicate_box": 2}
+    assert merged.note_counts == {"duplicate_box": 2}
 
 
 def test_equal_point_sets_without_a_box_become_one():
@@ -426,7 +426,7 @@ def test_merging_keeps_every_distinct_box_of_every_image_once(tables):
         ]
         assert sorted(found) == sorted(expected[path])
     before = sum(len(row.instances) for rows in tables for row in rows)
-    assert merged.notes["duplicate_box"] == before - len(table.boxes)
+    assert merged.note_counts["duplicate_box"] == before - len(table.boxes)
 
 
 def test_merging_needs_no_rows():

@@ -81,7 +81,7 @@ def test_unpublished_test_annotations_do_not_make_negatives(tmp_path):
     images = ["WIDER_train/images/0--Parade/a.jpg", "WIDER_test/images/x/t.jpg"]
     reading = read_sources(write_raw(tmp_path, files, images))
     assert list(boxes_of(reading)) == images[:1]
-    assert reading.notes == {"unlisted_images": 1}
+    assert reading.note_counts == {"unlisted_images": 1}
 
 
 def test_a_path_that_leaves_the_raw_directory_is_rejected(tmp_path):

@@ -136,7 +136,7 @@ def test_an_image_in_several_splits_is_in_none(tmp_path):
     reading = read(tmp_path, {"data.yaml": yaml} | LABELS)
     assert splits_of(reading)[VAL] is None
     assert len(reading.table.boxes) == 2
-    assert reading.notes == {"ambiguous_split": 1}
+    assert reading.note_counts == {"ambiguous_split": 1}
 
 
 @pytest.mark.parametrize(

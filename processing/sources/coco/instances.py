@@ -71,13 +71,13 @@ def read_instances(
         AnnotationError: none of the annotations has a box or points; reason ``no_boxes``.
     """
     # A part without rows first, so that a file without annotations has all columns too.
-    parts = [_columns([], rows, labels)[0]]
+    parts = [_columns([], [], rows, labels)[0]]
     rejections: list[Rejection] = []
     images_missing_annotations: set[int] = set()
     has_objects = not file.annotations
     for positions, entries, failures in file.annotations.decoded(Annotation):
         has_objects |= bool(failures) or any(entry.bbox or entry.keypoints for entry in entries)
-        columns, usable = _columns(entries, rows, labels)
+        columns, usable = _columns(positions, entries, rows, labels)
         images_missing_annotations.update(columns.rows[~usable].tolist())
         for failure in failures:
             row = _UNKNOWN
@@ -102,7 +102,10 @@ def read_instances(
 
 
 def _columns(
-    entries: Sequence[Annotation], rows: Mapping[Id, int], labels: Mapping[Id, int]
+    positions: Sequence[int],
+    entries: Sequence[Annotation],
+    rows: Mapping[Id, int],
+    labels: Mapping[Id, int],
 ) -> tuple[CocoInstances, NDArray[np.bool_]]:
     """Turns entries into columns.
 
@@ -132,6 +135,8 @@ def _columns(
         boxes=boxes_in_float32,
         flags=flags.astype(np.uint8),
         points=points,
+        entries=np.fromiter(positions, np.int32, n),
+        instance_set_ids=np.zeros(n, dtype=np.int32),
     )
     usable = (
         (boxed | (sizes == 0))

@@ -31,7 +31,12 @@ from typing import Final
 
 import numpy as np
 
-from processing.core.annotations import INSTANCE_COLUMNS, AnnotationTable, take_columns
+from processing.core.annotations import (
+    INSTANCE_COLUMNS,
+    AnnotationSet,
+    AnnotationTable,
+    take_columns,
+)
 from processing.core.columns import offsets_of
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.coco.entries import Category, CocoFile, Id, Image, is_coco, load, same_id
@@ -60,7 +65,8 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
     del file
     images.positions.clear()
     located = locate(raw, usual_layouts(raw, path), images.paths)
-    table = _table(images, located.paths, instances, categories, split_of(path))
+    annotation_set = AnnotationSet(path, place="annotations[{}]")
+    table = _table(images, located.paths, instances, categories, split_of(path), annotation_set)
     # By path: an image listed twice under the ambiguous id is reported once.
     ambiguous = {located.paths[row]: key for row, key in images.ambiguous.items()}
     duplicate_ids = []
@@ -188,6 +194,7 @@ def _table(
     instances: CocoInstances,
     categories: _Categories,
     split: int,
+    annotation_set: AnnotationSet,
 ) -> AnnotationTable:
     # A stable sort keeps the file's order within each image.
     order = np.argsort(instances.rows, kind="stable")
@@ -203,8 +210,11 @@ def _table(
         declared_sizes=np.array(images.sizes, dtype=np.int32).reshape(-1, 2),
         splits=np.full(n, split, dtype=np.int8),
         normalized=np.zeros(n, dtype=bool),
+        set_ids=np.zeros(n, dtype=np.int32),
+        annotation_files=np.full(n, "", dtype=np.dtypes.StringDType()),
         offsets=offsets_of(np.bincount(instances.rows, minlength=n)),
         category_names=tuple(categories.names),
         keypoint_names=keypoint_names,
+        annotation_sets=(annotation_set,),
         **take_columns(instances, INSTANCE_COLUMNS, order),
     )

@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final
@@ -30,13 +30,14 @@ from defusedxml.common import DefusedXmlException
 from processing.core.annotations import (
     NOT_DECLARED,
     SPLITS,
+    AnnotationSet,
     Flag,
     Instance,
     TableRow,
     table_from_rows,
 )
 from processing.core.error_notes import with_filename
-from processing.core.errors import Rejection
+from processing.core.errors import Note, Rejection
 from processing.sources.pascal_voc.images import locate_images
 from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name, parent_of
 from processing.sources.source_format import Reading, SourceFormat, collecting, each_line
@@ -81,10 +82,11 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
     existing = raw.files.union(missing for missing, _ in located.candidates_by_name)
     rejections: list[Rejection] = []
     list_rejections: list[Rejection] = []
-    notes: Counter[str] = Counter()
+    notes: list[Note] = []
     images_missing_annotations = set()
     labels: dict[str, int] = {}
     split_lists: dict[str, dict[str, set[int]]] = {}
+    sets: dict[str, int] = {}
     rows = []
     for file, image in zip(files, located.paths, strict=True):
         if image not in existing:
@@ -100,13 +102,21 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
             split = split_of_folders(file.path)
             if split_lists[folder]:
                 stem = PurePosixPath(file.path).stem
-                split = only_split(split_lists[folder].get(stem, set()), notes)
+                split = only_split(image, split_lists[folder].get(stem, set()), notes)
             instances = []
-            for name, box, flags in file.objects:
-                instances.append(Instance(labels.setdefault(name, len(labels)), box, flags))
-            rows.append(TableRow(image, instances, file.size, split))
+            for number, name, box, flags in file.objects:
+                label = labels.setdefault(name, len(labels))
+                instances.append(Instance(label, box, flags, entry=number))
+            set_id = sets.setdefault(folder_of(file.path), len(sets))
+            rows.append(
+                TableRow(
+                    image, instances, file.size, split, set_id=set_id, annotation_file=file.path
+                )
+            )
     rejections += list_rejections
-    table = table_from_rows(rows, category_names=list(labels)).with_categories(sorted(labels))
+    annotation_sets = [AnnotationSet(f"{folder}*.xml", place="object {}") for folder in sets]
+    table = table_from_rows(rows, category_names=list(labels), annotation_sets=annotation_sets)
+    table = table.with_categories(sorted(labels))
     return Reading(table, rejections, notes, images_missing_annotations, located.candidates_by_name)
 
 
@@ -127,8 +137,8 @@ class _File:
         path: the file.
         filename: the text of ``<filename>``, or ``""``.
         size: declared height and width.
-        objects: name, box and flags of the usable objects. Their labels are known only after it is
-            known which files make a row of the table.
+        objects: number from 1, name, box and flags of the usable objects. Their labels are known
+            only after it is known which files make a row of the table.
         rejections: the unusable parts of the file.
         readable: whether the file makes a row of the table; otherwise `rejections` explain why not.
     """
@@ -136,7 +146,9 @@ class _File:
     path: str
     filename: str = ""
     size: tuple[int, int] = NOT_DECLARED
-    objects: list[tuple[str, tuple[float, float, float, float], Flag]] = field(default_factory=list)
+    objects: list[tuple[int, str, tuple[float, float, float, float], Flag]] = field(
+        default_factory=list
+    )
     rejections: list[Rejection] = field(default_factory=list)
     readable: bool = False
 
@@ -153,7 +165,7 @@ def _parse(raw: RawDirectory, path: str, base: int) -> _File:
             _check_boxes_are_in_objects(root)
         for number, element in enumerate(root.iterfind("object"), 1):
             with collecting(file.rejections, path, f"object {number}"):
-                file.objects.append(_object(element, base))
+                file.objects.append((number, *_object(element, base)))
     return file
 
 

@@ -21,14 +21,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
-from processing.core.annotations import Instance, TableRow, table_from_rows
-from processing.core.errors import AnnotationError, Rejection
+from processing.core.annotations import AnnotationSet, Instance, TableRow, table_from_rows
+from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, SourceFormat, collecting, each_line, per_file
 from processing.sources.split_names import only_split
@@ -45,7 +45,7 @@ def read_dataset(raw: RawDirectory, path: str) -> Reading:
     dataset = layout.load(raw, path)
     labels = {class_id: label for label, class_id in enumerate(dataset.names)}
     rejections = list(dataset.rejections)
-    notes: Counter[str] = Counter()
+    notes: list[Note] = []
     images_missing_annotations = set()
     rows = []
     label_files = set()
@@ -58,15 +58,18 @@ def read_dataset(raw: RawDirectory, path: str) -> Reading:
             rejections += rejected
             if rejected:
                 images_missing_annotations.add((image, label_file))
-        split = only_split(splits, notes)
-        rows.append(TableRow(image, instances, split=split, normalized=True))
+        split = only_split(image, splits, notes)
+        rows.append(
+            TableRow(image, instances, split=split, normalized=True, annotation_file=label_file)
+        )
     rejections += layout.labels_without_image(raw, label_files)
     names = list(dataset.names.values())
+    annotation_set = AnnotationSet(path, has_names=bool(names))
     if not names:
         # Without names, the classes are known only after the last file.
         greatest = max((found.label for row in rows for found in row.instances), default=-1)
         names = [str(i) for i in range(greatest + 1)]
-    table = table_from_rows(rows, category_names=names)
+    table = table_from_rows(rows, category_names=names, annotation_sets=[annotation_set])
     return Reading(table, rejections, notes, images_missing_annotations)
 
 
@@ -87,11 +90,12 @@ def _read_labels(
     instances: list[Instance] = []
     rejections: list[Rejection] = []
 
-    def use(_: int, line: str) -> None:
+    def use(number: int, line: str) -> None:
         words = line.split()
         if words:
             check_text(line)
-            instances.append(_parse_row(words, labels, shape))
+            instance = _parse_row(words, labels, shape)
+            instances.append(dataclasses.replace(instance, entry=number))
 
     with collecting(rejections, path):
         check_size(raw.path(path))
