@@ -69,6 +69,8 @@ class ImageColumns:
         set_ids: int32 (N,), positions in `AnnotationTable.annotation_sets`.
         annotation_files: StringDType (N,), the file that describes only this image, relative to the
             raw directory; ``""`` if the set is one file that describes many images.
+        found_by_name: bool (N,), whether the image was not in any usual place, and was found only
+            by the end of its path.
     """
 
     image_paths: NDArray[Any] = field(metadata=_made_from("image_path", "T"))
@@ -77,6 +79,7 @@ class ImageColumns:
     normalized: NDArray[np.bool_] = field(metadata=_made_from("normalized", "|b1"))
     set_ids: NDArray[np.int32] = field(metadata=_made_from("set_id", "<i4"))
     annotation_files: NDArray[Any] = field(metadata=_made_from("annotation_file", "T"))
+    found_by_name: NDArray[np.bool_] = field(metadata=_made_from("found_by_name", "|b1"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +133,25 @@ class AnnotationSet:
     has_names: bool = True
     details: str = ""
     units: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetReport:
+    """The size of one annotation set, as it was read.
+
+    Args:
+        path: as in `AnnotationSet`.
+        format: as in `AnnotationSet`.
+        images: how many images it describes.
+        instances: how many boxes and sets of points of them can be used.
+        details: as in `AnnotationSet`.
+    """
+
+    path: str
+    format: str
+    images: int
+    instances: int
+    details: str = ""
 
 
 # The table inherits its columns, so that they are plain attributes with types: `table.boxes`.
@@ -293,6 +315,7 @@ class TableRow:
     normalized: bool = False
     set_id: int = 0
     annotation_file: str = ""
+    found_by_name: bool = False
 
 
 def table_from_rows(

@@ -128,7 +128,14 @@ def _plan_file(
     return PlannedFile(output, task, split, images, recipe, metadata)
 
 
-NOT_STORED: Final = {"splits", "set_ids", "instance_set_ids", "annotation_files", "entries"}
+NOT_STORED: Final = {
+    "splits",
+    "set_ids",
+    "instance_set_ids",
+    "annotation_files",
+    "entries",
+    "found_by_name",
+}
 """Columns that the recipe leaves out. The official splits only decide which images are in the file,
 and the recipe covers the columns of exactly these images. The others say where annotations come
 from, not what is stored."""

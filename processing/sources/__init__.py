@@ -16,7 +16,6 @@ from typing import Any, Final
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Note, Rejection, SourceError, SourceNotFoundError
 from processing.sources import coco, csv_manifest, ibug_pts, pascal_voc, wider_face, yolo
-from processing.sources.image_search import resolve_by_name
 from processing.sources.merging import merge_images, reject_unusable, usable_splits
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, Request, SourceFormat, combine
@@ -41,21 +40,27 @@ def detect(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
 
 
 def read_sources(
-    raw_dir: str | Path, sources: Sequence[str | Mapping[str, Any]] | None = None
+    raw_dir: str | Path,
+    sources: Sequence[str | Mapping[str, Any]] | None = None,
+    *,
+    follow_links: bool = True,
 ) -> Reading:
     """Reads all annotations of a raw directory into one row per image, sorted by path.
 
     Official splits are respected where they divide something: ``train`` and ``val`` count only if
     both occur, otherwise their images become `UNASSIGNED`. ``test`` always counts. Images without
-    any annotation are not in the table; the note ``unlisted_images`` counts them. Linked folders
-    are not entered; the note ``linked_folders`` counts them.
+    any annotation are not in the table; notes of the kind ``unlisted_images`` name them.
 
     Args:
         raw_dir: the directory that holds images and annotations.
         sources: what to read; None reads everything that is found. Each entry is the name of a
             format, or a mapping with the keys ``format``, ``path`` (read only this file or the
-            files below this folder, relative to `raw_dir`) and ``coordinate_base`` (of pascal_voc
-            and ibug_pts: 1, the default, if pixels are counted from 1, otherwise 0).
+            files below this folder, relative to `raw_dir`), ``images`` (the only folder to look for
+            images in), ``units`` (``pixels`` or ``fractions``, where the files do not say so) and
+            the options of the format, such as ``coordinate_base`` of pascal_voc and ibug_pts (1 if
+            pixels are counted from 1, otherwise 0).
+        follow_links: whether links may lead out of the raw directory. If not, linked folders are
+            not entered, and other links out of it are refused.
 
     Raises:
         SourceNotFoundError: the directory does not exist, or holds no known format.
@@ -69,8 +74,8 @@ def read_sources(
     if sources is not None:
         # Checked first: listing a large directory takes minutes, a wrong name shows at once.
         requests = [Request.parse(entry, FORMATS) for entry in sources]
-    raw = RawDirectory(Path(raw_dir))
-    reading = resolve_by_name(combine(_read_formats(raw, requests)))
+    raw = RawDirectory(Path(raw_dir), follow_links=follow_links)
+    reading = combine(_read_formats(raw, requests))
     merged = merge_images(reading.table)
     reported = {rejection.path for rejection in reading.rejections}
     refused = [rejection for rejection in raw.rejections if rejection.path not in reported]

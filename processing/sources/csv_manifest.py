@@ -32,7 +32,7 @@ from typing import Final
 
 from processing.core.annotations import Flag, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError
-from processing.sources.image_search import locate_in_reading, usual_layouts
+from processing.sources.image_search import locate_in_reading
 from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name
 from processing.sources.source_format import Reading, SourceFormat, each_line, per_file
 from processing.sources.split_names import split_of
@@ -72,7 +72,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
             return
         check_text(line)
         cells = _cells(line)
-        image = raw.inside(folder_of(path), columns.cell(cells, "filename"))
+        image = raw.image(folder_of(path), columns.cell(cells, "filename"))
         try:
             found = _instances(number, cells, columns, labels)
         except AnnotationError:
@@ -87,7 +87,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
     table = table_from_rows(rows, category_names=list(labels))
     table = table.with_categories(_class_order(raw, path, labels))
     reading = Reading(table, rejections, images_missing_annotations=images_missing_annotations)
-    return locate_in_reading(raw, usual_layouts(raw, path), reading)
+    return locate_in_reading(raw, path, reading)
 
 
 FORMAT: Final = SourceFormat(

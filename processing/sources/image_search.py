@@ -5,41 +5,27 @@
   folders below it. The first layout that holds any of the named images is the file's layout.
 - A named image that is not in the file's layout is missing. It gets the path that it would have
   there, even if images of the same basename lie in other folders.
-- If no layout holds any image of a file, its images are searched for by basename
-  (`Located.candidates_by_name`). A candidate is accepted only if nothing else claims it: it is the
-  only image of that basename near the file, no other missing path wants it, and no annotation names
-  it by its true path.
+- If no layout holds any image of a file, its images are searched for by the longest end of their
+  path (`RawDirectory.with_longest_end`). An image is accepted only if the end is enough to tell it
+  from all others near the file, if no other missing path of the file wants it, and if its folder is
+  not of another split. Other annotation files do not matter.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import posixpath
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
-from processing.sources.raw_directory import RawDirectory, folder_and_parents, folder_of, parent_of
+from processing.sources.raw_directory import RawDirectory, folder_of, parent_of
 from processing.sources.source_format import Reading
-
-
-@dataclass(frozen=True)
-class Located:
-    """Where the images of an annotation file are.
-
-    Args:
-        paths: relative to the raw directory; for a missing image, the path that it would have.
-        candidates_by_name: pairs of such a missing path and an image of the same basename in
-            another folder.
-    """
-
-    paths: list[str]
-    candidates_by_name: Set[tuple[str, str]] = frozenset()
+from processing.sources.split_names import splits_named_in
 
 
 def usual_layouts(raw: RawDirectory, path: str) -> list[list[str]]:
@@ -68,15 +54,44 @@ def usual_layouts(raw: RawDirectory, path: str) -> list[list[str]]:
     return layouts
 
 
-def locate(raw: RawDirectory, layouts: Sequence[Sequence[str]], paths: Sequence[str]) -> Located:
-    """Finds the images that one annotation file names.
+class Located(NamedTuple):
+    """Where the images of one annotation file are.
+
+    Args:
+        paths: relative to the raw directory; for a missing image, the path that it would have.
+        by_name: whether none was in its usual place, so that they were found only by the ends of
+            their paths.
+    """
+
+    paths: list[str]
+    by_name: bool = False
+
+
+def locate(raw: RawDirectory, path: str, paths: Sequence[str]) -> Located:
+    """Finds the images that one annotation file names, in its usual layouts.
 
     Args:
         raw: the raw directory.
+        path: the annotation file.
+        paths: the named images, as `RawDirectory.image` returns them for the file's folder.
+    """
+    return locate_in(raw, path, usual_layouts(raw, path), paths)
+
+
+def locate_in(
+    raw: RawDirectory, path: str, layouts: Sequence[Sequence[str]], paths: Sequence[str]
+) -> Located:
+    """Finds the images that one annotation file names, as `locate` does.
+
+    Args:
+        raw: the raw directory.
+        path: the annotation file.
         layouts: folders as prefixes; the very first one is the annotation file's own folder.
-        paths: the named images, as `RawDirectory.inside` returns them for that folder.
+        paths: as for `locate`.
     """
     own = layouts[0][0]
+    if raw.images_in is not None:
+        layouts = [[raw.images_in]]
     # A path outside of the file's folder was absolute or began with "..": it is complete already
     # and must not be looked for below other folders.
     names = [path.removeprefix(own) if path.startswith(own) else None for path in paths]
@@ -85,72 +100,56 @@ def locate(raw: RawDirectory, layouts: Sequence[Sequence[str]], paths: Sequence[
         used = Counter(folder for folder in found if folder is not None)
         if used:
             return Located(_joined(paths, names, found, max(used, key=used.__getitem__)))
-    with_images = filter(raw.image_folders.__contains__, chain.from_iterable(layouts))
-    guessed = _joined(paths, names, [None] * len(paths), next(with_images, own))
+    guessed = _joined(paths, names, _likely_folders(raw, layouts, names), own)
     # One complete path that exists shows that the file names its images correctly.
     if any(path in raw.files for path in guessed):
         return Located(guessed)
-    candidates = set()
-    for path in guessed:
-        image = only_match_near(own, raw.images_by_basename.get(posixpath.basename(path), []))
-        if image is not None:
-            candidates.add((path, image))
-    return Located(guessed, candidates)
+    moved = resolve_by_end(raw, path, guessed)
+    return Located([moved.get(path, path) for path in guessed], by_name=bool(moved))
+
+
+def resolve_by_end(raw: RawDirectory, path: str, missing: Sequence[str]) -> dict[str, str]:
+    """Finds missing images of one annotation file by the longest end of their paths.
+
+    Args:
+        raw: the raw directory.
+        path: the annotation file.
+        missing: the paths of images that are not there.
+
+    Returns:
+        For some of the missing paths, the only image that each can mean.
+    """
+    splits = splits_named_in(path)
+    candidates = {}
+    for name in dict.fromkeys(missing):
+        images = raw.with_longest_end(folder_of(path), name)
+        if len(images) == 1:
+            others = splits_named_in(images[0])
+            if not splits or not others or splits & others:
+                candidates[name] = images[0]
+    claims = Counter(candidates.values())
+    return {name: image for name, image in candidates.items() if claims[image] == 1}
 
 
 def locate_in_reading(
-    raw: RawDirectory, layouts: Sequence[Sequence[str]], reading: Reading
+    raw: RawDirectory, path: str, reading: Reading, layouts: Sequence[Sequence[str]] | None = None
 ) -> Reading:
     """Finds the images of one annotation file, as `locate` does, and puts their paths in its rows.
 
     Args:
         raw: the raw directory.
-        layouts: as for `locate`.
-        reading: the rows of the file, with image paths as `RawDirectory.inside` returns them.
+        path: the annotation file.
+        reading: the rows of the file, with image paths as `RawDirectory.image` returns them.
+        layouts: as for `locate_in`; None for the usual ones.
     """
-    missing = sorted(path for path, _ in reading.images_missing_annotations)
+    missing = sorted(image for image, _ in reading.images_missing_annotations)
     written = list(dict.fromkeys([*reading.table.image_paths.tolist(), *missing]))
-    located = locate(raw, layouts, written)
-    moved = _moved(reading, dict(zip(written, located.paths, strict=True)))
-    return dataclasses.replace(moved, candidates_by_name=located.candidates_by_name)
-
-
-def only_match_near(folder: str, images: Sequence[str]) -> str | None:
-    """Returns the single image below the nearest of a folder and its parents that holds any.
-
-    Args:
-        folder: prefix of the folder to begin at.
-        images: the images to choose from, in any folders.
-
-    Returns:
-        The image; None if there is none, or several equally near.
-    """
-    for base in folder_and_parents(folder):
-        near = [path for path in images if path.startswith(base)]
-        if near:
-            return near[0] if len(near) == 1 else None
-    return None
-
-
-def resolve_by_name(reading: Reading) -> Reading:
-    """Resolves images found only by basename, where exactly one candidate exists.
-
-    Args:
-        reading: the result of all sources together, because one source can name the very image
-            that another source seems to miss.
-    """
-    if not reading.candidates_by_name:
-        return reading
-    named = set(reading.table.image_paths.tolist())
-    named.update(path for path, _ in reading.images_missing_annotations)
-    named.update(rejection.path for rejection in reading.rejections)
-    claims = Counter(end for pair in reading.candidates_by_name for end in pair)
-    moved = {
-        path: image
-        for path, image in reading.candidates_by_name
-        if claims[path] == claims[image] == 1 and image not in named
-    }
-    return dataclasses.replace(_moved(reading, moved), candidates_by_name=frozenset())
+    located = locate_in(raw, path, layouts or usual_layouts(raw, path), written)
+    table = dataclasses.replace(
+        reading.table, found_by_name=np.full(len(reading.table), located.by_name)
+    )
+    reading = dataclasses.replace(reading, table=table)
+    return _moved(reading, dict(zip(written, located.paths, strict=True)))
 
 
 def _moved(reading: Reading, moved: Mapping[str, str]) -> Reading:
@@ -175,6 +174,23 @@ def _first_folder(raw: RawDirectory, folders: Sequence[str], name: str | None) -
             if folder + name in raw.files:
                 return folder
     return None
+
+
+def _likely_folders(
+    raw: RawDirectory, layouts: Sequence[Sequence[str]], names: Sequence[str | None]
+) -> list[str | None]:
+    """Returns, for each missing image, the folder that it would most likely lie in.
+
+    This is the first folder of the layouts where the name leads into a folder with images.
+    """
+    folders = list(dict.fromkeys(chain.from_iterable(layouts)))
+    likely: dict[str, str | None] = {}
+    for name in names:
+        if name is not None and folder_of(name) not in likely:
+            below = folder_of(name)
+            fits = (folder for folder in folders if folder + below in raw.image_folders)
+            likely[below] = next(fits, None)
+    return [None if name is None else likely[folder_of(name)] for name in names]
 
 
 def _joined(

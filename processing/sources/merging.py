@@ -1,9 +1,9 @@
 """Merges the annotations that several files, formats or entries give for the same image.
 
 - Rows are sorted by path in code-point order, independent of the file system.
+- Descriptions of one image by several annotation sets are compared, see `descriptions`. They are
+  merged, reduced to one, or refused (``conflicting_annotations``).
 - An image that two splits name is in neither: it becomes `UNASSIGNED` (``ambiguous_split``).
-- If one source gives boxes in pixels and another one in fractions, the pixels are kept. The same
-  boxes, rounded differently, would otherwise count twice (``duplicate_in_fractions``).
 - Each row's unit and declared size apply only to its own instances. Where merged rows differ in
   them, `Flag.IN_PIXELS` and `Flag.UPRIGHT` mark the instances.
 - Sources that declare different sizes for an image describe different images, so the image is
@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -32,9 +33,10 @@ from processing.core.annotations import (
     Flag,
     take_columns,
 )
-from processing.core.columns import offsets_of
 from processing.core.errors import Note, Rejection
+from processing.sources.descriptions import compare_descriptions
 from processing.sources.source_format import Reading
+from processing.sources.split_names import ambiguous_split
 
 
 def merge_images(table: AnnotationTable) -> Reading:
@@ -46,28 +48,26 @@ def merge_images(table: AnnotationTable) -> Reading:
     Returns:
         The merged table, sorted by path; rejections of the images with conflicting sizes; notes.
     """
-    notes: list[Note] = []
-    instance_set_ids = np.repeat(table.set_ids, np.diff(table.offsets))
-    table = dataclasses.replace(table, instance_set_ids=instance_set_ids)
     # A stable sort keeps the order of the sources within an image, so results are reproducible.
     table = table.take(np.argsort(table.image_paths, kind="stable"))
-    redundant = _fractions_next_to_pixels(table)
-    if redundant.any():
-        notes.append(_note("duplicate_in_fractions", int(np.count_nonzero(redundant))))
-        table = table.take(np.flatnonzero(~redundant))
+    instance_set_ids = np.repeat(table.set_ids, np.diff(table.offsets))
+    table = dataclasses.replace(table, instance_set_ids=instance_set_ids)
     starts = _image_starts(table)
+    rejections: list[Rejection] = []
+    notes: list[Note] = []
     if len(starts) < len(table):
-        notes.append(_note("duplicate_image", len(table) - len(starts)))
-    table, conflicts, ambiguous = _merge_rows(table, starts)
-    rejections = [_conflicting_sizes(path) for path in table.image_paths[conflicts]]
-    if rejections:
-        table = table.take(np.flatnonzero(~conflicts))
+        conflicts, rejections = _conflicting_sizes(table, starts)
+        table = table.take(np.flatnonzero(~_any_of_image(conflicts, starts)))
+        findings = compare_descriptions(table, _image_starts(table))
+        notes += findings.notes
+        rejections += findings.rejections
+        table = table.keep_instances(~findings.lost_instances)
+        table = table.take(np.flatnonzero(~findings.lost_rows & ~findings.refused))
+        starts = _image_starts(table)
+        table, ambiguous = _merge_rows(table, starts)
+        notes += [ambiguous_split(path) for path in table.image_paths[ambiguous].tolist()]
     table, duplicates = _merge_instances(table)
-    if ambiguous:
-        notes.append(_note("ambiguous_split", ambiguous))
-    if duplicates:
-        notes.append(_note("duplicate_box", duplicates))
-    return Reading(table, rejections, notes)
+    return Reading(table, rejections, notes + duplicates)
 
 
 def reject_unusable(
@@ -110,10 +110,6 @@ def usable_splits(table: AnnotationTable) -> NDArray[np.int8]:
     return np.where(in_train | in_val, np.int8(UNASSIGNED), table.splits)
 
 
-def _note(kind: str, count: int) -> Note:
-    return Note(kind, "", kind, count)
-
-
 def _no_usable_annotation(path: str) -> Rejection:
     return Rejection(
         path,
@@ -124,14 +120,43 @@ def _no_usable_annotation(path: str) -> Rejection:
     )
 
 
-def _conflicting_sizes(path: str) -> Rejection:
-    return Rejection(
-        path,
-        "annotation",
-        "conflicting_sizes",
-        f"{path}: its annotations declare different image sizes; expected one: "
-        "name the right source with `sources`, or remove the other",
-    )
+def _conflicting_sizes(
+    table: AnnotationTable, starts: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], list[Rejection]]:
+    """Finds the images whose rows declare different sizes.
+
+    Returns:
+        bool (N,), marking the first row of each such image; and their rejections.
+    """
+    _, several_heights = _unique_value(table.declared_sizes[:, 0], 0, starts)
+    _, several_widths = _unique_value(table.declared_sizes[:, 1], 0, starts)
+    marked = np.zeros(len(table), dtype=bool)
+    marked[starts[several_heights | several_widths]] = True
+    rejections = []
+    for row in np.flatnonzero(marked).tolist():
+        path = str(table.image_paths[row])
+        declared: dict[tuple[int, int], str] = {}
+        while row < len(table) and table.image_paths[row] == path:
+            height, width = table.declared_sizes[row].tolist()
+            if height:
+                declared.setdefault((width, height), _file_of(table, row))
+            row += 1
+        sizes = " and ".join(f"{w}x{h} ({file})" for (w, h), file in declared.items())
+        message = (
+            f"{path}: its annotations declare different image sizes (width x height), {sizes}; "
+            "expected one: name the right source with `sources`, or remove the other"
+        )
+        rejections.append(Rejection(path, "annotation", "conflicting_sizes", message))
+    return marked, rejections
+
+
+def _file_of(table: AnnotationTable, row: int) -> str:
+    """Returns the annotation file that describes the image of a row."""
+    own = str(table.annotation_files[row])
+    if own or not table.annotation_sets:
+        return own
+    path: str = table.annotation_sets[table.set_ids[row]].path
+    return path
 
 
 def _image_starts(table: AnnotationTable) -> NDArray[np.int64]:
@@ -139,17 +164,6 @@ def _image_starts(table: AnnotationTable) -> NDArray[np.int64]:
     paths = table.image_paths
     # Cut to the table's length, because a table without rows has no first row either.
     return np.flatnonzero(np.append(True, paths[1:] != paths[:-1])[: len(paths)])
-
-
-def _fractions_next_to_pixels(table: AnnotationTable) -> NDArray[np.bool_]:
-    """Marks the rows in fractions if another row of the image has boxes in pixels."""
-    # Points without a box do not count: they complement the boxes in fractions.
-    boxes_before = offsets_of(table.flags & np.uint8(Flag.NO_BOX) == 0)
-    in_pixels = ~table.normalized & (np.diff(boxes_before[table.offsets]) > 0)
-    if not table.normalized.any() or not in_pixels.any():
-        return np.zeros(len(table), dtype=bool)
-    marked: NDArray[np.bool_] = table.normalized & _any_of_image(in_pixels, _image_starts(table))
-    return marked
 
 
 def _any_of_image(marked: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -160,17 +174,17 @@ def _any_of_image(marked: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArr
 
 def _merge_rows(
     table: AnnotationTable, starts: NDArray[np.int64]
-) -> tuple[AnnotationTable, NDArray[np.bool_], int]:
+) -> tuple[AnnotationTable, NDArray[np.bool_]]:
     """Merges the rows of each image into one, with the instances of all.
 
     Returns:
-        The merged table; bool (images,), marking conflicting sizes; how many had several splits.
+        The merged table; and bool (images,), marking those that several splits name.
     """
-    if len(starts) == len(table):
-        return table, np.zeros(len(table), dtype=bool), 0
+    if not len(table):
+        return table, np.zeros(0, dtype=bool)
     splits, several_splits = _unique_value(table.splits, UNASSIGNED, starts)
-    height, several_heights = _unique_value(table.declared_sizes[:, 0], 0, starts)
-    width, several_widths = _unique_value(table.declared_sizes[:, 1], 0, starts)
+    height, _ = _unique_value(table.declared_sizes[:, 0], 0, starts)
+    width, _ = _unique_value(table.declared_sizes[:, 1], 0, starts)
     # Every column not merged by a rule takes the value of the image's first row.
     columns = take_columns(table, IMAGE_COLUMNS, starts) | {
         "declared_sizes": np.stack([height, width], axis=1),
@@ -184,7 +198,7 @@ def _merge_rows(
         offsets=table.offsets[np.append(starts, len(table))],
         **columns,
     )
-    return merged, several_heights | several_widths, int(np.count_nonzero(several_splits))
+    return merged, several_splits
 
 
 def _minority_flags(table: AnnotationTable, starts: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -219,11 +233,11 @@ def _unique_value(
     return np.where(several, absent, largest).astype(values.dtype), several
 
 
-def _merge_instances(table: AnnotationTable) -> tuple[AnnotationTable, int]:
-    """Merges repeated instances, and counts how many were removed."""
+def _merge_instances(table: AnnotationTable) -> tuple[AnnotationTable, list[Note]]:
+    """Merges repeated instances, and notes the removed ones."""
     candidates = _possible_duplicates(table)
     if len(candidates) == 0:
-        return table, 0
+        return table, []
     keys = np.column_stack([_identity(table, candidates), _point_sets(table, candidates)])
     without_points = table.points.lengths[candidates] == 0
     # The last key of lexsort counts most. Within equal keys, an instance with points comes first,
@@ -236,8 +250,46 @@ def _merge_instances(table: AnnotationTable) -> tuple[AnnotationTable, int]:
     kept = np.ones(len(table.labels), dtype=bool)
     kept[chosen] = False
     kept[chosen[starts]] = True
-    merged = dataclasses.replace(table, flags=flags).keep_instances(kept)
-    return merged, int(np.count_nonzero(~kept))
+    owners = np.repeat(chosen[starts], np.diff(np.append(starts, len(chosen))))
+    notes = _duplicate_notes(table, chosen, owners)
+    return dataclasses.replace(table, flags=flags).keep_instances(kept), notes
+
+
+def _duplicate_notes(
+    table: AnnotationTable, instances: NDArray[np.int64], kept: NDArray[np.int64]
+) -> list[Note]:
+    """Notes repeated instances: each one within a set, only their number between two sets.
+
+    Args:
+        table: before repeated instances are removed.
+        instances: int64 (M,), candidates.
+        kept: int64 (M,), for each of them the instance that is kept; itself if it is kept.
+    """
+    notes: list[Note] = []
+    between: Counter[tuple[int, int]] = Counter()
+    images = np.searchsorted(table.offsets, instances, side="right") - 1
+    for image, repeated, first in zip(
+        images.tolist(), instances.tolist(), kept.tolist(), strict=True
+    ):
+        sets = int(table.instance_set_ids[first]), int(table.instance_set_ids[repeated])
+        if repeated == first or not table.annotation_sets:
+            continue
+        if sets[0] != sets[1]:
+            between[sets] += 1
+            continue
+        path = str(table.image_paths[image])
+        place = table.annotation_sets[sets[0]].place
+        message = (
+            f"{path}: {_file_of(table, image)} describes one object twice, as "
+            f"{place.format(table.entries[first])} and {place.format(table.entries[repeated])}: "
+            "merged"
+        )
+        notes.append(Note("duplicate_box", path, message))
+    for (first, second), count in sorted(between.items()):
+        one, other = (table.annotation_sets[set_id].path for set_id in (first, second))
+        message = f"{count} objects are the same in {one} and {other}: merged"
+        notes.append(Note("duplicate_box", other, message, count))
+    return notes
 
 
 def _identity(table: AnnotationTable, instances: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from processing.core.errors import AnnotationError, Rejection, SourceError, SourceNotFoundError
 
@@ -196,12 +197,132 @@ class RawDirectory:
             )
         return path
 
+    def image(self, folder: str, name: str) -> str:
+        r"""Resolves the name of an image that is written in an annotation file.
+
+        Resolves it as `inside` does. A name that leads nowhere in this way may come from another
+        machine (``C:\data\a.jpg``, ``/content/set/a.jpg``, a URL), so the image with the longest
+        matching end is taken, if there is only one near the annotation file.
+
+        Args:
+            folder: prefix of the annotation file's folder.
+            name: the name as written.
+
+        Returns:
+            A path in the raw directory. There may be no such image.
+
+        Raises:
+            AnnotationError: the name is from another machine, and no image ends like it (reason
+                ``outside_raw_dir``) or several do (``ambiguous_image``); or it is no name of a file
+                (``malformed``).
+        """
+        if folder + name in self.files:
+            return folder + name
+        try:
+            path = self.inside(folder, name)
+        except AnnotationError as error:
+            if error.reason != "outside_raw_dir":
+                raise
+            return self._image_of_other_machine(folder, name, error)
+        if path not in self.files and ("%" in name or "?" in name or "://" in name):
+            return self._image_of_other_machine(folder, name, None, path)
+        return path
+
+    def _image_of_other_machine(
+        self, folder: str, name: str, problem: AnnotationError | None, path: str = ""
+    ) -> str:
+        plain = plain_path(name)
+        if problem is None and folder + plain in self.files:
+            return folder + plain
+        images = self.with_longest_end(folder, plain)
+        if len(images) == 1:
+            return images[0]
+        if problem is None:
+            return path
+        if not images:
+            raise AnnotationError(
+                f"{problem}; no image in the raw directory is called {posixpath.basename(plain)!r}",
+                reason=problem.reason,
+            ) from problem
+        listed = ", ".join(images[:5])
+        raise AnnotationError(
+            f"{name!r} is a path of another machine, and {len(images)} images end like it: "
+            f"{listed}; name the right folder with the key 'images' of an entry of `sources`",
+            reason="ambiguous_image",
+        ) from problem
+
+    def with_longest_end(self, folder: str, path: str) -> list[str]:
+        """Lists the images whose paths have the longest end in common with a path.
+
+        Args:
+            folder: prefix of a folder. Of several images, those below the nearest of this folder
+                and its parents are returned.
+            path: the path, with its basename unchanged.
+
+        Returns:
+            The images, sorted; none if no image has the basename. Links to one file count once.
+        """
+        images = self.images_by_basename.get(posixpath.basename(path), [])
+        if self.images_in is not None:
+            images = [image for image in images if image.startswith(self.images_in)]
+        if len(images) < 2:
+            return images
+        lengths = {image: _common_end(image, path) for image in images}
+        longest = max(lengths.values())
+        images = [image for image in images if lengths[image] == longest]
+        for base in folder_and_parents(folder):
+            near = [image for image in images if image.startswith(base)]
+            if near:
+                return self._distinct(near)
+        return images
+
+    def _distinct(self, images: list[str]) -> list[str]:
+        """Drops links to a file that another of the paths leads to; the file itself stays."""
+        if len(images) < 2:
+            return images
+        by_file: dict[str, list[str]] = {}
+        for image in images:
+            by_file.setdefault(os.path.realpath(self.root / image), []).append(image)
+        inside = os.path.realpath(self.root)
+        kept = []
+        for real, paths in by_file.items():
+            own = [path for path in paths if os.path.join(inside, path) == real]  # noqa: PTH118 - a path of os.path.realpath
+            kept.append((own or paths)[0])
+        return sorted(kept)
+
     def describe_skipped(self) -> str:
         """Describes linked folders and refused files, for the message that nothing was found."""
         text = "".join(f"; {path}: {why}" for path, why in self.linked_folders[:3])
         for rejection in self.rejections[:3]:
             text += f"; refused {rejection.message}"
         return text
+
+
+def plain_path(name: str) -> str:
+    r"""Removes from a path everything that only another machine or a web server understands.
+
+    Args:
+        name: a path or a URL, such as ``C:\data\my%20image.jpg``.
+
+    Returns:
+        The path with ``/``, without drive, scheme, host and query, and with decoded ``%20``.
+    """
+    path = name.strip()
+    if "://" in path:
+        path = urlsplit(path).path
+    return unquote(ntpath.splitdrive(path)[1].replace("\\", "/"))
+
+
+def _common_end(path: str, other: str) -> int:
+    """Counts the folders and the basename that two paths end with alike."""
+    count = 0
+    for part, other_part in zip(
+        reversed(path.split("/")), reversed(other.split("/")), strict=False
+    ):
+        if part != other_part:
+            break
+        count += 1
+    return count
 
 
 def is_image_name(path: str) -> bool:

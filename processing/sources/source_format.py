@@ -20,6 +20,7 @@ import numpy as np
 from processing.core.annotations import (
     AnnotationSet,
     AnnotationTable,
+    SetReport,
     concatenate,
     table_from_rows,
 )
@@ -47,14 +48,16 @@ class Reading:
         notes: the cases that a harmless rule settled, such as ``ambiguous_split``.
         images_missing_annotations: images that lost an annotation: (image path, path of its own
             annotation file, or "").
-        candidates_by_name: see `image_search.Located`; empty once they are resolved.
+        hints: for paths of missing images, where such an image is, for people.
+        sets: each annotation set as it was read, before images were merged.
     """
 
     table: AnnotationTable = EMPTY
     rejections: list[Rejection] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     images_missing_annotations: Set[tuple[str, str]] = frozenset()
-    candidates_by_name: Set[tuple[str, str]] = frozenset()
+    hints: Mapping[str, str] = field(default_factory=dict)
+    sets: tuple[SetReport, ...] = ()
 
     @property
     def note_counts(self) -> Counter[str]:
@@ -184,21 +187,30 @@ def _normal(path: object) -> str:
     return posixpath.normpath(str(path).replace("\\", "/"))
 
 
+def set_reports(table: AnnotationTable) -> tuple[SetReport, ...]:
+    """Counts the images and instances of each annotation set, before images are merged."""
+    n = len(table.annotation_sets)
+    images = np.bincount(table.set_ids, minlength=n).tolist()
+    instances = np.bincount(table.set_ids, weights=np.diff(table.offsets), minlength=n).tolist()
+    return tuple(
+        SetReport(read.path, read.format, images[i], int(instances[i]), read.details)
+        for i, read in enumerate(table.annotation_sets)
+    )
+
+
 def combine(readings: Sequence[Reading]) -> Reading:
     """Joins several readings into one; rows and rejections keep their order."""
     rejections: list[Rejection] = []
     notes: list[Note] = []
     missing: set[tuple[str, str]] = set()
-    candidates: set[tuple[str, str]] = set()
     # Sets grow in place here: a union of frozensets per reading would copy all earlier ones.
     for reading in readings:
         rejections += reading.rejections
         notes += reading.notes
         missing |= reading.images_missing_annotations
-        candidates |= reading.candidates_by_name
     # The empty table comes first, because numpy cannot join an empty list of arrays.
     table = concatenate([EMPTY, *(reading.table for reading in readings)])
-    return Reading(table, rejections, notes, missing, candidates)
+    return Reading(table, rejections, notes, missing)
 
 
 def per_file(read_file: Callable[[RawDirectory, str], Reading]) -> Callable[..., Reading]:

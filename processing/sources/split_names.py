@@ -31,6 +31,11 @@ def split_of_folders(path: str) -> int:
     return UNASSIGNED
 
 
+def splits_named_in(path: str) -> set[int]:
+    """Returns the splits whose words occur in a path, in its folders or its basename."""
+    return {_SPLIT_OF_WORD[word] for word in _WORD_IN_FILE_NAME.findall(path.lower())}
+
+
 def split_of(path: str) -> int:
     """Returns the split in the name of an annotation file, otherwise in its folders."""
     stem = posixpath.splitext(posixpath.basename(path))[0].lower()

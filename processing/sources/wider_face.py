@@ -41,7 +41,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
     rows, rejections, images_missing_annotations = [], [], set()
     for entry in _entries(read_lines(raw, path)):
         try:
-            image = raw.inside(own, _image_name(entry))
+            image = raw.image(own, _image_name(entry))
         except AnnotationError as error:
             entry.malformed = [(entry.line, error)]
         else:
@@ -54,7 +54,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
             rejections.append(rejection(path, fault, f"line {line}"))
     table = table_from_rows(rows, category_names=["face"])
     reading = Reading(table, rejections, images_missing_annotations=images_missing_annotations)
-    return locate_in_reading(raw, _layouts(own, split), reading)
+    return locate_in_reading(raw, path, reading, _layouts(own, split))
 
 
 FORMAT: Final = SourceFormat(

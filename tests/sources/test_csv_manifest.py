@@ -151,7 +151,7 @@ def test_splits_are_in_the_file_names_or_folders(tmp_path):
     assert list(splits_of(reading).values()) == ["train", "test", "val"]
 
 
-@pytest.mark.parametrize("path", ["../a.jpg", "/etc/a.jpg", "C:\\a.jpg"])
+@pytest.mark.parametrize("path", ["../x.jpg", "/etc/x.jpg", "C:\\x.jpg"])
 def test_a_path_that_leaves_the_raw_directory_is_rejected(tmp_path, path):
     reading = read(tmp_path, f"{path},1,2,3,4,cat\nb.jpg,1,2,3,4,cat\n")
     assert list(boxes_of(reading)) == ["b.jpg"]

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processing.core.annotations import Flag, Instance, TableRow, concatenate, table_from_rows
+from processing.core.annotations import (
+    AnnotationSet,
+    Flag,
+    Instance,
+    TableRow,
+    table_from_rows,
+)
 from processing.core.coordinates import stored_to_upright
 from processing.core.errors import SourceError, SourceNotFoundError
 from processing.imaging.photo import ImageHeader
@@ -64,7 +70,12 @@ def test_annotations_of_one_image_in_several_formats_are_merged(tmp_path):
     assert points_of(reading)["a.jpg"] == [[], [[2, 3, 2]]]
     assert reading.table.declared_sizes.tolist() == [[10, 20], [0, 0]]
     assert reading.table.category_names == ("face", "cat")
-    assert reading.note_counts == {"duplicate_image": 2, "duplicate_box": 1, "unlisted_images": 1}
+    assert reading.note_counts == {
+        "duplicate_image": 1,
+        "merged_sets": 1,
+        "duplicate_box": 1,
+        "unlisted_images": 1,
+    }
 
 
 def test_only_the_named_sources_are_read(tmp_path):
@@ -190,15 +201,17 @@ def test_pixels_win_over_fractions_of_the_same_image(tmp_path):
         "coco.json": COCO,
         "labels/a.txt": "0 .125 .4 .15 .4\n",
         "labels/b.txt": "0 .5 .5 1 1\n",
+        "labels/classes.txt": "face\n",
     }
     files["coco.json"] = json.loads(json.dumps(COCO).replace("a.jpg", "images/a.jpg"))
     reading = read_sources(write_raw(tmp_path, files, ["images/a.jpg", "images/b.jpg"]))
     assert boxes_of(reading) == {
         "images/a.jpg": [("face", [1, 2, 4, 6])],
-        "images/b.jpg": [("0", [0, 0, 1, 1])],
+        "images/b.jpg": [("face", [0, 0, 1, 1])],
     }
-    assert reading.table.normalized.tolist() == [False, True]
-    assert reading.note_counts == {"duplicate_in_fractions": 1}
+    assert reading.table.normalized.tolist() == [True, True]
+    assert Flag.IN_PIXELS in Flag(int(reading.table.flags[0]))
+    assert reading.note_counts == {"same_objects": 1}
 
 
 def test_fractions_count_if_the_row_in_pixels_has_no_boxes(tmp_path):
@@ -238,7 +251,7 @@ def test_a_source_without_sizes_describes_the_upright_image_despite_another_sour
     image = coco_image(name="m.jpg", width=40, height=24)
     files = {
         "a.json": coco_file([image], [coco_box(bbox=(2, 2, 10, 6))]),
-        "b.csv": f"m.jpg,{','.join(map(str, upright))},face\n",
+        "b.csv": f"m.jpg,{','.join(map(str, upright))},eyes\n",
     }
     reading = read_sources(write_raw(tmp_path, files, ["m.jpg"]))
     instances, _ = repair(reading.table.image(0), header, min_box_size=1.0, keep_flagged=False)
@@ -283,22 +296,43 @@ def test_a_label_file_of_two_images_is_listed_once(tmp_path):
     assert reasons_of(reading).count(("y/labels/q.txt", "malformed")) == 1
 
 
-def test_hidden_files_are_not_read_and_linked_folders_not_entered(tmp_path):
-    write_raw(tmp_path / "outside", {"coco.json": COCO})
+def test_hidden_files_are_not_read(tmp_path):
     raw = write_raw(tmp_path / "raw", {".x.json": COCO, ".git/x.json": COCO, "a.json": COCO})
-    (raw / "link").symlink_to(tmp_path / "outside")
     assert detect(RawDirectory(raw))[0][1] == ["a.json"]
-    assert read_sources(raw).note_counts == {"linked_folders": 1}
 
 
-def test_linked_folders_are_mentioned_where_nothing_is_found(tmp_path):
-    write_raw(tmp_path / "outside", {"coco.json": COCO})
+def test_linked_folders_are_entered_unless_links_are_forbidden(tmp_path):
+    write_raw(tmp_path / "outside", {"coco.json": COCO}, ["a.jpg"])
     raw = write_raw(tmp_path / "raw", {"x.txt": ""})
     (raw / "link").symlink_to(tmp_path / "outside")
-    with pytest.raises(SourceNotFoundError, match="linked folders, here 1, are not entered"):
-        read_sources(raw)
-    with pytest.raises(SourceNotFoundError, match="linked folders, here 1, are not entered"):
-        read_sources(raw, ["coco"])
+    assert list(boxes_of(read_sources(raw))) == ["link/a.jpg"]
+    with pytest.raises(SourceNotFoundError, match=r"link: a link to the folder .*/outside, not"):
+        read_sources(raw, follow_links=False)
+    with pytest.raises(SourceNotFoundError, match=r"link: a link to the folder .*/outside, not"):
+        read_sources(raw, ["coco"], follow_links=False)
+
+
+@pytest.mark.parametrize("target", [".", "..", "x", "../.."])
+def test_links_that_lead_back_are_not_entered(tmp_path, target):
+    raw = write_raw(tmp_path / "above/raw", {"x/coco.json": COCO}, ["x/a.jpg"])
+    (raw / "x" / "loop").symlink_to(raw / target)
+    reading = read_sources(raw)
+    assert list(boxes_of(reading)) == ["x/a.jpg"]
+    assert [note.path for note in reading.notes] == ["x/loop"]
+    assert "never end" in reading.notes[0].message
+
+
+def test_two_links_that_lead_to_each_other_are_entered_once(tmp_path):
+    write_raw(tmp_path / "one", {"coco.json": COCO}, ["a.jpg"])
+    write_raw(tmp_path / "two", images=["b.jpg"])
+    (tmp_path / "one" / "two").symlink_to(tmp_path / "two")
+    (tmp_path / "two" / "one").symlink_to(tmp_path / "one")
+    raw = write_raw(tmp_path / "raw")
+    raw.mkdir()
+    (raw / "one").symlink_to(tmp_path / "one")
+    found = RawDirectory(raw)
+    assert found.images == ["one/a.jpg", "one/two/b.jpg"]
+    assert [path for path, _ in found.linked_folders] == ["one/two/one"]
 
 
 def test_an_image_is_kept_if_one_source_of_two_can_be_used(tmp_path):
@@ -332,17 +366,33 @@ def test_an_image_that_is_rejected_already_is_not_listed_again(tmp_path):
 def test_unrelated_data_sets_do_not_share_images(tmp_path):
     files = {
         "x/coco.json": COCO,
-        "y/boxes.csv": "a.jpg,1,2,3,4,cat\n",
+        "y/boxes.csv": "a.jpg,5,6,9,9,face\n",
         "z/annotations/coco.json": COCO,
     }
     reading = read_sources(write_raw(tmp_path, files, ["y/a.jpg"]))
-    assert list(boxes_of(reading)) == ["x/a.jpg", "y/a.jpg", "z/annotations/a.jpg"]
+    assert boxes_of(reading) == {"y/a.jpg": [("face", [5, 6, 9, 9])]}
+    assert reasons_of(reading) == [
+        ("x/coco.json", "missing_image"),
+        ("z/annotations/coco.json", "missing_image"),
+    ]
 
 
-def test_an_image_that_two_sources_search_for_belongs_to_neither(tmp_path):
-    files = {"x/coco.json": COCO, "y/boxes.csv": "a.jpg,1,2,3,4,cat\n"}
-    reading = read_sources(write_raw(tmp_path, files, ["photos/of/a.jpg"]))
-    assert list(boxes_of(reading)) == ["x/a.jpg", "y/a.jpg"]
+def test_whether_an_image_is_found_does_not_depend_on_other_annotation_files(tmp_path):
+    files = {"x/coco.json": COCO, "y/boxes.csv": "images/a.jpg,1,2,4,6,face\n"}
+    reading = read_sources(write_raw(tmp_path, files, ["y/images/a.jpg"]))
+    assert boxes_of(reading) == {"y/images/a.jpg": [("face", [1, 2, 4, 6])]}
+    assert reading.note_counts == {"duplicate_image": 1, "duplicate_box": 1}
+    assert reading.rejections == []
+
+
+def test_an_image_that_two_sources_search_for_and_describe_differently_is_refused(tmp_path):
+    files = {
+        "x/coco.json": COCO,
+        "y/boxes.csv": "a.jpg,1,2,9,9,face\nb.jpg,1,2,3,4,face\n",
+    }
+    reading = read_sources(write_raw(tmp_path, files, ["photos/of/a.jpg", "photos/of/b.jpg"]))
+    assert list(boxes_of(reading)) == ["photos/of/b.jpg"]
+    assert reasons_of(reading) == [("photos/of/a.jpg", "conflicting_annotations")]
 
 
 def test_files_whose_names_are_not_unicode_are_rejected(tmp_path):
@@ -366,7 +416,9 @@ def test_a_merged_instance_has_the_first_points_and_the_flags_of_all():
             Instance(1, box),
         ],
     )
-    merged = merge_images(table_from_rows([row], category_names=["a", "b"]))
+    merged = merge_images(
+        table_from_rows([row], category_names=["a", "b"], annotation_sets=[AnnotationSet("x.csv")])
+    )
     assert merged.table.boxes.tolist() == [[0, 0, 1, 2], [*box], [*box]]
     assert merged.table.labels.tolist() == [0, 0, 1]
     assert merged.table.flags.tolist() == [0, Flag.CROWD | Flag.DIFFICULT, 0]
@@ -408,11 +460,15 @@ rows = st.builds(TableRow, st.sampled_from("abcd"), st.lists(instances, max_size
 
 
 @given(st.lists(st.lists(rows, max_size=6), min_size=1, max_size=3))
-def test_merging_keeps_every_distinct_box_of_every_image_once(tables):
-    given_tables = [table_from_rows(rows, category_names=["x", "y"]) for rows in tables]
-    merged = merge_images(concatenate(given_tables))
+def test_merging_keeps_every_distinct_box_of_every_image_of_one_set_once(tables):
+    all_rows = [row for rows in tables for row in rows]
+    merged = merge_images(
+        table_from_rows(
+            all_rows, category_names=["x", "y"], annotation_sets=[AnnotationSet("x.csv")]
+        )
+    )
     expected = {}
-    for row in (row for rows in tables for row in rows):
+    for row in all_rows:
         boxes = expected.setdefault(row.image_path, set())
         # NaN equals NaN as text; adding 0 turns -0 into 0.
         boxes.update((i.label, repr([x + 0.0 for x in i.box])) for i in row.instances)
@@ -425,7 +481,7 @@ def test_merging_keeps_every_distinct_box_of_every_image_once(tables):
             for label, box in zip(image.labels.tolist(), image.boxes.tolist(), strict=True)
         ]
         assert sorted(found) == sorted(expected[path])
-    before = sum(len(row.instances) for rows in tables for row in rows)
+    before = sum(len(row.instances) for row in all_rows)
     assert merged.note_counts["duplicate_box"] == before - len(table.boxes)
 
 

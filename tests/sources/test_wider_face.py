@@ -85,7 +85,7 @@ def test_unpublished_test_annotations_do_not_make_negatives(tmp_path):
 
 
 def test_a_path_that_leaves_the_raw_directory_is_rejected(tmp_path):
-    reading = read(tmp_path, "../../../a.jpg\n0\nb.jpg\n0\n")
+    reading = read(tmp_path, "../../../gone.jpg\n0\nb.jpg\n0\n")
     assert reasons_of(reading) == [(TRAIN, "outside_raw_dir")]
     assert len(reading.table) == 1
 

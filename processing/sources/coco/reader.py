@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -41,7 +41,7 @@ from processing.core.columns import offsets_of
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.coco.entries import Category, CocoFile, Id, Image, is_coco, load, same_id
 from processing.sources.coco.instances import REJECTED, CocoInstances, read_instances, rejections_of
-from processing.sources.image_search import locate, usual_layouts
+from processing.sources.image_search import locate
 from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.source_format import Reading, SourceFormat, per_file, rejection
 from processing.sources.split_names import split_of
@@ -64,9 +64,10 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
     # The file and the ids take as much memory as everything that is still to be made.
     del file
     images.positions.clear()
-    located = locate(raw, usual_layouts(raw, path), images.paths)
+    located = locate(raw, path, images.paths)
     annotation_set = AnnotationSet(path, place="annotations[{}]")
     table = _table(images, located.paths, instances, categories, split_of(path), annotation_set)
+    table = replace(table, found_by_name=np.full(len(table), located.by_name))
     # By path: an image listed twice under the ambiguous id is reported once.
     ambiguous = {located.paths[row]: key for row, key in images.ambiguous.items()}
     duplicate_ids = []
@@ -80,7 +81,6 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
         table,
         categories.rejections + images.rejections + duplicate_ids + rejections,
         images_missing_annotations={(located.paths[row], "") for row in rows_missing_annotations},
-        candidates_by_name=located.candidates_by_name,
     )
 
 
@@ -166,7 +166,7 @@ class _Images:
             for number, entry in zip(numbers, entries, strict=True):
                 key = same_id(entry.id)
                 try:
-                    image = raw.inside(own, entry.file_name)
+                    image = raw.image(own, entry.file_name)
                 except AnnotationError as error:
                     images.rejections.append(rejection(path, error, f"images[{number}]"))
                     images.positions.setdefault(key, REJECTED)
@@ -211,6 +211,7 @@ def _table(
         splits=np.full(n, split, dtype=np.int8),
         normalized=np.zeros(n, dtype=bool),
         set_ids=np.zeros(n, dtype=np.int32),
+        found_by_name=np.zeros(n, dtype=bool),
         annotation_files=np.full(n, "", dtype=np.dtypes.StringDType()),
         offsets=offsets_of(np.bincount(instances.rows, minlength=n)),
         category_names=tuple(categories.names),

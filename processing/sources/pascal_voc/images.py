@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from processing.core.errors import AnnotationError
-from processing.sources.image_search import Located, only_match_near
-from processing.sources.raw_directory import RawDirectory, folder_of, parent_of
+from processing.sources.raw_directory import (
+    RawDirectory,
+    folder_and_parents,
+    folder_of,
+    parent_of,
+)
 
 
-def locate_images(raw: RawDirectory, filenames: Mapping[str, str]) -> Located:
+def locate_images(raw: RawDirectory, filenames: Mapping[str, str]) -> list[str]:
     """Finds the images of annotation files, in the order of these files.
+
+    A missing image gets the path that it would have.
 
     Args:
         raw: the raw directory.
@@ -29,7 +35,7 @@ def locate_images(raw: RawDirectory, filenames: Mapping[str, str]) -> Located:
     images |= {path: image for path, image in named.items() if claims[image] == 1}
     folders_with_images = {folder_of(path) for path, image in images.items() if image}
     paths = []
-    candidates = set()
+    candidates = {}
     for path, image in images.items():
         missing = _path_of_missing(raw, path, filenames[path])
         paths.append(image or missing)
@@ -37,8 +43,10 @@ def locate_images(raw: RawDirectory, filenames: Mapping[str, str]) -> Located:
         if folder_of(path) not in folders_with_images:
             candidate = only_match_near(folder_of(path), raw.images_by_stem.get(_stem(path), []))
             if candidate:
-                candidates.add((missing, candidate))
-    return Located(paths, candidates)
+                candidates[missing] = candidate
+    claims = Counter([*candidates.values(), *paths])
+    moved = {path: image for path, image in candidates.items() if claims[image] == 1}
+    return [moved.get(path, path) for path in paths]
 
 
 def _image_folders(path: str) -> list[str]:
@@ -82,3 +90,20 @@ def _path_of_missing(raw: RawDirectory, path: str, filename: str) -> str:
     with_images = filter(raw.image_folders.__contains__, _image_folders(path))
     folder = next(with_images, folder_of(path))
     return folder + _stem(path) + (posixpath.splitext(filename)[1] or ".jpg")
+
+
+def only_match_near(folder: str, images: Sequence[str]) -> str | None:
+    """Returns the single image below the nearest of a folder and its parents that holds any.
+
+    Args:
+        folder: prefix of the folder to begin at.
+        images: the images to choose from, in any folders.
+
+    Returns:
+        The image; None if there is none, or several equally near.
+    """
+    for base in folder_and_parents(folder):
+        near = [path for path in images if path.startswith(base)]
+        if near:
+            return near[0] if len(near) == 1 else None
+    return None

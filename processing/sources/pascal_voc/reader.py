@@ -78,8 +78,6 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
     """
     files = [_parse(raw, path, coordinate_base) for path in paths]
     located = locate_images(raw, {file.path: file.filename for file in files})
-    # An image with a candidate counts as existing: `resolve_by_name` may find it in another folder.
-    existing = raw.files.union(missing for missing, _ in located.candidates_by_name)
     rejections: list[Rejection] = []
     list_rejections: list[Rejection] = []
     notes: list[Note] = []
@@ -88,8 +86,8 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
     split_lists: dict[str, dict[str, set[int]]] = {}
     sets: dict[str, int] = {}
     rows = []
-    for file, image in zip(files, located.paths, strict=True):
-        if image not in existing:
+    for file, image in zip(files, located, strict=True):
+        if image not in raw.files:
             # The better error: such an image is missing because its path is not allowed.
             _check_filename(raw, file)
         elif file.rejections:
@@ -117,7 +115,7 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
     annotation_sets = [AnnotationSet(f"{folder}*.xml", place="object {}") for folder in sets]
     table = table_from_rows(rows, category_names=list(labels), annotation_sets=annotation_sets)
     table = table.with_categories(sorted(labels))
-    return Reading(table, rejections, notes, images_missing_annotations, located.candidates_by_name)
+    return Reading(table, rejections, notes, images_missing_annotations)
 
 
 FORMAT: Final = SourceFormat(

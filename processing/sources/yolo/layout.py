@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from processing.core.annotations import SPLITS
 from processing.core.errors import AnnotationError, Rejection
-from processing.sources.image_search import locate
+from processing.sources.image_search import locate_in
 from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.source_format import collecting, each_line, rejection
 from processing.sources.split_names import split_of_folders
@@ -215,11 +215,11 @@ def _images_of_list(
     def use(_: int, line: str) -> None:
         if line.strip():
             check_text(line)
-            listed.append(raw.inside(folders[0], line.strip()))
+            listed.append(raw.image(folders[0], line.strip()))
 
     rejections += each_line(raw, path, use)
     # No search by basename: labels are found by the path of their image, so a moved image has none.
-    return locate(raw, [[folder] for folder in folders], listed).paths
+    return locate_in(raw, path, [[folder] for folder in folders], listed).paths
 
 
 def label_file(raw: RawDirectory, image: str) -> str:
