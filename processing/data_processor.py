@@ -242,6 +242,8 @@ class DataProcessor:
     def _tasks(
         self, names: Sequence[str], reading: Reading, *, skip_missing: bool
     ) -> tuple[list[Task], dict[str, str]]:
+        if "landmarker" in names and reading.mixed_landmarks:
+            raise SourceError(f"landmarker: {reading.mixed_landmarks}")
         tasks, skipped = [], {}
         for name in names:
             if name not in TASKS:

@@ -125,6 +125,7 @@ class AnnotationSet:
         has_names: whether the data set names its categories, not only numbers them.
         details: how the set was read, where there was a choice, as part of a sentence.
         units: ``pixels`` or ``fractions`` if the user said so; otherwise ``""``.
+        keypoint_names: names of the points in their order; empty if the set names none.
     """
 
     path: str
@@ -133,6 +134,7 @@ class AnnotationSet:
     has_names: bool = True
     details: str = ""
     units: str = ""
+    keypoint_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

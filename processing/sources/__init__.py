@@ -9,6 +9,7 @@ A new format is one new module with a constant ``FORMAT``, listed in `FORMATS` b
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,8 +18,16 @@ from processing.core.annotations import AnnotationTable
 from processing.core.errors import Note, Rejection, SourceError, SourceNotFoundError
 from processing.sources import coco, csv_manifest, ibug_pts, pascal_voc, wider_face, yolo
 from processing.sources.merging import merge_images, reject_unusable, usable_splits
+from processing.sources.missing_images import hints_for
+from processing.sources.plausibility import (
+    check_class_names,
+    check_not_misread,
+    describe_mixed_landmarks,
+    reject_wrong_units,
+)
 from processing.sources.raw_directory import RawDirectory
-from processing.sources.source_format import Reading, Request, SourceFormat, combine
+from processing.sources.source_format import Reading, Request, SourceFormat, combine, set_reports
+from processing.sources.unread_files import describe_unread
 
 # Their order is the order of categories in every output, so a new format goes to the end.
 FORMATS: Final[tuple[SourceFormat, ...]] = (
@@ -75,7 +84,9 @@ def read_sources(
         # Checked first: listing a large directory takes minutes, a wrong name shows at once.
         requests = [Request.parse(entry, FORMATS) for entry in sources]
     raw = RawDirectory(Path(raw_dir), follow_links=follow_links)
-    reading = combine(_read_formats(raw, requests))
+    reading = reject_wrong_units(combine(_read_formats(raw, requests)))
+    check_class_names(reading.table)
+    check_not_misread(reading.table)
     merged = merge_images(reading.table)
     reported = {rejection.path for rejection in reading.rejections}
     refused = [rejection for rejection in raw.rejections if rejection.path not in reported]
@@ -83,14 +94,37 @@ def read_sources(
     table, unusable = reject_unusable(merged.table, reading.images_missing_annotations, rejections)
     # Images with the same label file, such as a.jpg and a.png, give its rejections twice.
     rejections = list(dict.fromkeys([*rejections, *unusable]))
-    if len(table) == 0:
-        reasons = "; ".join(rejection.message for rejection in rejections[:3])
-        raise SourceError(
-            f"{raw.root}: no annotation can be used ({len(rejections)} rejected): "
-            f"{reasons or 'they list no image'}"
-        )
     notes = reading.notes + merged.notes + _notes_on_unread(raw, table, rejections)
-    return Reading(dataclasses.replace(table, splits=usable_splits(table)), rejections, notes)
+    if len(table) == 0:
+        raise SourceError(_describe_nothing(raw, rejections, notes))
+    return Reading(
+        dataclasses.replace(table, splits=usable_splits(table)),
+        rejections,
+        notes,
+        hints=hints_for(raw, table.image_paths.tolist()),
+        sets=set_reports(reading.table),
+        mixed_landmarks=describe_mixed_landmarks(reading.table),
+    )
+
+
+def _describe_nothing(
+    raw: RawDirectory, rejections: Sequence[Rejection], notes: Sequence[Note]
+) -> str:
+    """Explains why the annotations of a raw directory leave no image, one example a reason."""
+    first: dict[str, Rejection | Note] = {}
+    counts: Counter[str] = Counter()
+    for rejection in rejections:
+        first.setdefault(rejection.reason, rejection)
+        counts[rejection.reason] += 1
+    for note in notes:
+        if note.kind != "unlisted_images":
+            first.setdefault(note.kind, note)
+            counts[note.kind] += note.count
+    lines = [f"\n  {name} ({counts[name]}): {found.message}" for name, found in first.items()]
+    return (
+        f"{raw.root}: no annotation can be used ({len(rejections)} rejected)"
+        f"{':' if lines else ': they list no image'}{''.join(lines)}"
+    )
 
 
 def _read_formats(raw: RawDirectory, requests: Sequence[Request] | None) -> list[Reading]:
@@ -112,7 +146,7 @@ def _detect_some(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
         raise SourceNotFoundError(
             f"{raw.root} ({raw.root.absolute()}): no annotations found among "
             f"{len(raw.files):,} files, {len(raw.images):,} of them images"
-            f"{raw.describe_skipped()}; looked for{patterns}"
+            f"{raw.describe_skipped()}{describe_unread(raw)}; looked for{patterns}"
         )
     return found
 

@@ -50,6 +50,7 @@ class Reading:
             annotation file, or "").
         hints: for paths of missing images, where such an image is, for people.
         sets: each annotation set as it was read, before images were merged.
+        mixed_landmarks: why the points cannot be in one file; ``""`` if they can.
     """
 
     table: AnnotationTable = EMPTY
@@ -58,6 +59,7 @@ class Reading:
     images_missing_annotations: Set[tuple[str, str]] = frozenset()
     hints: Mapping[str, str] = field(default_factory=dict)
     sets: tuple[SetReport, ...] = ()
+    mixed_landmarks: str = ""
 
     @property
     def note_counts(self) -> Counter[str]:

@@ -71,7 +71,8 @@ def check_points(image, expected, shift):
 
 
 def test_all_real_data_sets_in_one_directory_are_read_together(real_data):
-    table = read_sources(real_data).table
+    reading = read_sources(real_data)
+    table = reading.table
     expected = {}
     for name in SETS:
         truth = json.loads((real_data / "truth" / f"{name}.json").read_text())
@@ -79,3 +80,5 @@ def test_all_real_data_sets_in_one_directory_are_read_together(real_data):
             expected[f"{name}/{path}"] = image.get("n_boxes", 0) or image.get("n_landmark_sets", 0)
     found = dict(zip(table.image_paths.tolist(), np.diff(table.offsets).tolist(), strict=True))
     assert found == expected
+    # 98 and 68 points: the boxes can be used together, the points cannot.
+    assert "98 points without names, but pts_300w" in reading.mixed_landmarks
