@@ -27,7 +27,7 @@ from processing.sources.plausibility import (
 )
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, Request, SourceFormat, combine, set_reports
-from processing.sources.unread_files import describe_unread
+from processing.sources.unread_files import describe_unread, text_links
 
 # Their order is the order of categories in every output, so a new format goes to the end.
 FORMATS: Final[tuple[SourceFormat, ...]] = (
@@ -163,4 +163,4 @@ def _notes_on_unread(
             notes.append(Note("unlisted_images", path, message))
     for path, why in raw.linked_folders:
         notes.append(Note("linked_folders", path, f"{path}: {why}"))
-    return notes
+    return notes + text_links(raw)

@@ -78,6 +78,7 @@ def compare_descriptions(table: AnnotationTable, starts: NDArray[np.int64]) -> F
     pairs: dict[tuple[int, int], Counter[Verdict]] = defaultdict(Counter)
     differing: list[tuple[str, _Description, _Description]] = []
     labels_of = _labels_of_sets(table)
+    silent = _without_label_file(table)
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
         if stop - start == 1:
             continue
@@ -85,7 +86,7 @@ def compare_descriptions(table: AnnotationTable, starts: NDArray[np.int64]) -> F
         if (table.set_ids[start:stop] == table.set_ids[start]).all():
             continue
         kept: list[_Description] = []
-        for new in _descriptions(table, start, stop):
+        for new in _descriptions(table, start, stop, silent):
             verdict, other, repeated = _worst(new, kept, table, labels_of)
             if other is not None:
                 pairs[other.set_id, new.set_id][verdict] += 1
@@ -146,10 +147,26 @@ def _labels_of_sets(table: AnnotationTable) -> list[NDArray[np.int32]]:
     return [labels[sets == i] for i in range(len(table.annotation_sets))]
 
 
-def _descriptions(table: AnnotationTable, start: int, stop: int) -> list[_Description]:
-    """Returns the descriptions of one image, the preferred one first."""
+def _without_label_file(table: AnnotationTable) -> NDArray[np.bool_]:
+    """Marks rows of images without a label file, in sets with one such file for each image.
+
+    No file says nothing about an image, while an empty file says that it has no objects.
+    """
+    has_file = table.annotation_files != ""
+    per_image = np.zeros(max(len(table.annotation_sets), 1), dtype=bool)
+    per_image[table.set_ids[has_file]] = True
+    marked: NDArray[np.bool_] = ~has_file & per_image[table.set_ids]
+    return marked
+
+
+def _descriptions(
+    table: AnnotationTable, start: int, stop: int, silent: NDArray[np.bool_]
+) -> list[_Description]:
+    """Returns the descriptions of one image, the preferred one first; `silent` rows are none."""
     rows_of: dict[int, list[int]] = {}
     for row in range(start, stop):
+        if silent[row]:
+            continue
         rows_of.setdefault(int(table.set_ids[row]), []).append(row)
     declared = table.declared_sizes[start:stop]
     size = declared[declared[:, 0] > 0][:1]

@@ -101,6 +101,14 @@ class RawDirectory:
             if path.lower().endswith(suffixes) and path not in self._refused
         ]
 
+    def without_suffix(self) -> list[str]:
+        """Lists the regular files whose names have no ending, sorted."""
+        return [
+            path
+            for path in self._sorted
+            if "." not in posixpath.basename(path) and path not in self._refused
+        ]
+
     @cached_property
     def images(self) -> list[str]:
         """All files with the ending of an image, sorted."""

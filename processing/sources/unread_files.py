@@ -1,8 +1,7 @@
 """Describes the files of a raw directory in which no annotations were found.
 
-The message that nothing was found shows what is there: the keys of a JSON file, the root element of
-an XML file, the first line of a table. People see at once which tool wrote the files, and what is
-missing.
+The message that nothing was found shows the keys of a JSON file, the root element of an XML file,
+or the first line of a table. People see at once which tool wrote the files.
 """
 
 from __future__ import annotations
@@ -15,13 +14,15 @@ from typing import Final
 
 import msgspec
 
-from processing.core.errors import AnnotationError
+from processing.core.errors import AnnotationError, Note
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.text import open_text
 
 _HEAD: Final = 4096
 """Characters of a file that are looked at."""
 _MOST_KEYS: Final = 8
+_MAX_LINK_BYTES: Final = 4096
+"""Longest path of a link in Linux."""
 _MAX_JSON_BYTES: Final = 64 << 20
 
 _TOOLS: Final = {
@@ -49,6 +50,29 @@ def describe_unread(raw: RawDirectory) -> str:
                     examples[suffix] = f"{path} cannot be read: {error}"
     parts = [f"\n  {counts[suffix]} *{suffix}: {text}" for suffix, text in examples.items()]
     return f"; found{''.join(parts)}" if parts else ""
+
+
+def text_links(raw: RawDirectory) -> list[Note]:
+    """Finds links that were stored as text, as git writes them where links are not supported.
+
+    Such a file has no ending, and holds only the path that the link would lead to.
+    """
+    notes = []
+    for path in raw.without_suffix():
+        file = raw.root / path
+        if file.stat().st_size > _MAX_LINK_BYTES:
+            continue
+        try:
+            target = file.read_text().strip()
+        except UnicodeDecodeError:
+            continue
+        if "/" in target and "\n" not in target and (file.parent / target).exists():
+            message = (
+                f"{path} holds only the path {target!r}: it is a link that was stored as text, as "
+                "git does without core.symlinks; replace it by a real link or by the files"
+            )
+            notes.append(Note("link_stored_as_text", path, message))
+    return notes
 
 
 def _json(raw: RawDirectory, path: str) -> str:
