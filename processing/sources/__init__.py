@@ -16,7 +16,16 @@ from typing import Any, Final
 
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Note, Rejection, SourceError, SourceNotFoundError
-from processing.sources import coco, csv_manifest, ibug_pts, pascal_voc, wider_face, yolo
+from processing.sources import (
+    coco,
+    csv_manifest,
+    ibug_pts,
+    labelme,
+    pascal_voc,
+    via,
+    wider_face,
+    yolo,
+)
 from processing.sources.merging import merge_images, reject_unusable, usable_splits
 from processing.sources.missing_images import hints_for
 from processing.sources.plausibility import (
@@ -37,6 +46,8 @@ FORMATS: Final[tuple[SourceFormat, ...]] = (
     yolo.FORMAT,
     ibug_pts.FORMAT,
     csv_manifest.FORMAT,
+    labelme.FORMAT,
+    via.FORMAT,
 )
 
 __all__ = ["FORMATS", "Reading", "SourceFormat", "detect", "read_sources"]
