@@ -18,7 +18,10 @@ from processing.core.annotations import AnnotationTable
 from processing.core.errors import Note, Rejection, SourceError, SourceNotFoundError
 from processing.sources import (
     coco,
+    create_ml,
     csv_manifest,
+    cvat_xml,
+    dlib_xml,
     ibug_pts,
     labelme,
     pascal_voc,
@@ -48,6 +51,9 @@ FORMATS: Final[tuple[SourceFormat, ...]] = (
     csv_manifest.FORMAT,
     labelme.FORMAT,
     via.FORMAT,
+    create_ml.FORMAT,
+    cvat_xml.FORMAT,
+    dlib_xml.FORMAT,
 )
 
 __all__ = ["FORMATS", "Reading", "SourceFormat", "detect", "read_sources"]

@@ -44,8 +44,12 @@ from processing.sources.source_format import Reading, SourceFormat, collecting, 
 from processing.sources.split_names import only_split, split_of_folders
 from processing.sources.text import check_size, check_text, malformed, numbers_of, size_of
 
+# Not followed by "s": the element annotations is CVAT's.
 _ROOT: Final = re.compile(
-    b"|".join("<annotation".encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be"))
+    b"|".join(
+        "<annotation".encode(code) + b"(?!%s)" % "s".encode(code)
+        for code in ("utf-8", "utf-16-le", "utf-16-be")
+    )
 )
 _HEAD_BYTES: Final = 4096
 """Bytes that are searched for the root element. Only declarations and a comment precede it."""
