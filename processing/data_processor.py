@@ -44,7 +44,7 @@ from processing.run.splits import (
     ungrouped,
 )
 from processing.sources import read_sources
-from processing.sources.source_format import Reading
+from processing.sources.source_format import Reading, SourceFormat
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,8 +75,8 @@ class DataProcessor:
         min_box_size: boxes with a shorter side, in source pixels after clipping, are dropped.
         keep_flagged: keep boxes that are marked as crowd (COCO), invalid (WIDER FACE) or difficult
             (VOC).
-        sources: names of formats to read, or mappings with ``format`` and its options. None: all
-            formats that are found.
+        sources: names of formats to read, mappings with ``format`` and its options, or formats of
+            your own (`processing.sources.SourceFormat`). None: all formats that are found.
         group_by: regular expression. Images share a split if it finds the same text in their paths.
         seed: key of the hash that divides images into splits.
         on_error: ``quarantine`` leaves bad inputs out and lists them in ``NAME.rejected.jsonl``,
@@ -106,7 +106,7 @@ class DataProcessor:
         crop_margin: float = 0.25,
         min_box_size: float = 1.0,
         keep_flagged: bool = False,
-        sources: str | Sequence[str | Mapping[str, Any]] | None = None,
+        sources: str | Sequence[str | Mapping[str, Any] | SourceFormat] | None = None,
         group_by: str | None = None,
         seed: int = 0,
         on_error: Literal["quarantine", "raise"] = "quarantine",
@@ -124,9 +124,11 @@ class DataProcessor:
         if group_by is not None:
             group_pattern(group_by)  # reports an error now, not after the data has been read
         self.group_by, self.seed = group_by, check_integer("seed", seed, least=0)
-        self.sources = [sources] if isinstance(sources, str | Mapping) else sources
+        self.sources = [sources] if isinstance(sources, str | Mapping | SourceFormat) else sources
         if not isinstance(self.sources, Sequence | None):
-            raise TypeError(f"sources must be names of formats, or mappings, got {sources!r}")
+            raise TypeError(
+                f"sources must be formats, names of formats, or mappings, got {sources!r}"
+            )
         if sources is not None and not self.sources:
             raise ValueError("sources is empty: name formats, or None to read all that are found")
         self._repair = RepairOptions(

@@ -23,7 +23,7 @@ from processing.commands.console import (
 from processing.core.error_notes import format_error
 from processing.core.errors import ProcessingError
 from processing.imaging.tasks import TASKS
-from processing.sources import FORMATS
+from processing.sources import format_names
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
@@ -130,7 +130,8 @@ class _Flag(NamedTuple):
     Args:
         argument: name of the argument.
         help: its effect; also its default, if that is None.
-        options: further arguments of `argparse.ArgumentParser.add_argument`.
+        options: further arguments of `argparse.ArgumentParser.add_argument`; ``choices`` may be a
+            function that returns them.
         name: the flag, if it is not called like the argument.
     """
 
@@ -145,7 +146,11 @@ class _Flag(NamedTuple):
         help = self.help
         if "(default" not in help and "action" not in self.options:
             help += " (default: %(default)s)"
-        group.add_argument(name, dest=self.argument, default=default, help=help, **self.options)
+        options = self.options
+        if callable(options.get("choices")):
+            # Other packages may add choices, and looking for them takes time at import.
+            options = options | {"choices": options["choices"]()}
+        group.add_argument(name, dest=self.argument, default=default, help=help, **options)
 
 
 _DIRECTORY: Final = {"metavar": "DIR"}
@@ -158,7 +163,7 @@ _FLAGS: Final = (
     _Flag(
         "sources",
         "annotation format to read; may be repeated (default: every format that is found)",
-        {"action": "append", "choices": [source.name for source in FORMATS]},
+        {"action": "append", "choices": format_names},
         "--source",
     ),
     _Flag(

@@ -3,7 +3,8 @@
 Code that knows how annotations are stored belongs here. Code that opens an image, repairs a box or
 writes a file does not.
 
-A new format is one new module with a constant ``FORMAT``, listed in `FORMATS` below.
+A new format is one new module with a constant ``FORMAT``, listed in `FORMATS` below. A format of
+another package is a `SourceFormat` too: an entry of `sources`, or an entry point, see `registry`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from processing.core.annotations import AnnotationTable
+from processing.core.annotations import (
+    AnnotationTable,
+    Instance,
+    TableRow,
+    table_from_rows,
+)
 from processing.core.errors import Note, Rejection, SourceError, SourceNotFoundError
 from processing.sources import (
     coco,
@@ -29,6 +35,7 @@ from processing.sources import (
     wider_face,
     yolo,
 )
+from processing.sources.image_search import locate_in_reading
 from processing.sources.merging import merge_images, reject_unusable, usable_splits
 from processing.sources.missing_images import hints_for
 from processing.sources.plausibility import (
@@ -38,7 +45,15 @@ from processing.sources.plausibility import (
     reject_wrong_units,
 )
 from processing.sources.raw_directory import RawDirectory
-from processing.sources.source_format import Reading, Request, SourceFormat, combine, set_reports
+from processing.sources.registry import formats_for, names_with_plug_ins, with_plug_ins
+from processing.sources.source_format import (
+    Reading,
+    Request,
+    SourceFormat,
+    combine,
+    per_file,
+    set_reports,
+)
 from processing.sources.unread_files import describe_unread, text_links
 
 # Their order is the order of categories in every output, so a new format goes to the end.
@@ -56,18 +71,47 @@ FORMATS: Final[tuple[SourceFormat, ...]] = (
     dlib_xml.FORMAT,
 )
 
-__all__ = ["FORMATS", "Reading", "SourceFormat", "detect", "read_sources"]
+# The names from Instance to table_from_rows are for formats of other packages.
+__all__ = [
+    "FORMATS",
+    "Instance",
+    "RawDirectory",
+    "Reading",
+    "SourceFormat",
+    "TableRow",
+    "detect",
+    "format_names",
+    "known_formats",
+    "locate_in_reading",
+    "per_file",
+    "read_sources",
+    "table_from_rows",
+]
+
+
+def known_formats() -> tuple[SourceFormat, ...]:
+    """Returns `FORMATS`, then the formats that other packages register, sorted by name.
+
+    Raises:
+        SourceError: a registered format cannot be used; see `registry.with_plug_ins`.
+    """
+    return with_plug_ins(FORMATS)
+
+
+def format_names() -> list[str]:
+    """Returns the names of `known_formats`; imports no other package."""
+    return names_with_plug_ins(FORMATS)
 
 
 def detect(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
     """Finds the formats in a raw directory, each with its annotation files or folders."""
-    found = [(source, source.find(raw)) for source in FORMATS]
+    found = [(source, source.find(raw)) for source in known_formats()]
     return [(source, paths) for source, paths in found if paths]
 
 
 def read_sources(
     raw_dir: str | Path,
-    sources: Sequence[str | Mapping[str, Any]] | None = None,
+    sources: Sequence[str | Mapping[str, Any] | SourceFormat] | None = None,
     *,
     follow_links: bool = True,
 ) -> Reading:
@@ -80,11 +124,11 @@ def read_sources(
     Args:
         raw_dir: the directory that holds images and annotations.
         sources: what to read; None reads everything that is found. Each entry is the name of a
-            format, or a mapping with the keys ``format``, ``path`` (read only this file or the
-            files below this folder, relative to `raw_dir`), ``images`` (the only folder to look for
-            images in), ``units`` (``pixels`` or ``fractions``, where the files do not say so) and
-            the options of the format, such as ``coordinate_base`` of pascal_voc and ibug_pts (1 if
-            pixels are counted from 1, otherwise 0).
+            format, a `SourceFormat`, or a mapping with the keys ``format`` (one of both), ``path``
+            (read only this file or the files below this folder, relative to `raw_dir`), ``images``
+            (the only folder to look for images in), ``units`` (``pixels`` or ``fractions``, where
+            the files do not say so) and the options of the format, such as ``coordinate_base`` of
+            pascal_voc and ibug_pts (1 if pixels are counted from 1, otherwise 0).
         follow_links: whether links may lead out of the raw directory. If not, linked folders are
             not entered, and other links out of it are refused.
 
@@ -99,7 +143,8 @@ def read_sources(
     requests = None
     if sources is not None:
         # Checked first: listing a large directory takes minutes, a wrong name shows at once.
-        requests = [Request.parse(entry, FORMATS) for entry in sources]
+        formats = formats_for(sources, FORMATS)
+        requests = [Request.parse(entry, formats) for entry in sources]
     raw = RawDirectory(Path(raw_dir), follow_links=follow_links)
     reading = reject_wrong_units(combine(_read_formats(raw, requests)))
     check_class_names(reading.table)
@@ -159,7 +204,7 @@ def _read_formats(raw: RawDirectory, requests: Sequence[Request] | None) -> list
 def _detect_some(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
     found = detect(raw)
     if not found:
-        patterns = "".join(f"\n  {source.pattern_description}" for source in FORMATS)
+        patterns = "".join(f"\n  {source.pattern_description}" for source in known_formats())
         raise SourceNotFoundError(
             f"{raw.root} ({raw.root.absolute()}): no annotations found among "
             f"{len(raw.files):,} files, {len(raw.images):,} of them images"

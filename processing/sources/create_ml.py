@@ -17,7 +17,7 @@ import msgspec
 
 from processing.core.annotations import AnnotationSet
 from processing.core.errors import AnnotationError, Rejection
-from processing.sources.image_search import locate_in_reading, usual_layouts
+from processing.sources.image_search import locate_in_reading
 from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.shapes.drafts import Draft, DraftTable
 from processing.sources.shapes.json_values import (
@@ -75,7 +75,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
     for number, written in enumerate(elements(load(raw, path))):
         with collecting(rejections, path, f"[{number}]"):
             entry = members(written)
-            image = raw.inside(folder_of(path), _image_name(entry))
+            image = raw.image(folder_of(path), _image_name(entry))
             drafts = []
             unusable: list[Rejection] = []
             for position, annotation in enumerate(_annotations(entry), 1):
@@ -87,7 +87,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
             table.add(image, drafts, split=split)
     annotations = [AnnotationSet(path, place="annotation {}")]
     reading = Reading(table.table(annotations), rejections, images_missing_annotations=missing)
-    return locate_in_reading(raw, usual_layouts(raw, path), reading)
+    return locate_in_reading(raw, path, reading)
 
 
 FORMAT: Final = SourceFormat(

@@ -23,7 +23,7 @@ from xml.etree.ElementTree import Element
 
 from processing.core.annotations import NOT_DECLARED, UNASSIGNED, AnnotationSet
 from processing.core.errors import AnnotationError, Note, Rejection
-from processing.sources.image_search import locate_in_reading, usual_layouts
+from processing.sources.image_search import locate_in_reading
 from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.shapes import outlines
 from processing.sources.shapes.drafts import HIDDEN, NOT_LABELLED, VISIBLE, DraftTable, Point
@@ -85,7 +85,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
     details = _details(Counter(image.subset for image in images))
     sets = [AnnotationSet(path, place="shape {}", details=details)]
     reading = Reading(table.table(sets), rejections, notes, missing)
-    return locate_in_reading(raw, usual_layouts(raw, path), reading)
+    return locate_in_reading(raw, path, reading)
 
 
 FORMAT: Final = SourceFormat(
@@ -102,7 +102,7 @@ class _Image:
 
     Args:
         name: as written.
-        path: as `RawDirectory.inside` returns it.
+        path: as `RawDirectory.image` returns it.
         size: declared height and width.
         subset: as written.
         split: its official split.
@@ -124,7 +124,7 @@ def _image(raw: RawDirectory, path: str, element: Element) -> _Image:
     subset = element.get("subset", "").strip()
     image = _Image(
         name,
-        raw.inside(folder_of(path), name),
+        raw.image(folder_of(path), name),
         size_of(element.get("height"), element.get("width")),
         subset,
         # The subset has the form of a file's name, such as "Train" or "val2".

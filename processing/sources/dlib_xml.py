@@ -20,7 +20,7 @@ from xml.etree.ElementTree import Element
 
 from processing.core.annotations import NOT_DECLARED, AnnotationSet, Flag
 from processing.core.errors import AnnotationError, Note, Rejection
-from processing.sources.image_search import locate_in_reading, usual_layouts
+from processing.sources.image_search import locate_in_reading
 from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.shapes.drafts import UNNAMED_CATEGORY, VISIBLE, Draft, DraftTable, Point
 from processing.sources.shapes.xml_values import (
@@ -57,9 +57,9 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
             rejections += image.rejections
             missing.add((image.path, ""))
         table.add(image.path, image.drafts, size=image.size, split=split)
-    sets = [AnnotationSet(path, place="box {}", has_names=not notes)]
+    sets = [AnnotationSet(path, place="box {}")]
     reading = Reading(table.table(sets), rejections, notes, missing)
-    return locate_in_reading(raw, usual_layouts(raw, path), reading)
+    return locate_in_reading(raw, path, reading)
 
 
 FORMAT: Final = SourceFormat(
@@ -75,7 +75,7 @@ class _Image:
     """One image.
 
     Args:
-        path: as `RawDirectory.inside` returns it.
+        path: as `RawDirectory.image` returns it.
         size: declared height and width.
         drafts: its usable boxes; the category is ``""`` without a label.
         rejections: its unusable boxes.
@@ -90,7 +90,7 @@ class _Image:
 def _image(raw: RawDirectory, path: str, element: Element) -> _Image:
     name = element.get("file", "")
     size = size_of(element.get("height"), element.get("width"))
-    image = _Image(raw.inside(folder_of(path), name), size)
+    image = _Image(raw.image(folder_of(path), name), size)
     for number, box in enumerate(element.iterfind("box"), 1):
         with collecting(image.rejections, path, f"{name}: box {number}"):
             image.drafts.append(_draft(number, box))

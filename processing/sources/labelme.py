@@ -26,7 +26,7 @@ import msgspec
 
 from processing.core.annotations import NOT_DECLARED, AnnotationSet, Flag
 from processing.core.errors import AnnotationError, Note, Rejection
-from processing.sources.image_search import locate, usual_layouts
+from processing.sources.image_search import locate_in, usual_layouts
 from processing.sources.raw_directory import RawDirectory, folder_and_parents, folder_of
 from processing.sources.shapes import outlines
 from processing.sources.shapes.drafts import VISIBLE, DraftTable
@@ -190,14 +190,21 @@ def _image(raw: RawDirectory, path: str, written: str) -> str:
         AnnotationError: two images fit; reason ``ambiguous_image``.
     """
     base = posixpath.basename(written.replace("\\", "/"))
+    own = f"{posixpath.splitext(path)[0]}.jpg"
+    if raw.images_in is not None:
+        return folder_of(path) + base if base else own
     by_name = _image_by_name(raw, path, base)
+    if not written:
+        return by_name or own
     try:
-        named = raw.inside(folder_of(path), written) if written else None
+        named = raw.image(folder_of(path), written)
     except AnnotationError:
-        # A path of the annotator's machine; its last part may still name the image.
-        named = raw.inside(folder_of(path), base) if base else None
+        # A path of the annotator's machine.
+        if by_name is None:
+            raise
+        return by_name
     if by_name is None:
-        return named or f"{posixpath.splitext(path)[0]}.jpg"
+        return named
     if named in raw.files and named != by_name:
         raise AnnotationError(
             f"imagePath names {named}, but {by_name} has the name of this file, and both exist; "
@@ -262,11 +269,11 @@ def _locate(raw: RawDirectory, files: list[_File]) -> dict[str, str]:
     images = {file.path: file.image for file in files}
     lost: defaultdict[str, list[str]] = defaultdict(list)
     for path, image in images.items():
-        if image not in raw.files:
+        if image not in raw.files or raw.images_in is not None:
             lost[folder_of(path)].append(path)
     for folder, paths in lost.items():
-        layouts = [*usual_layouts(raw, folder + "x.json"), *_mirrored(raw, folder)]
-        located = locate(raw, layouts, [images[path] for path in paths])
+        layouts = [*usual_layouts(raw, folder), *_mirrored(raw, folder)]
+        located = locate_in(raw, folder, layouts, [images[path] for path in paths])
         images |= dict(zip(paths, located.paths, strict=True))
     return images
 

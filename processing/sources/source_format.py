@@ -123,23 +123,29 @@ class Request:
     units: str | None = None
 
     @classmethod
-    def parse(cls, entry: str | Mapping[str, Any], formats: Sequence[SourceFormat]) -> Request:
+    def parse(
+        cls, entry: str | Mapping[str, Any] | SourceFormat, formats: Sequence[SourceFormat]
+    ) -> Request:
         """Checks one entry of `sources`.
 
         Args:
-            entry: the name of a format, or a mapping as `read_sources` documents it.
+            entry: the name of a format, a format, or a mapping as `read_sources` documents it.
             formats: the formats to choose from.
 
         Raises:
-            TypeError: `entry` is neither text nor a mapping.
+            TypeError: `entry` is neither text, nor a format, nor a mapping.
             SourceError: it names no format, or has an unknown key or value.
         """
-        if not isinstance(entry, str | Mapping):
-            raise TypeError(f"sources must be names of formats, or mappings, got {entry!r}")
-        options = {"format": entry} if isinstance(entry, str) else dict(entry)
+        if not isinstance(entry, str | Mapping | SourceFormat):
+            raise TypeError(
+                f"sources must be formats, names of formats, or mappings, got {entry!r}"
+            )
+        options = dict(entry) if isinstance(entry, Mapping) else {"format": entry}
         name, path = options.pop("format", None), options.pop("path", "")
         images, units = options.pop("images", None), options.pop("units", None)
         by_name = {source.name: source for source in formats}
+        if isinstance(name, SourceFormat):
+            by_name, name = {name.name: name}, name.name
         if name not in by_name:
             raise SourceError(f"source format {name!r}: expected one of {', '.join(by_name)}")
         source = by_name[name]

@@ -112,7 +112,7 @@ def read(raw: RawDirectory, paths: list[str], *, class_attribute: str = "") -> R
     readings = []
     for path in paths:
         try:
-            readings.append(_read_file(raw, path, class_attribute))
+            readings.append(_read_file(raw, path, str(class_attribute)))
         except AnnotationError as error:
             readings.append(Reading(rejections=[rejection(path, error)]))
     return combine(readings)
@@ -133,7 +133,7 @@ class _Image:
 
     Args:
         name: as written.
-        path: as `RawDirectory.inside` returns it.
+        path: as `RawDirectory.image` returns it.
         regions: number and content of each sound region.
         rejections: its unusable regions.
         shapes: the shapes of its regions.
@@ -175,9 +175,9 @@ def _read_file(raw: RawDirectory, path: str, class_attribute: str) -> Reading:
             missing.add((image.path, ""))
         table.add(image.path, grouped.drafts, split=split)
         notes += grouped.notes(image.path, path)
-    sets = [AnnotationSet(path, place="region {}", has_names=bool(attribute))]
+    sets = [AnnotationSet(path, place="region {}")]
     reading = Reading(table.table(sets), rejections, notes, missing)
-    return locate_in_reading(raw, _layouts(raw, path, content), reading)
+    return locate_in_reading(raw, path, reading, _layouts(raw, path, content))
 
 
 def _images(
@@ -192,7 +192,7 @@ def _images(
             filename = decoded(entry.get("filename"), Any)
             if not isinstance(filename, str):
                 raise malformed(f"expected a filename, found {filename!r}")
-            image = _Image(filename, raw.inside(folder_of(path), filename))
+            image = _Image(filename, raw.image(folder_of(path), filename))
         except AnnotationError as error:
             rejections.append(rejection(path, error, name))
             continue

@@ -228,8 +228,12 @@ def test_an_entry_of_sources_that_is_neither_text_nor_a_mapping_is_refused(tmp_p
 
 
 def test_a_file_that_cannot_be_read_is_an_error_with_its_name(tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise OSError(5, "Input/output error")
+    real_open = Path.open
+
+    def fail(path, *arguments, **options):
+        if path.suffix == ".csv":
+            raise OSError(5, "Input/output error")
+        return real_open(path, *arguments, **options)
 
     raw = write_raw(tmp_path, SOUND)
     monkeypatch.setattr(Path, "open", fail)

@@ -40,6 +40,7 @@ XML = (
     "<xmin>2</xmin><ymin>3</ymin><xmax>4</xmax><ymax>6</ymax></bndbox></object></annotation>"
 )
 VOC = XML.format(20, 10)
+APPLE = {"label": "cat", "coordinates": {"x": 2, "y": 2, "width": 2, "height": 2}}
 PTS = "n_points: 1\n{\n3 4\n}\n"
 
 
@@ -51,13 +52,18 @@ def test_each_format_is_found_by_its_own_files(tmp_path):
         "y/labels/a.txt": "0 .5 .5 .1 .1\n",
         "p/a.pts": PTS,
         "m/boxes.csv": "a.jpg,1,2,3,4,cat\n",
+        "l/a.json": {"shapes": [], "imagePath": "a.jpg"},
+        "g/via.json": {"a.jpg1": {"filename": "a.jpg", "regions": [], "file_attributes": {}}},
+        "k/apple.json": [{"image": "a.jpg", "annotations": [APPLE]}],
+        "t/cvat.xml": "<annotations><image name='a.jpg'></image></annotations>",
+        "d/dlib.xml": "<dataset><images><image file='a.jpg'></image></images></dataset>",
     }
     raw = RawDirectory(write_raw(tmp_path, files, ["y/images/a.jpg", "p/a.jpg", "v/a.jpg"]))
     found = {source.name: paths for source, paths in detect(raw)}
     paths = ["y/labels" if path == "y/labels/a.txt" else path for path in files]
     assert found == {name: [path] for name, path in zip(found, paths, strict=True)}
     assert list(found) == [source.name for source in FORMATS]
-    assert len(read_sources(tmp_path).table) == 6
+    assert len(read_sources(tmp_path).table) == len(files)
 
 
 def test_annotations_of_one_image_in_several_formats_are_merged(tmp_path):

@@ -135,7 +135,7 @@ class DraftTable:
             rows,
             category_names=list(self.categories),
             keypoint_names=names,
-            annotation_sets=sets,
+            annotation_sets=[dataclasses.replace(one, keypoint_names=tuple(names)) for one in sets],
         )
         return table.with_categories(sorted(self.categories))
 
