@@ -48,6 +48,8 @@ def reject_wrong_units(reading: Reading) -> Reading:
         reading: of all sources, before images are merged.
     """
     table = reading.table
+    if not _may_have_wrong_units(table):
+        return reading
     in_fractions = np.repeat(table.normalized, np.diff(table.offsets))
     set_ids = np.repeat(table.set_ids, np.diff(table.offsets))
     low, high = _extents(table)
@@ -77,6 +79,13 @@ def reject_wrong_units(reading: Reading) -> Reading:
     )
 
 
+def _may_have_wrong_units(table: AnnotationTable) -> bool:
+    """Rules out in one pass that a table of boxes in pixels, as most are, has wrong units."""
+    if table.normalized.any() or (table.flags & Flag.NO_BOX).any():
+        return True
+    return bool((table.boxes[:, 2:] <= 1).all(axis=1).any())
+
+
 def check_not_misread(table: AnnotationTable) -> None:
     """Checks that not almost all boxes of an annotation set are bad for the same reason.
 
@@ -84,9 +93,11 @@ def check_not_misread(table: AnnotationTable) -> None:
         SourceError: they are.
     """
     boxed = table.flags & Flag.NO_BOX == 0
-    counts = np.diff(table.offsets)
-    set_ids = np.repeat(table.set_ids, counts)
     faults = _faults(table)
+    faulty = [fault for fault in faults.values() if np.count_nonzero(fault & boxed) >= _FEWEST]
+    if not faulty:
+        return
+    set_ids = np.repeat(table.set_ids, np.diff(table.offsets))
     for set_id, one in enumerate(table.annotation_sets):
         chosen = boxed & (set_ids == set_id)
         total = int(np.count_nonzero(chosen))
@@ -226,15 +237,17 @@ def _faults(table: AnnotationTable) -> dict[str, NDArray[np.bool_]]:
     """Marks bool (I,) the boxes of each fault that can be seen without the image."""
     counts = np.diff(table.offsets)
     low, high = table.boxes[:, :2], table.boxes[:, 2:]
-    sizes = np.where(table.normalized[:, None], 1, table.declared_sizes[:, ::-1]).astype(np.float64)
+    # float32, as the boxes: sides of images are far below 2**24, where it is exact.
+    sizes = np.where(table.normalized[:, None], 1, table.declared_sizes[:, ::-1]).astype(np.float32)
     # An image of unknown size is as large as its boxes need.
     sizes[sizes <= 0] = np.inf
     edges = np.repeat(sizes, counts, axis=0)
     with np.errstate(invalid="ignore"):
         inverted = (high < low).any(axis=1)
-        outside = ((high <= 0) | (low >= edges)).any(axis=1) & ~inverted
         # An image may be stored turned by 90 degrees, so its declared sides may be swapped.
-        outside &= ((high <= 0) | (low >= edges[:, ::-1])).any(axis=1)
+        outside = ((high <= 0) | (low >= edges)).any(axis=1) & ~inverted
+        if outside.any():
+            outside &= ((high <= 0) | (low >= edges[:, ::-1])).any(axis=1)
     return {
         "not finite": ~np.isfinite(table.boxes).all(axis=1),
         "inverted": inverted,
