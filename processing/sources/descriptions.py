@@ -6,8 +6,8 @@ An object must be counted once, so descriptions are never simply added up:
   instances and person_keypoints complete each other. Boxes of one set and bare points of another
   set complete each other too, and so do categories that only one of the sets uses.
 - Descriptions that agree up to rounding are reduced to one. Two boxes agree if no edge differs by
-  more than `agreement.PIXELS`, or if their intersection over union is at least `_IOU`. The set with
-  points is used, then the one with names, then the one in pixels, then the one read first.
+  more than `agreement.PIXELS`, or if their intersection over union is at least `agreement.IOU`. The
+  set with points is used, then the one with names, then the one in pixels, then the first one.
 - Descriptions that disagree are refused, and so are two names for the same boxes. If one set was
   found only by the name of its images, that set is taken to describe other images of that name.
 """
@@ -16,31 +16,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.annotations import AnnotationTable, Flag
 from processing.core.errors import Note, Rejection
-from processing.sources.agreement import fit, same_points, scale_of
-
-_IOU: Final = 0.9
-_RENAMED_IOU: Final = 0.8
-"""If every box of one set fits one of another set so well, both name the same objects."""
-_FRACTION_SIDE: Final = 1000.0
-"""Side in which two descriptions in fractions are compared: the image's size is unknown."""
-
-
-class Verdict(Enum):
-    """How one description of an image relates to another one."""
-
-    COMPLETES = "completes"
-    COPIES = "copies"
-    AGREES = "agrees"
-    DIFFERS = "differs"
+from processing.sources.agreement import Description, Verdict, compare
 
 
 @dataclass
@@ -76,7 +60,7 @@ def compare_descriptions(table: AnnotationTable, starts: NDArray[np.int64]) -> F
     )
     stops = np.append(starts[1:], len(table))
     pairs: dict[tuple[int, int], Counter[Verdict]] = defaultdict(Counter)
-    differing: list[tuple[str, _Description, _Description]] = []
+    differing: list[tuple[str, Description, Description]] = []
     labels_of = _labels_of_sets(table)
     silent = _without_label_file(table)
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
@@ -85,7 +69,7 @@ def compare_descriptions(table: AnnotationTable, starts: NDArray[np.int64]) -> F
         findings.notes += _listed_twice(table, start, stop)
         if (table.set_ids[start:stop] == table.set_ids[start]).all():
             continue
-        kept: list[_Description] = []
+        kept: list[Description] = []
         for new in _descriptions(table, start, stop, silent):
             verdict, other, repeated = _worst(new, kept, table, labels_of)
             if other is not None:
@@ -119,27 +103,6 @@ def _listed_twice(table: AnnotationTable, start: int, stop: int) -> list[Note]:
     return notes
 
 
-@dataclass(frozen=True)
-class _Description:
-    """The rows and instances of one image in one annotation set.
-
-    Args:
-        set_id: the set.
-        rows: their positions in the table.
-        instances: int64 (k,), positions in the table.
-        boxes: float64 (k, 4), NaN without a box; in pixels if the image's size is known.
-        normalized: whether the boxes are in fractions, because the size is not known.
-        found_by_name: whether the image was found only by its name.
-    """
-
-    set_id: int
-    rows: list[int]
-    instances: NDArray[np.int64]
-    boxes: NDArray[np.float64]
-    normalized: bool
-    found_by_name: bool
-
-
 def _labels_of_sets(table: AnnotationTable) -> list[NDArray[np.int32]]:
     """Returns, for each annotation set, the sorted labels that it uses."""
     pairs = np.unique(table.instance_set_ids.astype(np.int64) << 32 | table.labels.astype(np.int64))
@@ -161,7 +124,7 @@ def _without_label_file(table: AnnotationTable) -> NDArray[np.bool_]:
 
 def _descriptions(
     table: AnnotationTable, start: int, stop: int, silent: NDArray[np.bool_]
-) -> list[_Description]:
+) -> list[Description]:
     """Returns the descriptions of one image, the preferred one first; `silent` rows are none."""
     rows_of: dict[int, list[int]] = {}
     for row in range(start, stop):
@@ -180,12 +143,10 @@ def _descriptions(
             boxes *= np.tile(size[0, ::-1], 2)
         found_by_name = bool(table.found_by_name[rows[0]])
         descriptions.append(
-            _Description(
-                set_id, rows, instances, boxes, normalized and not len(size), found_by_name
-            )
+            Description(set_id, rows, instances, boxes, normalized and not len(size), found_by_name)
         )
 
-    def preference(one: _Description) -> tuple[bool, bool, bool, bool]:
+    def preference(one: Description) -> tuple[bool, bool, bool, bool]:
         has_points = bool(table.points.lengths[one.instances].any())
         has_names = table.annotation_sets[one.set_id].has_names
         in_fractions = bool(table.normalized[one.rows[0]])
@@ -206,135 +167,29 @@ def _without_copies(table: AnnotationTable, instances: NDArray[np.int64]) -> NDA
     return kept
 
 
-_Comparison = tuple[Verdict, NDArray[np.int64]]
-"""A verdict, and the instances of the second description that were compared."""
-
-
 def _worst(
-    new: _Description,
-    kept: Sequence[_Description],
+    new: Description,
+    kept: Sequence[Description],
     table: AnnotationTable,
     labels_of: Sequence[NDArray[np.int32]],
-) -> tuple[Verdict, _Description | None, NDArray[np.int64]]:
+) -> tuple[Verdict, Description | None, NDArray[np.int64]]:
     """Compares a description with the kept ones.
 
     Returns:
         The gravest verdict, the description that caused it, and the compared instances of `new`.
     """
     order = list(Verdict)
-    found: tuple[Verdict, _Description | None, NDArray[np.int64]]
+    found: tuple[Verdict, Description | None, NDArray[np.int64]]
     found = Verdict.COMPLETES, None, new.instances[:0]
     for other in kept:
-        verdict, compared = _verdict(other, new, table, labels_of)
+        verdict, compared = compare(other, new, table, labels_of)
         if found[1] is None or order.index(verdict) > order.index(found[0]):
             found = verdict, other, compared
     return found
 
 
-def _verdict(
-    one: _Description,
-    other: _Description,
-    table: AnnotationTable,
-    labels_of: Sequence[NDArray[np.int32]],
-) -> _Comparison:
-    sets = table.annotation_sets
-    bare, others_bare = ~_boxed(one, table), ~_boxed(other, table)
-    # Points of objects without a box can only be compared with points.
-    if (bare.any() and table.points.lengths[other.instances].any()) or (
-        others_bare.any() and table.points.lengths[one.instances].any()
-    ):
-        return _compare_points(one, other, table), other.instances
-    if not len(one.instances) and not len(other.instances):
-        return Verdict.COPIES, other.instances
-    is_list_of_images = not labels_of[one.set_id].size or not labels_of[other.set_id].size
-    if is_list_of_images or bare.any() or others_bare.any():
-        return Verdict.COMPLETES, other.instances[:0]
-    if not (sets[one.set_id].has_names and sets[other.set_id].has_names):
-        return _compare(one, other, table, check_labels=False), other.instances
-    shared = np.intersect1d(labels_of[one.set_id], labels_of[other.set_id])
-    if not len(shared):
-        return _compare_names(one, other), other.instances[:0]
-    mine = _limited(one, np.isin(table.labels[one.instances], shared))
-    theirs = _limited(other, np.isin(table.labels[other.instances], shared))
-    return _compare(mine, theirs, table, check_labels=True), theirs.instances
-
-
-def _boxed(one: _Description, table: AnnotationTable) -> NDArray[np.bool_]:
-    boxed: NDArray[np.bool_] = table.flags[one.instances] & Flag.NO_BOX == 0
-    return boxed
-
-
-def _limited(one: _Description, chosen: NDArray[np.bool_]) -> _Description:
-    return replace(one, instances=one.instances[chosen], boxes=one.boxes[chosen])
-
-
-def _compare(
-    one: _Description, other: _Description, table: AnnotationTable, *, check_labels: bool
-) -> Verdict:
-    """Compares two descriptions of the same categories."""
-    if len(one.instances) != len(other.instances):
-        return Verdict.DIFFERS
-    if not len(one.instances):
-        return Verdict.COPIES
-    labels, others_labels = table.labels[one.instances], table.labels[other.instances]
-    boxes, others_boxes = _same_scale(one, other)
-    fits = fit(boxes, others_boxes)
-    if check_labels:
-        fits[labels[:, None] != others_labels[None, :]] = 0
-    partner = fits.argmax(axis=1)
-    best = fits[np.arange(len(partner)), partner]
-    if best.min() < _IOU or len(np.unique(partner)) < len(partner):
-        return Verdict.DIFFERS
-    partners = other.instances[partner]
-    for mine, theirs in zip(one.instances.tolist(), partners.tolist(), strict=True):
-        if not same_points(table.points[mine], table.points[theirs]):
-            return Verdict.DIFFERS
-    same_bits = np.array_equal(
-        table.boxes[one.instances], table.boxes[partners], equal_nan=True
-    ) and np.array_equal(labels, table.labels[partners])
-    same_unit = table.normalized[one.rows[0]] == table.normalized[other.rows[0]]
-    return Verdict.COPIES if same_bits and same_unit else Verdict.AGREES
-
-
-def _compare_names(one: _Description, other: _Description) -> Verdict:
-    """Compares two descriptions without a common category: are they the same boxes, renamed?"""
-    boxes, others_boxes = _same_scale(one, other)
-    if not len(boxes) or not len(others_boxes):
-        return Verdict.COMPLETES
-    fits = fit(boxes, others_boxes)
-    all_fit = fits.max(axis=1).min() >= _RENAMED_IOU or fits.max(axis=0).min() >= _RENAMED_IOU
-    return Verdict.DIFFERS if all_fit else Verdict.COMPLETES
-
-
-def _compare_points(one: _Description, other: _Description, table: AnnotationTable) -> Verdict:
-    """Compares the sets of points of two descriptions, in any order."""
-    mine = [i for i in one.instances.tolist() if table.points.lengths[i]]
-    theirs = [i for i in other.instances.tolist() if table.points.lengths[i]]
-    if len(mine) != len(theirs):
-        return Verdict.DIFFERS
-    for i in mine:
-        match = next((j for j in theirs if same_points(table.points[i], table.points[j])), None)
-        if match is None:
-            return Verdict.DIFFERS
-        theirs.remove(match)
-    return Verdict.AGREES
-
-
-def _same_scale(
-    one: _Description, other: _Description
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the boxes of both in one unit."""
-    if one.normalized and other.normalized:
-        return one.boxes * _FRACTION_SIDE, other.boxes * _FRACTION_SIDE
-    if one.normalized:
-        return one.boxes * scale_of(one.boxes, other.boxes), other.boxes
-    if other.normalized:
-        return one.boxes, other.boxes * scale_of(other.boxes, one.boxes)
-    return one.boxes, other.boxes
-
-
 def _other_image(
-    table: AnnotationTable, image: str, weak: _Description, other: _Description
+    table: AnnotationTable, image: str, weak: Description, other: Description
 ) -> Rejection:
     path, known = (table.annotation_sets[one.set_id].path for one in (weak, other))
     file = str(table.annotation_files[weak.rows[0]]) or path
@@ -352,7 +207,7 @@ def _explain(
     findings: Findings,
     table: AnnotationTable,
     pairs: dict[tuple[int, int], Counter[Verdict]],
-    differing: list[tuple[str, _Description, _Description]],
+    differing: list[tuple[str, Description, Description]],
 ) -> None:
     """Writes the notes and rejections of all compared images."""
     sets: Any = table.annotation_sets

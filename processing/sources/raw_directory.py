@@ -23,6 +23,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from processing.core.errors import AnnotationError, Rejection, SourceError, SourceNotFoundError
+from processing.sources.directory_listing import list_directory, refusals_of
 
 IMAGE_SUFFIXES: Final = frozenset(
     f".{name}"
@@ -64,12 +65,16 @@ class RawDirectory:
             )
         self.root: Final = root
         self._absolute_prefix: Final = f"{root.absolute().as_posix()}/"
-        files, irregular, folders, self.linked_folders = _list(root, follow_links=follow_links)
+        files, irregular, folders, self.linked_folders = list_directory(
+            root, follow_links=follow_links
+        )
         self.folders: Final = frozenset(folders)
         self._undecodable: Final = sorted(path for path in files if not _is_unicode(path))
         self._sorted: Final = sorted(filter(_is_unicode, files))
         self.files: Final = frozenset(self._sorted)
-        self._refused: Final = _refusals(root, irregular, follow_links=follow_links)
+        # Images are left out: a decoder opens them later and has its own checks.
+        checked = [path for path in irregular if _is_unicode(path) and not is_image_name(path)]
+        self._refused: Final = refusals_of(root, checked, follow_links=follow_links)
 
     def with_images_in(self, folder: str) -> RawDirectory:
         """Returns the same directory, with the images in one folder only.
@@ -367,114 +372,3 @@ def _is_unicode(path: str) -> bool:
     """Whether the name has none of the surrogates that Python puts for undecodable bytes."""
     # isascii reads a stored flag, so the slow search runs for few names only.
     return path.isascii() or not any("\ud800" <= character <= "\udfff" for character in path)
-
-
-def _refusals(
-    root: Path, irregular: Iterable[str], *, follow_links: bool
-) -> dict[str, AnnotationError]:
-    """Finds the links and special files that must not be opened, and why.
-
-    Images are left out: a decoder opens them later and has its own checks.
-    """
-    refused = {}
-    for path in irregular:
-        if _is_unicode(path) and not is_image_name(path):
-            error = _refusal(root, path, follow_links=follow_links)
-            if error is not None:
-                refused[path] = error
-    return refused
-
-
-def _refusal(root: Path, path: str, *, follow_links: bool) -> AnnotationError | None:
-    """Explains why a link or special file must not be opened; None for a harmless link."""
-    real, inside = os.path.realpath(root / path), os.path.realpath(root)
-    if not follow_links and not real.startswith(f"{inside}{os.sep}"):
-        return AnnotationError(
-            f"a link that leads out of the raw directory, to {real}, and follow_links is False: "
-            "copy the file here, or allow links",
-            reason="outside_raw_dir",
-        )
-    if os.path.isfile(real):  # noqa: PTH113 - a path of os.path.realpath
-        return None
-    is_link = os.path.islink(root / path)  # noqa: PTH114 - as above
-    found = "a link to nothing" if is_link else "no regular file"
-    return AnnotationError(f"{found}: expected a file", reason="not_a_file")
-
-
-_MAX_LINKED_FOLDERS: Final = 10_000
-"""Links that lead to folders with links to folders can multiply without end."""
-
-
-def _list(
-    root: Path, *, follow_links: bool
-) -> tuple[list[str], list[str], list[str], list[tuple[str, str]]]:
-    """Lists a directory and all folders below it.
-
-    Returns:
-        All files, also links and special files; the files that are links or special files; all
-        folders; and the linked folders that were not entered, with the reason.
-
-    Raises:
-        SourceError: a folder cannot be listed, or too many folders are linked.
-    """
-    files: list[str] = []
-    irregular: list[str] = []
-    folders: list[str] = []
-    skipped: list[tuple[str, str]] = []
-    entered_links = 0
-    # Each folder with the real paths of the folders where links were taken on the way to it.
-    pending: list[tuple[str, tuple[str, ...]]] = [("", ())]
-    while pending:
-        prefix, trail = pending.pop()
-        for entry in _entries(root, prefix):
-            path = prefix + entry.name
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(path)
-                pending.append((f"{path}/", trail))
-            # entry.is_dir() would raise for a link that leads to itself.
-            elif entry.is_symlink() and os.path.isdir(entry):  # noqa: PTH112 - see above
-                trail_here = (*trail, os.path.realpath(root / prefix))
-                problem = _not_to_enter(root / path, trail_here, follow_links=follow_links)
-                if problem:
-                    skipped.append((path, problem))
-                    continue
-                entered_links += 1
-                if entered_links > _MAX_LINKED_FOLDERS:
-                    raise SourceError(
-                        f"{root / path}: more than {_MAX_LINKED_FOLDERS:,} linked folders; are "
-                        "there links to folders that hold links to folders?"
-                    )
-                folders.append(path)
-                pending.append((f"{path}/", trail_here))
-            else:
-                files.append(path)
-                if not entry.is_file(follow_symlinks=False):
-                    irregular.append(path)
-    return files, irregular, folders, skipped
-
-
-def _entries(root: Path, prefix: str) -> list[os.DirEntry[str]]:
-    """Lists one folder, without hidden names."""
-    try:
-        with os.scandir(root / prefix) as found:
-            return [entry for entry in found if not entry.name.startswith(".")]
-    except OSError as error:
-        message = f"folder {error.filename} cannot be listed: {error.strerror}"
-        raise SourceError(message) from error
-
-
-def _not_to_enter(link: Path, trail: tuple[str, ...], *, follow_links: bool) -> str:
-    """Explains why a linked folder is not entered; ``""`` if it may be.
-
-    Args:
-        link: the link.
-        trail: real paths of the folders that this link and those on the way to it lie in.
-        follow_links: whether links may be followed at all.
-    """
-    real = os.path.realpath(link)
-    if not follow_links:
-        return f"a link to the folder {real}, not entered because follow_links is False"
-    # Entering a folder that the link lies in would never end.
-    if any(f"{folder}{os.sep}".startswith(f"{real.rstrip(os.sep)}{os.sep}") for folder in trail):
-        return f"a link to {real}, a folder above it; not entered, since that would never end"
-    return ""
