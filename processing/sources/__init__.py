@@ -23,6 +23,7 @@ from processing.core.annotations import (
 )
 from processing.core.errors import Note, Rejection, SourceError, SourceNotFoundError
 from processing.sources import (
+    celeba,
     coco,
     create_ml,
     csv_manifest,
@@ -32,6 +33,7 @@ from processing.sources import (
     labelme,
     pascal_voc,
     via,
+    wflw,
     wider_face,
     yolo,
 )
@@ -69,6 +71,8 @@ FORMATS: Final[tuple[SourceFormat, ...]] = (
     create_ml.FORMAT,
     cvat_xml.FORMAT,
     dlib_xml.FORMAT,
+    celeba.FORMAT,
+    wflw.FORMAT,
 )
 
 # The names from Instance to table_from_rows are for formats of other packages.

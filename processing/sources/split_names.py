@@ -22,12 +22,18 @@ _WORD_IN_FILE_NAME: Final = re.compile(f"(?<![a-z]){_WORD}(?![a-z])")
 _FOLDER_NAME: Final = re.compile(f"{_WORD}[-_]?[0-9]*")
 
 
+def split_of_word(word: str) -> int:
+    """Returns the split that a word such as ``train`` or ``Validation`` names, or `UNASSIGNED`."""
+    match = _FOLDER_NAME.fullmatch(word.strip().lower())
+    return _SPLIT_OF_WORD[match[1]] if match else UNASSIGNED
+
+
 def split_of_folders(path: str) -> int:
     """Returns the split of the nearest folder named after one (``train2017``), or `UNASSIGNED`."""
     for folder in reversed(folder_of(path).lower().split("/")):
-        match = _FOLDER_NAME.fullmatch(folder)
-        if match:
-            return _SPLIT_OF_WORD[match[1]]
+        split = split_of_word(folder)
+        if split != UNASSIGNED:
+            return split
     return UNASSIGNED
 
 

@@ -82,7 +82,7 @@ def test_only_a_bad_line_is_rejected(tmp_path, bad, found):
     assert found in reading.rejections[0].message
 
 
-@pytest.mark.parametrize("bad", ["a.jpg,1,2,3,", "a.jpg,1,2,3,x", "a.jpg,1,2,3"])
+@pytest.mark.parametrize("bad", ["a.jpg,,nan,-1,-1", "a.jpg,1,2,3,x", "a.jpg,1,2,3"])
 def test_landmarks_without_a_number_are_rejected(tmp_path, bad):
     reading = read(tmp_path, f"{LANDMARKS}{bad}\nb.jpg,1,2,3,4\n")
     assert list(boxes_of(reading)) == ["b.jpg"]
@@ -183,7 +183,7 @@ def test_a_cell_without_end_is_malformed_and_earlier_lines_are_kept(tmp_path):
         "name,age\nx,1\n",
         "cat,0\n",
         "a.jpg,face,3,x,y,z\n",
-        "image_name,part_0_x\na.jpg,1\n",
+        "frame,part_0_x,part_0_y\n1,2,3\n",
     ],
 )
 def test_tables_of_other_kinds_are_not_found(tmp_path, text):

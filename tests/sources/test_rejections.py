@@ -109,6 +109,26 @@ CASES = [
         *("x.csv", "malformed", "line 2: expected cells, found"),
     ),
     Case(
+        "CSV of predictions",
+        {"x.csv": "image,x,y,w,h,label,score\na.jpg,1,2,3,4,cat,0.9\n"},
+        *("x.csv", "predictions", r"line 2: score is 0\.9"),
+    ),
+    Case(
+        "CSV whose class may be second or last",
+        {"x.csv": "a.jpg,1,2,3,4,5\n"},
+        *("x.csv", "ambiguous_columns", "'a.jpg,1,2,3,4,5': the second and the last cell are both"),
+    ),
+    Case(
+        "CSV that names an image without its ending, of which there are two",
+        {"x.csv": "image_id,x,y,w,h\nsound,1,2,3,4\n", "sound.png": ""},
+        *("x.csv", "ambiguous_image", "'sound' may be any of sound.jpg, sound.png"),
+    ),
+    Case(
+        "CSV with pixels for images",
+        {"x.csv": f"nose_x,nose_y,Image\n1,2,{'238 ' * 20}\n"},
+        *("x.csv", "pixels_in_table", "line 1: the column Image holds pixels"),
+    ),
+    Case(
         "WIDER FACE line that is no image's name",
         {"wider_face_val_bbx_gt.txt": "damage\n1\n1 2 3 4\n"},
         *("wider_face_val_bbx_gt.txt", "malformed", "line 1: expected the name of an image"),
