@@ -47,6 +47,7 @@ class Header:
         kind: ``annotations``, or the reason why the table cannot be read.
         problem: a fault of the whole table; empty if there is none.
         is_open_images: whether coordinates are fractions and images named by their id.
+        number_columns: how many columns hold numbers in all of the first rows.
     """
 
     names: tuple[str, ...]
@@ -58,6 +59,7 @@ class Header:
     kind: Kind = "annotations"
     problem: str = ""
     is_open_images: bool = False
+    number_columns: int = 0
 
     @property
     def box_is_x_y_width_height(self) -> bool:
@@ -173,7 +175,7 @@ def _judged(raw: RawDirectory, header: Header, rows: list[list[str]]) -> Header 
         if not has_images and (rows or not header.points.columns):
             return None
         if not header.points.columns:
-            return replace(header, kind="no_boxes")
+            return replace(header, kind="no_boxes", number_columns=_number_columns(header, rows))
     duplicates = _duplicates(header)
     if duplicates and not header.problem:
         problem = f"two columns are called {', '.join(duplicates)}"
@@ -204,6 +206,15 @@ def _image_column(
         if unknown and cells and all(_names_image(raw, cell) for cell in cells):
             return position
     return named_so
+
+
+def _number_columns(header: Header, rows: list[list[str]]) -> int:
+    count = 0
+    for position in range(header.count):
+        cells = [row[position] for row in rows if row[position]]
+        if cells and numbers_of(cells) is not None:
+            count += 1
+    return count
 
 
 def _names_image(raw: RawDirectory, cell: str) -> bool:

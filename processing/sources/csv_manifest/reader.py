@@ -282,7 +282,9 @@ def _check_header(header: Header) -> None:
             "expected columns such as xmin,ymin,xmax,ymax or x,y,width,height",
             reason="no_boxes",
         )
-        error.is_worth_a_note = has_labels
+        # Four columns of numbers may be boxes under names that are not known here.
+        may_have_boxes = header.kind == "no_boxes" and header.number_columns >= len("xyxy")
+        error.is_worth_a_note = has_labels or may_have_boxes
         raise error
     if header.problem:
         raise malformed(f"{where}: {header.problem}")
