@@ -60,7 +60,8 @@ def test_each_format_is_found_by_its_own_files(tmp_path):
         "e/list_bbox_celeba.txt": "1\nimage_id x_1 y_1 width height\na.jpg 1 2 3 4\n",
         "f/list_98pt_rect_attr_train.txt": f"{'1 2 ' * 98}1 2 3 4 0 0 0 0 0 0 a.jpg\n",
     }
-    raw = RawDirectory(write_raw(tmp_path, files, ["y/images/a.jpg", "p/a.jpg", "v/a.jpg"]))
+    images = ["y/images/a.jpg", "p/a.jpg", "v/a.jpg", "e/img_celeba/a.jpg"]
+    raw = RawDirectory(write_raw(tmp_path, files, images))
     found = {source.name: paths for source, paths in detect(raw)}
     paths = ["y/labels" if path == "y/labels/a.txt" else path for path in files]
     assert found == {name: [path] for name, path in zip(found, paths, strict=True)}
