@@ -220,7 +220,9 @@ def _read_group(
         rows,
         category_names=["face"],
         keypoint_names=_POINT_NAMES,
-        annotation_sets=[AnnotationSet(path, details=details) for path in paths],
+        annotation_sets=[
+            AnnotationSet(path, details=details, keypoint_names=_POINT_NAMES) for path in paths
+        ],
     )
     return Reading(
         table, rejections, images_missing_annotations={(image, "") for image in missing | twice}

@@ -202,12 +202,9 @@ CELLS = {
         "a.csv", "malformed", "line 3", **UNLISTED)),
     "a cell of 200,000 letters": (f'bad.png,24,24,"{"x" * 200_000}",4,4,14,14\n', alone(
         "a.csv", "malformed", "line 3: .*field larger", **UNLISTED)),
-    "..": ("../bad.png,24,24,face,4,4,14,14\n", alone(
-        "a.csv", "outside_raw_dir", "line 3", **UNLISTED)),
-    "absolute": ("/etc/bad.png,24,24,face,4,4,14,14\n", alone(
-        "a.csv", "outside_raw_dir", "line 3", **UNLISTED)),
-    "a drive": ("D:\\bad.png,24,24,face,4,4,14,14\n", alone(
-        "a.csv", "outside_raw_dir", "line 3", **UNLISTED)),
+    "..": ("../bad.png,24,24,face,4,4,14,14\n", kept(TEN)),
+    "absolute": ("/etc/bad.png,24,24,face,4,4,14,14\n", kept(TEN)),
+    "a drive": ("D:\\bad.png,24,24,face,4,4,14,14\n", kept(TEN)),
 }  # fmt: skip
 
 
@@ -229,10 +226,8 @@ def csv_cases():
     odd = sound.encode("utf-16") + b"x"
     lost = alone("a.csv", "malformed", "line 4: .*is not UTF-8", boxes=[TEN])
     cases.append(Case("csv", "UTF-16 and a byte", {"a.csv": odd}, **lost))
-    twice = alone("a.csv", "malformed", "line 4: expected a class", boxes=[TEN])
     joined = f"{sound}\ufeff{HEADER}"
-    twice["rejected"] += (("filename", "no_usable_annotation"),)
-    cases.append(Case("csv", "put together of two", {"a.csv": joined}, **twice))
+    cases.append(Case("csv", "put together of two", {"a.csv": joined}, **kept(TEN)))
     for name, text in {
         "UTF-16": sound.encode("utf-16"),
         "DOS": sound.replace("\n", "\r\n"),
@@ -245,19 +240,21 @@ def csv_first_line_cases():
     """What stands where the dialect is looked for."""
     rows = "good.png,4,4,20,20,face\nbad.png,4,4,14,14,face\n"
     first = {
-        "a comment": ("# exported\n", ("a.csv", "malformed"), "line 1: expected 6 cells"),
-        "a header": ("path,x1,y1,x2,y2,class\n", ("a.csv", "malformed"), "line 1: .*four numbers"),
-        "no corners": ("bad.png,x,y,z,w,face\n", ("a.csv", "malformed"), "line 1: .*four numbers"),
-    }  # fmt: skip
+        "a comment": (
+            "# exported\n",
+            {"rejected": (("a.csv", "malformed"),), "says": "line 1: expected 6"},
+        ),
+        "a header": ("path,x1,y1,x2,y2,class\n", {}),
+        "no corners": (
+            "bad.png,x,y,z,w,face\n",
+            {"rejected": (("a.csv", "malformed"),), "says": "line 1: .*four"},
+        ),
+    }
     cases = []
-    for name, (line, *listed, says) in first.items():
-        lists = {"rejected": tuple(listed), "says": says}
-        if name in ("a comment", "a header"):
-            lists["rejected"] += ((line.strip().split(",")[0], "no_usable_annotation"),)
-        cases.append(Case("csv", f"first {name}", {"a.csv": line + rows}, **kept(TEN) | lists))
+    for name, (line, verdict) in first.items():
+        cases.append(Case("csv", f"first {name}", {"a.csv": line + rows}, **kept(TEN) | verdict))
     text = "# exported\n" + HEADER + "good.png,24,24,face,4,4,20,20\nbad.png,24,24,face,4,4,14,14\n"
     verdict = alone("a.csv", "malformed", "line 1", boxes=[TEN])
-    verdict["rejected"] += (("# exported", "no_usable_annotation"),)
     cases.append(Case("csv", "a comment before the header", {"a.csv": text}, **verdict))
     files = {"a.csv": HEADER + "good.png,24,24,face,4,4,20,20\nbad.png,24,24,face,4,4,14,14\n"}
     files["b.csv"] = "filename,class,xmin,xmin,ymin,xmax,ymax\nbad.png,face,4,5,4,14,14\n"

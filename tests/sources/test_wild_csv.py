@@ -176,8 +176,7 @@ def test_a_comment_is_no_image(tmp_path):
         ("image,a,b,c,d,label\na.jpg,1,2,3,4,cat", "the columns image,a,b,c,d,label hold neither"),
         ("foo,a,b,c,d,e\na.jpg,1,2,3,4,cat", "the columns foo,a,b,c,d,e hold neither"),
         ("foo,a,b,c,d,e\na,1,2,3,4,cat\nb.jpg,1,2,3,4,cat\nc,1,2,3,4,cat", "unknown columns foo"),
-        ("image,label\na.jpg,cat", "images with only a label are for classification"),
-        ("file_name,text\na.jpg,a cat", "the columns file_name,text hold neither boxes nor points"),
+        ("image,label\na.jpg,cat", "labels of images are for classification"),
         ("image,x,y,w,h,score\na.jpg,1,2,3,4,0.5", "line 2: score is 0.5: predictions are no"),
         ("image,x,y,w,h,Confidence\na.jpg,1,2,3,4,1\nb.jpg,1,2,3,4,.9", "line 3: Confidence is"),
         ("image,x,y,w,h,label\n", "line 1: only a header (image,x,y,w,h,label), and no rows"),
@@ -228,6 +227,38 @@ def test_a_table_that_names_no_image_is_not_found(tmp_path):
     assert set(reading.note_counts) == {"unlisted_images"}
 
 
+def test_a_caption_is_no_annotation(tmp_path):
+    with pytest.raises(SourceNotFoundError, match=r"boxes\.csv begins with 'file_name,text'"):
+        read(tmp_path, "file_name,text\na.jpg,a cat\n")
+
+
+NUMBERED = "image,xmin,ymin,xmax,ymax,class_id\n"
+
+
+@pytest.mark.parametrize(
+    "paths", [("train_labels.csv", "val_labels.csv"), ("set/train/_a.csv", "set/valid/_a.csv")]
+)
+def test_files_of_one_data_set_share_the_numbers_of_their_classes(tmp_path, paths):
+    files = {
+        path: f"{NUMBERED}{name},10,20,40,60,1\n" for path, name in zip(paths, "ab", strict=True)
+    }
+    images = [
+        f"{path[: path.rfind('/') + 1]}{name}.jpg" for path, name in zip(paths, "ab", strict=True)
+    ]
+    reading = read_sources(write_raw(tmp_path, files, images))
+    assert reading.table.category_names == ("1",)
+    assert list(splits_of(reading).values()) == ["train", "val"]
+
+
+def test_two_data_sets_that_number_their_classes_are_not_merged(tmp_path):
+    files = {
+        "cats/x.csv": f"{NUMBERED}a.jpg,10,20,40,60,1\n",
+        "cars/x.csv": f"{NUMBERED}b.jpg,1,2,3,4,1\n",
+    }
+    with pytest.raises(SourceError, match="only number their classes"):
+        read_sources(write_raw(tmp_path, files, ["cats/a.jpg", "cars/b.jpg"]))
+
+
 # --- One column of four numbers.
 
 
@@ -276,10 +307,10 @@ def test_openimages_has_fractions_codes_and_groups(tmp_path, header):
 
 def test_openimages_without_descriptions_keeps_its_codes_and_refuses_pixels(tmp_path):
     rows = OPEN_IMAGES.replace("0.849224", "849")
-    reading = read(tmp_path, rows, "validation-annotations-bbox.csv", IDS)
+    reading = read(tmp_path, rows, "oidv6-train-annotations-bbox.csv", IDS)
     assert boxes_of(reading) == {IDS[0]: [("/m/07j7r", [0.072, 0.206, 0.145, 0.392])]}
     assert reasons_of(reading) == [
-        ("validation-annotations-bbox.csv", "malformed"),
+        ("oidv6-train-annotations-bbox.csv", "malformed"),
         (IDS[1], "no_usable_annotation"),
     ]
 
@@ -382,7 +413,6 @@ def test_visibilities_are_read_as_in_coco(tmp_path):
         ("image,p0_x,p0_y,p0_v\na.jpg,1,2,1", "visibilities are only 0 and 1"),
         (f"nose_x,nose_y,Image\n1,2,{'238 236 ' * 50}", "the column Image holds pixels"),
         (",0,1,2\na.jpg,1,2,3", "3 numbered columns: expected pairs"),
-        ("image_name,part_0_x\na.jpg,1", "hold neither boxes nor points"),
     ],
 )
 def test_points_that_are_not_clear_are_refused(tmp_path, table, message):

@@ -66,6 +66,14 @@ class Header:
         """Whether a single column of four numbers is known to hold a corner and the size."""
         return [plain(name) for name in self.names] == _WHEAT
 
+    @property
+    def may_be_annotations(self) -> bool:
+        """Whether people may take the table for annotations, even if it cannot be read."""
+        if self.kind != "no_boxes":
+            return self.kind != "masks"
+        # Four columns of numbers may be boxes under names that are not known here.
+        return self.roles.category is not None or self.number_columns >= len("xyxy")
+
     def describe(self) -> str:
         """Returns the names of the columns, for messages."""
         return self.delimiter.join(self.names[:12]) + ("…" if len(self.names) > 12 else "")

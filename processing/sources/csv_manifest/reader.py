@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import posixpath
 from collections import defaultdict
 from typing import Final
 
@@ -55,54 +54,42 @@ from processing.sources.csv_manifest.header import (
 from processing.sources.csv_manifest.images import ImageNames
 from processing.sources.csv_manifest.rows import Row, Spelling, cell, parse
 from processing.sources.image_search import locate_in_reading
-from processing.sources.raw_directory import RawDirectory
+from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.source_format import Reading, SourceFormat, combine, each_line, rejection
-from processing.sources.split_names import split_of
+from processing.sources.split_names import split_of, split_of_word
 from processing.sources.text import check_text, malformed, numbers_of
-
-_OTHER_ANNOTATIONS: Final = (".json", ".xml", ".pts", ".yaml", ".yml", "_gt.txt")
 
 
 class _NoAnnotations(AnnotationError):
-    """A table about images has neither boxes nor points; harmless next to real annotations.
-
-    Attributes:
-        is_worth_a_note: whether people may take the table for annotations.
-    """
-
-    is_worth_a_note = True
+    """A table about images has neither boxes nor points that can be read."""
 
 
 def find(raw: RawDirectory) -> list[str]:
-    """Finds the CSV files that describe images, sorted."""
-    return [
-        path
-        for path in raw.with_suffix(".csv")
-        if not is_celeba_list(path) and find_header(raw, path) is not None
-    ]
+    """Finds the CSV files that people may take for annotations, sorted.
+
+    Data sets have tables of licences, sizes or addresses of their images too. They are not found.
+    """
+    found = []
+    for path in raw.with_suffix(".csv"):
+        header = None if is_celeba_list(path) else find_header(raw, path)
+        if header is not None and header.may_be_annotations:
+            found.append(path)
+    return found
 
 
 def read(raw: RawDirectory, paths: list[str]) -> Reading:
     """Reads CSV files."""
     readings: list[Reading] = []
-    without: list[tuple[str, _NoAnnotations]] = []
     for path in paths:
         try:
             readings.append(read_file(raw, path))
         except _NoAnnotations as error:
-            without.append((path, error))
+            # Nothing is lost by leaving it out. If there is nothing else, this note is the answer.
+            note = Note(error.reason, path, f"{path}: {error}; left out")
+            readings.append(Reading(notes=[note]))
         except AnnotationError as error:
             readings.append(Reading(rejections=[rejection(path, error)]))
-    # Data sets have tables of labels, licences or addresses next to their boxes. Nothing is lost
-    # by leaving them out, but a directory with nothing else has no annotations.
-    harmless = any(len(reading.table) for reading in readings) or _has_other_annotations(raw)
-    for path, problem in without:
-        if not harmless:
-            readings.append(Reading(rejections=[rejection(path, problem)]))
-        elif problem.is_worth_a_note:
-            note = Note(problem.reason, path, f"{path}: {problem}; left out")
-            readings.append(Reading(notes=[note]))
-    return combine(readings)
+    return combine(_only_numbered_once(readings))
 
 
 FORMAT: Final = SourceFormat(
@@ -237,6 +224,7 @@ class _Table:
             self.path,
             has_names=not labels or any(numbers_of([name]) is None for name in labels),
             details=self._details(),
+            keypoint_names=header.points.names,
         )
         table = table_from_rows(
             [
@@ -274,28 +262,37 @@ def _check_header(header: Header) -> None:
             f"{where}: a table of the VGG Image Annotator: export the project as JSON",
             reason="no_boxes",
         )
-    if header.kind in ("no_boxes", "masks"):
-        has_labels = header.kind == "no_boxes" and header.roles.category is not None
-        labels = "; images with only a label are for classification" if has_labels else ""
-        error = _NoAnnotations(
+    if header.kind == "no_boxes":
+        labels = (
+            "" if header.roles.category is None else "; labels of images are for classification"
+        )
+        raise _NoAnnotations(
             f"{where}: the columns {header.describe()} hold neither boxes nor points{labels}; "
             "expected columns such as xmin,ymin,xmax,ymax or x,y,width,height",
             reason="no_boxes",
         )
-        # Four columns of numbers may be boxes under names that are not known here.
-        may_have_boxes = header.kind == "no_boxes" and header.number_columns >= len("xyxy")
-        error.is_worth_a_note = has_labels or may_have_boxes
-        raise error
     if header.problem:
         raise malformed(f"{where}: {header.problem}")
 
 
-def _has_other_annotations(raw: RawDirectory) -> bool:
-    """Whether there are files that other formats may read."""
-    if raw.with_suffix(*_OTHER_ANNOTATIONS):
-        return True
-    # A label file of YOLO has the name of its image.
-    return any(
-        posixpath.splitext(posixpath.basename(path))[0] in raw.images_by_stem
-        for path in raw.with_suffix(".txt")
-    )
+def _only_numbered_once(readings: list[Reading]) -> list[Reading]:
+    """Lets the files of one data set that only numbers its classes count as one.
+
+    Class 1 of ``train/labels.csv`` is class 1 of ``val/labels.csv`` with the same columns, but need
+    not be that of another folder. Only the first file of a data set then counts as unnamed.
+    """
+    seen: set[tuple[str, str]] = set()
+    result = []
+    for reading in readings:
+        table = reading.table
+        if table.annotation_sets and not table.annotation_sets[0].has_names:
+            (one,) = table.annotation_sets
+            parts = folder_of(one.path).split("/")
+            key = "/".join(p for p in parts if split_of_word(p) == UNASSIGNED), one.details
+            if key in seen:
+                sets = (dataclasses.replace(one, has_names=True),)
+                table = dataclasses.replace(table, annotation_sets=sets)
+                reading = dataclasses.replace(reading, table=table)
+            seen.add(key)
+        result.append(reading)
+    return result
