@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from processing.core.annotations import NOT_DECLARED
 from processing.core.errors import AnnotationError
-from processing.sources.csv_manifest.columns import BoxStyle
-from processing.sources.csv_manifest.header import Header
-from processing.sources.csv_manifest.rows import Four, Row
+
+if TYPE_CHECKING:
+    from processing.sources.csv_manifest.columns import BoxStyle
+    from processing.sources.csv_manifest.header import Header
+    from processing.sources.csv_manifest.rows import Four, Row
 
 _ROUNDING = 1.0
 """Pixels by which a size may differ from that of its rounded corners."""

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Final
 
 from processing.core.errors import AnnotationError
-from processing.sources.csv_manifest.header import PADDING, split_cells
+from processing.sources.csv_manifest.cells import PADDING, split_cells
 from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.text import open_text, read_text
 

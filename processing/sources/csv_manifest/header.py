@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import re
 from collections import Counter
@@ -11,16 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from processing.core.errors import AnnotationError
-from processing.sources.csv_manifest.columns import Box, Roles, plain, roles_of
+from processing.sources.csv_manifest.cells import DELIMITERS, PADDING, split_cells
+from processing.sources.csv_manifest.columns import Box, Roles, is_box_name, plain, roles_of
 from processing.sources.csv_manifest.points import Points, named, numbered, numbered_only
 from processing.sources.raw_directory import RawDirectory, is_image_name
-from processing.sources.text import malformed, numbers_of, open_text, read_lines
+from processing.sources.text import numbers_of, open_text, read_lines
 
 Kind = Literal["annotations", "no_boxes", "via", "pixels", "masks"]
 
-DELIMITERS: Final = (",", ";", "\t")
-PADDING: Final = " ,;\t\r\n"
-"""Characters of an empty line: spreadsheets pad their exports with lines of commas."""
 _HEAD_LINES: Final = 10
 """Lines that are searched for a header; comments and bad lines may precede it."""
 _ROWS_SHOWN: Final = 20
@@ -95,19 +92,6 @@ def find_header(raw: RawDirectory, path: str) -> Header | None:
     return max(candidates, key=lambda header: header.count, default=None)
 
 
-def split_cells(line: str, delimiter: str) -> list[str]:
-    """Splits a line into cells.
-
-    Raises:
-        AnnotationError: a quoted cell does not end, or is too large; reason ``malformed``.
-    """
-    try:
-        reader = csv.reader([line], strict=True, delimiter=delimiter, skipinitialspace=True)
-        return [cell.strip() for cell in next(reader)]
-    except csv.Error as error:
-        raise malformed(f"expected cells, found {error} in {line[:80]!r}") from error
-
-
 def same_header(header: Header, cells: Sequence[str]) -> bool:
     """Whether a line repeats the header, as in files that were joined."""
     return bool(header.names) and tuple(cells[: header.count]) == header.names
@@ -152,13 +136,14 @@ def named_columns(
         if points is None:
             if any(numbers_of([name]) is not None for name in names):
                 return None
-            points = numbered(names)
+            points = numbered([plain(name) for name in names])
         roles = roles_of(names, points.used, below)
         problem = ""
     except AnnotationError as error:
         points, roles, problem = Points(), Roles(), str(error)
     if not points.columns:
-        points = named(names, roles.used, with_box=roles.box is not None)
+        of_boxes = {position for position, name in enumerate(names) if is_box_name(name)}
+        points = named(names, roles.used | of_boxes, with_box=roles.box is not None)
     image = _image_column(raw, names, roles, below)
     if image is None:
         return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from processing.core.errors import AnnotationError
-from processing.sources.csv_manifest.header import Header
-from processing.sources.image_search import usual_layouts
 from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name
+
+if TYPE_CHECKING:
+    from processing.sources.csv_manifest.header import Header
 
 
 class ImageNames:
@@ -21,12 +23,16 @@ class ImageNames:
     Args:
         raw: the raw directory.
         path: the table.
+        layouts: the folders where its images usually lie, see `usual_layouts`.
         header: the columns of the table.
     """
 
-    def __init__(self, raw: RawDirectory, path: str, header: Header) -> None:
+    def __init__(
+        self, raw: RawDirectory, path: str, layouts: Sequence[Sequence[str]], header: Header
+    ) -> None:
+        if raw.images_in is not None:
+            layouts = [[raw.images_in]]
         # Nearest folders first, as the images will be looked for.
-        layouts = usual_layouts(raw, path) if raw.images_in is None else [[raw.images_in]]
         self._folders = list(chain.from_iterable(layouts))
         self._raw = raw
         self._folder = folder_of(path)

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from processing.sources.csv_manifest.columns import is_box_name, plain
 from processing.sources.text import malformed
 
 # Each pattern gives a name or number and an axis; v is a visibility.
@@ -75,12 +74,16 @@ def numbered_only(names: Sequence[str]) -> Points | None:
 
 
 def numbered(names: Sequence[str]) -> Points:
-    """Finds points that are known by their number; there are none if x or y of one is missing."""
+    """Finds points that are known by their number; there are none if x or y of one is missing.
+
+    Args:
+        names: the header, in lower case and without marks.
+    """
     for pattern in _NUMBERED:
         by_prefix: dict[str, dict[int, _Axes]] = {}
         used: dict[str, list[str]] = {}
         for position, name in enumerate(names):
-            match = pattern.fullmatch(plain(name))
+            match = pattern.fullmatch(name)
             if match:
                 number, axis, prefix = int(match["number"]), match["axis"], match["prefix"]
                 axes = by_prefix.setdefault(prefix, {}).setdefault(number, _Axes())
@@ -100,14 +103,14 @@ def named(names: Sequence[str], taken: set[int], *, with_box: bool) -> Points:
 
     Args:
         names: the header.
-        taken: positions of columns with another meaning.
+        taken: positions of columns with another meaning, also that of a box.
         with_box: whether the table has boxes too.
     """
     points: dict[str, _Axes] = {}
     used = []
     for position, name in enumerate(names):
         match = _NAMED.fullmatch(name)
-        if match and position not in taken and not is_box_name(name):
+        if match and position not in taken:
             points.setdefault(match["name"], _Axes()).position[match["axis"].lower()] = position
             used.append(name)
     complete = {name: axes for name, axes in points.items() if {"x", "y"} <= set(axes.position)}

@@ -42,18 +42,17 @@ from processing.core.errors import AnnotationError, Note
 from processing.sources.celeba import is_celeba_list
 from processing.sources.csv_manifest.boxes import check_sizes, corners_of
 from processing.sources.csv_manifest.categories import class_order, display_names
+from processing.sources.csv_manifest.cells import PADDING, split_cells
 from processing.sources.csv_manifest.header import (
-    PADDING,
     Header,
     columns_without_header,
     find_header,
     named_columns,
     same_header,
-    split_cells,
 )
 from processing.sources.csv_manifest.images import ImageNames
 from processing.sources.csv_manifest.rows import Row, Spelling, cell, parse
-from processing.sources.image_search import locate_in_reading
+from processing.sources.image_search import locate_in_reading, usual_layouts
 from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.source_format import Reading, SourceFormat, combine, each_line, rejection
 from processing.sources.split_names import split_of, split_of_word
@@ -139,7 +138,7 @@ class _Table:
         self.raw = raw
         self.path = path
         self.header = header
-        self.names = ImageNames(raw, path, header)
+        self.names = ImageNames(raw, path, usual_layouts(raw, path), header)
         self.rows: list[Row] = []
         self.images_missing_annotations: set[tuple[str, str]] = set()
         self._spelling = Spelling()

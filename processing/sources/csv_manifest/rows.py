@@ -6,13 +6,15 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from processing.core.annotations import NOT_DECLARED, UNASSIGNED, Flag
 from processing.core.errors import AnnotationError
-from processing.sources.csv_manifest.header import Header
 from processing.sources.split_names import split_of_word
 from processing.sources.text import malformed, number_of, numbers_of, size_of
+
+if TYPE_CHECKING:
+    from processing.sources.csv_manifest.header import Header
 
 Four = tuple[float, float, float, float]
 Point = tuple[float, float, float]
