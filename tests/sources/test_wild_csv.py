@@ -176,6 +176,8 @@ def test_a_comment_is_no_image(tmp_path):
         ("image,a,b,c,d,label\na.jpg,1,2,3,4,cat", "the columns image,a,b,c,d,label hold neither"),
         ("foo,a,b,c,d,e\na.jpg,1,2,3,4,cat", "the columns foo,a,b,c,d,e hold neither"),
         ("foo,a,b,c,d,e\na,1,2,3,4,cat\nb.jpg,1,2,3,4,cat\nc,1,2,3,4,cat", "unknown columns foo"),
+        ("a.jpg,200,100,cat,1,2,3,4", "rows of 8 cells without a header; expected path,x1"),
+        ("a.jpg,1,2,3,4,5,6,7,8,9,10", "rows of 11 cells without a header"),
         ("image,label\na.jpg,cat", "labels of images are for classification"),
         ("image,x,y,w,h,score\na.jpg,1,2,3,4,0.5", "line 2: score is 0.5: predictions are no"),
         ("image,x,y,w,h,Confidence\na.jpg,1,2,3,4,1\nb.jpg,1,2,3,4,.9", "line 3: Confidence is"),
@@ -221,7 +223,10 @@ def test_a_row_with_other_cells_is_malformed(tmp_path):
 
 
 def test_a_table_that_names_no_image_is_not_found(tmp_path):
-    files = {"results.csv": "epoch,train/box_loss,metrics/mAP50\n0,1.5,0.1\n"}
+    files = {
+        "results.csv": "epoch,train/box_loss,metrics/mAP50\n0,1.5,0.1\n",
+        "layout.csv": "name,x,y,width,height\ntitle,1,2,3,4\n",
+    }
     reading = read(tmp_path, "a.jpg,10,20,40,60,cat\n", files=files)
     assert reading.rejections == []
     assert set(reading.note_counts) == {"unlisted_images"}

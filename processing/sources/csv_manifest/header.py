@@ -111,7 +111,7 @@ def _find(raw: RawDirectory, head: list[tuple[int, str]], delimiter: str) -> Hea
             return replace(header, line=number)
         if _is_row(cells):
             return _without_header(rows[:i], delimiter)
-    return None
+    return _unknown_rows(rows, delimiter)
 
 
 def named_columns(
@@ -164,6 +164,8 @@ def _judged(raw: RawDirectory, header: Header, rows: list[list[str]]) -> Header 
         return replace(header, kind="via")
     if "maskpath" in plain_names and has_images:
         return replace(header, kind="masks")
+    if plain(header.names[image]) == "name" and rows and not has_images:
+        return None
     if header.roles.box is None and not header.problem:
         if not has_images and (rows or not header.points.columns):
             return None
@@ -239,6 +241,19 @@ def _is_row(cells: Sequence[str]) -> bool:
     last = sum(numbers_of([cell]) is not None for cell in cells[1:5]) >= 3
     second = sum(numbers_of([cell]) is not None for cell in cells[2:6]) >= 3
     return last or second or not any(cells[1:])
+
+
+def _unknown_rows(rows: list[tuple[int, list[str]]], delimiter: str) -> Header | None:
+    """Describes rows of an image and numbers in an order that only a header could explain."""
+    for number, cells in rows:
+        numbers = [cell for cell in cells if numbers_of([cell]) is not None]
+        if is_image_name(cells[0] if cells else "") and len(numbers) >= len("xyxy"):
+            problem = (
+                f"{delimiter.join(cells[:8])!r}: rows of {len(cells)} cells without a header; "
+                "expected path,x1,y1,x2,y2,class, or a header that names the columns"
+            )
+            return Header((), len(cells), delimiter, Roles(), number, problem=problem)
+    return None
 
 
 def _without_header(before: list[tuple[int, list[str]]], delimiter: str) -> Header:
