@@ -46,13 +46,14 @@ from processing.sources.plausibility import (
     describe_mixed_landmarks,
     reject_wrong_units,
 )
-from processing.sources.raw_directory import RawDirectory
+from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.registry import formats_for, names_with_plug_ins, with_plug_ins
 from processing.sources.source_format import (
     Reading,
     Request,
     SourceFormat,
     combine,
+    each_line,
     per_file,
     set_reports,
 )
@@ -84,6 +85,8 @@ __all__ = [
     "SourceFormat",
     "TableRow",
     "detect",
+    "each_line",
+    "folder_of",
     "format_names",
     "known_formats",
     "locate_in_reading",

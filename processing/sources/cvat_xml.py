@@ -9,7 +9,8 @@
   `processing.sources.shapes.grouping` for the boxes that points belong to.
 - Coordinates count from 0. ``width`` and ``height`` are the declared size. Categories are sorted by
   name. An image without shapes is a negative.
-- ``subset`` is the official split; without one, a word in the file's name or of its folders.
+- ``subset`` is the official split; without one, a word in the file's name or of its folders. Images
+  may lie in ``images/SUBSET/``, as CVAT exports projects.
 - CVAT for video 1.1 has tracks instead of images and is rejected (``unsupported``), since it does
   not name the frames.
 """
@@ -124,7 +125,7 @@ def _image(raw: RawDirectory, path: str, element: Element) -> _Image:
     subset = element.get("subset", "").strip()
     image = _Image(
         name,
-        raw.image(folder_of(path), name),
+        _image_path(raw, folder_of(path), subset, name),
         size_of(element.get("height"), element.get("width")),
         subset,
         # The subset has the form of a file's name, such as "Train" or "val2".
@@ -140,6 +141,15 @@ def _image(raw: RawDirectory, path: str, element: Element) -> _Image:
         except AnnotationError as error:
             image.shapes.failures.append((number, error))
     return image
+
+
+def _image_path(raw: RawDirectory, folder: str, subset: str, name: str) -> str:
+    """Returns the path of an image, as `RawDirectory.image` does."""
+    # Projects are exported with one folder for each subset, which the names do not mention.
+    for place in (f"images/{subset}/", f"{subset}/"):
+        if subset and raw.images_in is None and folder + place + name in raw.files:
+            return folder + place + name
+    return raw.image(folder, name)
 
 
 def _add(image: _Image, number: int, shape: Element) -> None:

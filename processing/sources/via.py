@@ -147,13 +147,13 @@ class _Image:
 
 
 def _read_file(raw: RawDirectory, path: str, class_attribute: str) -> Reading:
-    content = members(load(raw, path))
+    content = _by_key(load(raw, path))
     if "_via_img_metadata" not in content and "project" in content:
         raise AnnotationError(
             "a project of VIA 3, which is not read: annotate with VIA 2, or export it as COCO",
             "unsupported",
         )
-    images, rejections = _images(raw, path, members(content.get("_via_img_metadata", content)))
+    images, rejections = _images(raw, path, content.get("_via_img_metadata", content))
     attribute, notes = _class_attribute(images, path, class_attribute)
     for image in images:
         for number, region in image.regions:
@@ -180,13 +180,19 @@ def _read_file(raw: RawDirectory, path: str, class_attribute: str) -> Reading:
     return locate_in_reading(raw, path, reading, _layouts(raw, path, content))
 
 
-def _images(
-    raw: RawDirectory, path: str, written: dict[str, Any]
-) -> tuple[list[_Image], list[Rejection]]:
+def _by_key(written: Any) -> dict[str, Any]:
+    """Decodes an object, or a list as an object; some scripts write the images as a list."""
+    try:
+        return members(written)
+    except AnnotationError:
+        return {f"[{position}]": value for position, value in enumerate(elements(written))}
+
+
+def _images(raw: RawDirectory, path: str, written: Any) -> tuple[list[_Image], list[Rejection]]:
     """Reads the images of a file; an entry that is none is rejected."""
     images: list[_Image] = []
     rejections: list[Rejection] = []
-    for name, value in written.items():
+    for name, value in _by_key(written).items():
         try:
             entry = members(value)
             filename = decoded(entry.get("filename"), Any)

@@ -282,7 +282,8 @@ def _assign_by_place(
             owners[around_it[0]].append(point)
             result.by_place += 1
         else:
-            _fail(result, [point], f"it lies in {len(around_it)} boxes and has no group")
+            where = f"lies in {len(around_it)} boxes" if boxes else "is in an image without boxes"
+            _fail(result, [point], f"it {where} and has no group")
 
 
 def _assign_sets(

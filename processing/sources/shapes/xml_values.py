@@ -19,7 +19,10 @@ _HEAD_BYTES: Final = 16 << 10
 
 # The groups are atomic, so that a hostile file cannot make the search try all ways to split it.
 _ROOT: Final = re.compile(
-    rb"\A(?:\xef\xbb\xbf)?(?>\s|<\?.*?\?>|<!--.*?-->|<![A-Z][^>]*>)*+<([A-Za-z_][\w.-]*)[\s/>]",
+    rb"\A(?:\xef\xbb\xbf)?"
+    # Space, instructions, comments, and a document type with its own declarations.
+    rb"(?>\s|<\?.*?\?>|<!--.*?-->|<![A-Z](?>[^>\[]|\[[^\]]*\])*+>)*+"
+    rb"<([A-Za-z_][\w.-]*)[\s/>]",
     re.DOTALL,
 )
 
