@@ -80,10 +80,12 @@ def coco_box(image_id=1, category_id=1, bbox=(10, 20, 30, 40), **more):
     return {"image_id": image_id, "category_id": category_id, "bbox": list(bbox)} | more
 
 
-def coco_file(images=None, annotations=(), categories=({"id": 1, "name": "face"},)):
-    """Returns the content of a COCO file; without `images` it has one image."""
-    return {
-        "images": [coco_image()] if images is None else list(images),
-        "annotations": list(annotations),
-        "categories": list(categories),
-    }
+def coco_file(images=None, annotations=None, categories=({"id": 1, "name": "face"},)):
+    """Returns the content of a COCO file.
+
+    Without `images` it has one image; without `annotations` it has one box, of the first image.
+    """
+    images = [coco_image()] if images is None else list(images)
+    if annotations is None:
+        annotations = [coco_box(images[0]["id"], categories[0]["id"])]
+    return {"images": images, "annotations": list(annotations), "categories": list(categories)}

@@ -24,6 +24,13 @@ SOUND = {"sound.csv": "sound.jpg,1,2,3,4,cat\n"}
 DATA_YAML = "train: images\nnames: [cat]\n"
 XML = "<annotation><{0}><name>x</name><bndbox/></{0}></annotation>"
 PTS = "n_points: 1\n{\n3 4\n}\n"
+MIXED_KEYPOINTS = coco_file(
+    annotations=[coco_box(1, 1, keypoints=[1, 2, 2]), coco_box(1, 2, keypoints=[1, 2, 2])],
+    categories=[
+        {"id": 1, "name": "cat", "keypoints": ["ear"]},
+        {"id": 2, "name": "dog", "keypoints": ["tail"]},
+    ],
+)
 
 
 @dataclass
@@ -62,7 +69,27 @@ CASES = [
     Case(
         "COCO without any box",
         {"x.json": coco_file(annotations=[{"image_id": 1, "category_id": 1}])},
-        *("x.json", "no_boxes", "none of its 1 annotations has a bbox or keypoints"),
+        *("x.json", "no_boxes", "none of its 1 annotations has a bbox, polygons or key"),
+    ),
+    Case(
+        "COCO file of predictions",
+        {"x.json": coco_file(annotations=[coco_box(score=0.5)])},
+        *("x.json", "prediction", "all its 1 annotations have a score"),
+    ),
+    Case(
+        "COCO annotation with a score",
+        {"x.json": coco_file(annotations=[coco_box(score=0.5), coco_box()])},
+        *("x.json", "prediction", r"annotations\[0\]: a score of 0\.5"),
+    ),
+    Case(
+        "COCO file without annotations",
+        {"x.json": coco_file(annotations=[])},
+        *("x.json", "no_annotations", "lists 1 images and no annotation at all"),
+    ),
+    Case(
+        "COCO categories with different keypoints",
+        {"x.json": MIXED_KEYPOINTS},
+        *("x.json", "mixed_keypoints", "'cat', 'dog' name their keypoints differently"),
     ),
     Case(
         "image whose annotations are all rejected",

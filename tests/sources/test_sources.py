@@ -155,7 +155,7 @@ def test_annotations_that_are_all_rejected_are_an_error_with_the_reasons(tmp_pat
 
 def test_annotations_without_images_are_an_error(tmp_path):
     write_raw(tmp_path, {"coco.json": COCO | {"images": [], "annotations": []}})
-    with pytest.raises(SourceError, match="they list no image"):
+    with pytest.raises(SourceError, match=r"coco\.json lists no image and no annotation"):
         read_sources(tmp_path)
 
 
@@ -355,11 +355,11 @@ def test_an_image_is_kept_if_one_source_of_two_can_be_used(tmp_path):
 
 def test_an_image_that_one_source_cannot_use_is_no_negative_of_another(tmp_path):
     files = {
-        "coco.json": COCO | {"annotations": []},
+        "coco.json": coco_file([coco_image(1, "c.jpg"), coco_image(2, "a.jpg")]),
         "boxes.csv": "a.jpg,1,2,3,x,cat\nb.jpg,,,,,\n",
     }
-    reading = read_sources(write_raw(tmp_path, files, ["a.jpg", "b.jpg"]))
-    assert boxes_of(reading) == {"b.jpg": []}
+    reading = read_sources(write_raw(tmp_path, files, ["a.jpg", "b.jpg", "c.jpg"]))
+    assert boxes_of(reading) == {"b.jpg": [], "c.jpg": [("face", [10, 20, 40, 60])]}
     assert reasons_of(reading) == [("boxes.csv", "malformed"), ("a.jpg", "no_usable_annotation")]
 
 

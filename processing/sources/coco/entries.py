@@ -7,12 +7,10 @@ near twice the size of the file, even if most of it is boxes.
 from __future__ import annotations
 
 import json
-import mmap
-import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -34,13 +32,21 @@ class Image(msgspec.Struct, gc=False):
 
 
 class Annotation(msgspec.Struct, gc=False):
-    """One entry of ``annotations``; ``segmentation`` and all other keys are skipped."""
+    """One entry of ``annotations``; all other keys are skipped."""
 
     image_id: Id
     category_id: Id
     bbox: list[float] | None = None
     keypoints: list[float] | None = None
     iscrowd: int | bool | None = 0
+    ignore: Any = None
+    score: Any = None
+
+
+class Segmentation(msgspec.Struct):
+    """The outline of an annotation, decoded only where its ``bbox`` is missing."""
+
+    segmentation: Any = None
 
 
 class Category(msgspec.Struct, gc=False):
@@ -71,20 +77,37 @@ class Failure(NamedTuple):
     image_id: Id | None
 
 
+class Chunk(NamedTuple, Generic[Entry]):
+    """Some consecutive entries of a list.
+
+    Args:
+        positions: the positions of the sound entries in the list.
+        entries: the sound entries.
+        written: the same entries undecoded.
+        failures: the malformed entries.
+    """
+
+    positions: Sequence[int]
+    entries: list[Entry]
+    written: Sequence[Any]
+    failures: list[Failure]
+
+
+# A list of images of COCO's test sets has no key ``annotations``, and may have no categories.
 class _Loose(msgspec.Struct):
     """A file that is not strict JSON, as Python objects."""
 
     images: list[Any]
-    annotations: list[Any]
-    categories: list[Any]
+    annotations: list[Any] = []
+    categories: list[Any] = []
 
 
 class _Strict(_Loose):
     """A file of strict JSON, with the text of each entry."""
 
     images: list[msgspec.Raw]
-    annotations: list[msgspec.Raw]
-    categories: list[msgspec.Raw]
+    annotations: list[msgspec.Raw] = []
+    categories: list[msgspec.Raw] = []
 
 
 class Entries:
@@ -108,15 +131,10 @@ class Entries:
         """The number of entries in the file, decoded or not."""
         return self._count
 
-    def decoded(
-        self, kind: type[Entry]
-    ) -> Iterator[tuple[Sequence[int], list[Entry], list[Failure]]]:
+    def decoded(self, kind: type[Entry]) -> Iterator[Chunk[Entry]]:
         """Decodes the entries chunk by chunk and frees each chunk before the next.
 
         Without that, the undecoded entries would be half of the peak memory.
-
-        Yields:
-            The positions of the sound entries in the list, these entries, and the malformed ones.
         """
         start = 0
         while self._chunks:
@@ -124,10 +142,10 @@ class Entries:
             try:
                 joined = b"[" + b",".join(chunk) + b"]"
                 decoded = msgspec.json.decode(joined, type=list[kind])  # type: ignore[valid-type]  # a run-time type
-            except (TypeError, *_MALFORMED):
+            except (TypeError, *MALFORMED):
                 yield _one_by_one(chunk, kind, start)
             else:
-                yield range(start, start + len(chunk)), decoded, []
+                yield Chunk(range(start, start + len(chunk)), decoded, chunk, [])
             start += len(chunk)
 
 
@@ -139,9 +157,6 @@ class CocoFile(NamedTuple):
     categories: Entries
 
 
-_LISTS: Final = [
-    re.compile(rb'"%s"\s*:\s*\[' % name) for name in (b"images", b"annotations", b"categories")
-]
 _CHUNK: Final = 512
 """Entries held as Python objects at a time.
 
@@ -153,39 +168,9 @@ the time to read a million images.
 _MAX_DIGITS: Final = 18
 """Digits of an integer that surely fits into int64. Python refuses to convert 5,000 digits."""
 
-_UTF8_MARK: Final = b"\xef\xbb\xbf"
-_MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UTF8_MARK: Final = b"\xef\xbb\xbf"
+MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BAD_ENTRY: Final = (msgspec.MsgspecError, UnicodeDecodeError)
-
-
-def is_coco(path: Path) -> bool:
-    """Whether a file has COCO's three lists, or is incomplete JSON with a list ``images``.
-
-    The file is searched as bytes: parsing it only to find out its format would take far longer.
-    """
-    if path.stat().st_size == 0:
-        return False
-    with (
-        with_filename(path),
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-    ):
-        if content[:2] in UTF16_MARKS:
-            # The patterns of the lists are bytes of UTF-8 and match nothing here.
-            return any('"images"'.encode(name) in content[:] for name in ("utf-16-le", "utf-16-be"))
-        present = [bool(pattern.search(content)) for pattern in _LISTS]
-        if all(present) or not present[0]:
-            return all(present)
-        # A file of another tool may have ``images`` too, but the whole JSON is there then.
-        try:
-            msgspec.json.decode(content[:].removeprefix(_UTF8_MARK), type=_Nothing)
-        except _MALFORMED:
-            return True
-    return False
-
-
-class _Nothing(msgspec.Struct):
-    """A type to decode into that keeps nothing; decoding checks that the JSON is complete."""
 
 
 def load(path: Path) -> CocoFile:
@@ -195,11 +180,11 @@ def load(path: Path) -> CocoFile:
         AnnotationError: the file is no JSON, or lacks a list; reason ``malformed``.
     """
     with with_filename(path):
-        content = path.read_bytes().removeprefix(_UTF8_MARK)
+        content = path.read_bytes().removeprefix(UTF8_MARK)
     file: _Loose
     try:
         file = msgspec.json.decode(content, type=_Strict)
-    except _MALFORMED as strict_error:
+    except MALFORMED as strict_error:
         try:
             # Python's json writes NaN and Infinity, which strict JSON does not have.
             file = msgspec.convert(json.loads(_text(content), parse_int=_number), _Loose)
@@ -225,22 +210,29 @@ def _number(written: str) -> int | float:
     return int(written) if len(written) <= _MAX_DIGITS else float(written)
 
 
-def _one_by_one(
-    chunk: Sequence[Any], kind: type[Entry], start: int
-) -> tuple[Sequence[int], list[Entry], list[Failure]]:
+def _one_by_one(chunk: Sequence[Any], kind: type[Entry], start: int) -> Chunk[Entry]:
     positions: list[int] = []
     decoded: list[Entry] = []
+    written: list[Any] = []
     failures: list[Failure] = []
     for position, entry in enumerate(chunk, start):
         try:
-            decoded.append(_decoded(entry, kind))
-            positions.append(position)
+            decoded.append(decode(entry, kind))
         except _BAD_ENTRY as error:
             failures.append(Failure(position, error, _image_id(entry, kind)))
-    return positions, decoded, failures
+        else:
+            positions.append(position)
+            written.append(entry)
+    return Chunk(positions, decoded, written, failures)
 
 
-def _decoded(entry: Any, kind: type[Entry]) -> Entry:
+def decode(entry: Any, kind: type[Entry]) -> Entry:
+    """Decodes one entry as `Entries` holds it; numbers may be written as text.
+
+    Raises:
+        MsgspecError: the entry does not fit `kind`.
+        UnicodeDecodeError: it holds text that is not UTF-8.
+    """
     if isinstance(entry, msgspec.Raw):
         return msgspec.json.decode(entry, type=kind, strict=False)
     return msgspec.convert(entry, kind, strict=False)
@@ -250,8 +242,8 @@ def _image_id(entry: Any, kind: type[msgspec.Struct]) -> Id | None:
     """Returns the image id of a malformed image or annotation; None if it is unreadable too."""
     try:
         if kind is Annotation:
-            return same_id(_decoded(entry, _ImageId).image_id)
-        return same_id(_decoded(entry, _OwnId).id)
+            return same_id(decode(entry, _ImageId).image_id)
+        return same_id(decode(entry, _OwnId).id)
     except _BAD_ENTRY:
         return None
 

@@ -20,15 +20,20 @@ from processing.core.annotations import (
     concatenate_columns,
     take_columns,
 )
-from processing.core.columns import RaggedArray, offsets_of
 from processing.core.errors import AnnotationError, Rejection
-from processing.sources.coco.entries import Annotation, CocoFile, Failure, Id, same_id
+from processing.sources.coco.entries import Annotation, Chunk, CocoFile, Failure, Id, same_id
+from processing.sources.coco.keypoints import points_of
+from processing.sources.coco.polygons import add_missing_boxes, explain_missing_box
+from processing.sources.text import numbers_of
 
 REJECTED: Final = -2
 """Row of a rejected image. Its annotations are dropped without a rejection of their own."""
 
 _UNKNOWN: Final = -1
 """Row or label of an id that is not in the file's lists."""
+
+_SET: Final = (1, "1", "true", "True")
+"""Values of ``ignore`` that mean yes; True equals 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,10 @@ class CocoInstances(InstanceColumns):
     """
 
     rows: NDArray[np.int64]
+
+    def take(self, kept: NDArray[np.integer]) -> CocoInstances:
+        """Returns the instances at the positions `kept`, as copies."""
+        return CocoInstances(**take_columns(self, _COLUMNS, kept))
 
 
 _COLUMNS: Final = ("rows", *INSTANCE_COLUMNS)
@@ -68,18 +77,24 @@ def read_instances(
         The usable annotations, the rejected ones, and the rows that lost an annotation.
 
     Raises:
-        AnnotationError: none of the annotations has a box or points; reason ``no_boxes``.
+        AnnotationError: none of the annotations has a box, an outline or points; reason
+            ``no_boxes``. Or all of them have a score; reason ``prediction``.
     """
     # A part without rows first, so that a file without annotations has all columns too.
-    parts = [_columns([], [], rows, labels)[0]]
+    parts = [_columns(Chunk([], [], [], []), rows, labels)[0]]
     rejections: list[Rejection] = []
     images_missing_annotations: set[int] = set()
     has_objects = not file.annotations
-    for positions, entries, failures in file.annotations.decoded(Annotation):
-        has_objects |= bool(failures) or any(entry.bbox or entry.keypoints for entry in entries)
-        columns, usable = _columns(positions, entries, rows, labels)
+    predictions = 0
+    for chunk in file.annotations.decoded(Annotation):
+        predictions += sum(map(_is_prediction, chunk.entries))
+        outlined = add_missing_boxes(chunk)
+        has_objects |= bool(chunk.failures or outlined) or any(
+            entry.bbox or entry.keypoints for entry in chunk.entries
+        )
+        columns, usable = _columns(chunk, rows, labels)
         images_missing_annotations.update(columns.rows[~usable].tolist())
-        for failure in failures:
+        for failure in chunk.failures:
             row = _UNKNOWN
             if failure.image_id is not None:
                 row = rows.get(failure.image_id, _UNKNOWN)
@@ -87,25 +102,32 @@ def read_instances(
             if row != REJECTED:
                 rejections += rejections_of(path, "annotations", [failure])
         for i in np.flatnonzero(~usable & (columns.rows != REJECTED)).tolist():
-            reason, found = _explain(entries[i], columns.rows[i], columns.labels[i])
-            message = f"{path}: annotations[{positions[i]}]: {found}"
+            reason, found = _explain(chunk, i, columns.rows[i], columns.labels[i])
+            message = f"{path}: annotations[{chunk.positions[i]}]: {found}"
             rejections.append(Rejection(path, "annotation", reason, message))
-        parts.append(CocoInstances(**take_columns(columns, _COLUMNS, np.flatnonzero(usable))))
-    if not has_objects:
-        raise AnnotationError(
-            f"none of its {len(file.annotations):,} annotations has a bbox or keypoints; "
-            "expected object detection or keypoint annotations",
-            reason="no_boxes",
-        )
+        parts.append(columns.take(np.flatnonzero(usable)))
+    _check_objects(len(file.annotations), predictions, has_objects=has_objects)
     instances = CocoInstances(**concatenate_columns(parts, _COLUMNS))
     return instances, rejections, images_missing_annotations - {REJECTED, _UNKNOWN}
 
 
+def _check_objects(count: int, predictions: int, *, has_objects: bool) -> None:
+    if count and predictions == count:
+        raise AnnotationError(
+            f"all its {count:,} annotations have a score, so they are predictions and no "
+            "annotations; expected a file that people have checked, without scores",
+            reason="prediction",
+        )
+    if not has_objects:
+        raise AnnotationError(
+            f"none of its {count:,} annotations has a bbox, polygons or keypoints; "
+            "expected object detection or keypoint annotations",
+            reason="no_boxes",
+        )
+
+
 def _columns(
-    positions: Sequence[int],
-    entries: Sequence[Annotation],
-    rows: Mapping[Id, int],
-    labels: Mapping[Id, int],
+    chunk: Chunk[Annotation], rows: Mapping[Id, int], labels: Mapping[Id, int]
 ) -> tuple[CocoInstances, NDArray[np.bool_]]:
     """Turns entries into columns.
 
@@ -113,6 +135,7 @@ def _columns(
         The columns of all n entries, with NaN, no points or `_UNKNOWN` for missing values; and
         bool (n,), marking the usable entries.
     """
+    entries = chunk.entries
     n = len(entries)
     written = [entry.bbox or () for entry in entries]
     sizes = np.fromiter(map(len, written), np.int64, n)
@@ -126,16 +149,14 @@ def _columns(
         # Far edges are added in float64: rounding x and width first could shift the edge.
         boxes[:, 2:] += boxes[:, :2]
         boxes_in_float32 = boxes.astype(np.float32)
-    crowded = np.fromiter((bool(entry.iscrowd) for entry in entries), np.bool_, n)
-    flags = np.where(crowded, Flag.CROWD, 0) | np.where(boxed, 0, Flag.NO_BOX)
-    points, points_complete = _points(entries)
+    points, points_complete = points_of(entries)
     columns = CocoInstances(
         rows=_positions([entry.image_id for entry in entries], rows),
         labels=_positions([entry.category_id for entry in entries], labels).astype(np.int32),
         boxes=boxes_in_float32,
-        flags=flags.astype(np.uint8),
+        flags=_flags(entries, boxed),
         points=points,
-        entries=np.fromiter(positions, np.int32, n),
+        entries=np.fromiter(chunk.positions, np.int32, n),
         instance_set_ids=np.zeros(n, dtype=np.int32),
     )
     usable = (
@@ -144,8 +165,30 @@ def _columns(
         & (boxed | (points.lengths > 0))
         & (columns.rows >= 0)
         & (columns.labels >= 0)
+        & ~np.fromiter(map(_is_prediction, entries), np.bool_, n)
     )
     return columns, usable
+
+
+def _flags(entries: Sequence[Annotation], boxed: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    n = len(entries)
+    crowded = np.fromiter((bool(entry.iscrowd) for entry in entries), np.bool_, n)
+    ignored = np.fromiter(
+        # Nearly all entries have no such key, and bool() is the fastest look at that.
+        (bool(entry.ignore) and entry.ignore in _SET for entry in entries),
+        np.bool_,
+        n,
+    )
+    flags = np.where(crowded, Flag.CROWD, 0) | np.where(ignored, Flag.IGNORED, 0)
+    return (flags | np.where(boxed, 0, Flag.NO_BOX)).astype(np.uint8)
+
+
+def _is_prediction(entry: Annotation) -> bool:
+    """Whether an entry has a number as its score."""
+    score = entry.score
+    if score is None or isinstance(score, bool):
+        return False
+    return isinstance(score, int | float) or numbers_of([str(score)]) is not None
 
 
 def _positions(ids: Sequence[Id], positions: Mapping[Id, int]) -> NDArray[np.int64]:
@@ -155,35 +198,20 @@ def _positions(ids: Sequence[Id], positions: Mapping[Id, int]) -> NDArray[np.int
     return np.fromiter(map(positions.get, keys, repeat(_UNKNOWN)), np.int64, len(ids))
 
 
-def _points(entries: Sequence[Annotation]) -> tuple[RaggedArray, NDArray[np.bool_]]:
-    """Collects the points of n entries.
-
-    Returns:
-        The points, without those of entries that have only visibilities of 0. And bool (n,),
-        marking the entries with complete points, three numbers each.
-    """
-    n = len(entries)
-    written = [entry.keypoints or () for entry in entries]
-    sizes = np.fromiter(map(len, written), np.int64, n)
-    complete = sizes % 3 == 0
-    lengths = np.where(complete, sizes // 3, 0)
-    numbers = chain.from_iterable(listed for listed in written if len(listed) % 3 == 0)
-    values = np.fromiter(numbers, np.float64).reshape(-1, 3)
-    owners = np.repeat(np.arange(n), lengths)
-    # The weights count the points of each entry that have a visibility.
-    labelled = np.bincount(owners, weights=values[:, 2] > 0, minlength=n) > 0
-    with np.errstate(over="ignore", invalid="ignore"):  # as for boxes
-        kept = values[labelled[owners]].astype(np.float32)
-    return RaggedArray(kept, offsets_of(np.where(labelled, lengths, 0))), complete
-
-
-def _explain(entry: Annotation, row: int, label: int) -> tuple[str, str]:
-    """Returns the reason why an entry is unusable, and a description of the entry."""
+def _explain(chunk: Chunk[Annotation], i: int, row: int, label: int) -> tuple[str, str]:
+    """Returns the reason why entry `i` of a chunk is unusable, and a description of the entry."""
+    entry = chunk.entries[i]
     if row == _UNKNOWN:
         return "unknown_image_id", f"image_id {entry.image_id!r} is not among the images"
     if label == _UNKNOWN:
         return "unknown_category", f"category_id {entry.category_id!r} is not among the categories"
+    if _is_prediction(entry):
+        return "prediction", (
+            f"a score of {entry.score}: predictions are no annotations; expected an object without "
+            "score"
+        )
+    outline = "" if entry.bbox else explain_missing_box(chunk.written[i])
     return "malformed", (
         f"expected a bbox of 4 numbers or labelled keypoints of 3 numbers each, found "
-        f"{len(entry.bbox or ())} and {len(entry.keypoints or ())} numbers"
+        f"{len(entry.bbox or ())} and {len(entry.keypoints or ())} numbers{outline}"
     )

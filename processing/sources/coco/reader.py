@@ -1,20 +1,30 @@
 """COCO: ``*.json`` with ``images``, ``annotations`` and ``categories``; also Roboflow's export.
 
-- A file is COCO if it has the three lists. An incomplete JSON file with a list ``images`` counts as
-  a COCO file cut short, and is rejected as ``malformed``. Captions, and JSON files of other tools,
-  are not found.
-- ``bbox`` is x, y, width, height in pixels; ``iscrowd`` becomes `Flag.CROWD`. ``keypoints`` are x,
-  y, visibility; if all visibilities are 0, the instance has no points. An instance with points
-  only gets `Flag.NO_BOX`. Segmentations are never parsed.
+- A file is COCO if it has the three lists, or images and categories without the key
+  ``annotations``. An incomplete JSON file with a list ``images`` counts as a COCO file cut short,
+  and is rejected as ``malformed``. Captions, and JSON files of other tools, are not found.
+- ``bbox`` is x, y, width, height in pixels; ``iscrowd`` becomes `Flag.CROWD` and ``ignore``
+  `Flag.IGNORED`. Without a ``bbox``, the polygons of ``segmentation`` give the box; a run-length
+  mask gives none. An instance with points only gets `Flag.NO_BOX`.
+- ``keypoints`` are x, y, visibility; if all visibilities are 0, the instance has no points. A point
+  that is NaN or at -1, -1 is not labelled. An annotation with another number of points than its
+  category names, or without names than most of its category have, is ``malformed``. If categories
+  name their points differently, no points of the file are read (``mixed_keypoints``).
+- An annotation with a ``score`` is a ``prediction`` and rejected. A file of nothing else is
+  rejected as a whole, and so is a list of results. Next to another COCO file a list of results is
+  only noted.
 - Ids are integers or strings; ``1`` and ``"1"`` are the same. Categories are numbered without gaps
   in the order of their ids, including unused ones; categories of the same name become one. A
   category id with two names makes the file ``malformed``.
 - An image id that names two files rejects both images (``duplicate_image_id``). Annotations with an
   unlisted id (``unknown_image_id``, ``unknown_category``) and ``malformed`` entries are rejected;
   all others are kept.
-- Listed images without annotations are negatives, even if the list of annotations is empty. If no
-  annotation of a file has a box or points (panoptic), the file is rejected as ``no_boxes``, because
-  all its images would become false negatives.
+- Listed images without annotations are negatives if the file has annotations of other images. The
+  images of a file without any annotation are not labelled. They are left out: with a note for the
+  test split (``unlabelled_images``), otherwise as a rejection of the file (``no_annotations``). The
+  option ``unlabelled: negatives`` makes them negatives.
+- If no annotation of a file has a box or points (panoptic), the file is rejected as ``no_boxes``,
+  because all its images would become false negatives.
 - Images are looked for in the file's folder, its parent and the raw directory, each also in
   ``images/`` and in folders named after a word of the file's name (``train2017/``); if none of them
   is there, by basename.
@@ -27,6 +37,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -38,9 +49,12 @@ from processing.core.annotations import (
     take_columns,
 )
 from processing.core.columns import offsets_of
-from processing.core.errors import AnnotationError, Rejection
-from processing.sources.coco.entries import Category, CocoFile, Id, Image, is_coco, load, same_id
+from processing.core.errors import AnnotationError, Note, Rejection, SourceError
+from processing.sources.coco.detection import is_coco, is_results
+from processing.sources.coco.entries import Category, CocoFile, Id, Image, load, same_id
 from processing.sources.coco.instances import REJECTED, CocoInstances, read_instances, rejections_of
+from processing.sources.coco.keypoint_checks import check_keypoints
+from processing.sources.coco.unlabelled import report_unlabelled
 from processing.sources.image_search import locate
 from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.source_format import Reading, SourceFormat, per_file, rejection
@@ -53,20 +67,54 @@ def find(raw: RawDirectory) -> list[str]:
     return [path for path in raw.with_suffix(".json") if is_coco(raw.path(path))]
 
 
-def read_file(raw: RawDirectory, path: str) -> Reading:
+def read(raw: RawDirectory, paths: list[str], *, unlabelled: str | None = None) -> Reading:
+    """Reads COCO files.
+
+    Args:
+        raw: the raw directory.
+        paths: the files.
+        unlabelled: ``negatives`` if the images of a file without any annotation show no object.
+
+    Raises:
+        SourceError: `unlabelled` is another text.
+    """
+    if unlabelled not in (None, "negatives"):
+        raise SourceError(f"source coco: unlabelled is {unlabelled!r}, expected negatives")
+    results = [path for path in paths if is_results(raw.path(path))]
+    data_sets = [path for path in paths if path not in results]
+    read_one = partial(read_file, unlabelled_are_negatives=unlabelled is not None)
+    reading = per_file(read_one)(raw, data_sets)
+    for path in results:
+        message = f"{path}: a list of predictions with scores, which are no annotations; not read"
+        if data_sets:
+            reading.notes.append(Note("predictions", path, message))
+        else:
+            reading.rejections.append(Rejection(path, "annotation", "prediction", message))
+    return reading
+
+
+def read_file(raw: RawDirectory, path: str, *, unlabelled_are_negatives: bool) -> Reading:
     """Reads a COCO file."""
     file = load(raw.path(path))
     categories = _Categories.of(file, path)
     images = _Images.of(file, raw, path)
+    if not (file.annotations or unlabelled_are_negatives):
+        reading = report_unlabelled(raw, path, images.paths)
+        reading.rejections.extend(categories.rejections + images.rejections)
+        return reading
     instances, rejections, rows_missing_annotations = read_instances(
         file, path, images.positions, categories.labels
     )
+    instances, bad_points, rows_missing_points = check_keypoints(
+        instances, path, categories.names, categories.keypoint_names
+    )
+    rejections += bad_points
+    rows_missing_annotations |= rows_missing_points
     # The file and the ids take as much memory as everything that is still to be made.
     del file
     images.positions.clear()
     located = locate(raw, path, images.paths)
-    annotation_set = AnnotationSet(path, place="annotations[{}]")
-    table = _table(images, located.paths, instances, categories, split_of(path), annotation_set)
+    table = _table(images, located.paths, instances, categories, path)
     table = replace(table, found_by_name=np.full(len(table), located.by_name))
     # By path: an image listed twice under the ambiguous id is reported once.
     ambiguous = {located.paths[row]: key for row, key in images.ambiguous.items()}
@@ -88,7 +136,8 @@ FORMAT: Final = SourceFormat(
     name="coco",
     pattern_description="COCO: *.json with the lists images, annotations and categories",
     find=find,
-    read=per_file(read_file),
+    read=read,
+    options=("unlabelled",),
 )
 
 
@@ -99,13 +148,13 @@ class _Categories:
     Args:
         names: in the order of the ids; names that occur twice become one in `combine`.
         labels: category id to position in `names`.
-        keypoint_names: all different lists of keypoint names.
+        keypoint_names: the keypoint names of each label that has any.
         rejections: the malformed entries.
     """
 
     names: list[str]
     labels: Mapping[Id, int]
-    keypoint_names: set[tuple[str, ...]]
+    keypoint_names: Mapping[int, tuple[str, ...]]
     rejections: list[Rejection]
 
     @classmethod
@@ -116,10 +165,11 @@ class _Categories:
             AnnotationError: an id has two names; reason ``malformed``.
         """
         names: dict[Id, str] = {}
-        keypoint_names, rejections = set(), []
-        for _, categories, failures in file.categories.decoded(Category):
-            rejections += rejections_of(path, "categories", failures)
-            for category in categories:
+        keypoint_names: dict[Id, tuple[str, ...]] = {}
+        rejections = []
+        for chunk in file.categories.decoded(Category):
+            rejections += rejections_of(path, "categories", chunk.failures)
+            for category in chunk.entries:
                 key = same_id(category.id)
                 if names.setdefault(key, category.name) != category.name:
                     raise malformed(
@@ -127,11 +177,12 @@ class _Categories:
                         "expected one name for each id"
                     )
                 if category.keypoints:
-                    keypoint_names.add(tuple(category.keypoints))
+                    keypoint_names[key] = tuple(category.keypoints)
         # Integers come first: Python cannot compare them with strings.
         ordered = sorted(names, key=lambda key: (isinstance(key, str), key))
         labels = {key: label for label, key in enumerate(ordered)}
-        return cls([names[key] for key in ordered], labels, keypoint_names, rejections)
+        by_label = {labels[key]: listed for key, listed in keypoint_names.items()}
+        return cls([names[key] for key in ordered], labels, by_label, rejections)
 
 
 @dataclass
@@ -158,12 +209,12 @@ class _Images:
         """Reads the list ``images``."""
         images = cls()
         own = folder_of(path)
-        for numbers, entries, failures in file.images.decoded(Image):
-            images.rejections += rejections_of(path, "images", failures)
-            for failure in failures:
+        for chunk in file.images.decoded(Image):
+            images.rejections += rejections_of(path, "images", chunk.failures)
+            for failure in chunk.failures:
                 if failure.image_id is not None:
                     images.positions.setdefault(failure.image_id, REJECTED)
-            for number, entry in zip(numbers, entries, strict=True):
+            for number, entry in zip(chunk.positions, chunk.entries, strict=True):
                 key = same_id(entry.id)
                 try:
                     image = raw.image(own, entry.file_name)
@@ -193,22 +244,19 @@ def _table(
     paths: list[str],
     instances: CocoInstances,
     categories: _Categories,
-    split: int,
-    annotation_set: AnnotationSet,
+    path: str,
 ) -> AnnotationTable:
     # A stable sort keeps the file's order within each image.
     order = np.argsort(instances.rows, kind="stable")
     n = len(paths)
-    # Names of points are kept only if there is one list of them and it fits all points.
-    lengths = set(np.unique(instances.points.lengths).tolist()) - {0}
     keypoint_names: tuple[str, ...] = ()
-    if len(categories.keypoint_names) == 1:
-        (names,) = categories.keypoint_names
-        keypoint_names = names if {len(names)} == lengths else ()
+    for label in np.unique(instances.labels[instances.points.lengths > 0]).tolist():
+        # All categories with points have the same names, or none.
+        keypoint_names = categories.keypoint_names.get(label, keypoint_names)
     return AnnotationTable(
         image_paths=np.array(paths, dtype=np.dtypes.StringDType()),
         declared_sizes=np.array(images.sizes, dtype=np.int32).reshape(-1, 2),
-        splits=np.full(n, split, dtype=np.int8),
+        splits=np.full(n, split_of(path), dtype=np.int8),
         normalized=np.zeros(n, dtype=bool),
         set_ids=np.zeros(n, dtype=np.int32),
         found_by_name=np.zeros(n, dtype=bool),
@@ -216,6 +264,8 @@ def _table(
         offsets=offsets_of(np.bincount(instances.rows, minlength=n)),
         category_names=tuple(categories.names),
         keypoint_names=keypoint_names,
-        annotation_sets=(annotation_set,),
+        annotation_sets=(
+            AnnotationSet(path, place="annotations[{}]", keypoint_names=keypoint_names),
+        ),
         **take_columns(instances, INSTANCE_COLUMNS, order),
     )

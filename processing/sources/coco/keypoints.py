@@ -1,0 +1,38 @@
+"""The keypoints of COCO annotations as columns. The rules are documented in `coco.reader`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.core.columns import RaggedArray, offsets_of
+from processing.sources.coco.entries import Annotation
+
+
+def points_of(entries: Sequence[Annotation]) -> tuple[RaggedArray, NDArray[np.bool_]]:
+    """Collects the points of n entries.
+
+    Returns:
+        The points, without those of entries that have only visibilities of 0. And bool (n,),
+        marking the entries with complete points, three numbers each.
+    """
+    n = len(entries)
+    written = [entry.keypoints or () for entry in entries]
+    sizes = np.fromiter(map(len, written), np.int64, n)
+    complete = sizes % 3 == 0
+    lengths = np.where(complete, sizes // 3, 0)
+    numbers = chain.from_iterable(listed for listed in written if len(listed) % 3 == 0)
+    values = np.fromiter(numbers, np.float64).reshape(-1, 3)
+    # Tools write NaN, or -1 -1, for a point that nobody placed, whatever its visibility.
+    unplaced = np.isnan(values).any(axis=1) | (values[:, :2] == -1).all(axis=1)
+    values[unplaced] = 0
+    owners = np.repeat(np.arange(n), lengths)
+    # The weights count the points of each entry that have a visibility.
+    labelled = np.bincount(owners, weights=values[:, 2] > 0, minlength=n) > 0
+    # Numbers beyond float32 become inf, and the repairs drop such points.
+    with np.errstate(over="ignore", invalid="ignore"):
+        kept = values[labelled[owners]].astype(np.float32)
+    return RaggedArray(kept, offsets_of(np.where(labelled, lengths, 0))), complete
