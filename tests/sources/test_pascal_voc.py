@@ -22,9 +22,9 @@ def read(tmp_path, files, images=("JPEGImages/a.jpg",)):
 
 
 def test_boxes_are_counted_from_one_and_include_their_last_pixel(tmp_path):
-    reading = read(tmp_path, {"Annotations/a.xml": xml(thing(), thing("ant", (1.5, 1, 2, 2)))})
+    reading = read(tmp_path, {"Annotations/a.xml": xml(thing(), thing("ant", (2, 1, 2, 2)))})
     assert boxes_of(reading) == {
-        "JPEGImages/a.jpg": [("cat", [0, 1, 30, 40]), ("ant", [0.5, 0, 2, 2])]
+        "JPEGImages/a.jpg": [("cat", [0, 1, 30, 40]), ("ant", [1, 0, 2, 2])]
     }
     assert reading.table.category_names == ("ant", "cat")
     assert reading.table.declared_sizes.tolist() == [[50, 60]]
@@ -142,7 +142,7 @@ def test_an_impossible_size_counts_as_not_declared(tmp_path, size):
 
 
 def test_impossible_boxes_are_left_to_the_repairs(tmp_path):
-    reading = read(tmp_path, {"a.xml": xml(thing(box=(9, 9, -3, 1e300)))}, ["a.jpg"])
+    reading = read(tmp_path, {"a.xml": xml(thing(box=(9, 9, -3, 10**300)))}, ["a.jpg"])
     assert reading.table.boxes.tolist() == [[8, 8, -3, float("inf")]]
 
 

@@ -23,6 +23,10 @@ from tests.raw_files import (
 SOUND = {"sound.csv": "sound.jpg,1,2,3,4,cat\n"}
 DATA_YAML = "train: images\nnames: [cat]\n"
 XML = "<annotation><{0}><name>x</name><bndbox/></{0}></annotation>"
+VOC = (
+    "<annotation><object><name>x</name>{}<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax>"
+    "<ymax>4</ymax></bndbox></object></annotation>"
+)
 PTS = "n_points: 1\n{\n3 4\n}\n"
 MIXED_KEYPOINTS = coco_file(
     annotations=[coco_box(1, 1, keypoints=[1, 2, 2]), coco_box(1, 2, keypoints=[1, 2, 2])],
@@ -180,6 +184,18 @@ CASES = [
         "VOC annotation without its image",
         {"a.xml": "<annotation><filename>../../a.jpg</filename></annotation>"},
         *("a.xml", "outside_raw_dir", "leaves the raw directory"),
+    ),
+    Case(
+        "VOC object with a score",
+        {"a.xml": VOC.format("<score>0.5</score>")},
+        *("a.xml", "prediction", "object 1: a score of 0.5: predictions are no annotations"),
+        images=["a.jpg"],
+    ),
+    Case(
+        "VOC files that describe one image differently",
+        {"xml/1/a.xml": VOC.format(""), "xml/2/a.xml": VOC.format("<difficult>1</difficult>")},
+        *("xml/1/a.xml", "ambiguous_image", r"may be images/a\.jpg, but xml/2/a\.xml describes"),
+        images=["images/a.jpg"],
     ),
     Case(
         "points without their image",
