@@ -1,29 +1,40 @@
-"""300-W: one ``.pts`` file per face, next to the image of the same name.
+"""300-W: one ``.pts`` file per face, next to the image of the same name; also 300-VW.
 
 - The file has ``version: 1``, ``n_points: 68``, then one ``x y`` per line between braces. Points
   are counted from 1 as in Matlab, so 1 is subtracted; ``coordinate_base=0`` takes them as written.
-  All points are visible (2).
-- A file is rejected if it has more or fewer rows than it declares, or no image next to it.
+- Points are visible (2). A point at -1, -1, or at 0, 0 where points are counted from 1, is not
+  labelled (0). NaN is not labelled either, but it may also be damage, so that the file is listed as
+  well (``point_without_place``). A file without any labelled point is rejected (``no_points``).
+- The image lies next to the file, in ``images/`` next to ``points/``, or in another place that
+  `own_images` knows. If several endings exist, the points go to the first image only.
+- A file is rejected if it has more or fewer rows than it declares, or no image. If there is a video
+  instead of images, as 300-VW is published, the video is rejected once, with the way to take its
+  frames out.
 - The split is the nearest folder named after one (``trainset``). The category is ``face``; there
   are no boxes.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import posixpath
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 from processing.core.annotations import AnnotationSet, Flag, Instance, TableRow, table_from_rows
-from processing.core.errors import AnnotationError
-from processing.sources.raw_directory import RawDirectory, folder_of
-from processing.sources.source_format import Reading, SourceFormat, rejection
+from processing.core.errors import AnnotationError, Rejection
+from processing.sources.own_images import OwnImages
+from processing.sources.raw_directory import RawDirectory, folder_of, parent_of
+from processing.sources.source_format import Reading, SourceFormat, collecting, rejection
 from processing.sources.split_names import split_of_folders
 from processing.sources.text import malformed, numbers_of, read_text
 
 _VISIBLE: Final = 2.0
+_NOT_LABELLED: Final = (0.0, 0.0, 0.0)
 _HEAD: Final = re.compile(r"^[ \t]*n_points[ \t]*:\s*(\d{1,9})\s*\{", re.MULTILINE | re.ASCII)
+_VIDEO_SUFFIXES: Final = (".avi", ".mp4", ".mov", ".mkv", ".wmv", ".mpg")
 
 
 def find(raw: RawDirectory) -> list[str]:
@@ -39,19 +50,34 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
         paths: the files.
         coordinate_base: the number of the first pixel, 1 or 0.
     """
-    rows, rejections, images_missing_annotations = [], [], set()
+    rows = []
+    images_missing_annotations = set()
     sets: dict[str, int] = {}
+    search = OwnImages(raw, dict.fromkeys(paths, ""))
+    images = search.find()
+    rejections, without_images = _report_videos(raw, paths, images)
     for path in paths:
-        # A path without its ending is enough: points lie next to their image.
-        images = raw.images_by_path_stem.get(posixpath.splitext(path)[0], [])
-        try:
-            row = _row(raw, path, images, coordinate_base)
+        if path in without_images:
+            continue
+        image = images.get(path, "")
+        found: list[Rejection] = []
+        with collecting(found, path):
+            face = _face(path, read_text(raw, path), coordinate_base, found)
+            if not image:
+                raise search.disputed.get(path) or _missing_image()
+            set_id = sets.setdefault(folder_of(path), len(sets))
             rows.append(
-                dataclasses.replace(row, set_id=sets.setdefault(folder_of(path), len(sets)))
+                TableRow(
+                    image,
+                    [face],
+                    split=split_of_folders(path),
+                    set_id=set_id,
+                    annotation_file=path,
+                )
             )
-        except AnnotationError as error:
-            rejections.append(rejection(path, error))
-            images_missing_annotations |= {(image, path) for image in images[:1]}
+        rejections += found
+        if found and image:
+            images_missing_annotations.add((image, path))
     annotation_sets = [AnnotationSet(f"{folder}*.pts", place="") for folder in sets]
     table = table_from_rows(rows, category_names=["face"], annotation_sets=annotation_sets)
     return Reading(table, rejections, images_missing_annotations=images_missing_annotations)
@@ -66,15 +92,84 @@ FORMAT: Final = SourceFormat(
 )
 
 
-def _row(raw: RawDirectory, path: str, images: list[str], base: int) -> TableRow:
-    points = [(x - base, y - base, _VISIBLE) for x, y in _points(read_text(raw, path))]
-    if not images:
-        raise AnnotationError(
-            "expected an image of the same name next to it", reason="missing_image"
+def _report_videos(
+    raw: RawDirectory, paths: list[str], images: dict[str, str]
+) -> tuple[list[Rejection], set[str]]:
+    """Reports the videos whose frames nobody has taken out.
+
+    Returns:
+        One rejection for each video, and the point files that belong to one.
+    """
+    videos: dict[str, list[str]] = {}
+    for video in raw.with_suffix(*_VIDEO_SUFFIXES):
+        videos.setdefault(folder_of(video), []).append(video)
+    with_images = {folder_of(path) for path in images}
+    counts: Counter[str] = Counter()
+    of_videos = set()
+    for path in paths:
+        own = folder_of(path)
+        near = videos.get(parent_of(own), []) or videos.get(own, [])
+        if own not in with_images and len(near) == 1:
+            counts[near[0]] += 1
+            of_videos.add(path)
+    rejections = []
+    for video, count in counts.items():
+        frames = posixpath.join(folder_of(video), "imgs", "%06d.jpg")
+        message = (
+            f"{video}: {count:,} point files are of this video, and videos are not read; take its "
+            f"frames out: mkdir {posixpath.dirname(frames)}; ffmpeg -i {video} -q:v 1 {frames}"
         )
-    # If several endings exist, the points go to the first image only.
-    face = Instance(0, flags=Flag.NO_BOX, points=points)
-    return TableRow(images[0], [face], split=split_of_folders(path), annotation_file=path)
+        rejections.append(Rejection(video, "annotation", "video", message))
+    return rejections, of_videos
+
+
+def _missing_image() -> AnnotationError:
+    return AnnotationError("expected an image of the same name next to it", reason="missing_image")
+
+
+def _face(path: str, text: str, base: int, rejections: list[Rejection]) -> Instance:
+    """Parses a point file.
+
+    Args:
+        path: the file.
+        text: its content.
+        base: the number of the first pixel.
+        rejections: receives the points that are NaN.
+
+    Raises:
+        AnnotationError: the file is malformed, or no point is labelled.
+    """
+    points = []
+    without_place = []
+    for number, (x, y) in enumerate(_points(text), 1):
+        if math.isnan(x) or math.isnan(y):
+            without_place.append(number)
+        if _is_labelled(x, y, base):
+            points.append((x - base, y - base, _VISIBLE))
+        else:
+            points.append(_NOT_LABELLED)
+    if _NOT_LABELLED in points and set(points) == {_NOT_LABELLED}:
+        raise AnnotationError(f"none of its {len(points)} points is labelled", reason="no_points")
+    if without_place:
+        error = AnnotationError(
+            f"{_listed(without_place)} of {len(points)}: NaN is no place, so it counts as not "
+            "labelled; expected x and y, or -1 -1",
+            reason="point_without_place",
+        )
+        rejections.append(rejection(path, error))
+    return Instance(0, flags=Flag.NO_BOX, points=points)
+
+
+def _is_labelled(x: float, y: float, base: int) -> bool:
+    if math.isnan(x) or math.isnan(y) or (x, y) == (-1, -1):
+        return False
+    return base == 0 or (x, y) != (0, 0)
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    numbers = list(numbers)
+    shown = ", ".join(map(str, numbers[:5]))
+    return f"point {shown}{', …' if len(numbers) > 5 else ''}"
 
 
 def _points(text: str) -> list[list[float]]:

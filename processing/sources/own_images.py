@@ -41,7 +41,7 @@ class OwnImages:
         are_copies: whether two annotation files of the same name have the same content.
 
     Attributes:
-        disputed: after `find`, the errors of the files whose image other files of their name claim too.
+        disputed: after `find`, the errors of files whose image belongs to others of their name.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class OwnImages:
         self._filenames = filenames
         self._are_copies = are_copies
         self.disputed: dict[str, AnnotationError] = {}
+        self._guessed: set[str] = set()
         self._image_folders = _image_folders_by_parent(raw)
         self._by_folder: defaultdict[str, list[str]] = defaultdict(list)
         for path in filenames:
@@ -72,9 +73,9 @@ class OwnImages:
         for path, image in unsure.items():
             rivals = [other for other in claims[image] if not self._agree(path, other)]
             namesakes = [other for other in rivals if _stem(other) == _stem(path)]
-            if namesakes:
+            # An image of another folder that has its own file was only a guess, so it is missing.
+            if namesakes and path not in self._guessed:
                 self.disputed[path] = _disputed(image, namesakes)
-            # An image that only the text of two files names is missing for the worse claim.
             elif not rivals:
                 images[path] = image
         return images
@@ -133,6 +134,7 @@ class OwnImages:
             image = self._anywhere(path)
             if image is not None:
                 unsure[path] = image
+                self._guessed.add(path)
 
     def _levels(self, folder: str) -> tuple[list[str], list[str]]:
         """Lists the folders that may hold the images of a folder's files, as levels 0 and 1."""

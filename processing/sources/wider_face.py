@@ -2,8 +2,8 @@
 
 - An entry is an image's name, a count, and that many rows ``x y w h blur expression illumination
   invalid occlusion pose``. A count of 0 may be followed by one row of zeros. If the number of rows
-  differs from the count, faces may be missing and the entry is rejected. A row without four numbers
-  is rejected, and the other rows are kept.
+  differs from the count, or a row has fewer than these ten numbers, faces may be missing and the
+  image is rejected.
 - If a line should be the name of an image and is none, it is rejected with the rows below it.
 - ``invalid`` becomes `Flag.INVALID`; boxes without extent are kept as written. The category is
   ``face``.
@@ -26,7 +26,11 @@ from processing.sources.source_format import Reading, SourceFormat, per_file, re
 from processing.sources.text import check_text, malformed, numbers_of, read_lines
 
 _FILE: Final = re.compile(r"(?:.*/)?wider_face_(train|val|test)_bbx_gt\.txt")
-_INVALID_COLUMN: Final = 7
+_COLUMNS: Final = (
+    *("x", "y", "w", "h"),
+    *("blur", "expression", "illumination", "invalid", "occlusion", "pose"),
+)
+_INVALID_COLUMN: Final = _COLUMNS.index("invalid")
 
 
 def find(raw: RawDirectory) -> list[str]:
@@ -45,7 +49,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
         except AnnotationError as error:
             entry.malformed = [(entry.line, error)]
         else:
-            _check_count(entry)
+            _check_rows(entry)
             faces = [_instance(line, numbers) for line, numbers in entry.rows]
             rows.append(TableRow(image, faces, split=SPLITS.index(split)))
             if entry.malformed:
@@ -118,7 +122,7 @@ def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
         # Only the first single number is the count; a later one is a face cut short.
         elif entry.count is None and numbers is not None and len(numbers) == 1:
             entry.count = numbers[0]
-        elif numbers is not None and len(numbers) >= 4:
+        elif numbers is not None and len(numbers) >= len(_COLUMNS):
             entry.rows.append((line, numbers))
         else:
             entry.malformed.append((line, _explain_row(content)))
@@ -127,12 +131,14 @@ def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
 
 
 def _explain_row(content: str) -> AnnotationError:
-    """Returns the error of a row without four numbers."""
+    """Returns the error of a row with fewer numbers than it needs."""
     try:
         check_text(content)
     except AnnotationError as error:
         return error
-    return malformed(f"expected x y w h and attributes, found {content.strip()[:80]!r}")
+    return malformed(
+        f"expected {len(_COLUMNS)} numbers, {' '.join(_COLUMNS)}, found {content.strip()[:80]!r}"
+    )
 
 
 def _image_name(entry: _Entry) -> str:
@@ -145,8 +151,11 @@ def _image_name(entry: _Entry) -> str:
     return entry.name
 
 
-def _check_count(entry: _Entry) -> None:
-    """Removes all rows of an entry if their number differs from its count."""
+def _check_rows(entry: _Entry) -> None:
+    """Removes all rows of an entry if one is malformed, or if their number differs from its count.
+
+    The image would have a face without a box.
+    """
     # WIDER FACE writes one row of zeros where an image has no face.
     if entry.count == 0 and len(entry.rows) <= 1 and not any(any(row) for _, row in entry.rows):
         entry.rows = []
@@ -155,12 +164,11 @@ def _check_count(entry: _Entry) -> None:
         counted = "no count" if entry.count is None else f"a count of {entry.count:g}"
         message = f"{entry.name}: {counted}, but {found} rows of faces follow"
         entry.malformed.append((entry.line, malformed(message)))
+    if entry.malformed:
         entry.rows = []
 
 
 def _instance(line: int, numbers: list[float]) -> Instance:
     x, y, width, height = numbers[:4]
-    # Some copies have the four numbers only.
-    invalid = len(numbers) > _INVALID_COLUMN and numbers[_INVALID_COLUMN] != 0
-    flags = Flag.INVALID if invalid else Flag.NONE
+    flags = Flag.INVALID if numbers[_INVALID_COLUMN] != 0 else Flag.NONE
     return Instance(0, (x, y, x + width, y + height), flags, entry=line)

@@ -203,6 +203,23 @@ CASES = [
         *("a.pts", "missing_image", "expected an image of the same name next to it"),
     ),
     Case(
+        "points of which none is labelled",
+        {"a.pts": PTS.replace("3 4", "-1 -1")},
+        *("a.pts", "no_points", "none of its 1 points is labelled"),
+        images=["a.jpg"],
+    ),
+    Case(
+        "point that is NaN",
+        {"a.pts": "n_points: 2\n{\n3 4\nnan nan\n}\n"},
+        *("a.pts", "point_without_place", "point 2 of 2: NaN is no place"),
+        images=["a.jpg"],
+    ),
+    Case(
+        "points of a video",
+        {"001/annot/1.pts": PTS, "001/vid.avi": ""},
+        *("001/vid.avi", "video", "1 point files are of this video, and videos are not read"),
+    ),
+    Case(
         "points in another encoding",
         {"a.pts": b"caf\xe9" + PTS.encode()},
         *("a.pts", "malformed", r"byte 3 of a\.pts is not UTF-8"),

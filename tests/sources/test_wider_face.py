@@ -7,6 +7,8 @@ from tests.raw_files import boxes_of, reasons_of, splits_of, write_raw
 
 TRAIN = "wider_face_split/wider_face_train_bbx_gt.txt"
 VAL = "wider_face_split/wider_face_val_bbx_gt.txt"
+REST = " 0 0 0 0 0 0"
+"""The attributes of a face that has none."""
 VAL_IMAGE = "WIDER_val/images/x/a.jpg"
 
 
@@ -36,20 +38,20 @@ def test_an_image_without_faces_is_a_negative_with_or_without_its_row_of_zeros(t
     assert reading.rejections == []
 
 
-def test_rows_without_attributes_and_windows_line_ends_are_read(tmp_path):
-    reading = read(tmp_path, "0--Parade/a.jpg\r\n1\r\n1 2 3 4\r\n\r\n")
+def test_windows_line_ends_are_read(tmp_path):
+    reading = read(tmp_path, f"0--Parade/a.jpg\r\n1\r\n1 2 3 4{REST}\r\n\r\n")
     assert reading.table.boxes.tolist() == [[1, 2, 4, 6]]
 
 
 def test_names_with_spaces_are_read(tmp_path):
     path = "WIDER_train/images/0--Parade/a b 1.jpg"
-    reading = read(tmp_path, "0--Parade/a b 1.jpg\n1\n1 2 3 4\n", images=[path])
+    reading = read(tmp_path, f"0--Parade/a b 1.jpg\n1\n1 2 3 4{REST}\n", images=[path])
     assert list(boxes_of(reading)) == [path]
 
 
-@pytest.mark.parametrize("rows", ["1 2 3 4\n", "1 2 3 4\n" * 3, ""])
+@pytest.mark.parametrize("rows", [f"1 2 3 4{REST}\n", f"1 2 3 4{REST}\n" * 3, ""])
 def test_an_entry_with_a_wrong_count_is_rejected_and_the_next_one_read(tmp_path, rows):
-    reading = read(tmp_path, f"0--Parade/a.jpg\n2\n{rows}b.jpg\n1\n5 6 7 8\n")
+    reading = read(tmp_path, f"0--Parade/a.jpg\n2\n{rows}b.jpg\n1\n5 6 7 8{REST}\n")
     assert reading.table.boxes.tolist() == [[5, 6, 12, 14]]
     image = "WIDER_train/images/0--Parade/a.jpg"
     assert reasons_of(reading) == [(TRAIN, "malformed"), (image, "no_usable_annotation")]
@@ -58,12 +60,16 @@ def test_an_entry_with_a_wrong_count_is_rejected_and_the_next_one_read(tmp_path,
     )
 
 
-@pytest.mark.parametrize("row", ["1 2 x 4", "1 2 3"])
-def test_only_a_bad_row_is_rejected(tmp_path, row):
-    reading = read(tmp_path, f"0--Parade/a.jpg\n2\n{row}\n5 6 7 8\n")
-    assert reading.table.boxes.tolist() == [[5, 6, 12, 14]]
-    assert reasons_of(reading) == [(TRAIN, "malformed")]
-    assert "line 3" in reading.rejections[0].message
+@pytest.mark.parametrize("row", [f"1 2 x 4{REST}", "1 2 3", "1 2 3 4", f"2 3 4{REST}"])
+@pytest.mark.parametrize("first", [True, False])
+def test_an_image_with_a_bad_row_is_rejected_with_all_its_faces(tmp_path, row, first):
+    rows = [row, f"5 6 7 8{REST}"] if first else [f"5 6 7 8{REST}", row]
+    reading = read(tmp_path, "\n".join(["0--Parade/a.jpg", "2", *rows, "b.jpg", "0", ""]))
+    assert list(boxes_of(reading)) == ["WIDER_train/images/b.jpg"]
+    image = "WIDER_train/images/0--Parade/a.jpg"
+    assert reasons_of(reading) == [(TRAIN, "malformed"), (image, "no_usable_annotation")]
+    message = reading.rejections[0].message
+    assert f"line {3 if first else 4}: expected 10 numbers, x y w h blur" in message
 
 
 def test_each_file_is_a_split(tmp_path):
@@ -75,7 +81,7 @@ def test_each_file_is_a_split(tmp_path):
 
 def test_unpublished_test_annotations_do_not_make_negatives(tmp_path):
     files = {
-        TRAIN: "0--Parade/a.jpg\n1\n1 2 3 4\n",
+        TRAIN: f"0--Parade/a.jpg\n1\n1 2 3 4{REST}\n",
         "wider_face_split/wider_face_test_filelist.txt": "x/t.jpg\n",
     }
     images = ["WIDER_train/images/0--Parade/a.jpg", "WIDER_test/images/x/t.jpg"]
@@ -95,12 +101,18 @@ def test_text_in_another_encoding_is_malformed(tmp_path):
         read(tmp_path, b"\xff\xff0\x00")
 
 
-def test_a_line_in_another_encoding_spoils_only_its_entry_or_row(tmp_path):
-    written = b"caf\xe9.jpg\n1\n1 2 3 4\n0--Parade/a.jpg\n2\n\xe9 2 3 4\n1 2 3 4\n"
-    reading = read(tmp_path, written)
-    assert boxes_of(reading) == {"WIDER_train/images/0--Parade/a.jpg": [("face", [1, 2, 4, 6])]}
-    assert reasons_of(reading) == [(TRAIN, "malformed"), (TRAIN, "malformed")]
-    assert all("is not UTF-8" in rejection.message for rejection in reading.rejections)
+def test_a_line_in_another_encoding_spoils_only_its_entry(tmp_path):
+    row = f"1 2 3 4{REST}\n".encode()
+    written = b"caf\xe9.jpg\n1\n" + row + b"b.jpg\n1\n" + row + b"0--Parade/a.jpg\n2\n\xe9" + row
+    reading = read(tmp_path, written + row)
+    assert boxes_of(reading) == {"WIDER_train/images/b.jpg": [("face", [1, 2, 4, 6])]}
+    image = "WIDER_train/images/0--Parade/a.jpg"
+    assert reasons_of(reading) == [
+        (TRAIN, "malformed"),
+        (TRAIN, "malformed"),
+        (image, "no_usable_annotation"),
+    ]
+    assert all("is not UTF-8" in rejection.message for rejection in reading.rejections[:2])
 
 
 def test_an_image_with_only_a_bad_row_is_no_negative(tmp_path):
@@ -114,7 +126,7 @@ def test_an_image_with_only_a_bad_row_is_no_negative(tmp_path):
 
 @pytest.mark.parametrize("there", [[], ["WIDER_train/images/x/b.jpg"]])
 def test_a_missing_image_is_not_replaced_by_one_of_another_split(tmp_path, there):
-    files = {TRAIN: "x/a.jpg\n1\n1 2 3 4\nx/b.jpg\n0\n", VAL: "x/a.jpg\n1\n5 6 7 8\n"}
+    files = {TRAIN: f"x/a.jpg\n1\n1 2 3 4{REST}\nx/b.jpg\n0\n", VAL: f"x/a.jpg\n1\n5 6 7 8{REST}\n"}
     found = boxes_of(read_sources(write_raw(tmp_path, files, [VAL_IMAGE, *there])))
     assert found[VAL_IMAGE] == [("face", [5, 6, 12, 14])]
     assert len(found) == 3
