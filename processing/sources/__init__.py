@@ -30,8 +30,10 @@ from processing.sources import (
     cvat_xml,
     dlib_xml,
     ibug_pts,
+    keras_yolo3,
     labelme,
     pascal_voc,
+    retinaface,
     via,
     wflw,
     wider_face,
@@ -74,6 +76,8 @@ FORMATS: Final[tuple[SourceFormat, ...]] = (
     dlib_xml.FORMAT,
     celeba.FORMAT,
     wflw.FORMAT,
+    keras_yolo3.FORMAT,
+    retinaface.FORMAT,
 )
 
 # The names from Instance to table_from_rows are for formats of other packages.
