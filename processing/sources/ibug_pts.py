@@ -10,8 +10,8 @@
 - A file is rejected if it has more or fewer rows than it declares, or no image. If there is a video
   instead of images, as 300-VW is published, the video is rejected once, with the way to take its
   frames out.
-- The split is the nearest folder named after one (``trainset``). The category is ``face``; there
-  are no boxes.
+- The split is the nearest folder of the file, or else of the image, named after one
+  (``trainset``). The category is ``face``; there are no boxes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from processing.core.annotations import AnnotationSet, Flag, Instance, TableRow, table_from_rows
+from processing.core.annotations import (
+    UNASSIGNED,
+    AnnotationSet,
+    Flag,
+    Instance,
+    TableRow,
+    table_from_rows,
+)
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.own_images import OwnImages
 from processing.sources.raw_directory import RawDirectory, folder_of, parent_of
@@ -70,9 +77,10 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
                 TableRow(
                     image,
                     [face],
-                    split=split_of_folders(path),
+                    split=_split(path, image),
                     set_id=set_id,
                     annotation_file=path,
+                    found_by_name=path in search.guessed,
                 )
             )
         rejections += found
@@ -121,6 +129,11 @@ def _report_videos(
         )
         rejections.append(Rejection(video, "annotation", "video", message))
     return rejections, of_videos
+
+
+def _split(path: str, image: str) -> int:
+    split = split_of_folders(path)
+    return split_of_folders(image) if split == UNASSIGNED else split
 
 
 def _missing_image() -> AnnotationError:

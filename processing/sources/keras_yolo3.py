@@ -21,7 +21,7 @@ from typing import Final
 
 from processing.core.annotations import AnnotationSet, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError, Rejection
-from processing.sources.image_search import locate_in_reading, usual_layouts
+from processing.sources.image_search import locate_in_reading
 from processing.sources.list_files import first_lines, list_files
 from processing.sources.raw_directory import IMAGE_SUFFIXES, RawDirectory, folder_of, parent_of
 from processing.sources.source_format import (
@@ -74,7 +74,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
         match = _LINE.fullmatch(line.strip())
         if match is None:
             raise malformed(f"expected the path of an image, found {line.strip()[:80]!r}")
-        image = raw.inside(folder_of(path), match[1])
+        image = raw.image(folder_of(path), match[1])
         instances = []
         for position, text in enumerate((match[2] or "").split(), 1):
             try:
@@ -97,7 +97,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
     elif not classes:
         table = table.with_categories(sorted(names))
     reading = Reading(table, rejections, images_missing_annotations=images_missing_annotations)
-    return locate_in_reading(raw, usual_layouts(raw, path), reading)
+    return locate_in_reading(raw, path, reading)
 
 
 FORMAT: Final = SourceFormat(

@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from processing.core.errors import AnnotationError
-from processing.sources.image_search import only_match_near
 from processing.sources.raw_directory import RawDirectory, folder_of, parent_of
 
 IMAGE_FOLDERS: Final = (
@@ -41,6 +40,7 @@ class OwnImages:
         are_copies: whether two annotation files of the same name have the same content.
 
     Attributes:
+        guessed: after `find`, the files whose image was not in a usual place.
         disputed: after `find`, the errors of files whose image belongs to others of their name.
     """
 
@@ -54,7 +54,7 @@ class OwnImages:
         self._filenames = filenames
         self._are_copies = are_copies
         self.disputed: dict[str, AnnotationError] = {}
-        self._guessed: set[str] = set()
+        self.guessed: set[str] = set()
         self._image_folders = _image_folders_by_parent(raw)
         self._by_folder: defaultdict[str, list[str]] = defaultdict(list)
         for path in filenames:
@@ -74,7 +74,7 @@ class OwnImages:
             rivals = [other for other in claims[image] if not self._agree(path, other)]
             namesakes = [other for other in rivals if _stem(other) == _stem(path)]
             # An image of another folder that has its own file was only a guess, so it is missing.
-            if namesakes and path not in self._guessed:
+            if namesakes and path not in self.guessed:
                 self.disputed[path] = _disputed(image, namesakes)
             elif not rivals:
                 images[path] = image
@@ -134,7 +134,7 @@ class OwnImages:
             image = self._anywhere(path)
             if image is not None:
                 unsure[path] = image
-                self._guessed.add(path)
+                self.guessed.add(path)
 
     def _levels(self, folder: str) -> tuple[list[str], list[str]]:
         """Lists the folders that may hold the images of a folder's files, as levels 0 and 1."""
@@ -189,17 +189,13 @@ class OwnImages:
 
     def _anywhere(self, path: str) -> str | None:
         """Returns the only image in any folder that fits the end of a file's path best."""
-        name = posixpath.basename(self._filenames[path].replace("\\", "/"))
-        images = self._raw.images_by_stem.get(_stem(path), [])
-        images = images or self._raw.images_by_basename.get(name, [])
-        images = [image for image in images if image.startswith(self._raw.images_in or "")]
-        if not images:
-            return None
-        lengths = [_common_end(folder_of(path), folder_of(image)) for image in images]
-        best = [
-            image for image, length in zip(images, lengths, strict=True) if length == max(lengths)
-        ]
-        return only_match_near(folder_of(path), best)
+        names = set(map(posixpath.basename, self._raw.images_by_stem.get(_stem(path), [])))
+        names = names or {posixpath.basename(self._filenames[path].replace("\\", "/"))}
+        folder = folder_of(path)
+        images: list[str] = []
+        for name in names:
+            images += self._raw.with_longest_end(folder, folder + name)
+        return images[0] if len(images) == 1 else None
 
 
 def _disputed(image: str, rivals: Sequence[str]) -> AnnotationError:
@@ -220,16 +216,6 @@ def _image_folders_by_parent(raw: RawDirectory) -> dict[str, list[str]]:
     for listed in folders.values():
         listed.sort(key=lambda prefix: order[_name(prefix)])
     return dict(folders)
-
-
-def _common_end(one: str, other: str) -> int:
-    """Returns how many folders two prefixes have in common at their ends."""
-    length = 0
-    for mine, yours in zip(reversed(one.split("/")), reversed(other.split("/")), strict=False):
-        if mine != yours:
-            break
-        length += 1
-    return length
 
 
 def _name(prefix: str) -> str:

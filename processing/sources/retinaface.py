@@ -106,7 +106,7 @@ class _List:
                     f"expected the name of an image after #, found {match[1][:80]!r}; the rows "
                     "below it are left out"
                 )
-            self._image = self._raw.inside(self._own, match[1])
+            self._image = self._raw.image(self._own, match[1])
             self.faces.setdefault(self._image, [])
             return
         self.has_rows = True
@@ -140,7 +140,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
     )
     missing = found.images_missing_annotations
     reading = Reading(table, rejections, images_missing_annotations=missing)
-    return locate_in_reading(raw, _layouts(raw, path, split), reading)
+    return locate_in_reading(raw, path, reading, _layouts(raw, path, split))
 
 
 FORMAT: Final = SourceFormat(

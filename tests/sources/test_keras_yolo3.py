@@ -137,7 +137,7 @@ def test_label_files_of_yolo_are_left_to_yolo(tmp_path):
 
 
 def test_a_path_that_leaves_the_raw_directory_is_rejected(tmp_path):
-    reading = read(tmp_path, "../../a.jpg 1,2,3,4,0\nb.jpg 20,30,100,90,1\n")
+    reading = read(tmp_path, "../../gone.jpg 1,2,3,4,0\nb.jpg 20,30,100,90,1\n")
     assert boxes_of(reading) == {"b.jpg": [FIELD]}
     assert reasons_of(reading) == [("_annotations.txt", "outside_raw_dir")]
 

@@ -102,7 +102,7 @@ def test_a_bad_image_line_is_rejected_with_its_rows(tmp_path, bad):
 
 
 def test_a_path_that_leaves_the_raw_directory_is_rejected(tmp_path):
-    reading = read(tmp_path, f"# ../../../a.jpg\n{PARADE}\n# {B}\n{MARCH}\n")
+    reading = read(tmp_path, f"# ../../../gone.jpg\n{PARADE}\n# {B}\n{MARCH}\n")
     assert boxes_of(reading) == {f"train/images/{B}": [MARCH_BOX]}
     assert reasons_of(reading) == [(TRAIN, "outside_raw_dir")]
 

@@ -59,6 +59,8 @@ def test_each_format_is_found_by_its_own_files(tmp_path):
         "d/dlib.xml": "<dataset><images><image file='a.jpg'></image></images></dataset>",
         "e/list_bbox_celeba.txt": "1\nimage_id x_1 y_1 width height\na.jpg 1 2 3 4\n",
         "f/list_98pt_rect_attr_train.txt": f"{'1 2 ' * 98}1 2 3 4 0 0 0 0 0 0 a.jpg\n",
+        "h/_annotations.txt": "a.jpg 1,2,3,4,cat\n",
+        "r/label.txt": "# a.jpg\n1 2 3 4\n",
     }
     images = ["y/images/a.jpg", "p/a.jpg", "v/a.jpg", "e/img_celeba/a.jpg"]
     raw = RawDirectory(write_raw(tmp_path, files, images))

@@ -68,7 +68,7 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int | None = N
         file = parse(raw, path)
         if file is not None:
             files[path] = file
-    images = _locate(raw, files)
+    images, guessed = _locate(raw, files)
     rejections: list[Rejection] = []
     list_rejections: list[Rejection] = []
     notes: list[Note] = []
@@ -90,7 +90,15 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int | None = N
             split = _split(lists, path, image, notes)
             found = _instances(file, bases[folder].number, labels)
             rows.append(
-                TableRow(image, found, file.size, split, set_id=sets[folder], annotation_file=path)
+                TableRow(
+                    image,
+                    found,
+                    file.size,
+                    split,
+                    set_id=sets[folder],
+                    annotation_file=path,
+                    found_by_name=path in guessed,
+                )
             )
     table = table_from_rows(
         rows,
@@ -113,10 +121,12 @@ FORMAT: Final = SourceFormat(
 )
 
 
-def _locate(raw: RawDirectory, files: Mapping[str, VocFile]) -> dict[str, str]:
-    """Returns the image of each file, or the path that a missing image would have.
+def _locate(raw: RawDirectory, files: Mapping[str, VocFile]) -> tuple[dict[str, str], set[str]]:
+    """Finds the images. Files whose image belongs to another are rejected.
 
-    Files whose image belongs to another are rejected.
+    Returns:
+        The image of each file, or the path that a missing image would have; and the files whose
+        image was not in a usual place.
     """
     filenames = {path: file.filename for path, file in files.items()}
     search = OwnImages(raw, filenames, lambda one, other: files[one].same_content(files[other]))
@@ -124,7 +134,8 @@ def _locate(raw: RawDirectory, files: Mapping[str, VocFile]) -> dict[str, str]:
     for path, error in search.disputed.items():
         files[path].readable = False
         files[path].rejections.append(rejection(path, error))
-    return {path: images.get(path) or search.path_of_missing(path, images) for path in files}
+    paths = {path: images.get(path) or search.path_of_missing(path, images) for path in files}
+    return paths, search.guessed
 
 
 def _check_filename(raw: RawDirectory, file: VocFile) -> None:
