@@ -28,11 +28,9 @@ def test_centres_and_sizes_become_corners_in_fractions(tmp_path):
     assert reading.table.declared_sizes.tolist() == [[0, 0]] * 2
 
 
-@pytest.mark.parametrize("text", [None, "", "\n \n"])
+@pytest.mark.parametrize("text", ["", "\n \n"])
 def test_an_image_without_rows_is_a_negative(tmp_path, text):
-    files = {"data.yaml": YAML, "labels/train/a.txt": ROW}
-    if text is not None:
-        files["labels/val/b.txt"] = text
+    files = {"data.yaml": YAML, "labels/train/a.txt": ROW, "labels/val/b.txt": text}
     assert boxes_of(read(tmp_path, files))[VAL] == []
 
 
@@ -232,10 +230,22 @@ def test_a_pose_row_of_another_shape_is_rejected(tmp_path):
     )
 
 
-def test_impossible_boxes_are_left_to_the_repairs(tmp_path):
-    reading = read_rows(tmp_path, "0 .5 .5 nan .5\n0 .5 .5 -1 1e300\n")
-    assert len(reading.table.boxes) == 2
-    assert reading.rejections == []
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("0 .5 .5 nan .5", "malformed"),
+        ("0 .5 .5 inf .5", "malformed"),
+        ("0 .5 .5 -.1 .5", "malformed"),
+        ("0 .5 .5 -1 1e300", "malformed"),
+        ("0 100 50 40 40", "not_fractions"),
+        ("0 .5 .5 1.002 .5", "not_fractions"),
+        ("0 -.5 .5 .1 .5", "not_fractions"),
+    ],
+)
+def test_boxes_that_are_no_fractions_are_rejected(tmp_path, row, reason):
+    reading = read_rows(tmp_path, f"{ROW}{row}\n")
+    assert boxes_of(reading) == {"images/a.jpg": [("cat", CORNERS)]}
+    assert reasons_of(reading) == [("labels/a.txt", reason)]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +272,7 @@ def test_a_damaged_or_hostile_yaml_is_malformed(tmp_path, yaml):
         ("../../../etc", "missing_folder"),
         ("x/../../etc", "outside_raw_dir"),
         ("/etc", "outside_raw_dir"),
-        ("5", "malformed"),
+        ("5", "missing_folder"),
         ("{x: y}", "malformed"),
         ("C:\\data", "outside_raw_dir"),
     ],
@@ -302,9 +312,15 @@ def test_a_missing_image_of_a_list_is_not_replaced_by_one_of_another_list(tmp_pa
         "data.yaml": "train: train.txt\nval: val.txt\nnames: [cat]\n",
         "train.txt": "./train/x/1.jpg\n",
         "val.txt": "./val/x/0.jpg\n./val/x/1.jpg\n",
+        "train/x/1.txt": ROW,
     }
     reading = read(tmp_path, files, present)
     assert list(boxes_of(reading)) == ["train/x/1.jpg", "val/x/0.jpg", "val/x/1.jpg"]
+    notes = [note.message for note in reading.notes if note.kind == "unmatched_list"]
+    assert notes == [
+        "val.txt: none of its 2 lines leads to an image; the first is './val/x/0.jpg', the nearest "
+        f"image is {present[0]}"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,172 +1,262 @@
-"""YOLO: a ``data.yaml`` of Ultralytics or Roboflow, or only ``images`` and ``labels`` folders.
+"""YOLO: a ``data.yaml``, Darknet's ``obj.data``, or only folders of images and label files.
 
-- The images are those that the yaml names in ``train``, ``val`` and ``test``: folders, or lists of
-  images in ``.txt`` files. They are relative to the yaml's ``path`` if that is in the raw
-  directory, otherwise to the yaml's own folder; Roboflow's ``../train/images`` is understood too.
-  Without a yaml, all images of the ``images`` folder are taken, and folders called ``train``,
-  ``valid``, … give the splits.
-- The labels of an image are at its path with the last ``images`` replaced by ``labels`` and the
-  ending ``.txt``, otherwise next to the image. An image without label file, or with an empty one,
-  is a negative. Coordinates are fractions of the upright image.
-- A row is ``class cx cy width height``. With ``kpt_shape: [K, 2 or 3]``, K points may follow. If
-  points have two numbers, a point at (0, 0) is not labelled (0) and any other visible (2).
-- Without ``kpt_shape``, a longer row with an odd number of columns is a polygon and becomes its
-  bounding box. Other longer rows have points of three numbers each. A box and one more number is
-  malformed: it is the confidence of a prediction, or a polygon cut short.
-- The categories are the yaml's ``names``, or ``classes.txt`` next to the folders or among the
-  labels, otherwise numbers up to the greatest in use.
-- An image in several splits is in none of them (``ambiguous_split``). A bad row is rejected, as
-  ``malformed`` or ``unknown_category``, and the other rows are kept.
+- The images are those that a description names: folders, or lists of images in ``.txt`` files
+  (see `targets` and `lists` for paths of other machines). If it leads nowhere, the folders of
+  labels next to it are read with its names (``yaml_paths_ignored``). Without a description, all
+  images of ``images`` folders with ``labels``, and of folders with text next to images, are taken.
+  Then lists such as ``train.txt`` and folders called ``train``, ``valid``, … give the splits.
+- `labels` says which label file belongs to an image, and `unlabelled` what happens to images
+  without one. An image with an empty label file is a negative.
+- A row is ``class cx cy width height`` in fractions of the upright image. Rows with other numbers
+  are rejected (``not_fractions``). With ``kpt_shape: [K, 2 or 3]``, K points may follow; without
+  it, `long_rows` tells points from polygons. A polygon becomes its bounding box. ``-1 -1``, NaN
+  and, for points of two numbers, ``0 0`` mean that a point is not labelled.
+- `names` finds the names of the classes. Without any, classes are numbers (``unnamed_classes``).
+- An image in several splits is in none of them (``ambiguous_split``). A bad row is rejected, and
+  the other rows are kept.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Collection, Set
+from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-
 from processing.core.annotations import AnnotationSet, Instance, TableRow, table_from_rows
-from processing.core.errors import AnnotationError, Note, Rejection
-from processing.sources.raw_directory import RawDirectory
-from processing.sources.source_format import Reading, SourceFormat, collecting, each_line, per_file
+from processing.core.errors import AnnotationError, Note, Rejection, SourceError
+from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.source_format import (
+    Reading,
+    SourceFormat,
+    combine,
+    each_line,
+    rejection,
+)
 from processing.sources.split_names import only_split
-from processing.sources.text import check_size, check_text, malformed, numbers_of
-from processing.sources.yolo import layout
-from processing.sources.yolo.data_yaml import MAX_CLASSES, KeypointShape
+from processing.sources.text import check_size, check_text
+from processing.sources.yolo.dataset import Dataset
+from processing.sources.yolo.labels import expected_places, image_folders_of, label_root
+from processing.sources.yolo.layout import Layout, find
+from processing.sources.yolo.long_rows import decide
+from processing.sources.yolo.names import ClassNames, applying_names, choose_names
+from processing.sources.yolo.rows import LongRows, Row, instance_of, parse_row
+from processing.sources.yolo.unlabelled import find_unlabelled
 
-_BOX_NUMBERS: Final = 4
-_VISIBLE: Final = 2.0
 
+def read(
+    raw: RawDirectory, paths: list[str], *, unlabelled: str = "", polygons: bool = False
+) -> Reading:
+    """Reads descriptions and folders of labels.
 
-def read_dataset(raw: RawDirectory, path: str) -> Reading:
-    """Reads a data.yaml file or a ``labels`` folder."""
-    dataset = layout.load(raw, path)
-    labels = {class_id: label for label, class_id in enumerate(dataset.names)}
-    rejections = list(dataset.rejections)
-    notes: list[Note] = []
-    images_missing_annotations = set()
-    rows = []
-    label_files = set()
-    for image, splits in dataset.splits.items():
-        label_file = layout.label_file(raw, image)
-        instances: list[Instance] = []
-        if label_file:
-            label_files.add(label_file)
-            instances, rejected = _read_labels(raw, label_file, labels, dataset.keypoint_shape)
-            rejections += rejected
-            if rejected:
-                images_missing_annotations.add((image, label_file))
-        split = only_split(image, splits, notes)
-        rows.append(
-            TableRow(image, instances, split=split, normalized=True, annotation_file=label_file)
-        )
-    rejections += layout.labels_without_image(raw, label_files)
-    names = list(dataset.names.values())
-    annotation_set = AnnotationSet(path, has_names=bool(names))
-    if not names:
-        # Without names, the classes are known only after the last file.
-        greatest = max((found.label for row in rows for found in row.instances), default=-1)
-        names = [str(i) for i in range(greatest + 1)]
-    table = table_from_rows(rows, category_names=names, annotation_sets=[annotation_set])
-    return Reading(table, rejections, notes, images_missing_annotations)
+    Args:
+        raw: the raw directory.
+        paths: some of the paths that `find` returned.
+        unlabelled: ``negatives`` takes splits without any label file for images without objects.
+        polygons: whether rows that are longer than a box are polygons for certain.
+
+    Raises:
+        SourceError: an option has another value.
+    """
+    if unlabelled not in ("", "negatives"):
+        raise SourceError(f"source yolo: unlabelled is {unlabelled!r}, expected negatives")
+    if not isinstance(polygons, bool):
+        raise SourceError(f"source yolo: polygons is {polygons!r}, expected true or false")
+    layout = Layout(raw)
+    readings = []
+    for dataset in layout.datasets(paths):
+        reader = _Reader(raw, layout, dataset)
+        readings.append(reader.read(negatives=unlabelled == "negatives", polygons=polygons))
+    return combine(readings)
 
 
 FORMAT: Final = SourceFormat(
     name="yolo",
     pattern_description=(
-        "YOLO: data.yaml with train or val and names, or the folders images and labels"
+        "YOLO: data.yaml with train or val and names, obj.data, the folders images and labels, or "
+        "a text file of class and box next to each image"
     ),
-    find=layout.find,
-    read=per_file(read_dataset),
+    find=find,
+    read=read,
+    options=("unlabelled", "polygons"),
 )
 
 
-def _read_labels(
-    raw: RawDirectory, path: str, labels: Mapping[int, int], shape: KeypointShape | None
-) -> tuple[list[Instance], list[Rejection]]:
-    """Reads a label file: its instances, and its unusable rows."""
-    instances: list[Instance] = []
-    rejections: list[Rejection] = []
-
-    def use(number: int, line: str) -> None:
-        words = line.split()
-        if words:
-            check_text(line)
-            instance = _parse_row(words, labels, shape)
-            instances.append(dataclasses.replace(instance, entry=number))
-
-    with collecting(rejections, path):
-        check_size(raw.path(path))
-        rejections += each_line(raw, path, use)
-    return instances, rejections
-
-
-def _parse_row(
-    words: Sequence[str], labels: Mapping[int, int], shape: KeypointShape | None
-) -> Instance:
-    """Parses one row.
+@dataclass
+class _LabelFile:
+    """One label file.
 
     Args:
-        words: the columns of the row.
-        labels: the label of each class id; empty for a data set without names, where every class id
-            is its own label.
-        shape: the data set's keypoint shape, if it declares one.
-
-    Raises:
-        AnnotationError: the row does not fit the data set; reason ``malformed``. Or its class has
-            no name; reason ``unknown_category``.
+        rows: its rows, as numbers.
+        problems: numbers of unusable lines, and why.
+        is_incomplete: whether a line, or the whole file, was rejected.
     """
-    numbers = numbers_of(words)
-    if numbers is None or len(numbers) <= _BOX_NUMBERS:
-        raise malformed(
-            "expected a class and the numbers of its box, separated by spaces, found "
-            f"{' '.join(words)[:80]!r}"
+
+    rows: list[Row] = field(default_factory=list)
+    problems: list[tuple[int, AnnotationError]] = field(default_factory=list)
+    is_incomplete: bool = False
+
+
+class _Reader:
+    """Reads the label files of one data set."""
+
+    def __init__(self, raw: RawDirectory, layout: Layout, dataset: Dataset) -> None:
+        self._raw = raw
+        self._layout = layout
+        self._dataset = dataset
+        self._rejections = list(dataset.rejections)
+        self._notes = list(dataset.notes)
+        self._label_of: dict[int, int] = {}
+
+    def read(self, *, negatives: bool, polygons: bool) -> Reading:
+        """Reads all label files, and settles names, points and images without label file."""
+        dataset, all_labels = self._dataset, self._layout.labels
+        label_files = {image: all_labels.of_image(image) for image in dataset.splits}
+        paths = [path for path in dict.fromkeys(label_files.values()) if path]
+        files = {path: self._read_rows(path) for path in paths}
+        unlabelled = find_unlabelled(
+            self._raw, dataset, all_labels, label_files, negatives=negatives
         )
-    class_id, values = numbers[0], numbers[1:]
-    if not 0 <= class_id < MAX_CLASSES or not class_id.is_integer():
-        raise malformed(f"class id {words[0]}: expected an integer from 0")
-    points: list[list[float]] = []
-    if len(values) > _BOX_NUMBERS and len(values) % 2 == 0 and shape is None:
-        box = _bounds_of_polygon(values)
-    else:
-        box = _corners(values[:_BOX_NUMBERS])
-        if len(values) > _BOX_NUMBERS:
-            points = _points(values[_BOX_NUMBERS:], shape)
-    label = int(class_id)
-    if labels and label not in labels:
-        message = f"class id {label}, expected one of the {len(labels)} that the data set names"
-        raise AnnotationError(message, reason="unknown_category")
-    return Instance(labels.get(label, label), box, points=points)
+        self._rejections += unlabelled.rejections
+        self._notes += unlabelled.notes
+        self._rejections += self._labels_without_image(paths)
+        rows = [row for file in files.values() for row in file.rows]
+        try:
+            names = self._names(paths, {row.class_id for row in rows})
+        except AnnotationError as error:
+            message = f"{dataset.path}: {error}; its {len(dataset.splits)} images are left out"
+            rejected = Rejection(dataset.path, "annotation", error.reason, message)
+            return Reading(rejections=[*self._rejections, rejected], notes=self._notes)
+        long_rows = LongRows(dataset.keypoint_shape)
+        if dataset.keypoint_shape is None and not polygons:
+            long_rows = decide([row for row in rows if not row.is_box])
+        categories = self._categories(names, rows)
+        instances = {path: self._instances(path, file, long_rows) for path, file in files.items()}
+        table_rows = []
+        missing = set()
+        for image, path in label_files.items():
+            if image in unlabelled.images:
+                continue
+            if path and files[path].is_incomplete:
+                missing.add((image, path))
+            table_rows.append(self._table_row(image, path, instances.get(path, [])))
+        details = [long_rows.details, f"names from {names.path}" if names else ""]
+        annotation_set = AnnotationSet(
+            dataset.path,
+            has_names=names is not None and not _are_numbers(names),
+            details="; ".join(filter(None, details)),
+        )
+        table = table_from_rows(
+            table_rows, category_names=list(categories.values()), annotation_sets=[annotation_set]
+        )
+        return Reading(table, self._rejections, self._notes, missing)
+
+    def _read_rows(self, path: str) -> _LabelFile:
+        """Reads the rows of one label file."""
+        file = _LabelFile()
+
+        def use(number: int, line: str) -> None:
+            words = line.split()
+            if words:
+                try:
+                    check_text(line)
+                    file.rows.append(parse_row(number, words))
+                except AnnotationError as error:
+                    file.problems.append((number, error))
+
+        try:
+            check_size(self._raw.path(path))
+            each_line(self._raw, path, use)
+        except AnnotationError as error:
+            self._rejections.append(rejection(path, error))
+            file.is_incomplete = True
+        return file
+
+    def _instances(self, path: str, file: _LabelFile, long_rows: LongRows) -> list[Instance]:
+        """Turns the rows of a label file into instances, and rejects its unusable lines."""
+        instances = []
+        for row in file.rows:
+            try:
+                label = self._label(row.class_id)
+                instances.append(instance_of(row, label, long_rows))
+            except AnnotationError as error:
+                file.problems.append((row.line, error))
+        for line, problem in sorted(file.problems, key=lambda found: found[0]):
+            self._rejections.append(rejection(path, problem, f"line {line}"))
+            file.is_incomplete = True
+        return instances
+
+    def _label(self, class_id: int) -> int:
+        """Returns the label of a class.
+
+        Raises:
+            AnnotationError: the class has no name; reason ``unknown_category``.
+        """
+        if class_id not in self._label_of:
+            raise AnnotationError(
+                f"class id {class_id}, expected one of the {len(self._label_of)} that the data set "
+                "names",
+                reason="unknown_category",
+            )
+        return self._label_of[class_id]
+
+    def _names(self, paths: Collection[str], used: Set[int]) -> ClassNames | None:
+        """Returns the names of the used classes; None without any.
+
+        Raises:
+            AnnotationError: several files name them differently; reason ``conflicting_names``.
+        """
+        dataset = self._dataset
+        scope = dataset.names_scope | set(map(folder_of, paths))
+        candidates = applying_names(self._raw, self._layout.names_files, scope, self._rejections)
+        if dataset.names is not None:
+            own = dataset.names
+            candidates = [own, *(names for names in candidates if names.path != own.path)]
+        names = choose_names(candidates, used)
+        if names is None and used:
+            message = (
+                f"{dataset.path}: nothing names its classes, so their numbers are used; looked for "
+                "names in data.yaml, obj.names, classes.txt, labelmap.txt and the like"
+            )
+            self._notes.append(Note("unnamed_classes", dataset.path, message))
+        return names
+
+    def _categories(self, names: ClassNames | None, rows: Collection[Row]) -> dict[int, str]:
+        """Returns the names of the categories by class id, and remembers their labels."""
+        if names is not None:
+            categories = dict(names.by_id)
+        else:
+            # Without names, the classes are known only after the last file.
+            greatest = max((row.class_id for row in rows), default=-1)
+            count = self._dataset.class_count or greatest + 1
+            categories = {class_id: str(class_id) for class_id in range(count)}
+        self._label_of = {class_id: label for label, class_id in enumerate(categories)}
+        return categories
+
+    def _table_row(self, image: str, path: str, instances: list[Instance]) -> TableRow:
+        split = only_split(image, self._dataset.splits[image], self._notes)
+        return TableRow(image, instances, split=split, normalized=True, annotation_file=path)
+
+    def _labels_without_image(self, paths: Collection[str]) -> list[Rejection]:
+        """Rejects label files without an image in the folders of the data set."""
+        folders = {label_root(path) or folder_of(path) for path in paths}
+        for image in self._dataset.splits:
+            root = label_root(expected_places(image)[0])
+            if root:
+                folders.add(root)
+        rejections = []
+        for path in self._layout.labels.without_image(folders | self._dataset.label_prefixes):
+            stem = posixpath.splitext(path)[0]
+            places = [
+                f"{folder}{posixpath.basename(stem)}.*"
+                for folder in image_folders_of(folder_of(path))
+            ]
+            message = f"expected an image at {places[0]}, found none: was the copy interrupted?"
+            missing = AnnotationError(message, reason="missing_image")
+            rejections.append(rejection(path, missing))
+        return rejections
 
 
-def _corners(values: Sequence[float]) -> tuple[float, float, float, float]:
-    x, y, width, height = values
-    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-
-
-def _bounds_of_polygon(values: Sequence[float]) -> tuple[float, float, float, float]:
-    corners = np.array(values).reshape(-1, 2)
-    # Numpy's minimum of NaN is NaN, and the repairs drop that. Python's depends on the order.
-    (x1, y1), (x2, y2) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-    return x1, y1, x2, y2
-
-
-def _points(values: Sequence[float], shape: KeypointShape | None) -> list[list[float]]:
-    count, size = shape or (len(values) // 3, 3)
-    if len(values) != count * size:
-        expected = f"{count} points of {size} numbers" if shape else "points of 3 numbers"
-        found = f"{len(values)} numbers"
-        if len(values) == 1:
-            found = "1 number; a confidence, as predictions have it, must be removed"
-        raise malformed(f"after the box expected {expected} or nothing, found {found}")
-    points = np.array(values).reshape(count, size)
-    if size == 2:
-        # Without visibility, 0, 0 is YOLO's way to write that a point is not labelled.
-        visibility = np.where(points.any(axis=1), _VISIBLE, 0.0)
-        points = np.column_stack([points, visibility])
-    if not points[:, 2].any():
-        return []
-    rows: list[list[float]] = points.tolist()
-    return rows
+def _are_numbers(names: ClassNames) -> bool:
+    """Whether each name is only the number of its class, as Roboflow writes without names."""
+    return all(name == str(class_id) for class_id, name in names.by_id.items())

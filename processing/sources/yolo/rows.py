@@ -1,0 +1,179 @@
+"""Parses the rows of label files, and turns them into instances."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from processing.core.annotations import Instance
+from processing.core.errors import AnnotationError
+from processing.sources.text import malformed, numbers_of
+from processing.sources.yolo.data_yaml import MAX_CLASSES, KeypointShape
+
+BOX_NUMBERS: Final = 4
+TOLERANCE: Final = 0.001
+"""Rounding may put a fraction so far outside of 0..1."""
+_VISIBLE: Final = 2.0
+_NOT_LABELLED: Final = [0.0, 0.0, 0.0]
+_MIN_POLYGON: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a label file.
+
+    Args:
+        line: its number from 1.
+        class_id: the class.
+        values: the numbers after the class, at least four.
+    """
+
+    line: int
+    class_id: int
+    values: tuple[float, ...]
+
+    @property
+    def is_box(self) -> bool:
+        """Whether the row is a box and nothing more."""
+        return len(self.values) == BOX_NUMBERS
+
+
+@dataclass(frozen=True, slots=True)
+class LongRows:
+    """How the rows with more numbers than a box are read.
+
+    Args:
+        shape: the points that follow a box; None for polygons.
+        refusal: why they are not read at all, or ``""``.
+        details: the decision as part of a sentence, or ``""``.
+    """
+
+    shape: KeypointShape | None = None
+    refusal: str = ""
+    details: str = ""
+
+
+def parse_row(line: int, words: Sequence[str]) -> Row:
+    """Parses the words of one row.
+
+    Raises:
+        AnnotationError: the row is not a class and at least four numbers; reason ``malformed``.
+    """
+    numbers = numbers_of(words)
+    if numbers is None or len(numbers) <= BOX_NUMBERS:
+        raise malformed(
+            "expected a class and the numbers of its box, separated by spaces, found "
+            f"{' '.join(words)[:80]!r}"
+        )
+    class_id = numbers[0]
+    if not 0 <= class_id < MAX_CLASSES or not class_id.is_integer():
+        raise malformed(f"class id {words[0]}: expected an integer from 0")
+    return Row(line, int(class_id), tuple(numbers[1:]))
+
+
+def instance_of(row: Row, label: int, long_rows: LongRows) -> Instance:
+    """Turns a row into an instance.
+
+    Args:
+        row: the row.
+        label: the label of its class.
+        long_rows: how the data set writes points or polygons.
+
+    Raises:
+        AnnotationError: the row does not fit the data set (reason ``malformed``), its coordinates
+            are no fractions (``not_fractions``), or it may mean several things
+            (``ambiguous_points``).
+    """
+    values = row.values
+    if row.is_box:
+        return Instance(label, _box(values), entry=row.line)
+    if len(values) == BOX_NUMBERS + 1:
+        raise malformed(
+            f"after the box expected {_expected(long_rows.shape)} or nothing, found 1 number; a "
+            "confidence, as predictions have it, must be removed"
+        )
+    if long_rows.refusal:
+        # Pixels are no fractions, whatever they mean.
+        check_fractions([value for value in values if value not in (-1, 2)])
+        raise AnnotationError(long_rows.refusal, reason="ambiguous_points")
+    if long_rows.shape is None:
+        return Instance(label, _bounds_of_polygon(values), entry=row.line)
+    box = _box(values[:BOX_NUMBERS])
+    points = _points(values[BOX_NUMBERS:], long_rows.shape)
+    return Instance(label, box, points=points, entry=row.line)
+
+
+def check_fractions(values: Sequence[float]) -> None:
+    """Checks that all coordinates are fractions of the image's width and height.
+
+    Raises:
+        AnnotationError: a value is not finite (reason ``malformed``) or not in 0..1
+            (``not_fractions``).
+    """
+    if all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values):
+        return
+    found = " ".join(f"{value:g}" for value in values[:8]) + (" …" if len(values) > 8 else "")
+    if not all(map(math.isfinite, values)):
+        raise malformed(f"expected finite coordinates, found {found}")
+    raise AnnotationError(
+        f"coordinates are not fractions: {found}; divide by the image's width and height",
+        reason="not_fractions",
+    )
+
+
+def _box(values: Sequence[float]) -> tuple[float, float, float, float]:
+    x, y, width, height = values
+    if width < 0 or height < 0:
+        raise malformed(f"width {width:g} and height {height:g}: expected positive ones")
+    check_fractions(values)
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _bounds_of_polygon(values: Sequence[float]) -> tuple[float, float, float, float]:
+    if len(values) % 2 or len(values) < _MIN_POLYGON:
+        raise malformed(
+            f"after the class expected the four numbers of a box, or the x and y of at least three "
+            f"corners, found {len(values)} numbers"
+        )
+    check_fractions(values)
+    return min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
+
+
+def _expected(shape: KeypointShape | None) -> str:
+    return "points" if shape is None else f"{shape[0]} points of {shape[1]} numbers"
+
+
+def _points(values: Sequence[float], shape: KeypointShape) -> list[list[float]]:
+    """Returns the points of a row as x, y, visibility; none if no point is labelled."""
+    count, size = shape
+    if len(values) != count * size:
+        raise malformed(
+            f"after the box expected {_expected(shape)} or nothing, found {len(values)} numbers"
+        )
+    points = [_point(values[i : i + size]) for i in range(0, len(values), size)]
+    return points if any(point[2] for point in points) else []
+
+
+def _point(values: Sequence[float]) -> list[float]:
+    x, y = values[:2]
+    if math.isnan(x) or math.isnan(y) or (x == -1 and y == -1):
+        return _NOT_LABELLED
+    visibility = _VISIBLE
+    if len(values) == 2:
+        if x == y == 0:
+            # Without visibility, 0 0 is YOLO's way to write that a point is not labelled.
+            return _NOT_LABELLED
+    else:
+        visibility = values[2]
+        if visibility not in (0, 1, 2):
+            raise malformed(
+                f"visibility {reprlib.repr(visibility)}: expected 0, 1 or 2; a confidence, as "
+                "predictions have it, must be removed"
+            )
+        if visibility == 0 and not (0 <= x <= 1 and 0 <= y <= 1):
+            return _NOT_LABELLED
+    check_fractions((x, y))
+    return [x, y, visibility]
