@@ -151,7 +151,8 @@ class Request:
         source = by_name[name]
         unknown = sorted(map(str, set(options) - set(source.options)))
         if unknown:
-            allowed = ", ".join(("format", "path", *COMMON_OPTIONS, *source.options))
+            names = dict.fromkeys(("format", "path", *COMMON_OPTIONS, *source.options))
+            allowed = ", ".join(names)
             raise SourceError(
                 f"source {name}: unknown key {unknown[0]!r}, expected one of {allowed}"
             )
@@ -181,7 +182,10 @@ class Request:
             )
         if self.images is not None:
             raw = raw.with_images_in(self.images)
-        reading = self.source.read_sets(raw, paths, **self.options)
+        options = dict(self.options)
+        if self.units is not None and "units" in self.source.options:
+            options["units"] = self.units
+        reading = self.source.read_sets(raw, paths, **options)
         if self.units is None:
             return reading
         normalized = np.full(len(reading.table), self.units == "fractions")

@@ -328,7 +328,7 @@ def test_a_missing_image_of_a_list_is_not_replaced_by_one_of_another_list(tmp_pa
     [
         {"docker.yaml": "services: {}\n"},
         {"labels/train/a.txt": "Car 0.0 0 1 2 3 4 5\n"},
-        {"notes/a.txt": ROW},
+        {"notes/a.txt": "5 landmarks\n1 2 3 4 5\n"},
     ],
 )
 def test_other_yaml_and_text_files_are_not_found(tmp_path, files):

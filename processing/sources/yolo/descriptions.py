@@ -102,7 +102,9 @@ class Description:
     def _use(self, bases: Bases, target: Target) -> None:
         """Adds the images of one folder or list."""
         entry, path = target.entry, target.path
-        if not target.as_written:
+        # Darknet's paths begin at the folder in which it was started, so they never fit.
+        is_usual = self._path.endswith(darknet.SUFFIX) and folder_of(path) == bases.own
+        if not target.as_written and not is_usual:
             found = f"{entry.key}: {entry.value!r} was taken to be {path.rstrip('/') or '.'}"
             self.dataset.notes.append(paths_ignored(self._path, found))
         images = []

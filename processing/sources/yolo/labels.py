@@ -24,10 +24,10 @@ _HEAD_LINES: Final = 10
 _LABELS: Final = "labels"
 _IMAGE_FOLDERS: Final = {
     "images": _LABELS,
-    "image": "label",
     "imgs": _LABELS,
     "img": _LABELS,
     "jpegimages": _LABELS,
+    "image": "label",
 }
 """Folders of images, and the folder of labels that belongs to each. Darknet uses the last one."""
 LABEL_FOLDERS: Final = frozenset(_IMAGE_FOLDERS.values())
@@ -60,7 +60,7 @@ class LabelFiles:
             for text in self._by_lower_path.get(path.lower(), []):
                 same_stem = posixpath.splitext(posixpath.basename(text))[0] == name[:-4]
                 # The label file of another image, whose folder has just this spelling, is not ours.
-                if same_stem and not self._has_own_image(text):
+                if same_stem and not self._has_own_image(text, image):
                     return text
         return ""
 
@@ -71,16 +71,12 @@ class LabelFiles:
             texts[path.lower()].append(path)
         return dict(texts)
 
-    def _has_own_image(self, text: str) -> bool:
-        stems = self._raw.images_by_path_stem
+    def _has_own_image(self, text: str, image: str) -> bool:
+        """Whether a label file fits another image better than `image`, letter by letter."""
         stem = posixpath.splitext(text)[0]
-        if text.endswith(".txt") and stem in stems:
-            return True
-        head, folder, tail = _around(stem, LABEL_FOLDERS)
-        if not folder:
-            return False
-        pairs = (pair for pair in _IMAGE_FOLDERS.items() if pair[1] == folder)
-        return text.endswith(".txt") and any(f"{head}{name}/{tail}" in stems for name, _ in pairs)
+        owners = {stem, *(place + posixpath.basename(stem) for place in image_folders_of(text))}
+        owners.discard(posixpath.splitext(image)[0])
+        return not owners.isdisjoint(self._raw.images_by_path_stem)
 
     @cached_property
     def owned(self) -> frozenset[str]:
@@ -119,9 +115,11 @@ class LabelFiles:
 
     def _lacks_its_image(self, path: str) -> bool:
         """Whether the folder of a label file has its own folder of images."""
-        return any(
-            place in self._raw.folders_above_images for place in image_folders_of(folder_of(path))
-        )
+        return not self._lower_image_folders.isdisjoint(map(str.lower, image_folders_of(path)))
+
+    @cached_property
+    def _lower_image_folders(self) -> frozenset[str]:
+        return frozenset(map(str.lower, self._raw.image_folders))
 
     @cached_property
     def _unowned_by_key(self) -> dict[str, list[str]]:
@@ -140,35 +138,44 @@ def expected_places(image: str) -> list[str]:
     head, folder, tail = _around(stem, frozenset(_IMAGE_FOLDERS))
     places = [f"{stem}.txt"]
     if folder:
-        places.insert(0, f"{head}{_IMAGE_FOLDERS[folder]}/{tail}.txt")
+        places.insert(0, f"{head}{_in_case_of(folder, _IMAGE_FOLDERS[folder.lower()])}/{tail}.txt")
     return places
 
 
-def image_folders_of(folder: str) -> list[str]:
-    """Lists the folders whose images may have their labels in a folder, given by its prefix."""
-    head, found, tail = _around(folder, LABEL_FOLDERS)
-    if not found:
-        return [folder]
+def image_folders_of(path: str) -> list[str]:
+    """Lists prefixes of the folders where the image of a label file may be, the usual one first.
+
+    Their names have the same case as the folder of labels; others are as good.
+    """
+    head, folder, tail = _around(path, LABEL_FOLDERS)
+    if not folder:
+        return [folder_of(path)]
     return [
-        f"{head}{spelling}/{tail}"
+        f"{head}{_in_case_of(folder, images)}/{folder_of(tail)}"
         for images, labels in _IMAGE_FOLDERS.items()
-        if labels == found
-        for spelling in (images, images.capitalize(), images.upper())
+        if labels == folder.lower()
     ]
+
+
+def _in_case_of(sample: str, name: str) -> str:
+    """Returns a name in lower case, upper case or with a capital, like another name."""
+    if sample.isupper():
+        return name.upper()
+    return name.capitalize() if sample.istitle() else name
 
 
 def _around(path: str, names: frozenset[str]) -> tuple[str, str, str]:
     """Splits a path around its last folder that has one of some names, in any case.
 
     Returns:
-        The part before the folder, the name of the folder in lower case, and the part after it; all
+        The part before the folder, the name of the folder as written, and the part after it; all
         three are empty without such a folder.
     """
     parts = path.split("/")
     for i in range(len(parts) - 2, -1, -1):
         if parts[i].lower() in names:
             head = "".join(f"{part}/" for part in parts[:i])
-            return head, parts[i].lower(), "/".join(parts[i + 1 :])
+            return head, parts[i], "/".join(parts[i + 1 :])
     return "", "", ""
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Final
 
 from processing.core.annotations import UNASSIGNED
-from processing.core.errors import AnnotationError
+from processing.core.errors import AnnotationError, Note
 from processing.sources.raw_directory import RawDirectory, folder_of
 from processing.sources.source_format import collecting, rejection
 from processing.sources.split_names import split_of, split_of_folders
@@ -22,6 +22,7 @@ from processing.sources.yolo.names import find_names, with_parents
 from processing.sources.yolo.trees import (
     LabelFolder,
     find_label_folders,
+    find_misplaced_labels,
     group_by_key,
     images_of_group,
     key_of,
@@ -61,15 +62,37 @@ class Layout:
     def datasets(self, paths: Collection[str]) -> list[Dataset]:
         """Returns the data sets of some of `paths`."""
         datasets = [self._described[path] for path in self._descriptions if path in paths]
+        if datasets:
+            datasets[0].notes += self._unlisted_labels()
         chosen = [folder for folder in self._free if folder.path in paths]
-        return datasets + [self._from_folders(group) for group in group_by_key(chosen)]
+        datasets += [self._from_folders(group) for group in group_by_key(chosen)]
+        allowed = self._raw.images_in
+        for dataset in datasets:
+            if allowed is not None:
+                for image in [path for path in dataset.splits if not path.startswith(allowed)]:
+                    del dataset.splits[image]
+        return datasets
+
+    def _unlisted_labels(self) -> list[Note]:
+        """Notes the folders of labels below a description that names none of their images."""
+        described = {image for dataset in self._described.values() for image in dataset.splits}
+        notes = []
+        for folder in self._folders:
+            if folder not in self._free and described.isdisjoint(folder.images):
+                message = (
+                    f"{folder.path}: it holds labels of {len(folder.images)} images, but "
+                    f"{' and '.join(self._descriptions[:3])} names none of them"
+                )
+                notes.append(Note("unlisted_labels", folder.path, message))
+        return notes
 
     @cached_property
     def _folders(self) -> list[LabelFolder]:
         if not self._descriptions and not self._raw.with_suffix(".txt"):
             return []
         named = bool(self._descriptions or self.names_files)
-        return find_label_folders(self._raw, named=named)
+        found = find_label_folders(self._raw, named=named)
+        return found or ([] if self._descriptions else find_misplaced_labels(self._raw))
 
     @cached_property
     def _described(self) -> dict[str, Dataset]:

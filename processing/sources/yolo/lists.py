@@ -49,7 +49,7 @@ def read_list(raw: RawDirectory, path: str, bases: Sequence[str]) -> ImageList:
         bases: prefixes of further folders.
 
     Raises:
-        AnnotationError: the list cannot be read.
+        AnnotationError: the list cannot be read, or it is a link that was copied as text.
     """
     rejections: list[Rejection] = []
     lines: list[tuple[int, str]] = []
@@ -60,6 +60,12 @@ def read_list(raw: RawDirectory, path: str, bases: Sequence[str]) -> ImageList:
                 lines.append((number, line.strip().strip("\"'")))
             except AnnotationError as error:
                 rejections.append(rejection(path, error, f"line {number}"))
+    if len(lines) == 1 and not is_image_name(lines[0][1]):
+        raise AnnotationError(
+            f"{path} is a file that holds only {lines[0][1]!r}, expected images; if it was a link "
+            "that was copied as text, copy the folder instead",
+            reason="missing_folder",
+        )
     is_empty = not lines and not rejections
     folders = list(dict.fromkeys([folder_of(path), *bases]))
     folder, dropped = _best_place(raw, folders, [line for _, line in lines])

@@ -28,12 +28,13 @@ _SAME_LENGTH: Final = 0.9
 """So many of the long rows must have one length, if they are boxes and points."""
 _LIKELY: Final = 0.5
 _NEARLY_ALL: Final = 0.9
+_RARELY: Final = 0.05
 _POINT_OUTSIDE: Final = 0.1
 """Points may lie outside of their box by this share of its size."""
 _MIN_TO_DECIDE: Final = 3
 """Fewer points per row are not enough to tell points from a polygon that crosses itself."""
 _SAMPLE: Final = 200
-_MIN_MIXTURE: Final = 5
+_MIN_ROWS: Final = 5
 _REMEDY: Final = (
     "give kpt_shape in data.yaml, such as kpt_shape: [{count}, {size}]; for polygons, "
     "set polygons: true in the entry of `sources`"
@@ -56,13 +57,15 @@ def decide(rows: Sequence[Row]) -> LongRows:
     fits = _Fits(values)
     if min(fits.outline, fits.polygon) >= _NEARLY_ALL:
         return LongRows(details="rows of corners read as polygons")
+    poses = [fit for fit in (fits.three, fits.two) if fit >= _NEARLY_ALL]
+    if not poses and _are_outlines(fits, values):
+        return LongRows(details="long rows read as polygons")
     if fits.confidences >= _LIKELY and max(fits.three, fits.two) < _LIKELY:
         return _refused(
             "rows of a box and points with fractions in the place of visibilities: these look like "
             "predictions; remove the confidences, or",
             fits,
         )
-    poses = [fit for fit in (fits.three, fits.two) if fit >= _NEARLY_ALL]
     if not poses:
         return _decide_without_points(fits)
     if len(poses) == 2 and (fits.three == 1) == (fits.two == 1):
@@ -157,6 +160,13 @@ def _refused(why: str, fits: _Fits) -> LongRows:
     return LongRows(refusal=f"{why} {_REMEDY.format(count=fits.count(size), size=size)}")
 
 
+def _are_outlines(fits: _Fits, values: NDArray[np.float64]) -> bool:
+    """Whether polygons do not cross themselves, as those of boxes and points mostly would."""
+    corners = fits.length // 2
+    enough = corners > 3 and len(values) >= _MIN_ROWS * (1 if corners > 4 else 2)
+    return enough and fits.polygon >= _NEARLY_ALL and _crossing(values) <= _RARELY
+
+
 def _decide_without_points(fits: _Fits) -> LongRows:
     # Boxes with some points outside look like this. Their polygons would be wrong boxes.
     if max(fits.two, fits.three) >= _LIKELY:
@@ -169,7 +179,7 @@ def _decide_without_points(fits: _Fits) -> LongRows:
 def _decide_mixture(rows: Sequence[Row], lengths: Counter[int]) -> LongRows:
     """Decides for rows of different lengths: polygons, unless many look like points."""
     for length, count in lengths.most_common(3):
-        if count >= max(_MIN_MIXTURE, 0.2 * len(rows)):
+        if count >= max(_MIN_ROWS, 0.2 * len(rows)):
             fits = _Fits(np.array([row.values for row in rows if len(row.values) == length]))
             if max(fits.three, fits.two) >= _NEARLY_ALL and fits.outline < _NEARLY_ALL:
                 return _refused(

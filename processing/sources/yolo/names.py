@@ -42,13 +42,14 @@ class ClassNames:
 
 
 def find_names(raw: RawDirectory) -> list[str]:
-    """Lists all files that hold nothing but class names, sorted."""
+    """Lists all files that hold nothing but class names, the deepest ones first."""
     found = []
     for path in raw.with_suffix(*_SUFFIXES):
         name = posixpath.basename(path).lower()
         if name in _FILE_NAMES or name.endswith(".names"):
             found.append(path)
-    return found
+    # Programs that write labels put the file among them, so the deepest one is the closest.
+    return sorted(found, key=lambda path: -path.count("/"))
 
 
 def applying_names(

@@ -40,12 +40,25 @@ from processing.sources.yolo.labels import expected_places, image_folders_of, la
 from processing.sources.yolo.layout import Layout, find
 from processing.sources.yolo.long_rows import decide
 from processing.sources.yolo.names import ClassNames, applying_names, choose_names
-from processing.sources.yolo.rows import LongRows, Row, instance_of, parse_row
+from processing.sources.yolo.rows import (
+    Check,
+    LongRows,
+    Row,
+    check_fractions,
+    check_pixels,
+    instance_of,
+    parse_row,
+)
 from processing.sources.yolo.unlabelled import find_unlabelled
 
 
 def read(
-    raw: RawDirectory, paths: list[str], *, unlabelled: str = "", polygons: bool = False
+    raw: RawDirectory,
+    paths: list[str],
+    *,
+    unlabelled: str = "",
+    polygons: bool = False,
+    units: str = "fractions",
 ) -> Reading:
     """Reads descriptions and folders of labels.
 
@@ -54,6 +67,7 @@ def read(
         paths: some of the paths that `find` returned.
         unlabelled: ``negatives`` takes splits without any label file for images without objects.
         polygons: whether rows that are longer than a box are polygons for certain.
+        units: ``pixels`` if the coordinates are no fractions.
 
     Raises:
         SourceError: an option has another value.
@@ -65,7 +79,9 @@ def read(
     layout = Layout(raw)
     readings = []
     for dataset in layout.datasets(paths):
-        reader = _Reader(raw, layout, dataset)
+        reader = _Reader(
+            raw, layout, dataset, check_pixels if units == "pixels" else check_fractions
+        )
         readings.append(reader.read(negatives=unlabelled == "negatives", polygons=polygons))
     return combine(readings)
 
@@ -78,7 +94,7 @@ FORMAT: Final = SourceFormat(
     ),
     find=find,
     read=read,
-    options=("unlabelled", "polygons"),
+    options=("unlabelled", "polygons", "units"),
 )
 
 
@@ -100,7 +116,8 @@ class _LabelFile:
 class _Reader:
     """Reads the label files of one data set."""
 
-    def __init__(self, raw: RawDirectory, layout: Layout, dataset: Dataset) -> None:
+    def __init__(self, raw: RawDirectory, layout: Layout, dataset: Dataset, check: Check) -> None:
+        self._check = check
         self._raw = raw
         self._layout = layout
         self._dataset = dataset
@@ -178,7 +195,7 @@ class _Reader:
         for row in file.rows:
             try:
                 label = self._label(row.class_id)
-                instances.append(instance_of(row, label, long_rows))
+                instances.append(instance_of(row, label, long_rows, self._check))
             except AnnotationError as error:
                 file.problems.append((row.line, error))
         for line, problem in sorted(file.problems, key=lambda found: found[0]):
@@ -247,11 +264,13 @@ class _Reader:
         rejections = []
         for path in self._layout.labels.without_image(folders | self._dataset.label_prefixes):
             stem = posixpath.splitext(path)[0]
-            places = [
-                f"{folder}{posixpath.basename(stem)}.*"
-                for folder in image_folders_of(folder_of(path))
-            ]
-            message = f"expected an image at {places[0]}, found none: was the copy interrupted?"
+            name = posixpath.basename(stem)
+            place = f"{image_folders_of(path)[0]}{name}.*"
+            message = f"expected an image at {place}, found none: was the copy interrupted?"
+            images = self._raw.images_by_stem.get(name, [])
+            if images:
+                looked_for = " or ".join(expected_places(images[0]))
+                message = f"no image at {place}; the labels of {images[0]} belong at {looked_for}"
             missing = AnnotationError(message, reason="missing_image")
             rejections.append(rejection(path, missing))
         return rejections

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,7 @@ from processing.sources.yolo.data_yaml import MAX_CLASSES, KeypointShape
 BOX_NUMBERS: Final = 4
 TOLERANCE: Final = 0.001
 """Rounding may put a fraction so far outside of 0..1."""
+Check = Callable[[Sequence[float]], None]
 _VISIBLE: Final = 2.0
 _NOT_LABELLED: Final = [0.0, 0.0, 0.0]
 _MIN_POLYGON: Final = 6
@@ -74,13 +75,14 @@ def parse_row(line: int, words: Sequence[str]) -> Row:
     return Row(line, int(class_id), tuple(numbers[1:]))
 
 
-def instance_of(row: Row, label: int, long_rows: LongRows) -> Instance:
+def instance_of(row: Row, label: int, long_rows: LongRows, check: Check) -> Instance:
     """Turns a row into an instance.
 
     Args:
         row: the row.
         label: the label of its class.
         long_rows: how the data set writes points or polygons.
+        check: raises an error for coordinates that cannot be: `check_fractions` or `check_pixels`.
 
     Raises:
         AnnotationError: the row does not fit the data set (reason ``malformed``), its coordinates
@@ -89,7 +91,7 @@ def instance_of(row: Row, label: int, long_rows: LongRows) -> Instance:
     """
     values = row.values
     if row.is_box:
-        return Instance(label, _box(values), entry=row.line)
+        return Instance(label, _box(values, check), entry=row.line)
     if len(values) == BOX_NUMBERS + 1:
         raise malformed(
             f"after the box expected {_expected(long_rows.shape)} or nothing, found 1 number; a "
@@ -97,12 +99,12 @@ def instance_of(row: Row, label: int, long_rows: LongRows) -> Instance:
         )
     if long_rows.refusal:
         # Pixels are no fractions, whatever they mean.
-        check_fractions([value for value in values if value not in (-1, 2)])
+        check([value for value in values if value not in (-1, 2)])
         raise AnnotationError(long_rows.refusal, reason="ambiguous_points")
     if long_rows.shape is None:
-        return Instance(label, _bounds_of_polygon(values), entry=row.line)
-    box = _box(values[:BOX_NUMBERS])
-    points = _points(values[BOX_NUMBERS:], long_rows.shape)
+        return Instance(label, _bounds_of_polygon(values, check), entry=row.line)
+    box = _box(values[:BOX_NUMBERS], check)
+    points = _points(values[BOX_NUMBERS:], long_rows.shape, check)
     return Instance(label, box, points=points, entry=row.line)
 
 
@@ -115,30 +117,43 @@ def check_fractions(values: Sequence[float]) -> None:
     """
     if all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values):
         return
-    found = " ".join(f"{value:g}" for value in values[:8]) + (" …" if len(values) > 8 else "")
-    if not all(map(math.isfinite, values)):
-        raise malformed(f"expected finite coordinates, found {found}")
+    check_pixels(values)
     raise AnnotationError(
-        f"coordinates are not fractions: {found}; divide by the image's width and height",
+        f"coordinates are not fractions: {_shown(values)}; divide by the image's width and height, "
+        "or set units: pixels in the entry of `sources`",
         reason="not_fractions",
     )
 
 
-def _box(values: Sequence[float]) -> tuple[float, float, float, float]:
+def check_pixels(values: Sequence[float]) -> None:
+    """Checks that all coordinates are finite.
+
+    Raises:
+        AnnotationError: one is not; reason ``malformed``.
+    """
+    if not all(map(math.isfinite, values)):
+        raise malformed(f"expected finite coordinates, found {_shown(values)}")
+
+
+def _shown(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values[:8]) + (" …" if len(values) > 8 else "")
+
+
+def _box(values: Sequence[float], check: Check) -> tuple[float, float, float, float]:
     x, y, width, height = values
     if width < 0 or height < 0:
         raise malformed(f"width {width:g} and height {height:g}: expected positive ones")
-    check_fractions(values)
+    check(values)
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
-def _bounds_of_polygon(values: Sequence[float]) -> tuple[float, float, float, float]:
+def _bounds_of_polygon(values: Sequence[float], check: Check) -> tuple[float, float, float, float]:
     if len(values) % 2 or len(values) < _MIN_POLYGON:
         raise malformed(
             f"after the class expected the four numbers of a box, or the x and y of at least three "
             f"corners, found {len(values)} numbers"
         )
-    check_fractions(values)
+    check(values)
     return min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
 
 
@@ -146,18 +161,18 @@ def _expected(shape: KeypointShape | None) -> str:
     return "points" if shape is None else f"{shape[0]} points of {shape[1]} numbers"
 
 
-def _points(values: Sequence[float], shape: KeypointShape) -> list[list[float]]:
+def _points(values: Sequence[float], shape: KeypointShape, check: Check) -> list[list[float]]:
     """Returns the points of a row as x, y, visibility; none if no point is labelled."""
     count, size = shape
     if len(values) != count * size:
         raise malformed(
             f"after the box expected {_expected(shape)} or nothing, found {len(values)} numbers"
         )
-    points = [_point(values[i : i + size]) for i in range(0, len(values), size)]
+    points = [_point(values[i : i + size], check) for i in range(0, len(values), size)]
     return points if any(point[2] for point in points) else []
 
 
-def _point(values: Sequence[float]) -> list[float]:
+def _point(values: Sequence[float], check: Check) -> list[float]:
     x, y = values[:2]
     if math.isnan(x) or math.isnan(y) or (x == -1 and y == -1):
         return _NOT_LABELLED
@@ -175,5 +190,5 @@ def _point(values: Sequence[float]) -> list[float]:
             )
         if visibility == 0 and not (0 <= x <= 1 and 0 <= y <= 1):
             return _NOT_LABELLED
-    check_fractions((x, y))
+    check((x, y))
     return [x, y, visibility]

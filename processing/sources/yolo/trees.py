@@ -23,6 +23,10 @@ from processing.sources.yolo.labels import (
     label_root,
 )
 
+_LABELS: Final = "labels"
+_NEXT_TO_IMAGES: Final = "next to images"
+_MISPLACED: Final = "misplaced"
+"""Kinds of label folders, the first part of their keys."""
 _MAX_PROOFS: Final = 200
 """So many files of one folder are opened in search of a row of numbers."""
 _SPLIT_WORD: Final = re.compile(
@@ -69,14 +73,30 @@ def find_label_folders(raw: RawDirectory, *, named: bool) -> list[LabelFolder]:
     found = []
     for root, paths in roots.items():
         if _is_proven(raw, paths, fractions=False):
-            found.append(LabelFolder(root, _images_of_root(raw, root), ("labels", *key_of(root))))
+            found.append(LabelFolder(root, _images_of_root(raw, root), (_LABELS, *key_of(root))))
     covered = {image for folder in found for image in folder.images}
     for folder, paths in flat.items():
         images = tuple(path for path in raw.images_below(folder) if folder_of(path) == folder)
         if covered.isdisjoint(images) and _is_proven(raw, paths, fractions=not named):
-            found.append(LabelFolder(folder, images, ("next to images", *key_of(folder))))
+            found.append(LabelFolder(folder, images, (_NEXT_TO_IMAGES, *key_of(folder))))
     found = _without_nested_keys(found)
     return sorted(found, key=lambda folder: folder.prefix)
+
+
+def find_misplaced_labels(raw: RawDirectory) -> list[LabelFolder]:
+    """Lists folders of text that have rows of labels and the names of images in other folders.
+
+    They are not read, because their images would be guessed; but they are reported.
+    """
+    folders: defaultdict[str, list[str]] = defaultdict(list)
+    for path in raw.with_suffix(".txt"):
+        if posixpath.splitext(posixpath.basename(path))[0] in raw.images_by_stem:
+            folders[folder_of(path)].append(path)
+    return [
+        LabelFolder(folder, (), (_MISPLACED, folder))
+        for folder, paths in folders.items()
+        if _is_proven(raw, paths, fractions=True)
+    ]
 
 
 def _is_proven(raw: RawDirectory, paths: Iterable[str], *, fractions: bool) -> bool:
@@ -93,10 +113,12 @@ def _is_proven(raw: RawDirectory, paths: Iterable[str], *, fractions: bool) -> b
 
 
 def _images_of_root(raw: RawDirectory, root: str) -> tuple[str, ...]:
-    images: dict[str, None] = {}
-    for folder in dict.fromkeys([*image_folders_of(root), root]):
-        if folder in raw.folders_above_images:
-            images.update(dict.fromkeys(raw.images_below(folder)))
+    """Lists the images that may have their labels below a folder ``labels``, in any case."""
+    folders = {folder.lower() for folder in (*image_folders_of(root), root)}
+    images: set[str] = set()
+    for folder in raw.folders_above_images:
+        if folder.lower() in folders:
+            images.update(raw.images_below(folder))
     return tuple(sorted(images))
 
 
@@ -111,7 +133,7 @@ def key_of(prefix: str) -> tuple[str, ...]:
 
 def _without_nested_keys(folders: Sequence[LabelFolder]) -> list[LabelFolder]:
     """Gives folders of images with text the key of such a folder above them."""
-    flat = {folder.key for folder in folders if folder.key[0] != "labels"}
+    flat = {folder.key for folder in folders if folder.key[0] == _NEXT_TO_IMAGES}
     result = []
     for folder in folders:
         key = folder.key
@@ -138,11 +160,11 @@ def images_of_group(raw: RawDirectory, folders: Sequence[LabelFolder]) -> list[s
     for prefix in raw.image_folders:
         if split_of_folders(prefix) == UNASSIGNED:
             continue
-        if kind == "labels":
+        if kind == _LABELS:
             siblings = _label_prefix(prefix)
             if siblings and key_of(siblings) == tuple(key):
                 images.update(raw.images_below(prefix))
-        elif key_of(prefix) == tuple(key):
+        elif kind == _NEXT_TO_IMAGES and key_of(prefix) == tuple(key):
             images.update(path for path in raw.images_below(prefix) if folder_of(path) == prefix)
     return sorted(images)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from processing.core.annotations import SPLITS
-from processing.core.errors import Note, Rejection
+from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.yolo.dataset import Dataset
 from processing.sources.yolo.labels import LabelFiles, expected_places
@@ -70,7 +70,7 @@ def find_unlabelled(
         without = [image for image in images if not label_files[image]]
         lost = {image: labels.like(image) for image in without}
         if len(without) == len(images) and (not negatives or any(lost.values())):
-            _leave_out_split(found, dataset, names, lost)
+            _leave_out_split(raw, found, dataset, names, lost)
         else:
             _settle(found, lost, in_labelled_split=len(without) < len(images))
     return found
@@ -90,6 +90,7 @@ def _settle(
 
 
 def _leave_out_split(
+    raw: RawDirectory,
     found: Unlabelled,
     dataset: Dataset,
     splits: frozenset[int],
@@ -105,7 +106,7 @@ def _leave_out_split(
             found.notes.append(Note("unlabelled_images", image, message))
         return
     message = f"{dataset.path}: none of the {len(lost)} images of {name} has a label file; "
-    message += _places(next(iter(lost)))
+    message += _places(next(iter(lost))) + _obstacle(raw, next(iter(lost)))
     if similar:
         message += (
             f"; {len(similar)} label files have the names of these images, but lie elsewhere or "
@@ -122,6 +123,21 @@ def _rejection(image: str, similar: Sequence[str]) -> Rejection:
     if similar:
         message += f"; found {_listed(similar)}: rename or move it"
     return Rejection(image, "annotation", "no_label_file", message)
+
+
+def _obstacle(raw: RawDirectory, image: str) -> str:
+    """Explains why the folder of a label file cannot be entered, as part of a sentence."""
+    folder = posixpath.dirname(expected_places(image)[0])
+    for path, why in raw.linked_folders:
+        if f"{folder}/".startswith(f"{path}/"):
+            return f"; {path} is {why}"
+    if folder not in raw.files:
+        return ""
+    try:
+        raw.path(folder)
+    except AnnotationError as error:
+        return f"; {folder} is {error}"
+    return f"; {folder} is a file, expected a folder: was a link copied as text?"
 
 
 def _places(image: str) -> str:
