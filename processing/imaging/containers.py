@@ -1,7 +1,8 @@
-"""Checks that Pillow leaves out: that a PNG, TIFF or JPEG 2000 holds all of its pixels.
+"""Checks that Pillow leaves out.
 
-Pillow and its codecs fill missing pixels with black or grey. Pure functions, safe from any thread;
-isal releases the GIL.
+A PNG, TIFF or JPEG 2000 must hold all of its pixels: Pillow and its codecs fill missing ones with
+black or grey. Formats that are images but cannot be decoded are named, with a remedy. Pure
+functions, safe from any thread; isal releases the GIL.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import struct
 from typing import Any, Final
 
 from isal import isal_zlib
-from PIL import TiffImagePlugin
+from PIL import TiffImagePlugin, features
 
 from processing.core.errors import ImageError
 
@@ -150,3 +151,53 @@ def check_jpeg2000(data: bytes) -> None:
     """
     if data.endswith(_START_OF_TILE):
         raise ValueError("the file ends where a tile begins: truncated")
+
+
+_BRANDS_OF_AVIF: Final = frozenset({b"avif", b"avis"})
+_BRANDS_OF_HEIF: Final = frozenset(  # ISO/IEC 23008-12, and the MIAF brands of 23000-22
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+    | {b"mif1", b"mif2", b"msf1", b"miaf", b"avci", b"avcs", b"jpeg", b"jpgs"}
+)
+_BRANDS_START, _MAX_BRANDS = 16, 256  # bytes
+_JPEG_XL: Final = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+
+
+def check_supported(data: bytes) -> None:
+    """Refuses photographs in a format that this package does not decode.
+
+    Args:
+        data: a whole file.
+
+    Raises:
+        ImageError: reason ``unsupported``: the file is HEIC or another HEIF, JPEG XL, or AVIF that
+            this Pillow cannot decode.
+    """
+    remedy = "convert it to JPEG or PNG"
+    if data.startswith(_JPEG_XL):
+        raise _unsupported("JPEG XL", f"{remedy}, for example by djxl of the package libjxl-tools")
+    brands = _heif_brands(data)
+    if brands & _BRANDS_OF_AVIF:
+        if not _decodes_avif():
+            remedy = (
+                f"install pillow 11.3 or later with AVIF, as `pip install pillow` has, or {remedy}"
+            )
+            raise _unsupported("AVIF", remedy)
+    elif brands & _BRANDS_OF_HEIF:
+        raise _unsupported("HEIC (HEIF)", f"{remedy}, for example by the package imagemagick")
+
+
+def _unsupported(image_format: str, remedy: str) -> ImageError:
+    return ImageError(f"{image_format} cannot be decoded here: {remedy}", reason="unsupported")
+
+
+def _heif_brands(data: bytes) -> frozenset[bytes]:
+    """The brands of a file of the ISO base media format, ISO/IEC 14496-12; empty for others."""
+    if data[4:8] != b"ftyp":
+        return frozenset()
+    end = min(int.from_bytes(data[:4], "big"), _MAX_BRANDS)
+    compatible = [data[at : at + 4] for at in range(_BRANDS_START, end, 4)]
+    return frozenset({data[8:12], *compatible})
+
+
+def _decodes_avif() -> bool:
+    return bool(features.check("avif"))

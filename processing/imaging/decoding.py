@@ -27,7 +27,7 @@ MAX_PIXELS: Final = 178_956_970
 """Larger images are refused before memory is taken for them; Pillow's own limit, 0.5 GB of RGB."""
 
 # A closed list: Pillow also opens formats for which it starts other programs (EPS).
-_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 
 _ORIENTATION_TAG: Final = 0x0112
 
@@ -44,8 +44,8 @@ def read_header(data: bytes) -> ImageHeader:
         data: the whole file.
 
     Raises:
-        ImageError: reason ``not_an_image``; ``corrupt`` if the file begins like an image;
-            ``too_large`` for more than `MAX_PIXELS`.
+        ImageError: reason ``not_an_image``; ``unsupported`` for HEIC and JPEG XL; ``corrupt`` if
+            the file begins like an image; ``too_large`` for more than `MAX_PIXELS`.
     """
     header = plain_jpeg_header(data) or _header_by_pillow(data)
     # Pillow's own limit can be switched off by any other code in the process.
@@ -90,6 +90,7 @@ def decode(data: bytes, header: ImageHeader, *, reduction: int = 1) -> Photo:
 
 
 def _header_by_pillow(data: bytes) -> ImageHeader:
+    containers.check_supported(data)
     image = _open(data)
     width, height = image.size
     if isinstance(image, TiffImagePlugin.TiffImageFile):

@@ -28,11 +28,11 @@ from processing.sources.directory_listing import list_directory, refusals_of
 IMAGE_SUFFIXES: Final = frozenset(
     f".{name}"
     for name in (
-        *("avif", "bmp", "gif", "jfif", "jp2", "jpe", "jpeg", "jpg"),
+        *("avif", "bmp", "gif", "heic", "heif", "jfif", "jp2", "jpe", "jpeg", "jpg", "jxl"),
         *("pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"),
     )
 )
-"""Lower-case endings of image files."""
+"""Lower-case endings of image files, also of formats that are refused later, with a remedy."""
 
 _ANNOTATION_SUFFIXES: Final = (".csv", ".json", ".pts", ".txt", ".xml", ".yaml", ".yml")
 """Endings of files whose refusal is reported. Reports on every linked README would be noise."""
