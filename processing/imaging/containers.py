@@ -174,7 +174,8 @@ def check_supported(data: bytes) -> None:
     """
     remedy = "convert it to JPEG or PNG"
     if data.startswith(_JPEG_XL):
-        raise _unsupported("JPEG XL", f"{remedy}, for example by djxl of the package libjxl-tools")
+        remedy += ", for example with `djxl a.jxl a.png` of the package libjxl-tools"
+        raise _unsupported("JPEG XL", remedy)
     brands = _heif_brands(data)
     if brands & _BRANDS_OF_AVIF:
         if not _decodes_avif():
@@ -183,7 +184,8 @@ def check_supported(data: bytes) -> None:
             )
             raise _unsupported("AVIF", remedy)
     elif brands & _BRANDS_OF_HEIF:
-        raise _unsupported("HEIC (HEIF)", f"{remedy}, for example by the package imagemagick")
+        remedy += ", for example with `magick a.heic a.jpg` of the package imagemagick"
+        raise _unsupported("HEIC (HEIF)", remedy)
 
 
 def _unsupported(image_format: str, remedy: str) -> ImageError:

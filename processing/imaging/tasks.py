@@ -20,7 +20,7 @@ from processing.core.coordinates import Rect, source_to_stored
 from processing.imaging.placement import crop_rect, letterbox_rect
 from processing.imaging.repairs import Instances
 
-PIXELS_VERSION: Final = 3
+PIXELS_VERSION: Final = 4
 """Incremented whenever a change to this package changes stored pixels, coordinates or rows."""
 
 
