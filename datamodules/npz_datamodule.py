@@ -32,6 +32,7 @@ from processing.core.arguments import check_flag, check_integer, check_number
 from processing.datasets.batch import Batch
 from processing.datasets.collate import collate_transformed
 from processing.datasets.loader import BatchLoader
+from processing.datasets.names import check_same_names
 from processing.datasets.sample_dataset import Transform
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
 
@@ -164,8 +165,8 @@ class LazyNPZDataModule(L.LightningDataModule):
 
         Raises:
             FileNotFoundError: a file is missing.
-            ValueError: `stage` is unknown, a file holds another task, or its keypoints cannot be
-                mirrored as `augment` asks.
+            ValueError: `stage` is unknown, a file holds another task, two files differ in the names
+                of their categories or keypoints, or keypoints cannot be mirrored as `augment` asks.
         """
         if stage not in _SPLITS_OF_STAGE:
             stages = ", ".join(str(name) for name in _SPLITS_OF_STAGE)
@@ -173,9 +174,25 @@ class LazyNPZDataModule(L.LightningDataModule):
         for split in _SPLITS_OF_STAGE[stage]:
             if split not in self.datasets:
                 self.datasets[split] = self._open(split)
+        self._check_names()
         # Now, so that names that do not fit stop the run before training, not at the first batch.
         if "train" in self.datasets and self.augment is not None:
             self._augment = _with_names(self.augment, self.datasets["train"])
+
+    def _check_names(self) -> None:
+        """Checks that labels and keypoints mean the same in all open splits.
+
+        Raises:
+            ValueError: they do not. All datasets are closed.
+        """
+        (first_split, first), *others = self.datasets.items()
+        for split, other in others:
+            place, other_place = self._paths(first_split)[0], self._paths(split)[0]
+            try:
+                check_same_names(str(place), first.layout, str(other_place), other.layout)
+            except ValueError:
+                self.teardown()
+                raise
 
     def teardown(self, stage: str | None = None) -> None:
         """Closes all datasets."""

@@ -186,6 +186,7 @@ class LazyNPZDataset(SampleDataset[T_co]):
             columns.images.shape[1:],
             columns.image_dtype,
             columns.category_names,
+            columns.keypoint_names,
             tuple(row_shapes),
             self.return_index,
         )
@@ -279,6 +280,10 @@ class LazyNPZDataset(SampleDataset[T_co]):
         """Announces the samples that will be fetched soon; see `SampleDataset.advise`."""
         self.columns.advise(indices)
 
+    @property
+    def _file(self) -> str:
+        return str(self.path)
+
     def _place(self, index: int) -> str:
         return f"{self.path}, row {index}"
 
@@ -314,7 +319,8 @@ def open_dataset(
     Raises:
         FileNotFoundError: a file is missing.
         NPZFormatError: a file is damaged or is not a dataset.
-        ValueError: the files differ in task, image size, categories or annotations.
+        ValueError: the files differ in task, image size, categories, names of keypoints or
+            annotations.
 
     Example:
         >>> dataset = open_dataset(["a/train_detector.npz", "b/train_detector.npz"])

@@ -29,8 +29,14 @@ pytestmark = [
 ]
 
 
-def write_split(directory, split, task, n, *, seed=0, keypoint_names=NAMES):
+def write_split(directory, split, task, n, *, seed=0, keypoint_names=NAMES, category_names=()):
     """One NPZ file whose image i is filled with the value i."""
+    metadata = {
+        "format_version": 1,
+        "task": task,
+        "keypoint_names": list(keypoint_names),
+        "category_names": list(category_names),
+    }
     rng = np.random.default_rng(seed)
     members = {
         "images": np.broadcast_to(
@@ -39,9 +45,7 @@ def write_split(directory, split, task, n, *, seed=0, keypoint_names=NAMES):
         "image_paths": np.array(
             [f"{directory.name}/{split}_{i}.jpg" for i in range(n)], dtype="U40"
         ),
-        "metadata": np.array(
-            json.dumps({"format_version": 1, "task": task, "keypoint_names": list(keypoint_names)})
-        ),
+        "metadata": np.array(json.dumps(metadata)),
     }
     if task == "detector":
         rows = [rng.uniform(0, SIZE, (i % 3, 4)) for i in range(n)]
@@ -297,6 +301,36 @@ def test_several_directories_are_read_as_one(data_dir, tmp_path):
     assert paths[22] == "more/train_0.jpg"
 
 
+SWAPPED = [NAMES[1], NAMES[0], NAMES[2]]
+
+
+@pytest.mark.parametrize("other", [SWAPPED, [], ["a", "b", "c"]])
+@pytest.mark.parametrize("stage", ["fit", None])
+def test_splits_with_other_keypoints_are_refused(data_dir, other, stage):
+    write_split(data_dir, "val", "landmarker", 9, keypoint_names=other)
+    datamodule = LazyNPZDataModule(task="landmarker", data_dir=data_dir)
+    with pytest.raises(ValueError, match=r"val_landmarker.*train_landmarker.*keypoint_names"):
+        datamodule.setup(stage)
+    assert not datamodule.datasets
+
+
+def test_a_test_split_with_other_categories_is_refused(data_dir):
+    for split, names in {"train": "ab", "val": "ab", "test": "ba"}.items():
+        write_split(data_dir, split, "detector", 4, category_names=list(names))
+    datamodule = LazyNPZDataModule(data_dir=data_dir)
+    datamodule.setup("fit")
+    with pytest.raises(ValueError, match=r"test_detector.*train_detector.*category_names"):
+        datamodule.setup("test")
+
+
+def test_directories_with_other_keypoints_are_refused(data_dir, tmp_path):
+    for split in ("train", "val"):
+        write_split(tmp_path / "more", split, "landmarker", 5, keypoint_names=SWAPPED)
+    datamodule = LazyNPZDataModule(task="landmarker", data_dir=[data_dir, tmp_path / "more"])
+    with pytest.raises(ValueError, match=r"more.*train_landmarker.*keypoint_names differ"):
+        datamodule.setup("fit")
+
+
 def test_the_test_split_is_used_where_there_is_one(data_dir, tmp_path):
     write_split(data_dir, "test", "detector", 4)
     model = Recorder()
@@ -445,7 +479,8 @@ def test_fewer_samples_than_one_batch_is_refused_with_drop_last(data_dir, tmp_pa
 
 @pytest.mark.parametrize("names", [[], ["a", "b", "c"], ["left", "right"]])
 def test_points_that_cannot_be_mirrored_stop_before_training(data_dir, names):
-    write_split(data_dir, "train", "landmarker", 6, keypoint_names=names)
+    for split in ("train", "val"):
+        write_split(data_dir, split, "landmarker", 6, keypoint_names=names)
     datamodule = LazyNPZDataModule(task="landmarker", data_dir=data_dir, augment=Augmentation(0.5))
     with pytest.raises(ValueError, match=r"names.*horizontal_flip=0"):
         datamodule.setup("fit")
@@ -453,6 +488,7 @@ def test_points_that_cannot_be_mirrored_stop_before_training(data_dir, names):
 
 def test_names_given_stand_in_for_names_the_file_lacks(data_dir, tmp_path):
     write_split(data_dir, "train", "landmarker", 6, keypoint_names=[])
+    write_split(data_dir, "val", "landmarker", 9, keypoint_names=[])
     augment = Augmentation(1.0, keypoint_names=NAMES)
     model = Training()
     trainer(tmp_path).fit(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.columns import offsets_of
+from processing.datasets.names import check_same_names
 from processing.datasets.sample_dataset import (
     CacheInfo,
     Layout,
@@ -29,8 +30,8 @@ class CombinedLazyDataset(SampleDataset[T_co]):
     Each part keeps its own cache and transform; ``index`` counts through all parts.
 
     Args:
-        datasets: at least one. All must have the same task, image size, categories and annotations.
-            `close` closes them.
+        datasets: at least one. All must have the same task, image size, categories, names of
+            keypoints and annotations. `close` closes them.
 
     Attributes:
         datasets: the parts.
@@ -53,15 +54,25 @@ class CombinedLazyDataset(SampleDataset[T_co]):
         for dataset in self.datasets:
             check_dataset(dataset)
         self.offsets = offsets_of([len(dataset) for dataset in self.datasets])
-        self._layout = self.datasets[0].layout
-        for position, dataset in enumerate(self.datasets):
-            pairs = zip(Layout._fields, dataset.layout, self._layout, strict=True)
-            for field, found, expected in pairs:
-                if found != expected:
+        self._layout = self._common_layout()
+
+    def _common_layout(self) -> Layout:
+        """Returns the layout of all parts; its names of keypoints are those of any part."""
+        first, *others = self.datasets
+        common, named = first.layout, first
+        for position, dataset in enumerate(others, start=1):
+            found = dataset.layout
+            check_same_names(named._file, common, dataset._file, found)
+            if common.keypoint_names is None:  # a file of another writer, which fits any names
+                common, named = common._replace(keypoint_names=found.keypoint_names), dataset
+            found = found._replace(keypoint_names=common.keypoint_names)
+            for field, value, expected in zip(Layout._fields, found, common, strict=True):
+                if value != expected:
                     raise ValueError(
                         f"dataset {position} cannot be combined with dataset 0: its {field} is "
-                        f"{found!r}, that of dataset 0 is {expected!r}"
+                        f"{value!r}, that of dataset 0 is {expected!r}"
                     )
+        return common
 
     def __len__(self) -> int:
         return int(self.offsets[-1])
@@ -86,6 +97,10 @@ class CombinedLazyDataset(SampleDataset[T_co]):
         """Returns, as intp (B,), the number of the part that each index lies in."""
         # From the right, because a part without samples begins where the next one begins.
         return np.searchsorted(self.offsets, indices, side="right") - 1
+
+    @property
+    def _file(self) -> str:
+        return self.datasets[0]._file
 
     def _place(self, index: int) -> str:
         part = int(self._locate(np.array([index]))[0])

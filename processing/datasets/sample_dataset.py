@@ -52,6 +52,8 @@ class Layout(NamedTuple):
     image_shape: tuple[int, ...]
     image_dtype: np.dtype[Any]
     category_names: tuple[str, ...]
+    keypoint_names: tuple[str, ...] | None
+    """Empty if the points have no names; None for files of other writers."""
     row_shapes: tuple[tuple[str, tuple[int, ...] | str], ...]
     return_index: bool
 
@@ -109,6 +111,11 @@ class SampleDataset(Dataset[T_co], ABC):
     @abstractmethod
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
         """Returns the transform of each sample, or None if there are no transforms at all."""
+
+    @property
+    @abstractmethod
+    def _file(self) -> str:
+        """Returns the file, or the first of several, for error messages."""
 
     @abstractmethod
     def _place(self, index: int) -> str:

@@ -162,6 +162,12 @@ class Contents:
         return tuple(self.metadata.get("category_names", ()))
 
     @property
+    def keypoint_names(self) -> tuple[str, ...] | None:
+        """Names of the points, empty if they have none; None for files of other writers."""
+        names = self.metadata.get("keypoint_names")
+        return None if names is None else tuple(names)
+
+    @property
     def image_dtype(self) -> np.dtype[Any]:
         """Dtype of gathered images: the file's, in this machine's byte order."""
         return self.images.dtype.newbyteorder("=")

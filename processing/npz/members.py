@@ -84,12 +84,13 @@ def read_metadata(npz: MappedNPZ) -> dict[str, Any]:
             f"{npz.path}: has format version {version!r}, this program reads up to "
             f"{FORMAT_VERSION}: update it"
         )
-    names = metadata.get("category_names", [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise NPZFormatError(
-            f"{where}: category_names: a list of names is expected, found "
-            f"{reprlib.repr(names)}; {REBUILD}"
-        )
+    for field in ("category_names", "keypoint_names"):
+        names = metadata.get(field, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise NPZFormatError(
+                f"{where}: {field}: a list of names is expected, found "
+                f"{reprlib.repr(names)}; {REBUILD}"
+            )
     return metadata
 
 

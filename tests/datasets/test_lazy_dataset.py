@@ -254,7 +254,7 @@ class TestCombined:
         members = content()
         members["metadata"] = np.array(json.dumps({"category_names": ["b", "a", "c"]}))
         np.savez(tmp_path / "b.npz", **members)
-        with pytest.raises(ValueError, match="its category_names is"):
+        with pytest.raises(ValueError, match="category_names differ"):
             open_dataset([write(tmp_path / "a.npz"), tmp_path / "b.npz"])
 
     def test_nothing_to_combine_is_an_error(self):
