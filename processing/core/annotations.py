@@ -218,6 +218,7 @@ class AnnotationTable(ImageColumns, InstanceColumns):
             declared_size=(height, width) if height and width else None,
             normalized=bool(self.normalized[index]),
             annotation_file=str(self.annotation_files[index]),
+            set_id=int(self.set_ids[index]),
             **{name: getattr(self, name)[start:stop] for name in INSTANCE_COLUMNS},
         )
 
@@ -230,11 +231,13 @@ class ImageAnnotations(InstanceColumns):
         declared_size: height, width as the annotation states them, if it does.
         normalized: whether boxes and points are fractions of the image's size.
         annotation_file: the file that describes only this image, or ``""``.
+        set_id: the annotation set of that file, as in `ImageColumns`.
     """
 
     declared_size: tuple[int, int] | None
     normalized: bool
     annotation_file: str = ""
+    set_id: int = 0
 
 
 def take_columns(

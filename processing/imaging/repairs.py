@@ -2,13 +2,12 @@
 
 Repairs run in this order: coordinates become pixels of the upright image; flagged instances go;
 boxes without a meaning go; the others are clipped to the image; boxes left too small go. Points
-outside the image stay where they are, so that a face cut by the edge keeps its shape. Pure
-functions, vectorised over the instances of one image, safe from any thread.
+outside the image stay where they are, so that a face cut by the edge keeps its shape. A point
+without a usable place becomes "not labelled", and the other points of its set stay. Pure functions, vectorised over the instances of one image, safe from any thread.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,9 +24,19 @@ _FLAGS: Final = {
     "crowd": Flag.CROWD,
     "invalid": Flag.INVALID,
     "difficult": Flag.DIFFICULT,
+    "ignored": Flag.IGNORED,
     "no_box": Flag.NO_BOX,
 }
-_OUTCOMES: Final = (*_FLAGS, "not_finite", "inverted", "zero_size", "outside", "too_small", "kept")
+_OUTCOMES: Final = (
+    *_FLAGS,
+    "not_finite",
+    "inverted",
+    "zero_size",
+    "outside",
+    "zero_size",  # smaller than any coordinate can tell, once it is clipped
+    "too_small",
+    "kept",
+)
 """Outcomes of an instance's box; the first that applies counts."""
 
 _SIZE_TOLERANCE: Final = 1e-6
@@ -65,9 +74,41 @@ class Instances:
         return len(self.labels)
 
 
+@dataclass(frozen=True, slots=True)
+class Repairs:
+    """What `repair` did to each of the I instances of one image.
+
+    Args:
+        outcomes: int (I,), positions in the list of outcomes; `outcome` gives their names.
+        clipped: bool (I,), whether the box was clipped and kept.
+        lost_points: bool (I,), whether all points were dropped, because no labelled one is usable.
+        unlabelled: int (P, 2), instance and position in its points, of each labelled point that
+            became "not labelled".
+        kept: int (k,), the instance that each row of `Instances` was made from.
+    """
+
+    outcomes: NDArray[np.intp]
+    clipped: NDArray[np.bool_]
+    lost_points: NDArray[np.bool_]
+    unlabelled: NDArray[np.intp]
+    kept: NDArray[np.intp]
+
+    def outcome(self, instance: int) -> str:
+        """``kept``, or the reason why the instance has no box; see `repair`."""
+        return _OUTCOMES[self.outcomes[instance]]
+
+    def is_flagged(self, instance: int) -> bool:
+        """Whether the instance was dropped, with its points, because of a flag."""
+        return bool(self.outcomes[instance] < _NO_BOX)
+
+
+USER_RULES: Final = frozenset({"crowd", "invalid", "difficult", "ignored", "too_small"})
+"""Reasons that only apply because of the options `keep_flagged` and `min_box_size`."""
+
+
 def repair(
     annotations: ImageAnnotations, header: ImageHeader, *, min_box_size: float, keep_flagged: bool
-) -> tuple[Instances, Counter[str]]:
+) -> tuple[Instances, Repairs]:
     """Makes one image's annotations valid.
 
     An instance whose box is dropped stays, without a box, if it has points. A flagged instance is
@@ -78,15 +119,15 @@ def repair(
         header: the image's size and orientation.
         min_box_size: pixels. Boxes that are narrower or lower once clipped are dropped, with a
             tolerance of a millionth of the image's side for rounding in the annotation file. Boxes
-            below a millionth of the longer side are always dropped.
-        keep_flagged: whether instances flagged crowd, invalid or difficult are treated like others.
+            below a millionth of the longer side are always dropped, as ``zero_size``.
+        keep_flagged: whether instances flagged crowd, invalid, difficult or ignored are treated
+            like others.
 
     Returns:
-        The instances, in their order, and counts. Each instance counts once: ``kept`` (with its
-        box), ``no_box`` (the source gives none), or the reason why its box was dropped: ``crowd``,
-        ``invalid``, ``difficult``, ``not_finite``, ``inverted``, ``zero_size``, ``outside``,
-        ``too_small``. In addition, ``clipped`` counts kept boxes that were clipped, and
-        ``bad_points`` instances that lost their points because one was not finite or too far away.
+        The usable instances, in their order, and what was done to each instance. Its outcome is
+        ``kept`` (with its box), ``no_box`` (the source gives none), or the reason why its box was
+        dropped: ``crowd``, ``invalid``, ``difficult``, ``ignored``, ``not_finite``, ``inverted``,
+        ``zero_size``, ``outside``, ``too_small``.
 
     Raises:
         ImageError: reason ``size_mismatch`` if the annotated image had another size.
@@ -97,23 +138,26 @@ def repair(
     clipped = np.clip(boxes, 0, edges)
     flags = annotations.flags & np.uint8(Flag.NO_BOX) if keep_flagged else annotations.flags
     outcomes = _outcomes(flags, boxes, clipped, edges, min_box_size)
-    points, bad_points = _finite_points(points)
+    points, lost_points, unlabelled = _finite_points(points)
 
     has_box = outcomes == _KEPT
     # Outcomes before `no_box` are flags: these instances lose their points as well.
     chosen = has_box | ((outcomes >= _NO_BOX) & (points.lengths > 0))
+    repairs = Repairs(
+        outcomes=outcomes,
+        clipped=has_box & (clipped != boxes).any(axis=1),
+        lost_points=lost_points,
+        unlabelled=unlabelled,
+        kept=np.flatnonzero(chosen),
+    )
     clipped[~has_box] = np.nan
-    totals = np.bincount(outcomes, minlength=len(_OUTCOMES)).tolist()
-    counts = Counter(dict(zip(_OUTCOMES, totals, strict=True)))
-    counts["clipped"] = int((has_box & (clipped != boxes).any(axis=1)).sum())
-    counts["bad_points"] = bad_points
     instances = Instances(
         boxes=clipped[chosen],
         has_box=has_box[chosen],
         labels=annotations.labels[chosen],
-        points=points.take(np.flatnonzero(chosen)),
+        points=points.take(repairs.kept),
     )
-    return instances, +counts
+    return instances, repairs
 
 
 def _in_upright_pixels(
@@ -192,8 +236,7 @@ def _outcomes(
 ) -> NDArray[np.intp]:
     """Returns, for each instance, a position in `_OUTCOMES`."""
     low, high = boxes[:, :2], boxes[:, 2:]
-    # Even with a minimum of 0, float32 must tell a box's edges apart in the stored image.
-    least = np.maximum(min_box_size - _SIZE_TOLERANCE * edges[:2], _SIZE_TOLERANCE * edges.max())
+    size = clipped[:, 2:] - clipped[:, :2]
     flagged = [flags & np.uint8(flag) != 0 for flag in _FLAGS.values()]
     applies = np.stack(
         [
@@ -202,7 +245,9 @@ def _outcomes(
             (high < low).any(axis=1),
             (high == low).any(axis=1),
             ((high <= 0) | (low >= edges[:2])).any(axis=1),
-            (clipped[:, 2:] - clipped[:, :2] < least).any(axis=1),
+            # Float32 must tell a box's edges apart in the stored image.
+            (size < _SIZE_TOLERANCE * edges.max()).any(axis=1),
+            (size < min_box_size - _SIZE_TOLERANCE * edges[:2]).any(axis=1),
             np.ones(len(boxes), dtype=bool),
         ]
     )
@@ -210,22 +255,27 @@ def _outcomes(
     return first
 
 
-def _finite_points(points: RaggedArray) -> tuple[RaggedArray, int]:
-    """Removes all points of instances that have a point without a usable place.
-
-    A point that is not labelled (visibility 0) needs no place: it becomes 0, 0 instead.
+def _finite_points(
+    points: RaggedArray,
+) -> tuple[RaggedArray, NDArray[np.bool_], NDArray[np.intp]]:
+    """Turns points without a usable place into points that are not labelled: 0, 0, 0.
 
     Returns:
-        The points, and the number of instances that lost theirs.
+        The points; bool (I,), the instances that lost all points because no labelled one is left;
+        int (P, 2), instance and position of each labelled point that was changed.
     """
     values, lengths = points.values, points.lengths
     usable = np.abs(values) < _FARTHEST  # False for NaN
     if usable.all():  # true of almost every image
-        return points, 0
-    unlabelled = ~usable[:, :2].all(axis=1) & (values[:, 2] == 0)
-    values[unlabelled, :2] = 0
+        return points, np.zeros(len(lengths), dtype=bool), np.empty((0, 2), dtype=np.intp)
+    bad = ~usable.all(axis=1)
+    # A point that is not labelled needs no place, so nothing is lost.
+    changed = np.flatnonzero(bad & (values[:, 2] != 0))
+    values[bad] = 0
     owners = np.repeat(np.arange(len(lengths)), lengths)
-    bad = np.zeros(len(lengths), dtype=bool)
-    bad[owners[~usable.all(axis=1) & ~unlabelled]] = True
-    offsets = offsets_of(np.where(bad, 0, lengths))
-    return RaggedArray(values[~bad[owners]], offsets, check=False), int(bad.sum())
+    labelled = np.bincount(owners[values[:, 2] > 0], minlength=len(lengths))
+    lost = np.bincount(owners[changed], minlength=len(lengths)) > 0
+    lost &= labelled == 0
+    offsets = offsets_of(np.where(lost, 0, lengths))
+    unlabelled = np.stack([owners[changed], changed - points.offsets[owners[changed]]], axis=1)
+    return RaggedArray(values[~lost[owners]], offsets, check=False), lost, unlabelled

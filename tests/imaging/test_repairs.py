@@ -1,4 +1,6 @@
+import dataclasses
 import io
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -26,11 +28,22 @@ def annotated(boxes, *, points=None, flags=None, labels=None, normalized=False, 
         labels=np.array(range(count) if labels is None else labels, dtype=np.int32),
         flags=np.array([0] * count if flags is None else flags, dtype=np.uint8),
         points=RaggedArray.from_rows(points or [[]] * count, dtype=np.float32, row_shape=(3,)),
+        entries=np.arange(count, dtype=np.int32),
+        instance_set_ids=np.zeros(count, dtype=np.int32),
     )
 
 
 def repaired(annotations, header=UPRIGHT, *, min_box_size=1.0, keep_flagged=False):
-    return repair(annotations, header, min_box_size=min_box_size, keep_flagged=keep_flagged)
+    """The instances, and how often each outcome and each repair occurred."""
+    instances, repairs = repair(
+        annotations, header, min_box_size=min_box_size, keep_flagged=keep_flagged
+    )
+    counts = Counter(map(repairs.outcome, range(len(repairs.outcomes))))
+    counts["clipped"] = int(repairs.clipped.sum())
+    counts["bad_points"] = int(repairs.lost_points.sum())
+    counts["unlabelled_points"] = len(repairs.unlabelled)
+    assert annotations.labels[repairs.kept].tolist() == instances.labels.tolist()
+    return instances, +counts
 
 
 def test_good_boxes_stay_as_they_are():
@@ -115,25 +128,25 @@ def test_without_a_minimum_boxes_are_at_least_a_millionth_of_the_longer_side(wid
     boxes = [(0, 0, 0.012, 9), (0, 0, 0.008, 9), (0, 0, 9, 0.012), (0, 0, 9, 0.008)]
     instances, counts = repaired(annotated(boxes), header, min_box_size=0.0)
     assert instances.labels.tolist() == [0, 2]
-    assert counts == {"kept": 2, "too_small": 2}
+    assert counts == {"kept": 2, "zero_size": 2}
 
 
-FLAGS = [Flag.CROWD, Flag.INVALID, Flag.DIFFICULT, Flag.NONE]
+FLAGS = [Flag.CROWD, Flag.INVALID, Flag.DIFFICULT, Flag.IGNORED, Flag.NONE]
 
 
 def test_flagged_instances_go_with_their_points():
-    points = [[(1, 1, 2)]] * 4
-    instances, counts = repaired(annotated([(0, 0, 9, 9)] * 4, flags=FLAGS, points=points))
-    assert instances.labels.tolist() == [3]
-    assert counts == {"crowd": 1, "invalid": 1, "difficult": 1, "kept": 1}
+    points = [[(1, 1, 2)]] * 5
+    instances, counts = repaired(annotated([(0, 0, 9, 9)] * 5, flags=FLAGS, points=points))
+    assert instances.labels.tolist() == [4]
+    assert counts == {"crowd": 1, "invalid": 1, "difficult": 1, "ignored": 1, "kept": 1}
 
 
 def test_flagged_instances_are_kept_on_request_if_their_boxes_are_good():
-    boxes = [(0, 0, 9, 9)] * 3 + [(9, 9, 0, 0)]
-    flags = [*FLAGS[:3], Flag.CROWD]
+    boxes = [(0, 0, 9, 9)] * 4 + [(9, 9, 0, 0)]
+    flags = [*FLAGS[:4], Flag.CROWD]
     instances, counts = repaired(annotated(boxes, flags=flags), keep_flagged=True)
-    assert instances.labels.tolist() == [0, 1, 2]
-    assert counts == {"kept": 3, "inverted": 1}
+    assert instances.labels.tolist() == [0, 1, 2, 3]
+    assert counts == {"kept": 4, "inverted": 1}
 
 
 def test_an_instance_with_points_outlives_its_box():
@@ -155,19 +168,41 @@ def test_points_only_instances_are_counted_apart(keep_flagged):
     assert counts == {"no_box": 1}
 
 
-def test_points_that_are_not_finite_go_and_the_box_stays():
-    points = [[(1, NAN, 2), (3, 4, 2)], [(5, 6, 2)], [(7, 8, NAN)]]
+@pytest.mark.parametrize(
+    "bad", [(1, NAN, 2), (INF, 4, 1), (1, 2, NAN), (1 << 24, 2, 2), (1, -3e38, 2)]
+)
+def test_a_point_without_a_place_becomes_not_labelled_and_the_others_stay(bad):
+    points = [[(5, 6, 2), bad, (3, 4, 1)], [(7, 8, 2)]]
+    instances, counts = repaired(annotated([(0, 0, 9, 9)] * 2, points=points))
+    assert instances.points[0].tolist() == [[5, 6, 2], [0, 0, 0], [3, 4, 1]]
+    assert instances.points[1].tolist() == [[7, 8, 2]]
+    assert counts == {"kept": 2, "unlabelled_points": 1}
+
+
+def test_the_points_that_became_not_labelled_are_named_by_instance_and_position():
+    rows = RaggedArray.from_rows(
+        [[(1, 1, 2)], [(1, 1, 2), (2, 2, 0), (NAN, 1, 2)], [], [(INF, 2, 2), (3, 3, 2)]],
+        dtype=np.float32,
+        row_shape=(3,),
+    )
+    annotations = dataclasses.replace(annotated([(0, 0, 9, 9)] * 3), points=rows[1:])
+    _, repairs = repair(annotations, UPRIGHT, min_box_size=1.0, keep_flagged=False)
+    assert repairs.unlabelled.tolist() == [[0, 2], [2, 0]]
+
+
+def test_a_set_of_points_goes_only_if_no_labelled_one_is_left_and_the_box_stays():
+    points = [[(1, NAN, 2), (3, 4, 0)], [(5, 6, 0)], [(7, 8, NAN), (NAN, NAN, 2)]]
     instances, counts = repaired(annotated([(0, 0, 9, 9)] * 3, points=points))
     assert [len(row) for row in instances.points] == [0, 1, 0]
-    assert instances.points[1].tolist() == [[5, 6, 2]]
-    assert counts == {"kept": 3, "bad_points": 2}
+    assert instances.points[1].tolist() == [[5, 6, 0]]
+    assert (counts["kept"], counts["bad_points"]) == (3, 2)
 
 
 def test_an_instance_without_box_goes_if_its_points_are_not_finite():
     annotations = annotated([(NAN,) * 4], flags=[Flag.NO_BOX], points=[[(INF, 2, 1)]])
     instances, counts = repaired(annotations)
     assert len(instances) == 0
-    assert counts == {"no_box": 1, "bad_points": 1}
+    assert counts == {"no_box": 1, "bad_points": 1, "unlabelled_points": 1}
 
 
 def test_an_unlabelled_point_may_have_no_place_and_becomes_zero():
@@ -197,15 +232,7 @@ def test_points_of_a_slice_of_a_table_stay_with_their_instance():
     rows = RaggedArray.from_rows(
         [[(9, 9, 2)], [(1, 1, 2)], [], [(2, 2, 2), (3, 3, 2)]], dtype=np.float32, row_shape=(3,)
     )
-    whole = annotated([(0, 0, 9, 9)] * 3)
-    annotations = ImageAnnotations(
-        None,
-        normalized=False,
-        boxes=whole.boxes,
-        labels=whole.labels,
-        flags=whole.flags,
-        points=rows[1:],
-    )
+    annotations = dataclasses.replace(annotated([(0, 0, 9, 9)] * 3), points=rows[1:])
     instances, _ = repaired(annotations)
     assert [row[:, 0].tolist() for row in instances.points] == [[1], [], [2, 3]]
 
@@ -288,7 +315,7 @@ numbers = st.one_of(
 hostile = st.lists(
     st.tuples(
         st.tuples(numbers, numbers, numbers, numbers),
-        st.integers(0, 15),
+        st.sampled_from([*range(16), 64, 72]),
         st.lists(
             st.tuples(numbers, numbers, st.one_of(st.sampled_from([0, 1, 2]), numbers)), max_size=3
         ),
@@ -330,9 +357,8 @@ def test_hostile_annotations_become_valid_and_all_are_counted(
     assert np.isfinite(instances.points.values).all()
     assert len(instances) == len(instances.boxes) == len(instances.points)
     assert counts["kept"] == instances.has_box.sum()
-    assert sum(counts[name] for name in counts if name not in ("clipped", "bad_points")) == len(
-        rows
-    )
+    repairs = ("clipped", "bad_points", "unlabelled_points")
+    assert sum(counts[name] for name in counts if name not in repairs) == len(rows)
     assert counts["clipped"] <= counts["kept"]
     assert set(instances.labels) <= set(range(len(rows)))
     assert list(instances.labels) == sorted(instances.labels)
