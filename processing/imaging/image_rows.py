@@ -17,14 +17,16 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from processing.core.annotations import ImageAnnotations
+from processing.core.annotations import AnnotationSet, ImageAnnotations
 from processing.core.coordinates import Rect, Size
-from processing.core.errors import ImageError, Rejection, Stage
+from processing.core.errors import Dropped, ImageError, Rejection, Stage
+from processing.imaging import losses
 from processing.imaging.decoding import decode, read_header
 from processing.imaging.photo import Photo
 from processing.imaging.placement import largest_reduction, place, rendered_rect
 from processing.imaging.reading import read_inside
-from processing.imaging.repairs import Instances, repair
+from processing.imaging.losses import Origins
+from processing.imaging.repairs import Instances, Repairs, repair
 from processing.imaging.resizing import render
 from processing.imaging.tasks import PIXELS_VERSION, Row, Task, View, common_values
 
@@ -41,11 +43,17 @@ class ImageJob:
         path: relative to the raw directory, ``/`` separated.
         annotations: the image's annotations, as the sources give them.
         tasks: the tasks that use the image.
+        category_names: names of the annotations' labels.
+        annotation_sets: where the annotations come from.
+        hint: a remedy in case there is no such file.
     """
 
     path: str
     annotations: ImageAnnotations
     tasks: Sequence[Task]
+    category_names: Sequence[str] = ()
+    annotation_sets: Sequence[AnnotationSet] = ()
+    hint: str = ""
 
 
 class RepairOptions(NamedTuple):
@@ -64,26 +72,36 @@ class EarlierImages(Protocol):
 
 @dataclass(slots=True)
 class ImageResult:
-    """The rows of one image, or the reason why it was rejected.
+    """The rows of one image, or the reasons why tasks rejected it.
 
     Args:
-        rows: by task; empty if the image was rejected.
-        counts: by task: instances read and stored, views outside the image, and each repair.
+        rows: by task; a task that rejected the image has none.
+        counts: by task, see `losses.count`; also ``instances_rejected``.
+        dropped: by task, the instances and points that were dropped, if any.
         crc32: checksum of the file's bytes; 0 if it could not be read.
-        key: hash of everything that decides the rows' pixels, for `EarlierRows`; 0 if the image
-            was rejected.
+        key: hash of everything that decides the rows' pixels, for `EarlierRows`; 0 without rows.
         copied: whether stored images were copied from an earlier run, without decoding.
-        rejection: why the image was left out; None if it was used.
-        error: the same as an exception, to raise with ``on_error="raise"``.
+        rejections: by task, why it left the image out.
+        error: the first of them as an exception, to raise with ``on_error="raise"``; None if the
+            image was used, or only left out by rules of the user.
     """
 
     rows: dict[Task, list[Row]] = field(default_factory=dict)
     counts: dict[Task, Counter[str]] = field(default_factory=dict)
+    dropped: dict[Task, list[Dropped]] = field(default_factory=dict)
     crc32: int = 0
     key: int = 0
     copied: bool = False
-    rejection: Rejection | None = None
+    rejections: dict[Task, Rejection] = field(default_factory=dict)
     error: ImageError | None = None
+
+    def reject(self, job: ImageJob, task: Task, rejection: Rejection) -> None:
+        """Leaves the image out of one task; all instances that the task reads count as lost."""
+        lost = int(np.count_nonzero(task.instances(job.annotations)))
+        self.counts[task] = +Counter(instances_read=lost, instances_rejected=lost)
+        self.rejections[task] = rejection
+        if self.error is None and rejection.stage != "rules":
+            self.error = ImageError(f"{job.path}: {rejection.message}", rejection.reason)
 
 
 class _Rendered(NamedTuple):
@@ -98,9 +116,14 @@ _Renderings = dict[Task, list[_Rendered | None]]
 
 
 def process_image(
-    raw_dir: Path, job: ImageJob, options: RepairOptions, earlier: EarlierImages
+    raw_dir: Path,
+    job: ImageJob,
+    options: RepairOptions,
+    earlier: EarlierImages,
+    *,
+    follow_links: bool = True,
 ) -> ImageResult:
-    """Turns one image into rows, or a bad image into a rejection.
+    """Turns one image into rows, or a bad image into rejections.
 
     Any error that the image did not cause is raised, with a note of the image and the stage.
 
@@ -109,11 +132,12 @@ def process_image(
         job: the image.
         options: how boxes are repaired.
         earlier: stored images of an earlier run, which are copied if their key is the same.
+        follow_links: whether links may lead out of `raw_dir`.
     """
     result = ImageResult()
     stage: Stage = "read"
     try:
-        content = read_inside(raw_dir, job.path)
+        content = read_inside(raw_dir, job.path, follow_links=follow_links, hint=job.hint)
         result.crc32 = crc32(content)
         stage = "decode"
         header = read_header(content)
@@ -121,7 +145,9 @@ def process_image(
         stage = "annotation"
         instances, repairs = repair(job.annotations, header, **options._asdict())
         stage = "decode"
-        views = {task: task.views(instances, source_size) for task in job.tasks}
+        views = _views(job, instances, repairs, source_size, options, result)
+        if not views:
+            return result
         # Look up earlier rows before decoding: decoding takes most of the time.
         origin = f"{job.path}\0{len(content)}\0{result.crc32}"
         keys = _keys(origin, views, source_size)
@@ -130,18 +156,39 @@ def process_image(
         if found is None:
             photo = decode(content, header, reduction=max(keys))
             found = keys[photo.reduction], _render_views(photo, views)
-        result.key, renderings = found
+        key, renderings = found
         stage = "crop"
         for task, rendered in renderings.items():
             pairs = list(zip(views[task], rendered, strict=True))
-            result.rows[task] = _rows(job.path, source_size, task, instances, pairs)
-            result.counts[task] = _counts(task, job.annotations, instances, repairs, pairs)
+            if _account(job, task, repairs, pairs, options, result):
+                result.rows[task] = _rows(job.path, source_size, task, instances, pairs)
+        result.key = key if result.rows else 0
     except ImageError as error:
         return _rejected(job, result.crc32, stage, error)
     except BaseException as error:  # also KeyboardInterrupt: the user sees where it stopped
         error.add_note(f"stage: {stage} of {job.path}")
         raise
     return result
+
+
+def _views(
+    job: ImageJob,
+    instances: Instances,
+    repairs: Repairs,
+    source_size: Size,
+    options: RepairOptions,
+    result: ImageResult,
+) -> Views:
+    """The views of the tasks that can use the image; the others reject it before it is decoded."""
+    views: dict[Task, Sequence[View]] = {}
+    for task in job.tasks:
+        task_views = task.views(instances, source_size)
+        is_negative = not task.instances(job.annotations).any()
+        if is_negative or any(len(view.instances) for view in task_views):
+            views[task] = task_views
+        else:
+            _account(job, task, repairs, (), options, result)
+    return views
 
 
 def _keys(origin: str, views: Views, source_size: Size) -> dict[int, int]:
@@ -255,35 +302,39 @@ def _rows(
     return rows
 
 
-def _counts(
+def _account(
+    job: ImageJob,
     task: Task,
-    annotations: ImageAnnotations,
-    instances: Instances,
-    repairs: Counter[str],
+    repairs: Repairs,
     pairs: Sequence[tuple[View, _Rendered | None]],
-) -> Counter[str]:
-    """Counts for the report of one task; counts of zero are left out."""
-    counts = Counter(repairs)
-    del counts["kept"], counts["no_box"]  # neither is a repair
-    counts["instances_read"] = int(task.instances(annotations).sum())
-    # Every usable instance is in a view, unless it has no extent.
-    counts["no_extent"] = int(task.usable(instances).sum())
-    for view, rendered in pairs:
-        counts["no_extent"] -= len(view.instances)
-        if rendered is None:
-            counts["outside"] += 1
-        else:
-            counts["instances_stored"] += len(view.instances)
-    return +counts
+    options: RepairOptions,
+    result: ImageResult,
+) -> bool:
+    """Counts and lists what one task lost.
+
+    Returns:
+        Whether the task stores the image. Otherwise it is rejected for this task: an image that had
+        instances and keeps none must not become an image without objects.
+    """
+    shown = [(view, rendered is not None) for view, rendered in pairs]
+    lost = losses.lost_instances(task, job.annotations, repairs, shown)
+    counts = losses.count(task, job.annotations, repairs, lost)
+    origins = Origins(job.path, job.annotations, job.category_names, job.annotation_sets)
+    if lost and not counts["instances_stored"]:
+        result.reject(job, task, losses.without_instances(task, origins, lost, options))
+        return False
+    result.counts[task] = counts
+    if lost or counts["unlabelled_points"]:
+        result.dropped[task] = list(losses.dropped(task, origins, repairs, lost))
+    return True
 
 
 def _rejected(job: ImageJob, checksum: int, stage: Stage, error: ImageError) -> ImageResult:
-    """The result of an image that cannot be used: no rows, and all instances count as lost."""
+    """The result of an image that no task can use: no rows, and all instances count as lost."""
     result = ImageResult(crc32=checksum)
+    rejection = Rejection(job.path, stage, error.reason, str(error))
     for task in job.tasks:
-        lost = int(task.instances(job.annotations).sum())
-        result.counts[task] = +Counter(instances_read=lost, instances_rejected=lost)
-    result.rejection = Rejection(job.path, stage, error.reason, str(error))
-    result.error = ImageError(f"{job.path}: {error}", error.reason)
-    result.error.__cause__ = error
+        result.reject(job, task, rejection)
+    if result.error is not None:
+        result.error.__cause__ = error
     return result

@@ -1,14 +1,13 @@
-"""Reads the bytes of one file of the raw directory, and never of a file outside it.
+"""Reads the bytes of one file of the raw directory.
 
-Annotations name these files, so a name may be absent, a folder, a pipe, or a link that leads out
-of the directory. Safe from any thread.
+Annotations name these files, so a name may be absent, a folder, a pipe, or a link that leads
+to another disk. Safe from any thread.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import unicodedata
 from io import FileIO
 from pathlib import Path
 from typing import Final
@@ -21,29 +20,30 @@ MAX_FILE_BYTES: Final = 8 * MAX_PIXELS
 """Larger files are refused unread. The largest image accepted takes less: 4 channels of 16 bits."""
 
 
-def read_inside(raw_dir: Path, path: str) -> bytes:
-    """Reads a file that lies in the raw directory.
+def read_inside(
+    raw_dir: Path, path: str, *, follow_links: bool = True, hint: str = ""
+) -> bytes:
+    """Reads a file of the raw directory.
 
     Args:
         raw_dir: the raw directory.
         path: the file, relative to it, ``/`` separated.
+        follow_links: whether links may lead out of the directory.
+        hint: a remedy, added to the message if there is no such file.
 
     Raises:
-        ImageError: the file is absent, unreadable, too large, not a regular file, or a link that
-            leads out of the directory.
+        ImageError: the file is absent, unreadable, too large, not a regular file, or outside the
+            directory.
         OSError: a failure that may concern other files as well, such as too many open files.
     """
     # Strings and `os` calls: this runs once per image, and Path would take twice the time.
-    file = os.fspath(raw_dir)
+    file = os.fspath(raw_dir) + "/" + path
     try:
-        # Each part is looked at, because a folder on the way may be the link that leads out.
-        for part in path.split("/"):
-            file = f"{file}/{part}"
-            mode = os.lstat(file).st_mode
-            if stat.S_ISLNK(mode) or part == "..":
-                file = _resolve_inside(raw_dir, path)
-                mode = os.stat(file).st_mode  # noqa: PTH116 - Path would take twice the time
-                break
+        if ".." in path.split("/"):
+            file = _resolve_inside(raw_dir, path)
+        if not follow_links:
+            file = _refuse_links_out(raw_dir, path)
+        mode = os.stat(file).st_mode  # noqa: PTH116 - Path would take twice the time
         # Opening a pipe would block until another program writes to it.
         if not stat.S_ISREG(mode):
             found = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
@@ -51,7 +51,7 @@ def read_inside(raw_dir: Path, path: str) -> bytes:
         with with_filename(file), open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
             return _read_all(stream)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageError(_describe_missing(raw_dir, path), "missing_image") from error
+        raise ImageError(_describe_missing(raw_dir, path, hint), "missing_image") from error
     except OSError as error:
         if not concerns_single_file(error):
             raise
@@ -66,18 +66,35 @@ def _read_all(stream: FileIO) -> bytes:
     return stream.read()
 
 
-def _describe_missing(raw_dir: Path, path: str) -> str:
-    """Explains why a file is missing; names a file that differs in case or Unicode form."""
-    file = raw_dir / path
-    if file.is_symlink():
-        return f"a link to '{file.readlink()}', where nothing is: copy the image here"
-    stem, suffix = os.path.splitext(path)  # noqa: PTH122 - not a path of this system
-    # macOS stores names in form NFD, most annotation tools write NFC.
-    forms = (unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path))
-    for near in (*forms, stem + suffix.swapcase(), path.lower(), path.upper()):
-        if near != path and (raw_dir / near).is_file():
-            return f"no such file; {near!a} is there, the annotation says {path!a}: rename one"
-    return "no such file below the raw directory, although an annotation lists it"
+def _describe_missing(raw_dir: Path, path: str, hint: str) -> str:
+    """Explains why a file is missing: a link on the way may lead to nothing."""
+    file = raw_dir
+    for part in path.split("/"):
+        file = file / part
+        if file.is_symlink() and not file.exists():
+            of_path = "" if file == raw_dir / path else f"'{file.relative_to(raw_dir)}' is "
+            return (
+                f"{of_path}a link to '{file.readlink()}', where nothing is: fetch the content "
+                "(git-annex: `git annex get`, DVC: `dvc pull`), or copy it here"
+            )
+    found = "no such file below the raw directory, although an annotation lists it"
+    return f"{found}; {hint}" if hint else found
+
+
+def _refuse_links_out(raw_dir: Path, path: str) -> str:
+    """Looks for links in a path, and follows them if they stay in the raw directory.
+
+    Raises:
+        ImageError: they lead out of it.
+        OSError: there is no such file.
+    """
+    file = os.fspath(raw_dir)
+    # Each part is looked at, because a folder on the way may be the link that leads out.
+    for part in path.split("/"):
+        file = f"{file}/{part}"
+        if stat.S_ISLNK(os.lstat(file).st_mode):
+            return _resolve_inside(raw_dir, path)
+    return file
 
 
 def _resolve_inside(raw_dir: Path, path: str) -> str:

@@ -18,7 +18,7 @@ from processing.core.annotations import AnnotationTable, Flag, ImageAnnotations
 from processing.core.columns import Column, offsets_of
 from processing.core.coordinates import Rect, source_to_stored
 from processing.imaging.placement import crop_rect, letterbox_rect
-from processing.imaging.repairs import Instances
+from processing.imaging.repairs import Instances, Repairs
 
 PIXELS_VERSION: Final = 4
 """Incremented whenever a change to this package changes stored pixels, coordinates or rows."""
@@ -63,6 +63,11 @@ class Task(ABC):
     name: ClassVar[str]
     needs: ClassVar[str]
     """The annotations that an image needs for this task, for messages."""
+    unit: ClassVar[str] = "box"
+    units: ClassVar[str] = "boxes"
+    """One instance and several, for messages."""
+    stores_points: ClassVar[bool] = False
+    """Whether instances are sets of points, not boxes."""
     default_image_size: ClassVar[int]
     """Side of the stored images in pixels, unless the caller chooses another."""
     many_per_row: ClassVar[bool] = False
@@ -114,6 +119,20 @@ class Task(ABC):
     def usable(self, instances: Instances) -> NDArray[np.bool_]:
         """bool (k,): the repaired instances of one image that this task can use."""
         return instances.has_box
+
+    def lost_because(self, repairs: Repairs, instance: int) -> str:
+        """The reason why `repairs` left nothing of an instance that this task can use, or ``""``.
+
+        Args:
+            repairs: of the image.
+            instance: position in the image's annotations.
+        """
+        outcome = repairs.outcome(instance)
+        return "" if outcome == "kept" else outcome
+
+    def values(self, annotations: ImageAnnotations, instance: int) -> NDArray[np.float32]:
+        """float32 (V,): an instance as annotated, for lists of what was dropped."""
+        return annotations.boxes[instance]
 
     @abstractmethod
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
@@ -173,6 +192,9 @@ class Landmarker(Task):
 
     name = "landmarker"
     needs = "keypoints"
+    unit = "point set"
+    units = "point sets"
+    stores_points = True
     default_image_size = 192
 
     def instances(self, annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]:
@@ -201,6 +223,16 @@ class Landmarker(Task):
         """Instances with points."""
         has_points: NDArray[np.bool_] = instances.points.lengths > 0
         return has_points
+
+    def lost_because(self, repairs: Repairs, instance: int) -> str:
+        """A flag, or ``bad_points``. A face without a usable box is cropped to its points."""
+        if repairs.is_flagged(instance):
+            return repairs.outcome(instance)
+        return "bad_points" if repairs.lost_points[instance] else ""
+
+    def values(self, annotations: ImageAnnotations, instance: int) -> NDArray[np.float32]:
+        """float32 (3 p,): x, y, visibility of each point."""
+        return annotations.points[instance].reshape(-1)
 
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
         """One row for each instance with a box, or with labelled points that have an extent."""

@@ -1,13 +1,15 @@
 """Rows of photographs and tasks that are not square, so that height and width cannot be swapped."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from processing.core.annotations import Flag, ImageAnnotations
+from processing.core.annotations import INSTANCE_COLUMNS, AnnotationSet, Flag, ImageAnnotations
 from processing.core.columns import RaggedArray
+from processing.core.errors import Dropped
 from processing.imaging import image_rows
 from processing.imaging.image_rows import ImageJob, RepairOptions, process_image
 from processing.imaging.tasks import Detector, Landmarker, Teacher
@@ -65,8 +67,12 @@ def job(scale=1):
             labels=np.zeros(3, dtype=np.int32),
             flags=np.array([0, 0, Flag.NO_BOX], dtype=np.uint8),
             points=RaggedArray.from_rows(points, dtype=np.float32, row_shape=(3,)),
+            entries=np.array([4, 5, 9], dtype=np.int32),
+            instance_set_ids=np.zeros(3, dtype=np.int32),
         ),
         TASKS,
+        ("face",),
+        (AnnotationSet("faces.csv"),),
     )
 
 
@@ -91,7 +97,7 @@ def mapped(coordinates, rect, size):
 def test_rows_show_the_rectangles_of_their_tasks(tmp_path, image_format, scale, orientation):
     write_photograph(tmp_path, scale, image_format, orientation)
     result = process_image(tmp_path, job(scale), OPTIONS, Earlier())
-    assert result.rejection is None
+    assert not result.rejections
     for task in TASKS:
         rows, rects, size = result.rows[task], RECTS[task.name], task.image_size
         assert len(rows) == len(rects)
@@ -116,8 +122,153 @@ def test_instances_and_views_are_counted_by_task(tmp_path):
     write_photograph(tmp_path, 1, "PNG", 1)
     counts = process_image(tmp_path, job(), OPTIONS, Earlier()).counts
     detector, landmarker, teacher = (counts[task] for task in TASKS)
-    assert detector == teacher == {"instances_read": 2, "instances_stored": 2}
-    assert landmarker == {"instances_read": 3, "instances_stored": 2, "outside": 1}
+    stored = {"instances_read": 2, "instances_stored": 2, "label 0": 2}
+    assert detector == teacher == stored
+    assert landmarker == stored | {"instances_read": 3, "outside": 1}
+
+
+def test_a_dropped_instance_is_described_with_its_place_and_its_values(tmp_path):
+    write_photograph(tmp_path, 1, "PNG", 1)
+    one = job()
+    one.annotations.boxes[0] = [50, 20.1, 30, 32]
+    one.annotations.points.values[2] = [85, NAN, 2]
+    dropped = process_image(tmp_path, one, OPTIONS, Earlier()).dropped
+    detector, landmarker, teacher = TASKS
+    inverted = Dropped("photo", "faces.csv", "line 4", "inverted", "face", [50, 20.1, 30, 32])
+    assert dropped[detector] == dropped[teacher] == [inverted]
+    point, outside = dropped[landmarker]
+    assert (point.place, point.reason) == ("line 5, point 1", "unlabelled_points")
+    np.testing.assert_array_equal(point.values, [85, NAN, 2])
+    assert outside == Dropped(
+        "photo", "faces.csv", "line 9", "outside", "face", [300, 200, 2, 320, 220, 2]
+    )
+
+
+def test_the_file_of_an_instance_is_that_of_its_own_annotation_set(tmp_path):
+    write_photograph(tmp_path, 1, "PNG", 1)
+    one = job()
+    one.annotations.boxes[:2, 2] = 1  # inverted
+    annotations = replace(
+        one.annotations,
+        annotation_file="labels/photo.txt",
+        set_id=1,
+        instance_set_ids=np.array([1, 0, 0], dtype=np.int32),
+        entries=np.array([-1, 5, 9], dtype=np.int32),
+    )
+    annotations.flags[2] = 0
+    annotations.boxes[2] = [0, 0, 50, 50]
+    sets = (AnnotationSet("all.json", place="annotation {}"), AnnotationSet("labels/*.txt"))
+    one = replace(one, annotations=annotations, annotation_sets=sets)
+    dropped = process_image(tmp_path, one, OPTIONS, Earlier()).dropped[TASKS[0]]
+    places = [("labels/photo.txt", ""), ("all.json", "annotation 5")]
+    assert [(each.file, each.place) for each in dropped] == places
+
+
+# --- an image that had instances and keeps none
+
+INVERTED = [50, 20, 30, 32]
+SMALL = [30, 20, 30.5, 32]
+
+
+def without_boxes(*boxes, flags=0, points=((35, 22, 2), (45, 30, 2))):
+    """A job whose instances have these boxes and equal points."""
+    count = len(boxes)
+    annotations = replace(
+        job().annotations,
+        boxes=np.array(boxes, dtype=np.float32),
+        labels=np.zeros(count, dtype=np.int32),
+        flags=np.full(count, flags, dtype=np.uint8),
+        points=RaggedArray.from_rows([points] * count, dtype=np.float32, row_shape=(3,)),
+        entries=np.arange(count, dtype=np.int32),
+        instance_set_ids=np.zeros(count, dtype=np.int32),
+    )
+    return replace(job(), annotations=annotations)
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        (INVERTED, "inverted"),
+        ([NAN, 0, 9, 9], "not_finite"),
+        ([30, 20, 30, 32], "zero_size"),
+        ([30, 20, 30.00001, 32], "zero_size"),
+        ([120, 20, 140, 32], "outside"),
+    ],
+)
+def test_an_image_that_keeps_no_box_is_rejected_for_the_tasks_that_need_one(tmp_path, box, reason):
+    write_photograph(tmp_path, 1, "PNG", 1)
+    result = process_image(tmp_path, without_boxes(box, box), OPTIONS, Earlier())
+    detector, landmarker, teacher = TASKS
+    assert result.rows.keys() == {landmarker}, "its points are good"
+    assert result.rejections.keys() == {detector, teacher}
+    rejection = result.rejections[detector]
+    assert (rejection.stage, rejection.reason) == ("annotation", "no_usable_annotation")
+    assert f"2 boxes of faces.csv: {reason} 2" in rejection.message
+    assert result.counts[detector] == {"instances_read": 2, "instances_rejected": 2}
+    assert str(result.error).startswith("photo: ")
+    assert not result.dropped, "lists of drops are of stored images"
+
+
+@pytest.mark.parametrize("flag", [Flag.CROWD, Flag.INVALID, Flag.DIFFICULT, Flag.IGNORED])
+def test_an_image_left_out_by_flags_is_no_error(tmp_path, flag):
+    write_photograph(tmp_path, 1, "PNG", 1)
+    result = process_image(tmp_path, without_boxes(BOXES[0], flags=flag), OPTIONS, Earlier())
+    assert not result.rows
+    assert result.error is None
+    assert {rejection.stage for rejection in result.rejections.values()} == {"rules"}
+    assert "keep_flagged=False" in result.rejections[TASKS[0]].message
+    assert result.key == 0
+
+
+@pytest.mark.parametrize(
+    ("boxes", "stage"),
+    [([SMALL], "rules"), ([SMALL, INVERTED], "annotation"), ([SMALL, [0, 0, 9, 0]], "annotation")],
+)
+def test_only_rules_of_the_user_make_an_image_left_out_by_rules(tmp_path, boxes, stage):
+    write_photograph(tmp_path, 1, "PNG", 1)
+    result = process_image(tmp_path, without_boxes(*boxes), OPTIONS, Earlier())
+    assert result.rejections[TASKS[0]].stage == stage
+    assert (result.error is None) == (stage == "rules")
+
+
+def test_an_image_whose_points_are_all_lost_keeps_its_boxes(tmp_path):
+    write_photograph(tmp_path, 1, "PNG", 1)
+    one = without_boxes(BOXES[0], points=[(NAN, 22, 2), (45, NAN, 2)])
+    result = process_image(tmp_path, one, OPTIONS, Earlier())
+    detector, landmarker, teacher = TASKS
+    assert result.rows.keys() == {detector, teacher}
+    assert "1 point set of faces.csv: bad_points 1" in result.rejections[landmarker].message
+
+
+def test_an_image_whose_only_crop_shows_nothing_is_rejected(tmp_path):
+    write_photograph(tmp_path, 1, "PNG", 1)
+    one = without_boxes([NAN] * 4, flags=Flag.NO_BOX, points=[(300, 200, 2), (320, 220, 2)])
+    result = process_image(tmp_path, replace(one, tasks=[TASKS[1]]), OPTIONS, Earlier())
+    assert not result.rows
+    assert "outside 1" in result.rejections[TASKS[1]].message
+
+
+def test_an_image_without_any_annotation_stays_a_negative(tmp_path):
+    write_photograph(tmp_path, 1, "PNG", 1)
+    empty = replace(without_boxes(BOXES[0]), tasks=[TASKS[0]])
+    empty = replace(empty, annotations=take_instances(empty.annotations, 0))
+    result = process_image(tmp_path, empty, OPTIONS, Earlier())
+    assert not result.rejections
+    assert result.rows[TASKS[0]][0].values["bboxes"].shape == (0, 4)
+    assert result.counts[TASKS[0]] == {"empty_images": 1}
+
+
+def take_instances(annotations, count):
+    columns = {name: getattr(annotations, name)[:count] for name in INSTANCE_COLUMNS}
+    return replace(annotations, **columns)
+
+
+def test_a_photograph_that_cannot_be_read_is_rejected_for_every_task(tmp_path):
+    (tmp_path / "photo").write_bytes(b"no photograph")
+    result = process_image(tmp_path, job(), OPTIONS, Earlier())
+    assert {rejection.reason for rejection in result.rejections.values()} == {"not_an_image"}
+    assert result.rejections.keys() == set(TASKS)
+    assert result.counts[TASKS[1]] == {"instances_read": 3, "instances_rejected": 3}
 
 
 def test_equal_images_of_an_earlier_run_are_copied_without_decoding(tmp_path, monkeypatch):
