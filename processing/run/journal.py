@@ -24,7 +24,7 @@ from processing.core.error_notes import with_filename
 from processing.core.errors import Rejection
 from processing.core.files import lock_file, sync_directory, sync_file
 
-JOURNAL_VERSION: Final = 4
+JOURNAL_VERSION: Final = 5
 _FRAME: Final = struct.Struct("<II")  # payload bytes, CRC-32 of the payload
 
 
@@ -63,8 +63,9 @@ class FlushRecord(msgspec.Struct, tag="flush"):
         blocks: by output name, its new rows.
         counts: by output name, instances read and stored, and how often each repair was made.
         input_crc32: CRC-32 of the bytes of each new image, in order; 0 if it could not be read.
-        image_keys: the key of each new image, see `EarlierRows`; 0 if it was rejected.
-        rejections: inputs that were left out.
+        image_keys: the key of each new image, see `EarlierRows`; 0 if it has no rows.
+        rejections: by output name, images that were left out of it.
+        dropped: by output name, the lines of its list of dropped instances.
     """
 
     images_done: int
@@ -73,7 +74,8 @@ class FlushRecord(msgspec.Struct, tag="flush"):
     counts: Mapping[str, Mapping[str, int]]
     input_crc32: list[int]
     image_keys: list[int]
-    rejections: list[Rejection]
+    rejections: dict[str, list[Rejection]]
+    dropped: dict[str, bytes]
 
 
 class FinishedRecord(msgspec.Struct, tag="finished"):
@@ -98,6 +100,7 @@ class Progress:
         input_crc32: as in `FlushRecord`, for all images done.
         image_keys: as in `FlushRecord`, for all images done.
         rejections: as in `FlushRecord`.
+        dropped_bytes: by output name, bytes of its list of dropped instances.
         content_ids: as in `FinishedRecord`; None until the files are finished.
     """
 
@@ -108,7 +111,8 @@ class Progress:
     # Arrays, because a list of a million numbers takes nine times the memory.
     input_crc32: array[int] = field(default_factory=lambda: array("I"))
     image_keys: array[int] = field(default_factory=lambda: array("Q"))
-    rejections: list[Rejection] = field(default_factory=list)
+    rejections: dict[str, list[Rejection]] = field(default_factory=dict)
+    dropped_bytes: Counter[str] = field(default_factory=Counter)
     content_ids: dict[str, int] | None = None
 
     def add(self, record: FlushRecord | FinishedRecord) -> None:
@@ -125,7 +129,23 @@ class Progress:
             self.counts.setdefault(name, Counter()).update(counts)
         self.input_crc32.extend(record.input_crc32)
         self.image_keys.extend(record.image_keys)
-        self.rejections += record.rejections
+        # Tasks reject a bad image for the same reason. One object for all of them saves memory.
+        shared: dict[Rejection, Rejection] = {}
+        for name, rejections in record.rejections.items():
+            listed = self.rejections.setdefault(name, [])
+            listed += [shared.setdefault(rejection, rejection) for rejection in rejections]
+        for name, lines in record.dropped.items():
+            self.dropped_bytes[name] += len(lines)
+
+    def rejected_images(self) -> list[Rejection]:
+        """One rejection of each image that is left out of any file; the first that is no rule."""
+        by_path: dict[str, Rejection] = {}
+        for rejections in self.rejections.values():
+            for rejection in rejections:
+                known = by_path.setdefault(rejection.path, rejection)
+                if known.stage == "rules":
+                    by_path[rejection.path] = rejection
+        return list(by_path.values())
 
 
 class Journal:

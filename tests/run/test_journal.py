@@ -24,7 +24,8 @@ def record(n):
         counts={"train_detector": dict(Counter(clipped=n))},
         input_crc32=[n],
         image_keys=[2**64 - 1],
-        rejections=[Rejection("a.jpg", "decode", "truncated", "cut")],
+        rejections={"train_detector": [Rejection("a.jpg", "decode", "truncated", "cut")]},
+        dropped={"train_detector": b"{}\n" * n},
     )
 
 
@@ -55,6 +56,8 @@ def test_progress_is_all_records_added_up_and_grows_with_each(path):
     assert journal.progress == added_up(record(1), record(2))
     assert journal.progress.rows == {"train_detector": 3}
     assert journal.progress.column_bytes == {"train_detector": {"bboxes": 3}}
+    assert journal.progress.dropped_bytes == {"train_detector": 9}
+    assert len(journal.progress.rejections["train_detector"]) == 2
     journal.append([record(4)])
     assert journal.progress == added_up(record(1), record(2), record(4))
     journal.close()
@@ -108,3 +111,11 @@ def test_a_file_that_is_no_journal_has_no_header(tmp_path):
     (tmp_path / "x").write_bytes(b"\x04\0\0\0not a journal at all")
     assert header_of(tmp_path / "x") is None
     assert header_of(tmp_path / "absent") is None
+
+
+def test_an_image_that_several_files_lack_counts_once_and_not_as_left_out_by_a_rule():
+    cut = Rejection("a.jpg", "decode", "truncated", "cut")
+    rule = Rejection("b.jpg", "rules", "no_usable_annotation", "crowd 1")
+    inverted = Rejection("b.jpg", "annotation", "no_usable_annotation", "inverted 1")
+    progress = Progress(rejections={"train_detector": [cut, rule], "train_teacher": [cut, inverted]})
+    assert progress.rejected_images() == [cut, inverted]
