@@ -12,11 +12,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from processing.core.annotations import UNASSIGNED
 from processing.core.arguments import check_flag, check_integer, check_number, check_path
 from processing.core.cpus import available_cpus
 from processing.core.error_notes import note_remedy
@@ -25,15 +26,18 @@ from processing.core.files import make_directory
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.tasks import TASKS, Task
 from processing.run.image_batches import RunOptions
+from processing.run.image_sizes import ImageSize, image_sizes
+from processing.run.no_annotations import explain_no_annotations
 from processing.run.output_directory import (
     JOURNAL_NAME,
     locked,
     refuse_other_kinds,
     remove_obsolete,
     remove_orphaned_lists,
+    write_notes,
 )
 from processing.run.plan import PlannedFile, plan_files
-from processing.run.processing_report import ProcessingReport
+from processing.run.processing_report import ProcessingReport, SplitReport, first_of_each_kind
 from processing.run.processing_run import ProcessingRun
 from processing.run.splits import (
     assign_splits,
@@ -44,13 +48,9 @@ from processing.run.splits import (
     ungrouped,
 )
 from processing.sources import read_sources
-from processing.sources.source_format import Reading, SourceFormat
+from processing.sources.source_format import Reading, SourceFormat, set_reports
 
 _LOG = logging.getLogger(__name__)
-
-MAX_SIDE: Final = 65_535  # of a stored image, in pixels
-
-ImageSize = int | Sequence[int]
 
 
 class DataProcessor:
@@ -73,8 +73,8 @@ class DataProcessor:
         crop_margin: context that landmarker and teacher crops add on each side of the box, as a
             fraction of its width and height.
         min_box_size: boxes with a shorter side, in source pixels after clipping, are dropped.
-        keep_flagged: keep boxes that are marked as crowd (COCO), invalid (WIDER FACE) or difficult
-            (VOC).
+        keep_flagged: keep boxes that are marked as crowd or ignored (COCO), invalid (WIDER FACE) or
+            difficult (VOC). An image that loses all its boxes is left out.
         sources: names of formats to read, mappings with ``format`` and its options, or formats of
             your own (`processing.sources.SourceFormat`). None: all formats that are found.
         group_by: regular expression. Images share a split if it finds the same text in their paths.
@@ -82,8 +82,10 @@ class DataProcessor:
         on_error: ``quarantine`` leaves bad inputs out and lists them in ``NAME.rejected.jsonl``,
             ``raise`` stops at the first.
         max_bad_fraction: share of rejected images, in [0, 1], above which the run stops. It always
-            stops if all images are rejected.
+            stops if all images of a task are left out.
         progress: show a progress bar on a terminal, and log a line a minute elsewhere.
+        follow_links: follow links to folders and files wherever they lead; if not, only to files
+            inside `raw_data_dir`. Paths written in annotations never lead out of it.
 
     Raises:
         TypeError: an argument has another type; the message names it.
@@ -112,6 +114,7 @@ class DataProcessor:
         on_error: Literal["quarantine", "raise"] = "quarantine",
         max_bad_fraction: float = 1.0,
         progress: bool = True,
+        follow_links: bool = True,
     ) -> None:
         # All arguments are checked here, before a run has read data for minutes.
         workers = available_cpus() if num_workers is None else num_workers
@@ -142,6 +145,7 @@ class DataProcessor:
             on_error=on_error,
             max_bad_fraction=check_number("max_bad_fraction", max_bad_fraction, least=0, most=1),
             progress=check_flag("progress", progress),
+            follow_links=check_flag("follow_links", follow_links),
         )
 
     def process_all(
@@ -215,6 +219,7 @@ class DataProcessor:
             reading.rejections,
             self._repair,
             self._run_options,
+            reading.hints,
         )
         up_to_date = run.is_up_to_date()
         if up_to_date:
@@ -226,6 +231,7 @@ class DataProcessor:
         if not (self.output_dir / JOURNAL_NAME).exists():
             # With a journal, the lists may be of files that a continued run will publish.
             remove_orphaned_lists(self.output_dir)
+        notes_path = write_notes(self.output_dir, reading.notes)
         for warning in self._split_warnings(work, run.content_crc32()):
             _LOG.warning("%s", warning)
         return ProcessingReport(
@@ -239,7 +245,17 @@ class DataProcessor:
             notes=reading.note_counts,
             removed=tuple(removed),
             skipped_tasks=work.skipped,
+            sets=reading.sets or set_reports(reading.table),
+            splits=self._split_report(work),
+            note_examples=first_of_each_kind(reading.notes),
+            notes_path=notes_path,
         )
+
+    def _split_report(self, work: _Work) -> SplitReport:
+        splits = work.reading.table.splits
+        divided = int(np.count_nonzero(splits == UNASSIGNED))
+        official = len(splits) - divided
+        return SplitReport(official, divided, work.train_split, self.group_by)
 
     def _tasks(
         self, names: Sequence[str], reading: Reading, *, skip_missing: bool
@@ -257,11 +273,21 @@ class DataProcessor:
                 images = len(reading.table)
                 skipped[name] = f"no {task.needs} in {self.raw_data_dir} ({images} images listed)"
         if skipped and not (skip_missing and tasks):
-            raise SourceError("; ".join(f"{name}: {why}" for name, why in skipped.items()))
+            causes = explain_no_annotations(
+                self.raw_data_dir,
+                reading.table,
+                reading.rejections,
+                reading.notes,
+                reading.sets or set_reports(reading.table),
+            )
+            problems = "; ".join(f"{name}: {why}" for name, why in skipped.items())
+            raise SourceError("\n    ".join([problems, *causes]))
         return tasks, skipped
 
     def _plan(self, task_names: Sequence[str], train_split: float, *, skip_missing: bool) -> _Work:
-        reading = read_sources(self.raw_data_dir, self.sources)
+        reading = read_sources(
+            self.raw_data_dir, self.sources, follow_links=self._run_options.follow_links
+        )
         if self._run_options.on_error == "raise" and reading.rejections:
             first = reading.rejections[0]  # its message may begin with its path already
             raise AnnotationError(
@@ -283,7 +309,7 @@ class DataProcessor:
             "seed": self.seed,
         }
         files = plan_files(reading.table, splits, tasks, options, reading.rejections)
-        return _Work(reading, splits, files, skipped)
+        return _Work(reading, splits, files, skipped, float(train_split))
 
     def _split_warnings(self, work: _Work, content_crc32: NDArray[np.uint32]) -> Iterator[str]:
         paths, splits, files = work.reading.table.image_paths, work.splits, work.files
@@ -303,46 +329,14 @@ class _Work(NamedTuple):
         splits: int8 (N,), the split of each image.
         files: the plan.
         skipped: tasks that are left out, and why.
+        train_split: share of the images without an official split that go to train.
     """
 
     reading: Reading
     splits: NDArray[np.int8]
     files: list[PlannedFile]
     skipped: dict[str, str]
-
-
-def image_sizes(
-    image_size: ImageSize | Mapping[str, ImageSize] | None,
-) -> dict[str, tuple[int, int]]:
-    """Height and width by task name.
-
-    Raises:
-        ValueError: neither a positive integer, nor a pair of them, nor a mapping to these.
-    """
-    defaults = {name: task.default_image_size for name, task in TASKS.items()}
-    if not isinstance(image_size, Mapping | None):
-        return {name: _size("image_size", image_size) for name in TASKS}
-    sizes: dict[str, ImageSize] = {**defaults, **(image_size or {})}
-    unknown = set(sizes) - set(TASKS)
-    if unknown:
-        raise ValueError(f"image_size names {sorted(unknown)}: the tasks are {', '.join(TASKS)}")
-    return {name: _size(f"image_size.{name}", sizes[name]) for name in TASKS}
-
-
-def _size(name: str, value: ImageSize) -> tuple[int, int]:
-    pair: list[Any] = [value, value]
-    # An array of no dimensions is a number, and bytes are no pair of numbers.
-    if isinstance(value, Sequence | np.ndarray) and np.ndim(value) == 1:
-        pair = list(value)
-    try:
-        height, width = (check_integer(name, side, least=1) for side in pair)
-    except (TypeError, ValueError):
-        height = width = 0
-    if not 0 < height <= MAX_SIDE >= width:
-        raise ValueError(
-            f"{name} must be a side in pixels, 1 to {MAX_SIDE}, or (height, width), got {value!r}"
-        )
-    return height, width
+    train_split: float
 
 
 if __name__ == "__main__":

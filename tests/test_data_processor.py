@@ -12,9 +12,10 @@ from PIL import Image
 
 from processing.core.coordinates import stored_to_source
 from processing.core.errors import AnnotationError, ImageError, SourceError, TooManyRejectedError
-from processing.data_processor import DataProcessor, image_sizes
+from processing.data_processor import DataProcessor
 from processing.imaging import image_rows
 from processing.run import image_batches, journal, processing_run
+from processing.run.image_sizes import image_sizes
 from tests.processes import PROCESSES
 
 SMALL = {"detector": 64, "landmarker": 48, "teacher": 32}
@@ -334,7 +335,7 @@ def spoil(raw_dir):
 
 def test_bad_images_are_listed_once_with_their_reason_and_good_ones_kept(raw_dir, tmp_path):
     expected = spoil(raw_dir)
-    report = processor(raw_dir, tmp_path / "out").process_detector()
+    report = processor(raw_dir, tmp_path / "out", follow_links=False).process_detector()
     assert report.has_rejections
     listed = rejected(tmp_path / "out", "train_detector") + rejected(
         tmp_path / "out", "val_detector"
@@ -343,7 +344,16 @@ def test_bad_images_are_listed_once_with_their_reason_and_good_ones_kept(raw_dir
     assert len(listed) == len(expected)
     assert all(entry["path"] in entry["message"] or entry["message"] for entry in listed)
     assert sum(file.rows for file in report.files) == 24 - len(expected)
-    assert processor(raw_dir, tmp_path / "out").process_detector().up_to_date
+    assert processor(raw_dir, tmp_path / "out", follow_links=False).process_detector().up_to_date
+
+
+def test_links_to_photographs_anywhere_are_read_unless_they_are_forbidden(raw_dir, tmp_path):
+    shutil.move(raw_dir / "images" / "0001.jpg", tmp_path / "0001.jpg")
+    (raw_dir / "images" / "0001.jpg").symlink_to(tmp_path / "0001.jpg")
+    assert not processor(raw_dir, tmp_path / "out").process_detector().has_rejections
+    report = processor(raw_dir, tmp_path / "out", follow_links=False).process_detector()
+    assert sum(file.rejected.get("outside_raw_dir", 0) for file in report.files) == 1
+    assert not processor(raw_dir, tmp_path / "out").process_detector().has_rejections
 
 
 def test_rejection_lists_go_when_the_inputs_are_mended(raw_dir, tmp_path, shared_raw_dir):
@@ -406,7 +416,7 @@ def test_repairs_are_counted_and_reads_equal_stored_plus_dropped(
 ):
     def damage(content):
         boxes = [annotation["bbox"] for annotation in content["annotations"]]
-        boxes[0][2] = -5
+        boxes[6][2] = -5
         boxes[1][0] = -3
         boxes[2][:] = [5000, 5000, 10, 10]
         boxes[3][2:] = [0.2, 0.2]
@@ -419,6 +429,8 @@ def test_repairs_are_counted_and_reads_equal_stored_plus_dropped(
         for reason, count in file.repairs.items():
             repairs[reason] = repairs.get(reason, 0) + count
     assert repairs == {"inverted": 1, "clipped": 1, "outside": 1, "too_small": 1, "crowd": 1}
+    for file in report.files:
+        assert file.instances_read == file.instances_stored + sum(file.dropped.values())
     read = sum(file.instances_read for file in report.files)
     assert sum(file.rows for file in report.files) == read - 4
 
@@ -614,7 +626,7 @@ def test_an_output_deleted_after_such_a_kill_is_made_again(raw_dir, tmp_path, mo
 
 def test_point_sets_without_extent_are_counted(raw_dir, tmp_path, edit_annotations):
     def collapse(content):
-        annotation = content["annotations"][0]
+        annotation = content["annotations"][1]
         del annotation["bbox"]
         annotation["keypoints"] = [50, 50, 2] * 5
 

@@ -184,7 +184,9 @@ _FLAGS: Final = (
         "drop boxes with a shorter side, in pixels of the photograph",
         {"metavar": "PIXELS", "type": float},
     ),
-    _Flag("keep_flagged", "keep crowd, invalid and difficult boxes", {"action": "store_true"}),
+    _Flag(
+        "keep_flagged", "keep crowd, ignored, invalid and difficult boxes", {"action": "store_true"}
+    ),
     _Flag(
         "group_by",
         "regular expression; photographs share a split if it finds the same text in their paths "
@@ -223,6 +225,12 @@ _FLAGS: Final = (
         "show no progress bar and log no progress",
         {"action": "store_false"},
         "--no-progress",
+    ),
+    _Flag(
+        "follow_links",
+        "follow no links to folders, and no links out of the directory with photographs",
+        {"action": "store_false"},
+        "--no-links",
     ),
 )
 _TRAIN_SPLIT: Final = _Flag(

@@ -6,9 +6,10 @@ fsync of the directory.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -73,10 +74,21 @@ def lock_file(file: IO[bytes], path: Path) -> None:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Replaces the content of `path` atomically, through a file next to it, ``NAME.partial``."""
+    """Replaces the content of `path` atomically."""
+    with written_durably(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def written_durably(path: Path) -> Iterator[IO[bytes]]:
+    """Replaces the content of `path` atomically, through a file next to it, ``NAME.partial``.
+
+    Yields:
+        The file to write to. It takes its name when the context ends without an error.
+    """
     partial = _partial(path)
     with with_filename(partial), partial.open("wb") as file:
-        file.write(content)
+        yield file
         sync_file(file)
     partial.replace(path)
     sync_directory(path.parent)

@@ -22,10 +22,10 @@ from processing.core.coordinates import Rect, Size
 from processing.core.errors import Dropped, ImageError, Rejection, Stage
 from processing.imaging import losses
 from processing.imaging.decoding import decode, read_header
+from processing.imaging.losses import Origins
 from processing.imaging.photo import Photo
 from processing.imaging.placement import largest_reduction, place, rendered_rect
 from processing.imaging.reading import read_inside
-from processing.imaging.losses import Origins
 from processing.imaging.repairs import Instances, Repairs, repair
 from processing.imaging.resizing import render
 from processing.imaging.tasks import PIXELS_VERSION, Row, Task, View, common_values
@@ -46,6 +46,7 @@ class ImageJob:
         category_names: names of the annotations' labels.
         annotation_sets: where the annotations come from.
         hint: a remedy in case there is no such file.
+        follow_links: whether links may lead out of the raw directory.
     """
 
     path: str
@@ -54,6 +55,7 @@ class ImageJob:
     category_names: Sequence[str] = ()
     annotation_sets: Sequence[AnnotationSet] = ()
     hint: str = ""
+    follow_links: bool = True
 
 
 class RepairOptions(NamedTuple):
@@ -120,8 +122,6 @@ def process_image(
     job: ImageJob,
     options: RepairOptions,
     earlier: EarlierImages,
-    *,
-    follow_links: bool = True,
 ) -> ImageResult:
     """Turns one image into rows, or a bad image into rejections.
 
@@ -132,12 +132,11 @@ def process_image(
         job: the image.
         options: how boxes are repaired.
         earlier: stored images of an earlier run, which are copied if their key is the same.
-        follow_links: whether links may lead out of `raw_dir`.
     """
     result = ImageResult()
     stage: Stage = "read"
     try:
-        content = read_inside(raw_dir, job.path, follow_links=follow_links, hint=job.hint)
+        content = read_inside(raw_dir, job.path, follow_links=job.follow_links, hint=job.hint)
         result.crc32 = crc32(content)
         stage = "decode"
         header = read_header(content)

@@ -24,6 +24,9 @@ LABEL_PREFIX: Final = "label "
 """Counts with this prefix are of the stored instances of one category, a position in the table's
 `category_names`."""
 
+UNLABELLED_POINTS: Final = "unlabelled_points"
+"""The reason of a labelled point that became "not labelled", because it has no usable place."""
+
 _MOST_FILES: Final = 3  # that one message names
 
 
@@ -124,7 +127,7 @@ def count(
 
     Returns:
         ``instances_read``, ``instances_stored``, the reasons of `lost`, ``clipped``,
-        ``unlabelled_points``, ``empty_images``, and the stored instances by `LABEL_PREFIX`.
+        `UNLABELLED_POINTS`, ``empty_images``, and the stored instances by `LABEL_PREFIX`.
     """
     used = task.instances(annotations)
     counts = Counter(lost.values())
@@ -134,7 +137,7 @@ def count(
     stored = used.copy()
     stored[list(lost)] = False
     if task.stores_points:
-        counts["unlabelled_points"] = sum(stored[i] for i, _ in repairs.unlabelled.tolist())
+        counts[UNLABELLED_POINTS] = sum(stored[i] for i, _ in repairs.unlabelled.tolist())
     else:
         counts["clipped"] = int(np.count_nonzero(repairs.clipped & stored))
     for label, number in Counter(annotations.labels[stored].tolist()).items():
@@ -158,7 +161,7 @@ def dropped(
             continue
         for point in points[i]:
             of_point = origins.annotations.points[i][point]
-            yield origins.dropped(i, "unlabelled_points", of_point, point)
+            yield origins.dropped(i, UNLABELLED_POINTS, of_point, point)
 
 
 def without_instances(

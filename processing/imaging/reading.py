@@ -20,9 +20,7 @@ MAX_FILE_BYTES: Final = 8 * MAX_PIXELS
 """Larger files are refused unread. The largest image accepted takes less: 4 channels of 16 bits."""
 
 
-def read_inside(
-    raw_dir: Path, path: str, *, follow_links: bool = True, hint: str = ""
-) -> bytes:
+def read_inside(raw_dir: Path, path: str, *, follow_links: bool = True, hint: str = "") -> bytes:
     """Reads a file of the raw directory.
 
     Args:

@@ -3,7 +3,8 @@
 Repairs run in this order: coordinates become pixels of the upright image; flagged instances go;
 boxes without a meaning go; the others are clipped to the image; boxes left too small go. Points
 outside the image stay where they are, so that a face cut by the edge keeps its shape. A point
-without a usable place becomes "not labelled", and the other points of its set stay. Pure functions, vectorised over the instances of one image, safe from any thread.
+without a usable place becomes "not labelled", and the other points of its set stay. Pure functions,
+vectorised over the instances of one image, safe from any thread.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Repairs:
 
     def outcome(self, instance: int) -> str:
         """``kept``, or the reason why the instance has no box; see `repair`."""
-        return _OUTCOMES[self.outcomes[instance]]
+        return _OUTCOMES[int(self.outcomes[instance])]
 
     def is_flagged(self, instance: int) -> bool:
         """Whether the instance was dropped, with its points, because of a flag."""

@@ -132,7 +132,8 @@ class Task(ABC):
 
     def values(self, annotations: ImageAnnotations, instance: int) -> NDArray[np.float32]:
         """float32 (V,): an instance as annotated, for lists of what was dropped."""
-        return annotations.boxes[instance]
+        box: NDArray[np.float32] = annotations.boxes[instance]
+        return box
 
     @abstractmethod
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:

@@ -16,9 +16,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 from processing.core.columns import Column
 from processing.core.error_notes import note_stage
 from processing.core.errors import InterferenceError, NPZFormatError
-from processing.core.files import sync_directory
+from processing.core.files import remove_durably, sync_directory, written_durably
 from processing.imaging.tasks import Row
 from processing.npz.contents import Contents
 from processing.npz.mapped import MappedNPZ
 from processing.npz.writer import NPZWriter
 from processing.run.journal import Block, FlushRecord, Journal, Progress
-from processing.run.output_directory import npz_path, partial_path
+from processing.run.output_directory import dropped_path, npz_path, partial_path
 from processing.run.plan import Output
 
 
@@ -104,19 +104,22 @@ class DatasetWriter:
         self._unflushed.clear()
 
     def complete(self) -> None:
-        """Flushes, then writes the columns of all rows into the files.
+        """Flushes, then writes the columns of all rows into the files, and the dropped instances.
 
         Raises:
             InterferenceError: the journal differs from the records that this run wrote.
         """
         self.flush()
         columns = {name: output.columns for name, output in self._outputs.items()}
-        found = write_columns(self._journal, self._writers, columns)
-        if found != self._journal.progress:
-            raise InterferenceError(
-                f"{self._journal.path}: no longer holds what this run wrote: does another process "
-                "write to that directory? Run again"
-            )
+        progress = self._journal.progress
+        # Lists come before the files: a file must never be there without its lists.
+        with _writing_dropped(self._directory, self._outputs, progress) as add_dropped:
+            found = write_columns(self._journal, self._writers, columns, add_dropped)
+            if found != progress:
+                raise InterferenceError(
+                    f"{self._journal.path}: no longer holds what this run wrote: does another "
+                    "process write to that directory? Run again"
+                )
 
     def publish(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
         """Finishes every file, then gives all of them their final names.
@@ -148,6 +151,36 @@ class DatasetWriter:
                 files.callback(writer.close)
 
 
+@contextlib.contextmanager
+def _writing_dropped(
+    directory: Path, names: Iterable[str], progress: Progress
+) -> Iterator[Callable[[FlushRecord], None]]:
+    """Replaces the lists of several files, once the context ends without an error.
+
+    Args:
+        directory: the output directory.
+        names: of the files. A list that would be empty is removed.
+        progress: of the run, complete.
+
+    Yields:
+        A function that adds the lines of one record; to be called with all records, in order.
+    """
+    with contextlib.ExitStack() as opened:
+        files: dict[str, IO[bytes]] = {}
+        for name in names:
+            path = dropped_path(npz_path(directory, name))
+            if progress.dropped_bytes[name]:
+                files[name] = opened.enter_context(written_durably(path))
+            else:
+                remove_durably(path)
+
+        def add(record: FlushRecord) -> None:
+            for name, lines in record.dropped.items():
+                files[name].write(lines)
+
+        yield add
+
+
 def _block(output: Output, rows: Sequence[Row]) -> Block:
     """Packs the columns of new rows; of ragged columns the values and the lengths."""
     columns = {}
@@ -168,6 +201,7 @@ def write_columns(
     journal: Journal,
     writers: Mapping[str, NPZWriter],
     columns: Mapping[str, Sequence[Column]],
+    on_record: Callable[[FlushRecord], None] | None = None,
 ) -> Progress:
     """Writes columns from the journal into files whose image rows are written, in one pass.
 
@@ -178,6 +212,7 @@ def write_columns(
         journal: of the run that wrote the rows.
         writers: by output name; all rows of their first member are appended.
         columns: by output name, the columns to write, ``image_crc32`` among them.
+        on_record: called with every record.
 
     Returns:
         All records of the journal, added up. They are read from the disk, so comparing them with
@@ -193,6 +228,8 @@ def write_columns(
         if isinstance(record, FlushRecord):
             for name, file in files.items():
                 file.add(record.blocks[name])
+            if on_record is not None:
+                on_record(record)
     for name, writer in writers.items():
         writer.set_crc32(files[name].image_crc32)
     return found

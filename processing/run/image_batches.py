@@ -12,17 +12,20 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from processing.core.annotations import AnnotationTable
+from processing.core.errors import Dropped, Rejection
 from processing.core.threads import map_in_order
 from processing.imaging.image_rows import (
     EarlierImages,
@@ -39,6 +42,7 @@ from processing.run.plan import PlannedFile
 _LOG = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES: Final = 60.0
 _BATCH_BYTES: Final = 256 << 20  # photographs with hundreds of boxes give hundreds of crops each
+_DROPPED_BYTES: Final = 500  # of one dropped instance in memory
 _JOBS_PER_THREAD: Final = 4  # keeps the threads busy while the caller waits for the writer
 
 
@@ -53,6 +57,7 @@ class RunOptions:
         on_error: ``quarantine`` lists a bad image and goes on, ``raise`` stops at it.
         max_bad_fraction: share of bad images above which the run stops, in [0, 1].
         progress: show a progress bar on a terminal, and log a line a minute elsewhere.
+        follow_links: whether links may lead out of the raw directory.
     """
 
     batch_size: int
@@ -61,6 +66,7 @@ class RunOptions:
     on_error: str
     max_bad_fraction: float
     progress: bool
+    follow_links: bool = True
 
 
 class ImageBatches:
@@ -73,6 +79,7 @@ class ImageBatches:
         images: int64 (M,), positions in the table of the images to process, ascending.
         repair: how imperfect boxes are treated.
         options: how to work.
+        hints: for paths of missing images, where such an image is.
     """
 
     def __init__(
@@ -83,8 +90,10 @@ class ImageBatches:
         images: NDArray[np.int64],
         repair: RepairOptions,
         options: RunOptions,
+        hints: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._raw_dir, self._table, self._files = raw_dir, table, files
+        self._hints = hints
         self._images, self._repair, self._options = images, repair, options
 
     @contextlib.contextmanager
@@ -123,6 +132,7 @@ class ImageBatches:
             batch.append(result)
             for rows in result.rows.values():
                 size += sum(row.image.nbytes for row in rows)
+            size += _DROPPED_BYTES * sum(map(len, result.dropped.values()))
             if size > _BATCH_BYTES:
                 break  # the batch boundary changes when rows are written, not which
         return batch
@@ -136,22 +146,37 @@ class ImageBatches:
         """
         rows: dict[str, list[Row]] = {}
         counts_of: dict[str, Counter[str]] = {}
-        record = FlushRecord(done, {}, counts_of, [], [], [])
+        rejections_of: dict[str, list[Rejection]] = {}
+        dropped_of: dict[str, list[Dropped]] = {}
+        record = FlushRecord(done, {}, counts_of, [], [], rejections_of, {})
         for image, result in zip(self._images[done - len(results) : done], results, strict=True):
             record.input_crc32.append(result.crc32)
             record.image_keys.append(result.key)
-            if result.rejection is not None:
-                record.rejections.append(result.rejection)
             for task, counts in result.counts.items():
                 name = self._files[self._file_of[task][image]].name
                 rows.setdefault(name, []).extend(result.rows.get(task, ()))
                 counts_of.setdefault(name, Counter()).update(counts)
+                if task in result.rejections:
+                    rejections_of.setdefault(name, []).append(result.rejections[task])
+                if task in result.dropped:
+                    dropped_of.setdefault(name, []).extend(result.dropped[task])
+        for name, dropped in dropped_of.items():
+            record.dropped[name] = b"".join(msgspec.json.encode(each) + b"\n" for each in dropped)
         return WriteBatch(rows, record)
 
     def _jobs(self, start: int) -> Iterator[ImageJob]:
         for i in self._images[start:].tolist():
             tasks = [task for task, file in self._file_of.items() if file[i] >= 0]
-            yield ImageJob(str(self._table.image_paths[i]), self._table.image(i), tasks)
+            path = str(self._table.image_paths[i])
+            yield ImageJob(
+                path,
+                self._table.image(i),
+                tasks,
+                self._table.category_names,
+                self._table.annotation_sets,
+                self._hints.get(path, ""),
+                self._options.follow_links,
+            )
 
     @functools.cached_property
     def _file_of(self) -> dict[Task, NDArray[np.int8]]:

@@ -30,6 +30,8 @@ from processing.run.output_directory import INPUTS_CACHE_NAME
 MISSING: Final = np.uint64(0)
 """Key of an image that is not there."""
 
+_WITHOUT_LINKS: Final = np.uint64(0x9E3779B97F4A7C15)
+
 
 def input_keys(raw_dir: Path, paths: Iterable[str]) -> NDArray[np.uint64]:
     """uint64 (N,): a hash of each image's path, size in bytes and modification time in ns."""
@@ -98,31 +100,48 @@ class InputImages:
         output_dir: where the cache of their checksums is.
         paths: (N,) relative to `raw_dir`.
         threads: how many threads read images.
+        follow_links: whether links may lead out of `raw_dir`.
 
     Attributes:
         keys: uint64 (N,), of path, size and time when the run began; see `input_keys`.
     """
 
-    def __init__(self, raw_dir: Path, output_dir: Path, paths: NDArray[Any], threads: int) -> None:
+    def __init__(
+        self,
+        raw_dir: Path,
+        output_dir: Path,
+        paths: NDArray[Any],
+        threads: int,
+        *,
+        follow_links: bool = True,
+    ) -> None:
         self._raw_dir, self._paths, self._threads = raw_dir, paths, threads
-        self.keys = input_keys(raw_dir, paths)
+        self._read = functools.partial(_content_crc32, raw_dir, follow_links=follow_links)
+        self._follow_links = follow_links
+        self.keys = self._keys_now()
         self._cache = InputCache(output_dir)
+
+    def _keys_now(self) -> NDArray[np.uint64]:
+        keys = input_keys(self._raw_dir, self._paths)
+        if self._follow_links:
+            return keys
+        # An image that was read through a link is another input once links are refused.
+        return np.where(keys == MISSING, MISSING, keys ^ _WITHOUT_LINKS)
 
     def crc32(self) -> NDArray[np.uint32]:
         """CRC-32 of each image now, 0 if unreadable. Reads images whose size or time changed."""
         checksums, known = self._cache.lookup(self.keys)
         unknown = np.flatnonzero(~known)
         if len(unknown):
-            read = functools.partial(_content_crc32, self._raw_dir)
             paths = self._paths[unknown].tolist()
-            found = map_in_order(read, paths, threads=self._threads, ahead=4 * self._threads)
+            found = map_in_order(self._read, paths, threads=self._threads, ahead=4 * self._threads)
             checksums[unknown] = [checksum for checksum, _ in found]
             self.save_checksums(checksums)
         return checksums
 
     def save_checksums(self, checksums: NDArray[np.uint32]) -> None:
         """Saves checksums for later runs, of the images that did not change during this run."""
-        now = input_keys(self._raw_dir, self._paths)
+        now = self._keys_now()
         # An image that changed during the run may have been read before or after the change.
         self._cache.update(np.where(now == self.keys, now, MISSING), checksums)
 
@@ -130,8 +149,8 @@ class InputImages:
         """Whether every image that an interrupted run could not read is still unreadable."""
         checksums = np.array(progress.input_crc32, dtype=np.uint32)
         unread = self._paths[: len(checksums)][checksums == 0].tolist()
-        reasons = {r.path: r.reason for r in progress.rejections if r.stage == "read"}
-        return all(_content_crc32(self._raw_dir, path) == (0, reasons.get(path)) for path in unread)
+        reasons = {r.path: r.reason for r in progress.rejected_images() if r.stage == "read"}
+        return all(self._read(path) == (0, reasons.get(path)) for path in unread)
 
     def check_not_lost(self, start: int, rejections: Sequence[Rejection | None]) -> None:
         """Raises if the raw directory disappeared during the run.
@@ -160,9 +179,9 @@ class InputImages:
                     )
 
 
-def _content_crc32(raw_dir: Path, path: str) -> tuple[int, str | None]:
+def _content_crc32(raw_dir: Path, path: str, *, follow_links: bool) -> tuple[int, str | None]:
     """CRC-32 of an image's bytes; 0 and the reason if it cannot be read."""
     try:
-        return crc32(read_inside(raw_dir, path)), None
+        return crc32(read_inside(raw_dir, path, follow_links=follow_links)), None
     except ImageError as error:
         return 0, error.reason

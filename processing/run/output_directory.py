@@ -1,7 +1,7 @@
 """An output directory: the names of its files, its lock, and the metadata of published files.
 
 The only module that knows the name of a file in an output directory. Besides the published files
-and their lists of rejections, a directory may hold:
+and their lists of rejected inputs and dropped instances, a directory may hold:
 
     processing.lock            held by the process that writes there
     processing.journal         how far a run has come; goes when it has published
@@ -9,6 +9,7 @@ and their lists of rejections, a directory may hold:
     NAME.npz.earlier           rows of an abandoned run, until the next run has published
     processing.inputs.cache    checksums of the input images
     processing.rows.cache      keys of the images of the published files
+    processing.notes.jsonl     notes on the annotations
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from isal.isal_zlib import crc32
 
 from processing.core.annotations import SPLITS
 from processing.core.error_notes import with_filename
-from processing.core.errors import NPZFormatError, Rejection
-from processing.core.files import remove_durably, write_durably
+from processing.core.errors import Note, NPZFormatError, Rejection
+from processing.core.files import remove_durably, write_durably, written_durably
 from processing.imaging.tasks import TASKS
 from processing.npz.contents import Contents
 from processing.npz.mapped import MappedNPZ
@@ -38,6 +39,7 @@ LOCK_NAME: Final = "processing.lock"
 JOURNAL_NAME: Final = "processing.journal"
 INPUTS_CACHE_NAME: Final = "processing.inputs.cache"
 ROWS_CACHE_NAME: Final = "processing.rows.cache"
+NOTES_NAME: Final = "processing.notes.jsonl"
 
 FILE_NAMES: Final = tuple(f"{split}_{task}" for split in SPLITS for task in TASKS)
 """Names of all NPZ files that a run may write, without endings."""
@@ -66,6 +68,15 @@ def task_of(path: Path) -> str:
 def rejections_path(npz: Path) -> Path:
     """The list of inputs that a file lacks."""
     return npz.with_suffix(".rejected.jsonl")
+
+
+def dropped_path(npz: Path) -> Path:
+    """The list of instances and points that the images of a file lack."""
+    return npz.with_suffix(".dropped.jsonl")
+
+
+def _list_paths(npz: Path) -> tuple[Path, Path]:
+    return rejections_path(npz), dropped_path(npz)
 
 
 _PATHS: Final = (npz_path, partial_path, earlier_path)
@@ -103,11 +114,11 @@ def locked(directory: Path) -> Iterator[bool]:
 
 def _all_paths(directory: Path) -> Iterator[Path]:
     """All files that a run may write."""
-    helpers = (LOCK_NAME, JOURNAL_NAME, INPUTS_CACHE_NAME, ROWS_CACHE_NAME)
+    helpers = (LOCK_NAME, JOURNAL_NAME, INPUTS_CACHE_NAME, ROWS_CACHE_NAME, NOTES_NAME)
     yield from (directory / name for name in helpers)
     for name in FILE_NAMES:
         yield from (path_of(directory, name) for path_of in _PATHS)
-        yield rejections_path(npz_path(directory, name))
+        yield from _list_paths(npz_path(directory, name))
 
 
 def refuse_other_kinds(directory: Path) -> None:
@@ -161,6 +172,37 @@ def read_rejections(npz: Path) -> list[Rejection]:
         return []
 
 
+def write_notes(directory: Path, notes: Sequence[Note]) -> Path | None:
+    """Writes the list of notes, one JSON object per line, if its content changed.
+
+    Returns:
+        The list; None if there are no notes, and so no list.
+    """
+    path = directory / NOTES_NAME
+    if not notes:
+        if path.exists():
+            remove_durably(path)
+        return None
+    # Encoded twice rather than held in memory: there may be a note for each of a million images.
+    if differs(path, map(_json_line, notes)):
+        with written_durably(path) as file:
+            file.writelines(map(_json_line, notes))
+    return path
+
+
+def differs(path: Path, lines: Iterable[bytes]) -> bool:
+    """Whether a file's content differs from `lines`; an absent file has no line."""
+    try:
+        with with_filename(path), path.open("rb") as file:
+            return any(file.read(len(line)) != line for line in lines) or bool(file.read(1))
+    except FileNotFoundError:
+        return any(True for _ in lines)
+
+
+def _json_line(entry: Any) -> bytes:
+    return msgspec.json.encode(entry) + b"\n"
+
+
 def rejections_crc32(rejections: Iterable[Rejection]) -> int:
     """A checksum that differs between lists with other entries; messages do not count."""
     return crc32(msgspec.json.encode([rejection.identity for rejection in rejections]))
@@ -169,8 +211,9 @@ def rejections_crc32(rejections: Iterable[Rejection]) -> int:
 def remove_orphaned_lists(directory: Path) -> None:
     """Deletes lists without their file, which a killed run left."""
     for npz in (npz_path(directory, name) for name in FILE_NAMES):
-        if not npz.exists() and rejections_path(npz).exists():
-            remove_durably(rejections_path(npz))
+        for path in _list_paths(npz):
+            if not npz.exists() and path.exists():
+                remove_durably(path)
 
 
 def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str]) -> list[str]:
@@ -190,7 +233,8 @@ def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str
     for name in sorted(ours - set(planned)):
         npz = npz_path(directory, name)
         if "recipe" in stored_metadata(npz):
-            remove_durably(rejections_path(npz))  # first: without its file, no run would find it
+            for path in _list_paths(npz):
+                remove_durably(path)  # first: without their file, no run would find them
             npz.unlink()
             removed.append(npz.name)
     return removed

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
+
+from processing.core.annotations import SetReport
+from processing.core.errors import Note
+
+_MOST_SETS: Final = 6
+_MOST_NOTES: Final = 6
+_MOST_CATEGORIES: Final = 10
+_LONGEST: Final = 200  # characters of one example
+
+_NOT_DROPPED: Final = frozenset({"clipped", "unlabelled_points"})
+"""Repairs that leave a box or a set of points in the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """One output file.
+    """One output file. ``instances_read`` is the sum of the stored, dropped and rejected ones.
 
     Args:
         path: the NPZ file.
@@ -17,11 +30,16 @@ class FileReport:
         images: source images of this split and task, including rejected ones.
         instances_read: boxes (landmarker: point sets) that the annotations hold for these images.
         instances_stored: boxes or point sets in the file.
-        repairs: by reason, boxes clipped, boxes or point sets dropped, crops that show nothing.
-        rejected: by reason, images left out.
-        listed: entries of ``NAME.rejected.jsonl``: rejected images, and for the train file also
+        repairs: by reason, boxes clipped, single points that became "not labelled", and boxes or
+            point sets dropped from stored images; ``NAME.dropped.jsonl`` lists all but the clipped.
+        rejected: by reason, images left out because something is wrong.
+        listed: entries of ``NAME.rejected.jsonl``: images left out, and for the train file also
             annotations that could not be used.
-        instances_rejected: boxes or point sets of rejected images.
+        instances_rejected: boxes or point sets of images left out.
+        empty_images: stored images without objects.
+        categories: by category, boxes or point sets in the file.
+        left_out_by_rules: images left out only because `keep_flagged` or `min_box_size` leaves
+            none of their objects.
     """
 
     path: Path
@@ -33,6 +51,48 @@ class FileReport:
     rejected: Mapping[str, int]
     listed: int
     instances_rejected: int = 0
+    empty_images: int = 0
+    categories: Mapping[str, int] = field(default_factory=dict)
+    left_out_by_rules: int = 0
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """By reason, boxes or point sets dropped from stored images."""
+        return {name: n for name, n in self.repairs.items() if name not in _NOT_DROPPED}
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self.path.stem.partition("_")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitReport:
+    """How the images of the annotations were divided.
+
+    Args:
+        official: images whose split the annotations name.
+        divided: images divided by a hash.
+        train_split: share of those that go to train.
+        group_by: regular expression that names the groups that stay together; None if each image is
+            one.
+    """
+
+    official: int
+    divided: int
+    train_split: float
+    group_by: str | None = None
+
+    def __str__(self) -> str:
+        parts = []
+        if self.official:
+            parts.append(f"{_images(self.official)} as the annotations say")
+        if self.divided:
+            key = "path" if self.group_by is None else f"group (group_by={self.group_by!r})"
+            parts.append(
+                f"{_images(self.divided)} by a hash of the {key}, train_split={self.train_split:g}"
+            )
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +111,10 @@ class ProcessingReport:
         notes: by name, how many harmless irregularities of the annotations were resolved.
         removed: deleted files, of splits that the data no longer has.
         skipped_tasks: tasks that `process_all` left out for lack of annotations, and why.
+        sets: what was read, before images were merged.
+        splits: how images were divided; None if there was nothing to divide.
+        note_examples: by kind, the first note.
+        notes_path: the list of all notes.
     """
 
     files: tuple[FileReport, ...]
@@ -63,6 +127,10 @@ class ProcessingReport:
     notes: Mapping[str, int] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
     skipped_tasks: Mapping[str, str] = field(default_factory=dict)
+    sets: tuple[SetReport, ...] = ()
+    splits: SplitReport | None = None
+    note_examples: Mapping[str, Note] = field(default_factory=dict)
+    notes_path: Path | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -72,32 +140,70 @@ class ProcessingReport:
 
     @property
     def has_rejections(self) -> bool:
-        """Whether an input was left out."""
+        """Whether an input was left out because something is wrong with it."""
         return bool(self.rejected_annotations) or any(file.rejected for file in self.files)
 
     def __str__(self) -> str:
+        lines = self._about_input()
         # Objects are boxes, or the landmarker's sets of points.
-        lines = [f"{'file':<28}{'rows':>9}{'images':>9}{'objects':>9}{'stored':>9}"]
+        columns = f"{'rows':>9}{'images':>9}{'empty':>9}{'objects':>9}{'stored':>9}"
+        lines.append(f"{'file':<28}{columns}")
         for file in self.files:
-            lines.append(
-                f"{file.path.name:<28}{file.rows:>9}{file.images:>9}"
-                f"{file.instances_read:>9}{file.instances_stored:>9}"
-            )
-            for title, counts in (("repairs", file.repairs), ("rejected images", file.rejected)):
-                if counts:
-                    lines.append(f"    {title}: {_listed(counts)}")
-            if file.instances_rejected:
-                lines.append(f"    objects in rejected images: {file.instances_rejected}")
-            if file.listed:
-                lines.append(f"    left out: see {file.path.with_suffix('.rejected.jsonl')}")
+            lines += _about_file(file)
+        lines += self._about_categories()
         if self.rejected_annotations:
             lines.append(f"rejected annotations: {_listed(self.rejected_annotations)}")
-        if self.notes:
-            lines.append(f"notes: {_listed(self.notes)} (docs/formats.md explains each)")
-        lines += [f"removed: {name}, the data no longer has this split" for name in self.removed]
+        lines += self._about_notes()
         lines += [f"{task}: skipped, {why}" for task, why in self.skipped_tasks.items()]
+        lines += [f"removed: {name}, the data no longer has this split" for name in self.removed]
         lines.append(self._pace())
         return "\n".join(lines)
+
+    def _about_input(self) -> list[str]:
+        lines = []
+        for read in self.sets[:_MOST_SETS]:
+            details = f"; {read.details}" if read.details else ""
+            counts = f"{_images(read.images)}, {read.instances} objects"
+            lines.append(f"read {read.path} ({read.format}): {counts}{details}")
+        left = self.sets[_MOST_SETS:]
+        if left:
+            images, instances = sum(r.images for r in left), sum(r.instances for r in left)
+            lines.append(
+                f"read {len(left)} more annotation sets: {_images(images)}, {instances} objects"
+            )
+        if self.splits is not None:
+            lines.append(f"splits: {self.splits}")
+        return lines
+
+    def _about_categories(self) -> list[str]:
+        stored: dict[str, Counter[str]] = {}
+        for file in self.files:
+            stored.setdefault(file.task, Counter()).update(file.categories)
+        # Detector and teacher usually store the same boxes.
+        tasks_by_counts: dict[str, list[str]] = {}
+        for task, counts in stored.items():
+            if counts:
+                tasks_by_counts.setdefault(_most_common(counts), []).append(task)
+        return [
+            f"objects by category ({', '.join(tasks)}): {counts}"
+            for counts, tasks in tasks_by_counts.items()
+        ]
+
+    def _about_notes(self) -> list[str]:
+        if not self.notes:
+            return []
+        where = "" if self.notes_path is None else f", all in {self.notes_path}"
+        if not self.note_examples:
+            return [f"notes: {_listed(self.notes)} (docs/formats.md explains each{where})"]
+        lines = [f"notes (docs/formats.md explains each{where}):"]
+        kinds = sorted(self.notes)
+        for kind in kinds[:_MOST_NOTES]:
+            example = _shortened(self.note_examples[kind].message)
+            lines.append(f"    {kind} {self.notes[kind]}: {example}")
+        if len(kinds) > _MOST_NOTES:
+            left = {kind: self.notes[kind] for kind in kinds[_MOST_NOTES:]}
+            lines.append(f"    and {_listed(left)}")
+        return lines
 
     def _pace(self) -> str:
         if self.up_to_date:
@@ -108,6 +214,59 @@ class ProcessingReport:
             f"{self.images_decoded} images{copied} in {self.seconds:.1f} s "
             f"({self.images_per_second:.0f} images/s){resumed}"
         )
+
+
+def first_of_each_kind(notes: Iterable[Note]) -> dict[str, Note]:
+    """The first note of each kind."""
+    first: dict[str, Note] = {}
+    for note in notes:
+        first.setdefault(note.kind, note)
+    return first
+
+
+def _about_file(file: FileReport) -> list[str]:
+    lines = [
+        f"{file.path.name:<28}{file.rows:>9}{file.images:>9}{file.empty_images:>9}"
+        f"{file.instances_read:>9}{file.instances_stored:>9}"
+    ]
+    repairs = {name: n for name, n in file.repairs.items() if name in _NOT_DROPPED}
+    is_listed = file.dropped or "unlabelled_points" in repairs
+    lines += _joined(
+        f"dropped: {_listed(file.dropped)}" if file.dropped else "",
+        f"repairs: {_listed(repairs)}" if repairs else "",
+        f"see {file.path.stem}.dropped.jsonl" if is_listed else "",
+    )
+    by_rules, lost = file.left_out_by_rules, file.instances_rejected
+    lines += _joined(
+        f"rejected images: {_listed(file.rejected)}" if file.rejected else "",
+        f"images left out by keep_flagged or min_box_size: {by_rules}" if by_rules else "",
+        f"objects in rejected images: {lost}" if lost else "",
+        "no row is left" if file.images and not file.rows else "",
+    )
+    if file.listed:
+        lines.append(f"    left out: see {file.path.with_suffix('.rejected.jsonl')}")
+    return lines
+
+
+def _joined(*parts: str) -> list[str]:
+    """One indented line of all parts that are not empty; no line without any."""
+    text = "; ".join(filter(None, parts))
+    return [f"    {text}"] if text else []
+
+
+def _images(count: int) -> str:
+    return f"{count} image" if count == 1 else f"{count} images"
+
+
+def _most_common(counts: Counter[str]) -> str:
+    """The most frequent categories, then how many others there are."""
+    shown = ", ".join(f"{name} {count}" for name, count in counts.most_common(_MOST_CATEGORIES))
+    left = len(counts) - _MOST_CATEGORIES
+    return f"{shown}, and {left} more" if left > 0 else shown
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _listed(counts: Mapping[str, int]) -> str:

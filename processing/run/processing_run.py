@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,9 +22,11 @@ from numpy.typing import NDArray
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Rejection
 from processing.imaging.image_rows import ImageResult, RepairOptions
+from processing.imaging.losses import LABEL_PREFIX
 from processing.run.background_writer import BackgroundWriter
 from processing.run.dataset_writer import DatasetWriter, WriteBatch
 from processing.run.disk_space import ensure_space
+from processing.run.dropped_lists import identity_crc32, update_places
 from processing.run.earlier_rows import EarlierRows, FileKeys, save_keys
 from processing.run.image_batches import ImageBatches, RunOptions
 from processing.run.inputs import InputImages
@@ -46,7 +49,7 @@ from processing.run.output_directory import (
 )
 from processing.run.plan import PlannedFile
 from processing.run.processing_report import FileReport
-from processing.run.rejection_limit import RejectionLimit
+from processing.run.rejection_limit import RejectionLimit, RowsOfTasks
 
 AllMetadata = Mapping[str, Mapping[str, Any]]
 """The metadata of each file, by its name."""
@@ -67,6 +70,7 @@ class ProcessingRun:
         rejections: annotations that were left out; listed with the train files.
         repair: how imperfect boxes are treated.
         options: how to work.
+        hints: for paths of missing images, where such an image is.
 
     Attributes:
         images_decoded: images that this run has decoded.
@@ -83,6 +87,7 @@ class ProcessingRun:
         rejections: Sequence[Rejection],
         repair: RepairOptions,
         options: RunOptions,
+        hints: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._output_dir = output_dir
         self._table, self._files, self._rejections = table, files, rejections
@@ -90,8 +95,10 @@ class ProcessingRun:
         # An image that several tasks need is decoded once.
         self._images = np.unique(np.concatenate([file.images for file in files]))
         paths = self._table.image_paths[self._images]
-        self._inputs = InputImages(raw_dir, output_dir, paths, options.num_workers)
-        self._batches = ImageBatches(raw_dir, table, files, self._images, repair, options)
+        self._inputs = InputImages(
+            raw_dir, output_dir, paths, options.num_workers, follow_links=options.follow_links
+        )
+        self._batches = ImageBatches(raw_dir, table, files, self._images, repair, options, hints)
         self._progress = Progress()
         self.images_decoded = 0
         self.images_copied = 0
@@ -108,15 +115,23 @@ class ProcessingRun:
             return False  # before the images are looked at, which takes longer
         checksums = self.content_crc32()
         for metadata, file in zip(stored, self._files, strict=True):
-            listed = read_rejections(self._path(file))
             if metadata["fingerprint"] != file.fingerprint(checksums):
                 return False
-            if metadata["listed_crc32"] != rejections_crc32(listed):
+            if not self._has_its_lists(file, metadata):
                 return False
         return True
 
+    def _has_its_lists(self, file: PlannedFile, metadata: Mapping[str, Any]) -> bool:
+        """Whether the lists next to a published file have the entries that its run wrote."""
+        path = self._path(file)
+        if metadata["listed_crc32"] != rejections_crc32(read_rejections(path)):
+            return False
+        return bool(metadata["dropped_crc32"] == identity_crc32(path))
+
     def check_published(self) -> None:
         """Applies the limits of this run to files that are up to date, and deletes leftovers.
+
+        Lists name lines of annotation files, which may have moved. They are brought up to date.
 
         Raises:
             ImageError: the files lack a bad image, with ``on_error="raise"``.
@@ -128,9 +143,22 @@ class ProcessingRun:
         bad_images = {}
         for file in self._files:
             for rejection in read_rejections(self._path(file)):
-                if rejection.identity not in of_annotations:
+                if rejection.identity not in of_annotations and rejection.stage != "rules":
                     bad_images[rejection.path] = rejection  # once, however many files list it
         self._limit().add_earlier(bad_images.values())
+        for file in self._files:
+            if file.split == "train":
+                self._update_messages(file)
+            update_places(self._path(file), file.task, self._table)
+
+    def _update_messages(self, file: PlannedFile) -> None:
+        """Writes the list of rejections again if messages about the same annotations changed."""
+        stored = read_rejections(self._path(file))
+        count = len(self._rejections)
+        if [r.identity for r in stored[:count]] == [r.identity for r in self._rejections]:
+            current = [*self._rejections, *stored[count:]]
+            if current != stored:
+                write_rejections(self._path(file), current)
 
     def execute(self) -> None:
         """Makes and publishes every file of the plan.
@@ -212,16 +240,22 @@ class ProcessingRun:
         self, writer: BackgroundWriter[WriteBatch, AllMetadata], results: Iterator[ImageResult]
     ) -> None:
         limit = self._limit()
-        limit.add_earlier(self._progress.rejections)  # an interrupted run's count as well
+        # Those of an interrupted run count as well.
+        limit.add_earlier(r for r in self._progress.rejected_images() if r.stage != "rules")
+        rows = RowsOfTasks(self._files, self._progress)
         done = self._progress.images_done
         while batch := self._batches.next_batch(results):
-            self._inputs.check_not_lost(done, [result.rejection for result in batch])
+            rejections = [next(iter(result.rejections.values()), None) for result in batch]
+            self._inputs.check_not_lost(done, rejections)
             done += len(batch)
             limit.add([result.error for result in batch if result.error is not None])
             copied = sum(result.copied for result in batch)
             self.images_copied += copied
             self.images_decoded += len(batch) - copied
+            for result in batch:
+                rows.add(result)
             writer.put(self._batches.to_write(done, batch))
+        rows.check()
 
     def _limit(self) -> RejectionLimit:
         options = self._options
@@ -238,7 +272,7 @@ class ProcessingRun:
         tasks = sorted({file.task.name for file in self._files})
         metadata, keys_of_files = {}, {}
         for file in self._files:
-            rejected = self._rejected_of(file)
+            rejected = progress.rejections.get(file.name, [])
             listed = [*self._rejections, *rejected] if file.split == "train" else rejected
             write_rejections(self._path(file), listed)
             fingerprint = file.fingerprint(content_crc32)
@@ -248,17 +282,15 @@ class ProcessingRun:
                 "recipe": file.recipe,
                 "fingerprint": fingerprint,
                 "listed_crc32": rejections_crc32(listed),
-                "counts": {**_counts(file, progress, rejected), "listed": len(listed)},
+                "dropped_crc32": identity_crc32(self._path(file)),
+                "counts": {
+                    **_counts(file, progress, rejected, self._table.category_names),
+                    "listed": len(listed),
+                },
             }
             keys_of_files[file.name] = FileKeys(fingerprint, keys[file.images])
         save_keys(self._output_dir, keys_of_files)
         return metadata
-
-    def _rejected_of(self, file: PlannedFile) -> list[Rejection]:
-        if not self._progress.rejections:
-            return []  # saves building the set of all paths
-        paths = set(self._table.image_paths[file.images].tolist())
-        return [rejection for rejection in self._progress.rejections if rejection.path in paths]
 
     def _path(self, file: PlannedFile) -> Path:
         return npz_path(self._output_dir, file.name)
@@ -270,14 +302,29 @@ class ProcessingRun:
         return spread
 
 
-def _counts(file: PlannedFile, progress: Progress, rejected: Sequence[Rejection]) -> dict[str, Any]:
+def _counts(
+    file: PlannedFile,
+    progress: Progress,
+    rejected: Sequence[Rejection],
+    category_names: Sequence[str],
+) -> dict[str, Any]:
+    """The fields of the file's `FileReport` that are known before its lists are written."""
     repairs = Counter(progress.counts.get(file.name, {}))
+    categories = {}
+    for label, name in enumerate(category_names):
+        stored = repairs.pop(f"{LABEL_PREFIX}{label}", 0)
+        if stored:
+            categories[name] = stored
+    bad = [rejection for rejection in rejected if rejection.stage != "rules"]
     return {
         "rows": progress.rows[file.name],
         "images": len(file.images),
         "instances_read": repairs.pop("instances_read", 0),
         "instances_stored": repairs.pop("instances_stored", 0),
         "instances_rejected": repairs.pop("instances_rejected", 0),
+        "empty_images": repairs.pop("empty_images", 0),
+        "categories": categories,
         "repairs": dict(repairs),
-        "rejected": dict(Counter(rejection.reason for rejection in rejected)),
+        "rejected": dict(Counter(rejection.reason for rejection in bad)),
+        "left_out_by_rules": len(rejected) - len(bad),
     }

@@ -145,6 +145,7 @@ def test_help_names_a_unit_and_a_default_for_every_flag():
 
     text = " ".join(run("--help").stdout.split())
     renamed = {"num_workers": "workers", "sources": "source", "progress": "no-progress"}
+    renamed["follow_links"] = "no-links"
     for name in inspect.signature(DataProcessor).parameters:
         assert f"--{renamed.get(name, name).replace('_', '-')}" in text, name
     assert "(default: 500)" in text

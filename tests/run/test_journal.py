@@ -117,5 +117,7 @@ def test_an_image_that_several_files_lack_counts_once_and_not_as_left_out_by_a_r
     cut = Rejection("a.jpg", "decode", "truncated", "cut")
     rule = Rejection("b.jpg", "rules", "no_usable_annotation", "crowd 1")
     inverted = Rejection("b.jpg", "annotation", "no_usable_annotation", "inverted 1")
-    progress = Progress(rejections={"train_detector": [cut, rule], "train_teacher": [cut, inverted]})
+    progress = Progress(
+        rejections={"train_detector": [cut, rule], "train_teacher": [cut, inverted]}
+    )
     assert progress.rejected_images() == [cut, inverted]

@@ -1,0 +1,55 @@
+"""Explains why a raw directory has nothing for a task, although it could be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from processing.core.annotations import AnnotationTable, SetReport
+from processing.core.errors import Note, Rejection
+from processing.run.processing_report import first_of_each_kind
+from processing.run.rejection_limit import RejectionSummary
+
+_MOST_LINES: Final = 8
+
+
+def explain_no_annotations(
+    raw_dir: Path,
+    table: AnnotationTable,
+    rejections: Sequence[Rejection],
+    notes: Sequence[Note],
+    sets: Sequence[SetReport],
+) -> list[str]:
+    """Says what was read, what was rejected and noted, and what the listed images are.
+
+    Args:
+        raw_dir: the raw directory.
+        table: its annotations.
+        rejections: the annotations that cannot be used.
+        notes: the notes on the others.
+        sets: what was read.
+
+    Returns:
+        Lines of text.
+    """
+    lines = [
+        f"{read.path} ({read.format}) lists {read.images} images and {read.instances or 'no'} "
+        "objects"
+        for read in sets[:_MOST_LINES]
+    ]
+    negatives = int(np.count_nonzero(np.diff(table.offsets) == 0))
+    lines.append(f"{negatives} of {len(table)} listed images have no object at all")
+    # Loads the disk only here, where the run has failed.
+    paths = table.image_paths.tolist()
+    absent = [path for path in paths if not os.path.exists(f"{raw_dir}/{path}")]  # noqa: PTH110 - a Path per image would double the time
+    if absent:
+        lines.append(f"{len(absent)} of them are not there, such as {absent[0]}")
+    rejected = RejectionSummary(rejections).lines()
+    lines += [f"rejected: {line}" for line in rejected[:_MOST_LINES]]
+    examples = first_of_each_kind(notes)
+    lines += [f"note: {note.kind}: {note.message}" for note in examples.values()][:_MOST_LINES]
+    return lines
