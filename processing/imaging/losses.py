@@ -137,7 +137,7 @@ def count(
     stored = used.copy()
     stored[list(lost)] = False
     if task.stores_points:
-        counts[UNLABELLED_POINTS] = sum(stored[i] for i, _ in repairs.unlabelled.tolist())
+        counts[UNLABELLED_POINTS] = sum(bool(stored[i]) for i, _ in repairs.unlabelled.tolist())
     else:
         counts["clipped"] = int(np.count_nonzero(repairs.clipped & stored))
     for label, number in Counter(annotations.labels[stored].tolist()).items():

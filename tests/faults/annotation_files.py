@@ -47,8 +47,8 @@ class Case:
 
 
 def dropped(reason):
-    """The box is dropped and counted, the image stays as one without objects."""
-    return {"boxes": [], "repairs": {reason: 1}}
+    """The box is dropped, and the image with it, which else would seem to be empty."""
+    return {"rejected": (("bad.png", "no_usable_annotation"),), "says": f"{reason} 1"}
 
 
 def clipped(box):
@@ -188,17 +188,17 @@ COCO = [
     (
         "a point of NaN",
         coco(hostile(keypoints=[NAN, 5, 2, 15, 15, 2])),
-        kept(TEN) | {"repairs": {"bad_points": 1}},
+        kept(TEN) | {"points": [[0, 0, 0], [15, 15, 2]]},
     ),
     (
         "a point at 1e308",
         coco(hostile(keypoints=[1e308, 5, 2, 15, 15, 2])),
-        kept(TEN) | {"repairs": {"bad_points": 1}},
+        kept(TEN) | {"points": [[0, 0, 0], [15, 15, 2]]},
     ),
     (
         "a point at 3e38",
         coco(hostile(keypoints=[3e38, 5, 2, 15, 15, 2])),
-        kept(TEN) | {"repairs": {"bad_points": 1}},
+        kept(TEN) | {"points": [[0, 0, 0], [15, 15, 2]]},
     ),
     (
         "an unlabelled point of NaN",

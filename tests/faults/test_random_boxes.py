@@ -116,24 +116,27 @@ def check_counts(processed, images):
     notes = processed.report.notes.get("duplicate_box", 0)
     for task in ("detector", "teacher"):
         counts = processed.counts(task)
-        repairs = dict(counts.repairs)
-        clipped = repairs.pop("clipped", 0)
-        repairs.pop("bad_points", None)
-        dropped = sum(repairs.values())
+        clipped = counts.repairs.get("clipped", 0)
         rejected = counts.instances_rejected
-        assert counts.instances_read == counts.instances_stored + dropped + rejected
         assert counts.instances_read == len(images) * BOXES - notes
         assert 0 < clipped <= counts.instances_read
-        most = (len(images) - len(sound)) * BOXES
-        assert most - notes <= rejected <= most
-        assert counts.rejected == {"not_an_image": len(images) - len(sound)}
+        damaged = len(images) - len(sound)
+        assert counts.rejected["not_an_image"] == damaged
+        without_boxes = counts.rejected.get("no_usable_annotation", 0) + counts.left_out_by_rules
+        assert rejected >= damaged * BOXES - notes
+        assert rejected <= (damaged + without_boxes) * BOXES
+        assert counts.empty_images == 0, "every image had boxes"
     boxes = sum(len(rows[0]["bboxes"]) for rows in processed.rows("detector").values())
     assert boxes == processed.counts("detector").instances_stored
-    landmarks = processed.counts("landmarker")
-    dropped = sum(landmarks.repairs.get(name, 0) for name in ("bad_points", "no_extent"))
-    accounted = landmarks.instances_stored + landmarks.instances_rejected + dropped
-    not_shown = landmarks.instances_read - accounted
-    assert 0 <= not_shown <= landmarks.repairs.get("outside", 0)
+    for task in ("detector", "landmarker", "teacher"):
+        counts = processed.counts(task)
+        dropped = sum(counts.dropped.values())
+        accounted = counts.instances_stored + counts.instances_rejected + dropped
+        assert counts.instances_read == accounted
+        assert sum(counts.categories.values()) == counts.instances_stored
+        listed = processed.output_dir / f"train_{task}.dropped.jsonl"
+        lines = listed.read_text().splitlines() if listed.exists() else []
+        assert len(lines) == dropped + counts.repairs.get("unlabelled_points", 0)
 
 
 @pytest.mark.usefixtures("no_sync")
