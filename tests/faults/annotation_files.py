@@ -46,9 +46,9 @@ class Case:
         return f"{self.format}: {self.name}"
 
 
-def dropped(reason):
+def dropped(reason, image="bad.png"):
     """The box is dropped, and the image with it, which else would seem to be empty."""
-    return {"rejected": (("bad.png", "no_usable_annotation"),), "says": f"{reason} 1"}
+    return {"rejected": ((image, "no_usable_annotation"),), "says": f"{reason} 1"}
 
 
 def clipped(box):
