@@ -56,6 +56,7 @@ def process_command(
         parser.error("--no-teacher goes with --all only")
     try:
         options.image_size = _image_size(options.image_size)
+        options.sources = _sources(options.sources)
         settings = {flag.argument: getattr(options, flag.argument) for flag in _FLAGS}
         processor = processor_class(**settings)
     except (TypeError, ValueError) as error:  # of an argument: wrong usage
@@ -81,6 +82,26 @@ def process_command(
         print_error(format_error(error))
         return EXIT_FAILURE
     return EXIT_REJECTIONS if report.has_rejections else EXIT_SUCCESS
+
+
+def _sources(values: Sequence[Sequence[str]] | None) -> list[str | dict[str, Any]] | None:
+    """Parses ``coco``, or a format with options such as ``coco path=train.json``."""
+    if values is None:
+        return None
+    known = format_names()
+    sources: list[str | dict[str, Any]] = []
+    for name, *pairs in values:
+        if name not in known:
+            raise ValueError(f"source {name!r}: expected one of {', '.join(known)}")
+        entry: dict[str, Any] = {"format": name}
+        for pair in pairs:
+            key, sign, value = pair.partition("=")
+            if not sign or key in entry:
+                raise ValueError(f"source {name}: expected KEY=VALUE, each key once, got {pair!r}")
+            # The only numbers are the 0 and 1 of coordinate_base.
+            entry[key] = int(value) if value in ("0", "1") else value
+        sources.append(entry if pairs else name)
+    return sources
 
 
 def _image_size(
@@ -130,8 +151,7 @@ class _Flag(NamedTuple):
     Args:
         argument: name of the argument.
         help: its effect; also its default, if that is None.
-        options: further arguments of `argparse.ArgumentParser.add_argument`; ``choices`` may be a
-            function that returns them.
+        options: further arguments of `argparse.ArgumentParser.add_argument`.
         name: the flag, if it is not called like the argument.
     """
 
@@ -146,11 +166,7 @@ class _Flag(NamedTuple):
         help = self.help
         if "(default" not in help and "action" not in self.options:
             help += " (default: %(default)s)"
-        options = self.options
-        if callable(options.get("choices")):
-            # Other packages may add choices, and looking for them takes time at import.
-            options = options | {"choices": options["choices"]()}
-        group.add_argument(name, dest=self.argument, default=default, help=help, **options)
+        group.add_argument(name, dest=self.argument, default=default, help=help, **self.options)
 
 
 _DIRECTORY: Final = {"metavar": "DIR"}
@@ -162,8 +178,9 @@ _FLAGS: Final = (
     _Flag("output_dir", "directory for the NPZ files", _DIRECTORY),
     _Flag(
         "sources",
-        "annotation format to read; may be repeated (default: every format that is found)",
-        {"action": "append", "choices": format_names},
+        "annotation format to read, and its options: --source coco path=train.json. May be "
+        "repeated (default: every format that is found)",
+        {"action": "append", "nargs": "+", "metavar": ("FORMAT", "KEY=VALUE")},
         "--source",
     ),
     _Flag(
