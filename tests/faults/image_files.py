@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
 SIDE = 24
 _Y, _X = np.mgrid[:SIDE, :SIDE]
@@ -163,12 +163,42 @@ def no_images():
             "gzip.jpg": b"\x1f\x8b\x08" + bytes(200),
             "wave.webp": b"RIFF\x24\0\0\0WAVEfmt " + bytes(40),
             "postscript.jpg": encoded(PIXELS, "EPS"),
-            "heic.jpg": b"\0\0\0\x18ftypheic" + bytes(200),
+            "film.jpg": b"\0\0\0\x18ftypisom" + bytes(200),
             "svg.png": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
         },
     )
     empty = ImageFile("empty.jpg", b"", Rejected("not_an_image", "the file is empty"))
-    return [*text_and_more, empty]
+    telephones = _files(
+        Rejected("unsupported", "cannot be decoded here: convert it to JPEG or PNG"),
+        {
+            "heic.jpg": b"\0\0\0\x18ftypheic" + bytes(200),
+            "photo.heic": b"\0\0\0\x1cftypmif1\0\0\0\0mif1heic" + bytes(200),
+            "photo.jxl": b"\xff\x0a" + bytes(200),
+        },
+    )
+    return [*text_and_more, empty, *telephones]
+
+
+def avifs():
+    """AVIF: whole, cut, and with a header that claims more pixels than are ever decoded."""
+    if not features.check("avif"):
+        return []
+    whole = encoded(PIXELS, "AVIF", quality=98, subsampling="4:4:4")
+    claim = changed(whole, whole.index(b"ispe") + 8, struct.pack(">II", 100_000, 100_000))
+    return [
+        ImageFile("whole.avif", whole, Kept(PIXELS, tolerance=40)),
+        ImageFile("avif_named.jpg", whole, Kept(PIXELS, tolerance=40)),
+        *_files(
+            Rejected("corrupt truncated"),
+            {
+                "cut.avif": whole[: len(whole) * 3 // 4],
+                "only_header.avif": whole[: whole.index(b"mdat") + 4],
+                "brand.avif": whole[:32],
+                "no_pixels.avif": changed(whole, whole.index(b"mdat") + 4, bytes(100)),
+            },
+        ),
+        ImageFile("bomb.avif", claim, Rejected("corrupt too_large")),
+    ]
 
 
 def bombs():
@@ -225,6 +255,8 @@ def jpegs():
         "ycck.jpg": ycck,
         "arithmetic.jpg": ARITHMETIC,
         "trailing.jpg": whole + b"\0" * 10_000,
+        "padded.jpg": whole[:-2] + bytes(300) + whole[-2:],
+        "two_bytes_left.jpg": whole[:-2] + b"\x11\x22" + whole[-2:],
         "two_in_one.jpg": whole + jpeg(255 - PIXELS),
         "comment.jpg": with_segment(whole, b"\xff\xfe", b"x" * 65_000),
         "icc.jpg": jpeg(icc_profile=profile),
@@ -240,6 +272,8 @@ def jpegs():
         "no_quantization.jpg": without_segment(whole, b"\xff\xdb"),
         "hole.jpg": whole[: len(whole) // 2] + whole[len(whole) // 2 + 90 :],
         "zeroed_tail.jpg": whole[:-200] + bytes(200),
+        "bytes_left.jpg": whole[:-2] + b"\x11\x22\x33" * 20 + whole[-2:],
+        "segment_in_scan.jpg": whole[:-90] + b"\xff\xe5\0\x06abcd" + whole[-90:],
     }
     return (
         [
@@ -435,5 +469,5 @@ def sizes():
 def hostile_images():
     """All files of this module."""
     return [
-        *no_images(), *bombs(), *jpegs(), *orientations(), *pngs(), *others(), *sizes(),
+        *no_images(), *bombs(), *jpegs(), *avifs(), *orientations(), *pngs(), *others(), *sizes(),
     ]  # fmt: skip

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import features
 
 from tests.faults.image_files import (
     PIXELS,
@@ -105,6 +106,8 @@ SMALL = {
     "png": encoded(NOISY, "PNG"),
     "webp": encoded(NOISY, "WEBP", lossless=True),
 }
+if features.check("avif"):
+    SMALL["avif"] = encoded(NOISY, "AVIF")
 
 
 @pytest.mark.parametrize("share", [0.1, pytest.param(1.0, marks=pytest.mark.long)])
