@@ -175,8 +175,9 @@ COCO = [
         coco(
             hostile(keypoints=[5, 5, 2]),
             hostile(bbox=[1, 1, 9, 9], keypoints=POINTS, image_id=1),
+            hostile(bbox=[2, 2, 9, 9], keypoints=POINTS, image_id=1),
         ),
-        kept(TEN) | {"points": [[5, 5, 2]], "good": (GOOD_BOX, [1, 1, 10, 10])},
+        MALFORMED_ROW | {"good": (GOOD_BOX, [1, 1, 10, 10], [2, 2, 11, 11])},
     ),
     ("a number and a half point", coco(hostile(keypoints=[5, 5])), MALFORMED_ROW),
     ("hidden points", coco(hostile(keypoints=[-1, -1, 0, -1, -1, 0])), kept(TEN)),

@@ -128,30 +128,48 @@ FACES = {
     "NaN": ("bad.png\n1\n4 nan 10 10 0 0 0 0 0 0\n", dropped("not_finite")),
     "invalid": ("bad.png\n1\n4 4 10 10 0 0 0 1 0 0\n", dropped("invalid")),
     "zero size": ("bad.png\n1\n4 4 0 0 0 0 0 0 0 0\n", dropped("zero_size")),
-    "only a box": ("bad.png\n1\n4 4 10 10\n", kept(TEN)),
+    "only a box": ("bad.png\n1\n4 4 10 10\n", lost(WIDER, "malformed", "expected 10 numbers")),
     "DOS line ends": ("bad.png\r\n1\r\n4 4 10 10 0 0 0 0 0 0\r\n", kept(TEN)),
-    "a program's number": ("bad.png\n1\n4 4 1_0 10\n", lost(WIDER, "malformed", "1_0")),
-    "other digits": ("bad.png\n1\n4 4 \u0661\u0660 10\n", lost(WIDER, "malformed", "x y w h")),
-    "count of NaN": ("bad.png\nnan\n4 4 10 10\n", lost(WIDER, "malformed", "count of nan")),
-    "count infinite": ("bad.png\ninf\n4 4 10 10\n", lost(WIDER, "malformed", "count of inf")),
-    "count negative": ("bad.png\n-1\n4 4 10 10\n", lost(WIDER, "malformed", "count of -1")),
-    "count too large": ("bad.png\n9\n4 4 10 10\n", lost(WIDER, "malformed", "count of 9, but 1")),
-    "count too small": ("bad.png\n1\n4 4 9 9\n5 5 9 9\n", lost(WIDER, "malformed", "but 2 rows")),
-    "no count": ("bad.png\n4 4 10 10\n", lost(WIDER, "malformed", "no count")),
+    "a program's number": ("bad.png\n1\n4 4 1_0 10 0 0 0 0 0 0\n", lost(WIDER, "malformed", "1_0")),
+    "other digits": (
+        "bad.png\n1\n4 4 \u0661\u0660 10 0 0 0 0 0 0\n",
+        lost(WIDER, "malformed", "x y w h"),
+    ),
+    "count of NaN": (
+        "bad.png\nnan\n4 4 10 10 0 0 0 0 0 0\n",
+        lost(WIDER, "malformed", "count of nan"),
+    ),
+    "count infinite": (
+        "bad.png\ninf\n4 4 10 10 0 0 0 0 0 0\n",
+        lost(WIDER, "malformed", "count of inf"),
+    ),
+    "count negative": (
+        "bad.png\n-1\n4 4 10 10 0 0 0 0 0 0\n",
+        lost(WIDER, "malformed", "count of -1"),
+    ),
+    "count too large": (
+        "bad.png\n9\n4 4 10 10 0 0 0 0 0 0\n",
+        lost(WIDER, "malformed", "count of 9, but 1"),
+    ),
+    "count too small": (
+        "bad.png\n1\n4 4 9 9 0 0 0 0 0 0\n5 5 9 9 0 0 0 0 0 0\n",
+        lost(WIDER, "malformed", "but 2 rows"),
+    ),
+    "no count": ("bad.png\n4 4 10 10 0 0 0 0 0 0\n", lost(WIDER, "malformed", "no count")),
     "a row of words": (
         "bad.png\n1\na b c d\n",
-        lost(WIDER, "malformed", "line 6: expected x y w h"),
+        lost(WIDER, "malformed", "line 6: expected 10 numbers"),
     ),
     "a damaged name": (
-        "bad.pn\n1\n4 4 10 10\n",
+        "bad.pn\n1\n4 4 10 10 0 0 0 0 0 0\n",
         alone(WIDER, "malformed", "line 4: expected the name", notes={"unlisted_images": 1}),
     ),
     "..": (
-        "../bad.png\n1\n4 4 10 10\n",
+        "../bad.png\n1\n4 4 10 10 0 0 0 0 0 0\n",
         alone(WIDER, "outside_raw_dir", "line 4", notes={"unlisted_images": 1}),
     ),
     "absolute": (
-        "/etc/bad.png\n1\n4 4 10 10\n",
+        "/etc/bad.png\n1\n4 4 10 10 0 0 0 0 0 0\n",
         alone(WIDER, "outside_raw_dir", "line 4", notes={"unlisted_images": 1}),
     ),
 }
@@ -270,13 +288,25 @@ def csv_first_line_cases():
 # --- 300-W: landmarks alone, counted from 1.
 
 PTS = "version: 1\nn_points: 2\n{\n6 6\n16 16\n}\n"
+NOT_ALL = "version: 1\nn_points: 3\n{{\n6 6\n{}\n16 16\n}}\n"
 CUT = alone("bad.pts", "malformed", "bad.pts: expected", notes={"unlisted_images": 1})
 FACE_POINTS = {
     "sound": (PTS, {"points": GOOD_POINTS}),
     "edge at the width": (PTS.replace("16 16", "25 25"), {"points": [[5, 5, 2], [24, 24, 2]]}),
-    "hidden": (PTS.replace("6 6\n", "-1 -1\n", 1), {"points": [[-2, -2, 2], [15, 15, 2]]}),
+    "not labelled": (NOT_ALL.format("-1 -1"), {"points": [[5, 5, 2], [0, 0, 0], [15, 15, 2]]}),
     "outside": (PTS.replace("16 16", "60 16"), {"points": [[5, 5, 2], [59, 15, 2]]}),
     "NaN": (PTS.replace("16 16", "nan 16"), dropped("no_extent")),
+    "one of three NaN": (
+        NOT_ALL.format("nan 16"),
+        {
+            "points": [[5, 5, 2], [0, 0, 0], [15, 15, 2]],
+            "repairs": {"unlabelled_points": 1},
+        },
+    ),
+    "none labelled": (
+        PTS.replace("6 6\n16 16", "-1 -1\n0 0"),
+        alone("bad.pts", "no_points", "none of its 2", notes={"unlisted_images": 1}),
+    ),
     "1e308": (PTS.replace("16 16", "1e308 16"), dropped("no_extent")),
     "3e38": (PTS.replace("16 16", "3e38 16"), dropped("no_extent")),
     "no extent": (PTS.replace("16 16", "6 6"), dropped("no_extent")),
@@ -330,7 +360,7 @@ BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax></bndbox>
 OBJECTS = {
     "sound": (voc(), kept(TEN)),
     "all of the image": (voc(box=(1, 1, 24, 24)), kept(WHOLE)),
-    "counted from 0": (voc(box=(0, 0, 24, 24)), clipped(WHOLE)),
+    "counted from 0": (voc(box=(0, 0, 24, 24)), kept(WHOLE) | {"good": ([5, 5, 20, 20],)}),
     "NaN": (voc(box=("nan", 5, 14, 14)), dropped("not_finite")),
     "x2 < x1": (voc(box=(14, 5, 5, 14)), dropped("inverted")),
     "difficult": (voc(more="<difficult>1</difficult>"), dropped("difficult")),
