@@ -3,8 +3,10 @@
 - The file has ``version: 1``, ``n_points: 68``, then one ``x y`` per line between braces. Points
   are counted from 1 as in Matlab, so 1 is subtracted; ``coordinate_base=0`` takes them as written.
 - Points are visible (2). A point at -1, -1, or at 0, 0 where points are counted from 1, is not
-  labelled (0). NaN is not labelled either, but it may also be damage, so that the file is listed as
-  well (``point_without_place``). A file without any labelled point is rejected (``no_points``).
+  labelled (0). A point that is NaN is left to the repairs, which list it and make it a point that
+  is not labelled. If all files of a folder have NaN, the program that wrote them had a fault, so
+  that they are listed too (``point_without_place``). A file without any labelled point is rejected
+  (``no_points``).
 - The image lies next to the file, in ``images/`` next to ``points/``, or in another place that
   `own_images` knows. If several endings exist, the points go to the first image only.
 - A file is rejected if it has more or fewer rows than it declares, or no image. If there is a video
@@ -20,7 +22,7 @@ import math
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from processing.core.annotations import (
@@ -63,13 +65,16 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
     search = OwnImages(raw, dict.fromkeys(paths, ""))
     images = search.find()
     rejections, without_images = _report_videos(raw, paths, images)
+    with_nan: dict[str, str] = {}
     for path in paths:
         if path in without_images:
             continue
         image = images.get(path, "")
         found: list[Rejection] = []
         with collecting(found, path):
-            face = _face(path, read_text(raw, path), coordinate_base, found)
+            face, nan = _face(read_text(raw, path), coordinate_base)
+            if nan:
+                with_nan[path] = nan
             if not image:
                 raise search.disputed.get(path) or _missing_image()
             set_id = sets.setdefault(folder_of(path), len(sets))
@@ -86,6 +91,7 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
         rejections += found
         if found and image:
             images_missing_annotations.add((image, path))
+    rejections += _report_nan(paths, with_nan)
     annotation_sets = [AnnotationSet(f"{folder}*.pts", place="") for folder in sets]
     table = table_from_rows(rows, category_names=["face"], annotation_sets=annotation_sets)
     return Reading(table, rejections, images_missing_annotations=images_missing_annotations)
@@ -140,19 +146,37 @@ def _missing_image() -> AnnotationError:
     return AnnotationError("expected an image of the same name next to it", reason="missing_image")
 
 
-def _face(path: str, text: str, base: int, rejections: list[Rejection]) -> Instance:
-    """Parses a point file.
+def _report_nan(paths: list[str], with_nan: Mapping[str, str]) -> list[Rejection]:
+    """Reports the files with NaN of the folders where every file has some.
 
     Args:
-        path: the file.
-        text: its content.
-        base: the number of the first pixel.
-        rejections: receives the points that are NaN.
+        paths: all files.
+        with_nan: the files with NaN, and the points that have it.
+    """
+    files = Counter(map(folder_of, paths))
+    affected = Counter(map(folder_of, with_nan))
+    rejections = []
+    for path, points in with_nan.items():
+        if affected[folder_of(path)] == files[folder_of(path)]:
+            error = AnnotationError(
+                f"{points}: NaN is no place, so it counts as not labelled; all files of the folder "
+                "have NaN: did the program that wrote them fail?",
+                reason="point_without_place",
+            )
+            rejections.append(rejection(path, error))
+    return rejections
+
+
+def _face(text: str, base: int) -> tuple[Instance, str]:
+    """Parses a point file.
+
+    Returns:
+        The face, and the points that are NaN, in words.
 
     Raises:
         AnnotationError: the file is malformed, or no point is labelled.
     """
-    points = []
+    points: list[tuple[float, float, float]] = []
     without_place = []
     for number, (x, y) in enumerate(_points(text), 1):
         if math.isnan(x) or math.isnan(y):
@@ -161,26 +185,18 @@ def _face(path: str, text: str, base: int, rejections: list[Rejection]) -> Insta
             points.append((x - base, y - base, _VISIBLE))
         else:
             points.append(_NOT_LABELLED)
-    if _NOT_LABELLED in points and set(points) == {_NOT_LABELLED}:
+    unlabelled = points.count(_NOT_LABELLED)
+    if len(without_place) + unlabelled == len(points):
         raise AnnotationError(f"none of its {len(points)} points is labelled", reason="no_points")
-    if without_place:
-        error = AnnotationError(
-            f"{_listed(without_place)} of {len(points)}: NaN is no place, so it counts as not "
-            "labelled; expected x and y, or -1 -1",
-            reason="point_without_place",
-        )
-        rejections.append(rejection(path, error))
-    return Instance(0, flags=Flag.NO_BOX, points=points)
+    nan = f"{_listed(without_place)} of {len(points)}" if without_place else ""
+    return Instance(0, flags=Flag.NO_BOX, points=points), nan
 
 
 def _is_labelled(x: float, y: float, base: int) -> bool:
-    if math.isnan(x) or math.isnan(y) or (x, y) == (-1, -1):
-        return False
-    return base == 0 or (x, y) != (0, 0)
+    return (x, y) != (-1, -1) and (base == 0 or (x, y) != (0, 0))
 
 
-def _listed(numbers: Iterable[int]) -> str:
-    numbers = list(numbers)
+def _listed(numbers: Sequence[int]) -> str:
     shown = ", ".join(map(str, numbers[:5]))
     return f"point {shown}{', …' if len(numbers) > 5 else ''}"
 

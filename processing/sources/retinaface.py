@@ -179,7 +179,7 @@ def _points(numbers: list[float]) -> list[list[float]]:
     """Returns x, y, visibility of each point; empty if none is labelled."""
     points = []
     for x, y, hidden in np.array(numbers).reshape(-1, 3).tolist():
-        if (x, y) == (-1, -1) or np.isnan([x, y]).any():
+        if (x, y) == (-1, -1):
             points.append([0.0, 0.0, 0.0])
         elif hidden in _VISIBILITIES:
             points.append([x, y, _VISIBILITIES[hidden]])

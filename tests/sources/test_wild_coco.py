@@ -1,11 +1,15 @@
 """COCO files as tools and people really write them."""
 
+import json
 import math
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from processing.core.annotations import Flag
 from processing.core.errors import SourceError
+from processing.data_processor import DataProcessor
 from processing.sources import read_sources
 from tests.raw_files import (
     boxes_of,
@@ -17,6 +21,7 @@ from tests.raw_files import (
     write_raw,
 )
 
+IMAGE = coco_image(1, "a.png", height=20, width=20)
 TRIANGLE = [10, 10, 30, 10, 20, 40]
 FACE = ("face", [10, 20, 40, 60])
 A_AND_B = (coco_image(1, "a.jpg"), coco_image(2, "b.jpg"))
@@ -225,11 +230,23 @@ def test_an_annotation_without_labelled_points_may_have_any_number(tmp_path):
     assert [len(found) for found in points_of(reading)["a.jpg"]] == [2, 0]
 
 
-@pytest.mark.parametrize("place", [(math.nan, 5), (5, math.nan), (math.nan, math.nan), (-1, -1)])
-def test_points_without_a_place_are_not_labelled_and_the_others_kept(tmp_path, place):
-    annotations = [coco_box(keypoints=[1, 2, 2, *place, 2, 3, 4, 1])]
+def test_a_point_at_minus_one_is_not_labelled_and_the_others_kept(tmp_path):
+    annotations = [coco_box(keypoints=[1, 2, 2, -1, -1, 2, 3, 4, 1])]
     reading = read(tmp_path, coco_file(annotations=annotations))
     assert points_of(reading) == {"a.jpg": [[[1, 2, 2], [0, 0, 0], [3, 4, 1]]]}
+
+
+@pytest.mark.parametrize("place", [(math.nan, 5), (5, math.nan), (math.nan, math.nan)])
+def test_a_nan_among_points_becomes_not_labelled_in_the_repairs_and_is_listed(tmp_path, place):
+    annotation = coco_box(bbox=(2, 2, 12, 12), keypoints=[3, 3, 2, *place, 2, 9, 9, 1])
+    write_raw(tmp_path / "raw", {"coco.json": coco_file([IMAGE], [annotation])})
+    Image.new("RGB", (20, 20)).save(tmp_path / "raw/a.png")
+    report = DataProcessor(tmp_path / "raw", tmp_path / "out").process_all(include_teacher=False)
+    with np.load(tmp_path / "out/train_landmarker.npz") as stored:
+        assert stored["keypoints"][0, :, 2].tolist() == [2, 0, 1]
+    assert not report.has_rejections
+    (listed,) = (tmp_path / "out/train_landmarker.dropped.jsonl").read_text().splitlines()
+    assert json.loads(listed)["reason"] == "unlabelled_points"
 
 
 def test_an_instance_whose_only_points_have_no_place_is_rejected(tmp_path):

@@ -1,5 +1,7 @@
 """Point files as tools and people really write and place them."""
 
+import math
+
 import pytest
 
 from processing.core.errors import SourceError
@@ -40,12 +42,24 @@ def test_the_corner_is_a_point_where_pixels_are_counted_from_zero(tmp_path):
 
 
 @pytest.mark.parametrize("row", ["nan nan", "NaN 5", "5 nan"])
-def test_a_nan_is_not_labelled_and_its_file_is_listed(tmp_path, row):
-    reading = read(
-        tmp_path, {"a.pts": pts("81 31", row, "101 71"), "b.pts": TWO}, ["a.jpg", "b.jpg"]
-    )
-    assert points_of(reading)["a.jpg"] == [[[80, 30, 2], [0, 0, 0], [100, 70, 2]]]
-    assert reasons_of(reading) == [("a.pts", "point_without_place")]
+def test_a_nan_is_left_to_the_repairs_and_the_other_points_are_kept(tmp_path, row):
+    files = {"a.pts": pts("81 31", row, "101 71"), "b.pts": TWO}
+    reading = read(tmp_path, files, ["a.jpg", "b.jpg"])
+    ((first, second, third),) = points_of(reading)["a.jpg"]
+    assert (first, third) == ([80, 30, 2], [100, 70, 2])
+    assert math.isnan(sum(second))
+    assert reading.rejections == []
+
+
+def test_files_that_all_have_nan_are_named(tmp_path):
+    with_nan = pts("81 31", "nan nan", "101 71")
+    files = {"x/a.pts": with_nan, "x/b.pts": with_nan, "c.pts": TWO}
+    reading = read(tmp_path, files, ["x/a.jpg", "x/b.jpg", "c.jpg"])
+    assert len(reading.table) == 3
+    assert reasons_of(reading) == [
+        ("x/a.pts", "point_without_place"),
+        ("x/b.pts", "point_without_place"),
+    ]
     assert "point 2 of 3: NaN is no place" in reading.rejections[0].message
 
 

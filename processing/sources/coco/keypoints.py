@@ -16,7 +16,7 @@ def points_of(entries: Sequence[Annotation]) -> tuple[RaggedArray, NDArray[np.bo
     """Collects the points of n entries.
 
     Returns:
-        The points, without those of entries that have only visibilities of 0. And bool (n,),
+        The points, without those of entries of which no point is labelled. And bool (n,),
         marking the entries with complete points, three numbers each.
     """
     n = len(entries)
@@ -26,12 +26,13 @@ def points_of(entries: Sequence[Annotation]) -> tuple[RaggedArray, NDArray[np.bo
     lengths = np.where(complete, sizes // 3, 0)
     numbers = chain.from_iterable(listed for listed in written if len(listed) % 3 == 0)
     values = np.fromiter(numbers, np.float64).reshape(-1, 3)
-    # Tools write NaN, or -1 -1, for a point that nobody placed, whatever its visibility.
-    unplaced = np.isnan(values).any(axis=1) | (values[:, :2] == -1).all(axis=1)
-    values[unplaced] = 0
+    # Tools write -1 -1 for a point that nobody placed, whatever its visibility. NaN means the same,
+    # but may also be damage: the repairs list such points when they unlabel them.
+    values[(values[:, :2] == -1).all(axis=1)] = 0
     owners = np.repeat(np.arange(n), lengths)
     # The weights count the points of each entry that have a visibility.
-    labelled = np.bincount(owners, weights=values[:, 2] > 0, minlength=n) > 0
+    has_label = (values[:, 2] > 0) & ~np.isnan(values[:, :2]).any(axis=1)
+    labelled = np.bincount(owners, weights=has_label, minlength=n) > 0
     # Numbers beyond float32 become inf, and the repairs drop such points.
     with np.errstate(over="ignore", invalid="ignore"):
         kept = values[labelled[owners]].astype(np.float32)

@@ -7,9 +7,10 @@
   `Flag.IGNORED`. Without a ``bbox``, the polygons of ``segmentation`` give the box; a run-length
   mask gives none. An instance with points only gets `Flag.NO_BOX`.
 - ``keypoints`` are x, y, visibility; if all visibilities are 0, the instance has no points. A point
-  that is NaN or at -1, -1 is not labelled. An annotation with another number of points than its
-  category names, or without names than most of its category have, is ``malformed``. If categories
-  name their points differently, no points of the file are read (``mixed_keypoints``).
+  at -1, -1 is not labelled, and NaN becomes so in the repairs. An annotation with another number of
+  points than its category names, or without names than most of its category have, is
+  ``malformed``. If categories name their points differently, no points of the file are read
+  (``mixed_keypoints``).
 - An annotation with a ``score`` is a ``prediction`` and rejected. A file of nothing else is
   rejected as a whole, and so is a list of results. Next to another COCO file a list of results is
   only noted.
@@ -67,7 +68,7 @@ def find(raw: RawDirectory) -> list[str]:
     return [path for path in raw.with_suffix(".json") if is_coco(raw.path(path))]
 
 
-def read(raw: RawDirectory, paths: list[str], *, unlabelled: str | None = None) -> Reading:
+def read(raw: RawDirectory, paths: list[str], *, unlabelled: str = "") -> Reading:
     """Reads COCO files.
 
     Args:
@@ -78,11 +79,11 @@ def read(raw: RawDirectory, paths: list[str], *, unlabelled: str | None = None) 
     Raises:
         SourceError: `unlabelled` is another text.
     """
-    if unlabelled not in (None, "negatives"):
+    if unlabelled not in ("", "negatives"):
         raise SourceError(f"source coco: unlabelled is {unlabelled!r}, expected negatives")
     results = [path for path in paths if is_results(raw.path(path))]
     data_sets = [path for path in paths if path not in results]
-    read_one = partial(read_file, unlabelled_are_negatives=unlabelled is not None)
+    read_one = partial(read_file, unlabelled_are_negatives=unlabelled == "negatives")
     reading = per_file(read_one)(raw, data_sets)
     for path in results:
         message = f"{path}: a list of predictions with scores, which are no annotations; not read"
