@@ -36,6 +36,7 @@ from processing.run.output_directory import (
     JOURNAL_NAME,
     earlier_path,
     npz_path,
+    partial_lists,
     partial_path,
     stored_metadata,
 )
@@ -247,4 +248,6 @@ def remove_leftovers(directory: Path) -> None:
     """Deletes the journal of a run and all partial files."""
     for name in FILE_NAMES:
         partial_path(directory, name).unlink(missing_ok=True)
+    for path in partial_lists(directory):
+        path.unlink(missing_ok=True)
     (directory / JOURNAL_NAME).unlink(missing_ok=True)

@@ -75,6 +75,12 @@ def dropped_path(npz: Path) -> Path:
     return npz.with_suffix(".dropped.jsonl")
 
 
+def partial_lists(directory: Path) -> list[Path]:
+    """Lists that a killed run had not finished."""
+    paths = [path for name in FILE_NAMES for path in _list_paths(npz_path(directory, name))]
+    return [path.with_name(f"{path.name}.partial") for path in paths]
+
+
 def _list_paths(npz: Path) -> tuple[Path, Path]:
     return rejections_path(npz), dropped_path(npz)
 

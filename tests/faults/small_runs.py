@@ -1,6 +1,7 @@
 """Small processing runs that are interrupted: the data, the runs, and what must hold afterwards."""
 
 import contextlib
+import json
 import os
 import pickle
 import shutil
@@ -37,7 +38,7 @@ JOURNAL = "processing.journal"
 class SmallRuns:
     """Two raw directories, ``old`` and ``new``, and the published files of each, undisturbed.
 
-    Both have bad images; the old one has a test split, which the new one lacks.
+    Both have bad images and bad annotations; the old one has a test split, which the new one lacks.
     """
 
     def __init__(self, directory):
@@ -45,8 +46,10 @@ class SmallRuns:
         self.output = {name: directory / f"undisturbed_{name}" for name in self.raw}
         sizes = ((60, 80), (80, 50))
         write_coco(self.raw["old"], images=12, seed=1, sizes=sizes)
+        spoil_annotations(self.raw["old"])
         official_splits(self.raw["old"], ["train", "train", "val", "test"])
         write_coco(self.raw["new"], images=IMAGES, sizes=sizes)
+        spoil_annotations(self.raw["new"])
         for raw, bad in ((self.raw["old"], (2, 4)), (self.raw["new"], (3, 8, 9, 13))):
             for i in bad:
                 image = raw / "images" / f"{i:04d}.jpg"
@@ -96,6 +99,19 @@ class SmallRuns:
             done = journal.progress.images_done
         copy.unlink()
         return done
+
+
+def spoil_annotations(raw):
+    """Makes one box of every image with several boxes inverted."""
+    path = raw / "annotations" / "instances.json"
+    content = json.loads(path.read_text())
+    boxes_of = {}
+    for annotation in content["annotations"]:
+        boxes_of.setdefault(annotation["image_id"], []).append(annotation["bbox"])
+    for boxes in boxes_of.values():
+        if len(boxes) > 1:  # an image without any sound box would be rejected
+            boxes[0][2] *= -1
+    path.write_text(json.dumps(content))
 
 
 def published(directory):

@@ -263,7 +263,8 @@ def check_that_nothing_stays(changing, output):
     DataProcessor(changing.raw, output, **OPTIONS).process_detector()
     left = {path.name for path in output.iterdir()} - BESIDE
     ends = (".npz", ".rejected.jsonl")
-    assert left == {f"{split}_detector{end}" for split in ("train", "val") for end in ends}
+    expected = {f"{split}_detector{end}" for split in ("train", "val") for end in ends}
+    assert left == {*expected, "train_detector.dropped.jsonl"}
 
 
 @pytest.mark.parametrize("others", [False, True])
@@ -288,9 +289,10 @@ def test_lists_of_files_that_were_never_published_go(changing):
     kinds = [(op.kind, op.name) for op in changing.killer.operations["fresh"]]
     with changing.killer.prepared("fresh") as output:
         changing.kill(output, kinds.index(("replace", "train_detector.npz.partial")) + 1)
-        assert (output / "train_teacher.rejected.jsonl").exists()
+        for kind in ("rejected", "dropped"):
+            assert (output / f"train_teacher.{kind}.jsonl").exists()
         DataProcessor(changing.raw, output, **OPTIONS).process_detector()
-        assert not list(output.glob("*_teacher.rejected.jsonl"))
+        assert not list(output.glob("*_teacher.*.jsonl"))
 
 
 @pytest.mark.parametrize(
