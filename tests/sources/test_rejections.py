@@ -250,7 +250,7 @@ CASES = [
     Case(
         "YOLO name with half a character",
         {"data.yaml": 'train: images\nnames: ["\\ud800"]\n'},
-        *("data.yaml", "malformed", "half a character is in it"),
+        *("data.yaml", "malformed", "half a character is in it|invalid Unicode"),
     ),
     Case(
         "YOLO labels without their image",
@@ -262,6 +262,41 @@ CASES = [
         "YOLO labels of an unknown class",
         {"data.yaml": DATA_YAML, "labels/a.txt": "7 .5 .5 .5 .5\n"},
         *("labels/a.txt", "unknown_category", "line 1: class id 7, expected one of the 1"),
+        images=["images/a.jpg"],
+    ),
+    Case(
+        "YOLO labels in pixels",
+        {"data.yaml": DATA_YAML, "labels/a.txt": "0 100 50 40 40\n"},
+        *("labels/a.txt", "not_fractions", "line 1: coordinates are not fractions: 100 50 40 40"),
+        images=["images/a.jpg"],
+    ),
+    Case(
+        "YOLO labels that may be points or a polygon",
+        {"data.yaml": DATA_YAML, "labels/a.txt": "0 .5 .5 .4 .6 .45 .4 .55 .45\n"},
+        *("labels/a.txt", "ambiguous_points", "line 1: rows of 8 numbers .* give kpt_shape"),
+        images=["images/a.jpg"],
+    ),
+    Case(
+        "YOLO split without label files",
+        {"data.yaml": DATA_YAML},
+        *("images/a.jpg", "no_label_file", "looked for labels/a.txt and images/a.txt"),
+        images=["images/a.jpg"],
+    ),
+    Case(
+        "YOLO list that is empty",
+        {"data.yaml": "train: train.txt\nnames: [cat]\n", "train.txt": "\n"},
+        *("data.yaml", "empty_list", "train.txt is empty"),
+    ),
+    Case(
+        "YOLO files that name a class differently",
+        {"classes.txt": "cat\n", "labels/classes.txt": "dog\n", "labels/a.txt": "0 .5 .5 .1 .1\n"},
+        *("labels", "conflicting_names", "class 0 is 'dog' in labels/classes.txt and 'cat' in"),
+        images=["images/a.jpg"],
+    ),
+    Case(
+        "YOLO names around a background",
+        {"labelmap.txt": "background:0,0,0::\ncat:1,2,3::\n", "labels/a.txt": "0 .5 .5 .1 .1\n"},
+        *("labelmap.txt", "ambiguous_names", "'background' stands before other names"),
         images=["images/a.jpg"],
     ),
     Case(

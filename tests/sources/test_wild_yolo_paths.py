@@ -114,8 +114,7 @@ def test_empty_lists_are_named_with_the_yaml(tmp_path):
     yaml = "path: ''\ntrain: train_list.txt\nval: val_list.txt\nnc: 0\nnames: []\n"
     files = {"data.yaml": yaml, "train_list.txt": "", "val_list.txt": " \n"} | LABELS
     message = refusal(tmp_path, files)
-    assert "data.yaml: train: the list train_list.txt is empty" in message
-    assert "empty_list (2)" in message
+    assert "data.yaml: train_list.txt and val_list.txt are empty" in message
     assert "images/ and labels/ are there" in message
 
 

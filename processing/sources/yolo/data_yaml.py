@@ -59,8 +59,7 @@ def load_yaml(raw: RawDirectory, path: str) -> dict[str, Any]:
     """
     content = parse_yaml(read_text(raw, path))
     if not isinstance(content, dict):
-        kind = "text" if isinstance(content, str) else type(content).__name__
-        raise malformed(f"expected keys and values, found a {kind}")
+        raise malformed(f"expected keys and values, found a {type(content).__name__}")
     return content
 
 

@@ -78,8 +78,11 @@ class Description:
         targets = find_targets(raw, bases, entries)
         self.problems = targets.problems
         self.leads_nowhere = not targets.found
+        self._empty_lists: list[str] = []
         for target in targets.found:
             self._use(bases, target)
+        if self._empty_lists:
+            self.dataset.rejections.append(self._why_empty(bases))
 
     def _read_names_file(self, bases: Bases, written: str) -> None:
         """Reads the file of class names that the description refers to.
@@ -123,10 +126,14 @@ class Description:
         self.dataset.rejections += listed.rejections
         self.dataset.notes += listed.notes
         if listed.is_empty:
-            raise AnnotationError(
-                f"the list {path} is empty{_offer(self._raw, bases.own)}", reason="empty_list"
-            )
+            self._empty_lists.append(path)
         return listed.images
+
+    def _why_empty(self, bases: Bases) -> Rejection:
+        lists = list(dict.fromkeys(self._empty_lists))
+        found = f"{' and '.join(lists)} {'is' if len(lists) == 1 else 'are'} empty, expected images"
+        error = AnnotationError(f"{found}{_offer(self._raw, bases.own)}", reason="empty_list")
+        return rejection(self._path, error)
 
     def why_unusable(self) -> list[Rejection]:
         """Returns the rejections of all entries that lead nowhere."""

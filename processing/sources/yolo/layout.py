@@ -78,7 +78,7 @@ class Layout:
         described = {image for dataset in self._described.values() for image in dataset.splits}
         notes = []
         for folder in self._folders:
-            if folder not in self._free and described.isdisjoint(folder.images):
+            if folder.images and folder not in self._free and described.isdisjoint(folder.images):
                 message = (
                     f"{folder.path}: it holds labels of {len(folder.images)} images, but "
                     f"{' and '.join(self._descriptions[:3])} names none of them"

@@ -18,7 +18,7 @@ from processing.sources.text import malformed
 
 _MAX_DEPTH: Final = 50
 _PLAIN_TAGS: Final = frozenset(
-    f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "null")
+    f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "null")
 )
 _EMPTY: Final = frozenset({"", "~", "null", "Null", "NULL"})
 # The parser in C takes a second for the largest files, the one in Python takes a minute.
