@@ -701,7 +701,7 @@ def test_of_two_processes_at_one_output_one_works_and_the_other_finds_it_done(ra
         ({"image_size": b"@@"}, "image_size must be a side"),
         ({"max_bad_fraction": 10**400}, r"max_bad_fraction must be in \[0, 1\], got inf"),
         ({"on_error": ["raise"]}, r"on_error must be .* got \['raise'\]"),
-        ({"sources": 5}, "sources must be names of formats, or mappings, got 5"),
+        ({"sources": 5}, "sources must be formats, names of formats, or mappings, got 5"),
     ],
 )
 def test_an_impossible_option_is_refused_by_name(options, message):
