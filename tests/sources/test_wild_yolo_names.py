@@ -1,5 +1,7 @@
 """Names of YOLO classes, and the files of Darknet, CVAT, Yolo_mark and labelImg."""
 
+import time
+
 import pytest
 
 from tests.raw_files import reasons_of, splits_of
@@ -109,6 +111,25 @@ def test_a_name_stays_the_text_that_was_written(tmp_path, names):
     """YAML would turn them into False and True."""
     reading = read(tmp_path, TREE | {"data.yaml": f"train: images\nnames: {names}\n"}, PAIR)
     assert reading.table.category_names == ("no", "yes")
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("[" + "a," * 400_000 + "]", "more than 200,000 keys and values"),
+        ("[" * 400_000, "nested deeper than 50 levels"),
+        (":".join(["1"] * 300_000), None),
+        ("*a", "aliases"),
+    ],
+)
+def test_a_hostile_yaml_takes_no_minute(tmp_path, value, says):
+    files = TREE | {"data.yaml": f"train: images\n{NAMES}a: &a x\nb: {value}\n"}
+    started = time.monotonic()
+    if says is None:
+        assert len(names_of(read(tmp_path, files, PAIR))) == 2
+    else:
+        assert says in refusal(tmp_path, files, PAIR)
+    assert time.monotonic() - started < 20
 
 
 def test_two_values_of_one_key_are_refused(tmp_path):

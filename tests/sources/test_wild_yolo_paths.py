@@ -168,3 +168,31 @@ def test_labels_that_the_yaml_does_not_name_are_noted(tmp_path):
     reading = read(tmp_path, files, [*IMAGES, "extra/images/0.jpg"])
     assert names_of(reading) == COMPLETE
     assert kinds_of(reading) == ["unlisted_images", "unlisted_labels"]
+
+
+def test_the_folder_of_a_split_is_not_taken_for_the_folder_of_all_images(tmp_path):
+    files = {"data.yaml": f"train: /x/train/images\nval: /x/valid/images\n{NAMES}"}
+    reading = read(tmp_path, TREE | files, PAIR)
+    assert set(splits_of(reading).values()) == {None}
+    assert reading.note_counts == {"yaml_paths_ignored": 1}
+
+
+def test_the_entries_of_one_yaml_do_not_lead_into_two_data_sets(tmp_path):
+    files = {"data.yaml": f"train: /x/photos/train\nval: /x/photos/val\n{NAMES}"}
+    files |= {"a/photos/train/0.txt": ROW, "b/photos/val/0.txt": ROW}
+    message = refusal(tmp_path, files, ["a/photos/train/0.jpg", "b/photos/val/0.jpg"])
+    assert "it may mean a/photos/train: write one of them there" in message
+
+
+def test_two_yaml_files_that_lead_nowhere_do_not_name_the_same_labels(tmp_path):
+    yaml = "train: my_photos\nnames: [{}]\n"
+    files = {"a.yaml": yaml.format("apple, pear"), "b.yaml": yaml.format("dog, cat")}
+    message = refusal(tmp_path, TREE | files, PAIR)
+    assert "missing_folder (2)" in message
+
+
+def test_an_image_of_another_split_is_not_taken_for_a_listed_one(tmp_path):
+    files = {"data.yaml": f"train: val/list.txt\n{NAMES}", "val/list.txt": "data/train/0.jpg\n"}
+    reading = read(tmp_path, files | {"val/0.txt": ROW}, ["val/0.jpg"])
+    assert "val/0.jpg" not in names_of(reading)
+    assert "unmatched_list" in kinds_of(reading)

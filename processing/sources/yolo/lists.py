@@ -78,6 +78,7 @@ def read_list(raw: RawDirectory, path: str, bases: Sequence[str]) -> ImageList:
     notes: list[Note] = []
     if not any(image in raw.files for image in images):
         moved = resolve_by_end(raw, path, images)
+        moved = {name: image for name, image in moved.items() if _same_split(name, image)}
         images = [moved.get(image, image) for image in images]
         if images and not moved:
             notes.append(_unmatched(raw, path, lines[0][1], len(lines)))

@@ -17,6 +17,8 @@ from processing.core.errors import AnnotationError
 from processing.sources.text import malformed
 
 _MAX_DEPTH: Final = 50
+_MAX_EVENTS: Final = 200_000
+"""A class name is one event, or two with its number."""
 _PLAIN_TAGS: Final = frozenset(
     f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "null")
 )
@@ -35,7 +37,7 @@ def parse_yaml(text: str) -> Any:
         AnnotationError: the text is not valid YAML, or uses aliases or tags; reason ``malformed``.
     """
     try:
-        return _document(yaml.parse(text, Loader=_LOADER))
+        return _document(_limited(yaml.parse(text, Loader=_LOADER)))
     except (yaml.YAMLError, RecursionError) as error:
         # PyYAML's messages have several lines; a rejection has one.
         found = " ".join(str(error).split())[:200] or type(error).__name__
@@ -44,6 +46,14 @@ def parse_yaml(text: str) -> Any:
 
 def _unreadable(found: str) -> AnnotationError:
     return malformed(f"not a readable YAML: {found}")
+
+
+def _limited(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
+    """Passes the events of a file on, unless there are more than any honest file has."""
+    for count, event in enumerate(events):
+        if count > _MAX_EVENTS:
+            raise _unreadable(f"more than {_MAX_EVENTS:,} keys and values before {_line(event)}")
+        yield event
 
 
 def _document(events: Iterator[yaml.Event]) -> Any:
