@@ -116,7 +116,7 @@ def _annotations(entry: dict[str, Any]) -> list[Any]:
 def _draft(position: int, annotation: _Annotation) -> Draft:
     score = annotation.score if annotation.confidence is None else annotation.confidence
     if score is not None:
-        raise AnnotationError(f"it has a confidence ({score:g}): a prediction", "prediction")
+        raise AnnotationError(f"it has a confidence ({score:g}): a prediction", reason="prediction")
     box = annotation.coordinates
     left, top = box.x - box.width / 2, box.y - box.height / 2
     corners = (left, top, left + box.width, top + box.height)

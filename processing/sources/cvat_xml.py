@@ -158,7 +158,9 @@ def _add(image: _Image, number: int, shape: Element) -> None:
     if not label:
         raise malformed(f"expected a label, found none in {shape.tag}")
     if shape.get("score"):
-        raise AnnotationError(f"it has a score ({shape.get('score')}): a prediction", "prediction")
+        raise AnnotationError(
+            f"it has a score ({shape.get('score')}): a prediction", reason="prediction"
+        )
     group_of_shape = _group(shape)
     if shape.tag == "skeleton":
         named = _skeleton(shape)
@@ -243,7 +245,7 @@ def _refuse_video(raw: RawDirectory, path: str) -> None:
         raise AnnotationError(
             "tracks of a video, which do not name the images: export the task from CVAT as 'CVAT "
             "for images 1.1', with its images",
-            "unsupported",
+            reason="unsupported",
         )
     raise malformed("it lists no image; expected image elements below annotations")
 

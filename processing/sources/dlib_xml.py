@@ -101,7 +101,9 @@ def _draft(number: int, element: Element) -> Draft:
     left, top, width, height = numbers_in(element, _BOX)
     if element.get("detection_score", "0").strip() not in ("", "0"):
         score = element.get("detection_score")
-        raise AnnotationError(f"it has a detection_score ({score}): a prediction", "prediction")
+        raise AnnotationError(
+            f"it has a detection_score ({score}): a prediction", reason="prediction"
+        )
     flags = Flag.IGNORED if is_set(element, "ignore") else Flag.NONE
     if is_set(element, "difficult"):
         flags |= Flag.DIFFICULT

@@ -209,7 +209,7 @@ def _image(raw: RawDirectory, path: str, written: str) -> str:
         raise AnnotationError(
             f"imagePath names {named}, but {by_name} has the name of this file, and both exist; "
             "correct imagePath",
-            "ambiguous_image",
+            reason="ambiguous_image",
         )
     return by_name
 
@@ -219,7 +219,7 @@ def _add(shapes: ImageShapes, number: int, shape: _Shape) -> None:
         raise AnnotationError(
             f"it has a score ({shape.score:g}), so it is a prediction: remove the score from the "
             "shapes that a person has checked",
-            "prediction",
+            reason="prediction",
         )
     name = category(shape.label)
     kind = shape.shape_type or "polygon"

@@ -151,7 +151,7 @@ def _read_file(raw: RawDirectory, path: str, class_attribute: str) -> Reading:
     if "_via_img_metadata" not in content and "project" in content:
         raise AnnotationError(
             "a project of VIA 3, which is not read: annotate with VIA 2, or export it as COCO",
-            "unsupported",
+            reason="unsupported",
         )
     images, rejections = _images(raw, path, content.get("_via_img_metadata", content))
     attribute, notes = _class_attribute(images, path, class_attribute)
@@ -224,7 +224,7 @@ def _class_attribute(images: list[_Image], path: str, wanted: str) -> tuple[str,
             raise AnnotationError(
                 f"class_attribute is {wanted!r}, but the regions have "
                 f"{', '.join(sorted(values)) or 'no attributes'}",
-                "ambiguous_class",
+                reason="ambiguous_class",
             )
         return wanted, []
     if not values:
@@ -243,7 +243,7 @@ def _class_attribute(images: list[_Image], path: str, wanted: str) -> tuple[str,
     raise AnnotationError(
         f"its regions have the attributes {', '.join(sorted(values))}, and it is unknown which one "
         f"is the class: name it, such as sources=[{example}]",
-        "ambiguous_class",
+        reason="ambiguous_class",
     )
 
 
@@ -276,7 +276,9 @@ def _plain(name: str) -> str:
 def _add(shapes: ImageShapes, number: int, region: _Region, attribute: str) -> None:
     """Adds the shape of one region."""
     if region.score is not None:
-        raise AnnotationError(f"it has a score ({region.score:g}): a prediction", "prediction")
+        raise AnnotationError(
+            f"it has a score ({region.score:g}): a prediction", reason="prediction"
+        )
     shape = region.shape_attributes
     name = UNNAMED_CATEGORY
     if attribute:

@@ -106,8 +106,8 @@ def test_a_registered_format_is_detected_and_can_be_named(tmp_path, install, cap
     assert boxes_of(read_sources(raw)) == {"a.jpg": [("thing", [1, 2, 3, 4])]}
     assert boxes_of(read_sources(raw, ["one"])) == {"a.jpg": [("thing", [1, 2, 3, 4])]}
     with pytest.raises(SystemExit):
-        process_command(DataProcessor, ["--help"])
-    assert re.search(r"--source \{coco,.*,one\}", capsys.readouterr().out, re.DOTALL)
+        process_command(DataProcessor, ["--all", "--source", "two"])
+    assert re.search(r"source 'two': expected one of coco, .*, one\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,11 @@ VOC = (
     "<ymax>4</ymax></bndbox></object></annotation>"
 )
 PTS = "n_points: 1\n{\n3 4\n}\n"
+SHAPE = {"label": "cat", "points": [[1, 2], [3, 4]], "shape_type": "rectangle"}
+REGION = {
+    "shape_attributes": {"name": "rect", "x": 1, "y": 2, "width": 3, "height": 4},
+    "region_attributes": {"colour": "red", "form": "round"},
+}
 MIXED_KEYPOINTS = coco_file(
     annotations=[coco_box(1, 1, keypoints=[1, 2, 2]), coco_box(1, 2, keypoints=[1, 2, 2])],
     categories=[
@@ -304,6 +309,29 @@ CASES = [
         {"data.yaml": DATA_YAML, "labels/a.txt/x": ""},
         *("labels/a.txt", "not_a_file", "a folder: expected a file"),
         images=["images/a.jpg"],
+    ),
+    Case(
+        "labelme shape of a model",
+        {"a.json": {"imagePath": "a.jpg", "shapes": [SHAPE | {"score": 0.5}]}},
+        *("a.json", "prediction", r"shape 1: it has a score \(0.5\)"),
+        images=["a.jpg"],
+    ),
+    Case(
+        "labelme file that names the image of another file",
+        {"a.json": {"imagePath": "b.jpg", "shapes": [SHAPE]}},
+        *("a.json", "ambiguous_image", "imagePath names b.jpg, but a.jpg"),
+        images=["a.jpg", "b.jpg"],
+    ),
+    Case(
+        "VIA regions with two attributes",
+        {"v.json": {"a": {"filename": "a.jpg", "regions": [REGION]}}},
+        *("v.json", "ambiguous_class", "the attributes colour, form, and it is unknown"),
+        images=["a.jpg"],
+    ),
+    Case(
+        "VIA 3 project",
+        {"v.json": {"project": {"data_format_version": "3.1.1"}, "view": {}}},
+        *("v.json", "unsupported", "a project of VIA 3"),
     ),
 ]
 
