@@ -47,7 +47,7 @@ from processing.run.splits import (
     same_content,
     ungrouped,
 )
-from processing.sources import read_sources
+from processing.sources import check_sources, read_sources
 from processing.sources.source_format import Reading, SourceFormat, set_reports
 
 _LOG = logging.getLogger(__name__)
@@ -134,6 +134,7 @@ class DataProcessor:
             )
         if sources is not None and not self.sources:
             raise ValueError("sources is empty: name formats, or None to read all that are found")
+        check_sources(self.sources)
         self._repair = RepairOptions(
             check_number("min_box_size", min_box_size, least=0, most=65_535),
             check_flag("keep_flagged", keep_flagged),

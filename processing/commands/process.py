@@ -23,7 +23,6 @@ from processing.commands.console import (
 from processing.core.error_notes import format_error
 from processing.core.errors import ProcessingError
 from processing.imaging.tasks import TASKS
-from processing.sources import format_names
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
@@ -88,11 +87,8 @@ def _sources(values: Sequence[Sequence[str]] | None) -> list[str | dict[str, Any
     """Parses ``coco``, or a format with options such as ``coco path=train.json``."""
     if values is None:
         return None
-    known = format_names()
     sources: list[str | dict[str, Any]] = []
     for name, *pairs in values:
-        if name not in known:
-            raise ValueError(f"source {name!r}: expected one of {', '.join(known)}")
         entry: dict[str, Any] = {"format": name}
         for pair in pairs:
             key, sign, value = pair.partition("=")

@@ -42,14 +42,15 @@ from processing.sources import (
 from processing.sources.image_search import locate_in_reading
 from processing.sources.merging import merge_images, reject_unusable, usable_splits
 from processing.sources.missing_images import hints_for
+from processing.sources.paths import folder_of
 from processing.sources.plausibility import (
     check_class_names,
     check_not_misread,
     describe_mixed_landmarks,
     reject_wrong_units,
 )
-from processing.sources.raw_directory import RawDirectory, folder_of
-from processing.sources.registry import formats_for, names_with_plug_ins, with_plug_ins
+from processing.sources.raw_directory import RawDirectory
+from processing.sources.registry import formats_for, with_plug_ins
 from processing.sources.source_format import (
     Reading,
     Request,
@@ -88,10 +89,10 @@ __all__ = [
     "Reading",
     "SourceFormat",
     "TableRow",
+    "check_sources",
     "detect",
     "each_line",
     "folder_of",
-    "format_names",
     "known_formats",
     "locate_in_reading",
     "per_file",
@@ -109,9 +110,22 @@ def known_formats() -> tuple[SourceFormat, ...]:
     return with_plug_ins(FORMATS)
 
 
-def format_names() -> list[str]:
-    """Returns the names of `known_formats`; imports no other package."""
-    return names_with_plug_ins(FORMATS)
+def check_sources(
+    sources: Sequence[str | Mapping[str, Any] | SourceFormat] | None,
+) -> list[Request] | None:
+    """Checks entries of `sources`, as `read_sources` documents them.
+
+    Returns:
+        What to read; None for everything that is found.
+
+    Raises:
+        TypeError: an entry is of another type.
+        SourceError: an entry names no format, or has an unknown key or value.
+    """
+    if sources is None:
+        return None
+    formats = formats_for(sources, FORMATS)
+    return [Request.parse(entry, formats) for entry in sources]
 
 
 def detect(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
@@ -151,11 +165,8 @@ def read_sources(
     Example:
         >>> reading = read_sources("data/raw", [{"format": "pascal_voc", "coordinate_base": 0}])
     """
-    requests = None
-    if sources is not None:
-        # Checked first: listing a large directory takes minutes, a wrong name shows at once.
-        formats = formats_for(sources, FORMATS)
-        requests = [Request.parse(entry, formats) for entry in sources]
+    # Checked first: listing a large directory takes minutes, a wrong name shows at once.
+    requests = check_sources(sources)
     raw = RawDirectory(Path(raw_dir), follow_links=follow_links)
     reading = reject_wrong_units(combine(_read_formats(raw, requests)))
     check_class_names(reading.table)

@@ -34,7 +34,8 @@ from processing.core.annotations import (
     table_from_rows,
 )
 from processing.core.errors import AnnotationError, Note, Rejection
-from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.paths import folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, SourceFormat, combine, each_line, rejection
 from processing.sources.text import check_text, malformed, numbers_of
 

@@ -18,7 +18,8 @@ import msgspec
 from processing.core.annotations import AnnotationSet
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate_in_reading
-from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.paths import folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.shapes.drafts import Draft, DraftTable
 from processing.sources.shapes.json_values import (
     category,

@@ -21,7 +21,8 @@ from xml.etree.ElementTree import Element
 from processing.core.annotations import NOT_DECLARED, AnnotationSet, Flag
 from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.image_search import locate_in_reading
-from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.paths import folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.shapes.drafts import UNNAMED_CATEGORY, VISIBLE, Draft, DraftTable, Point
 from processing.sources.shapes.xml_values import (
     each_element,

@@ -35,7 +35,8 @@ from processing.core.annotations import (
 )
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.own_images import OwnImages
-from processing.sources.raw_directory import RawDirectory, folder_of, parent_of
+from processing.sources.paths import folder_of, parent_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, SourceFormat, collecting, rejection
 from processing.sources.split_names import split_of_folders
 from processing.sources.text import malformed, numbers_of, read_text

@@ -19,13 +19,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from processing.sources.raw_directory import RawDirectory, folder_of, parent_of
-from processing.sources.source_format import Reading
+from processing.sources.paths import folder_of, parent_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.split_names import splits_named_in
+
+if TYPE_CHECKING:
+    from processing.sources.source_format import Reading
 
 
 def usual_layouts(raw: RawDirectory, path: str) -> list[list[str]]:

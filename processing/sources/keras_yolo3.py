@@ -23,7 +23,8 @@ from processing.core.annotations import AnnotationSet, Instance, TableRow, table
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate_in_reading
 from processing.sources.list_files import first_lines, list_files
-from processing.sources.raw_directory import IMAGE_SUFFIXES, RawDirectory, folder_of, parent_of
+from processing.sources.paths import IMAGE_SUFFIXES, folder_of, parent_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import (
     Reading,
     SourceFormat,

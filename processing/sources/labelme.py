@@ -27,7 +27,8 @@ import msgspec
 from processing.core.annotations import NOT_DECLARED, AnnotationSet, Flag
 from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.image_search import locate_in, usual_layouts
-from processing.sources.raw_directory import RawDirectory, folder_and_parents, folder_of
+from processing.sources.paths import folder_and_parents, folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.shapes import outlines
 from processing.sources.shapes.drafts import VISIBLE, DraftTable
 from processing.sources.shapes.grouping import (

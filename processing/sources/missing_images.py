@@ -7,7 +7,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 
-from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.paths import folder_of
+from processing.sources.raw_directory import RawDirectory
 
 _MOST = 5
 """Places that a hint lists."""

@@ -22,7 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from processing.core.errors import AnnotationError
-from processing.sources.raw_directory import RawDirectory, folder_of, parent_of
+from processing.sources.paths import folder_of, parent_of
+from processing.sources.raw_directory import RawDirectory
 
 IMAGE_FOLDERS: Final = (
     *("jpegimages", "images", "image", "imgs", "img", "jpegs", "jpeg", "jpg", "jpgs", "png"),

@@ -16,23 +16,20 @@ import ntpath
 import os
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from processing.core.errors import AnnotationError, Rejection, SourceError, SourceNotFoundError
 from processing.sources.directory_listing import list_directory, refusals_of
-
-IMAGE_SUFFIXES: Final = frozenset(
-    f".{name}"
-    for name in (
-        *("avif", "bmp", "gif", "heic", "heif", "jfif", "jp2", "jpe", "jpeg", "jpg", "jxl"),
-        *("pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"),
-    )
+from processing.sources.paths import (
+    common_end,
+    folder_and_parents,
+    folder_of,
+    is_image_name,
+    plain_path,
 )
-"""Lower-case endings of image files, also of formats that are refused later, with a remedy."""
 
 _ANNOTATION_SUFFIXES: Final = (".csv", ".json", ".pts", ".txt", ".xml", ".yaml", ".yml")
 """Endings of files whose refusal is reported. Reports on every linked README would be noise."""
@@ -280,7 +277,7 @@ class RawDirectory:
             images = [image for image in images if image.startswith(self.images_in)]
         if len(images) < 2:
             return images
-        lengths = {image: _common_end(image, path) for image in images}
+        lengths = {image: common_end(image, path) for image in images}
         longest = max(lengths.values())
         images = [image for image in images if lengths[image] == longest]
         for base in folder_and_parents(folder):
@@ -309,56 +306,6 @@ class RawDirectory:
         for rejection in self.rejections[:3]:
             text += f"; refused {rejection.message}"
         return text
-
-
-def plain_path(name: str) -> str:
-    r"""Removes from a path everything that only another machine or a web server understands.
-
-    Args:
-        name: a path or a URL, such as ``C:\data\my%20image.jpg``.
-
-    Returns:
-        The path with ``/``, without drive, scheme, host and query, and with decoded ``%20``.
-    """
-    path = name.strip()
-    if "://" in path:
-        path = urlsplit(path).path
-    return unquote(ntpath.splitdrive(path)[1].replace("\\", "/"))
-
-
-def _common_end(path: str, other: str) -> int:
-    """Counts the folders and the basename that two paths end with alike."""
-    count = 0
-    for part, other_part in zip(
-        reversed(path.split("/")), reversed(other.split("/")), strict=False
-    ):
-        if part != other_part:
-            break
-        count += 1
-    return count
-
-
-def is_image_name(path: str) -> bool:
-    """Whether a path has the ending of an image."""
-    return posixpath.splitext(path)[1].lower() in IMAGE_SUFFIXES
-
-
-def folder_of(path: str) -> str:
-    """Returns the prefix of the folder that holds the file `path`."""
-    return path[: path.rfind("/") + 1]
-
-
-def parent_of(folder: str) -> str:
-    """Returns the prefix of the folder above; the raw directory is its own parent."""
-    return folder_of(folder.removesuffix("/"))
-
-
-def folder_and_parents(folder: str) -> Iterator[str]:
-    """Yields a prefix, then the prefixes of the folders above it, at last ``""``."""
-    while folder:
-        yield folder
-        folder = parent_of(folder)
-    yield ""
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

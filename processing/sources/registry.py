@@ -17,15 +17,6 @@ GROUP: Final = "npz_vision_data.sources"
 """The group of entry points."""
 
 
-def names_with_plug_ins(formats: Sequence[SourceFormat]) -> list[str]:
-    """Returns the names of formats, and of all plug-ins; the plug-ins are not imported.
-
-    Raises:
-        SourceError: two formats have the same name.
-    """
-    return [*(source.name for source in formats), *_plug_ins(formats)]
-
-
 def with_plug_ins(formats: Sequence[SourceFormat]) -> tuple[SourceFormat, ...]:
     """Returns formats, and all plug-ins sorted by name.
 

@@ -31,12 +31,8 @@ from processing.core.annotations import (
 from processing.core.errors import AnnotationError, Note
 from processing.sources.image_search import locate_in_reading, usual_layouts
 from processing.sources.list_files import first_lines, list_files
-from processing.sources.raw_directory import (
-    RawDirectory,
-    folder_and_parents,
-    folder_of,
-    is_image_name,
-)
+from processing.sources.paths import folder_and_parents, folder_of, is_image_name
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, SourceFormat, each_line, per_file
 from processing.sources.split_names import split_of
 from processing.sources.text import check_text, malformed, numbers_of

@@ -13,7 +13,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -31,8 +31,10 @@ from processing.core.errors import (
     SourceError,
     SourceNotFoundError,
 )
-from processing.sources.raw_directory import RawDirectory
 from processing.sources.text import read_lines
+
+if TYPE_CHECKING:
+    from processing.sources.raw_directory import RawDirectory
 
 # Tables are immutable, so all readings without rows can share one.
 EMPTY: Final = table_from_rows([], category_names=())

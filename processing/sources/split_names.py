@@ -9,7 +9,7 @@ from typing import Final
 
 from processing.core.annotations import UNASSIGNED
 from processing.core.errors import Note
-from processing.sources.raw_directory import folder_of
+from processing.sources.paths import folder_of
 
 _SPLIT_OF_WORD: Final = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 """Positions in `SPLITS`."""

@@ -7,12 +7,14 @@ import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from processing.core.annotations import NOT_DECLARED
 from processing.core.error_notes import with_filename
 from processing.core.errors import AnnotationError
-from processing.sources.raw_directory import RawDirectory
+
+if TYPE_CHECKING:
+    from processing.sources.raw_directory import RawDirectory
 
 MAX_SINGLE_FILE_BYTES: Final = 64 << 20
 """Largest file that describes one image or lists the classes; larger ones are refused unread.

@@ -27,7 +27,8 @@ import msgspec
 from processing.core.annotations import AnnotationSet
 from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.image_search import locate_in_reading, usual_layouts
-from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.paths import folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.shapes import outlines
 from processing.sources.shapes.drafts import UNNAMED_CATEGORY, DraftTable
 from processing.sources.shapes.grouping import (

@@ -16,7 +16,8 @@ from typing import Final
 
 from processing.core.annotations import SPLITS, Instance, TableRow, table_from_rows
 from processing.sources.image_search import locate_in_reading
-from processing.sources.raw_directory import RawDirectory, folder_and_parents, folder_of
+from processing.sources.paths import folder_and_parents, folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, SourceFormat, each_line, per_file
 from processing.sources.text import check_text, malformed, numbers_of
 

@@ -21,7 +21,8 @@ from typing import Final
 from processing.core.annotations import SPLITS, Flag, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError
 from processing.sources.image_search import locate_in_reading
-from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name, parent_of
+from processing.sources.paths import folder_of, is_image_name, parent_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, SourceFormat, per_file, rejection
 from processing.sources.text import check_text, malformed, numbers_of, read_lines
 

@@ -4,7 +4,7 @@ import pytest
 
 from processing.core.errors import SourceNotFoundError
 from processing.sources import read_sources
-from processing.sources.raw_directory import plain_path
+from processing.sources.paths import plain_path
 from tests.raw_files import boxes_of, coco_box, coco_file, coco_image, reasons_of, write_raw
 
 

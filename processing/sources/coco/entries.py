@@ -230,7 +230,7 @@ def decode(entry: Any, kind: type[Entry]) -> Entry:
     """Decodes one entry as `Entries` holds it; numbers may be written as text.
 
     Raises:
-        MsgspecError: the entry does not fit `kind`.
+        msgspec.MsgspecError: the entry does not fit `kind`.
         UnicodeDecodeError: it holds text that is not UTF-8.
     """
     if isinstance(entry, msgspec.Raw):

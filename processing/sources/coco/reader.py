@@ -57,7 +57,8 @@ from processing.sources.coco.instances import REJECTED, CocoInstances, read_inst
 from processing.sources.coco.keypoint_checks import check_keypoints
 from processing.sources.coco.unlabelled import report_unlabelled
 from processing.sources.image_search import locate
-from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.paths import folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, SourceFormat, per_file, rejection
 from processing.sources.split_names import split_of
 from processing.sources.text import malformed, size_of

@@ -9,7 +9,8 @@ from typing import Final
 
 from processing.core.errors import AnnotationError
 from processing.sources.csv_manifest.cells import PADDING, split_cells
-from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.paths import folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.text import open_text, read_text
 
 _INTEGER: Final = re.compile(r"\d{1,9}", re.ASCII)

@@ -13,7 +13,8 @@ from processing.core.errors import AnnotationError
 from processing.sources.csv_manifest.cells import DELIMITERS, PADDING, split_cells
 from processing.sources.csv_manifest.columns import Box, Roles, is_box_name, plain, roles_of
 from processing.sources.csv_manifest.points import Points, named, numbered, numbered_only
-from processing.sources.raw_directory import RawDirectory, is_image_name
+from processing.sources.paths import is_image_name
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.text import numbers_of, open_text, read_lines
 
 Kind = Literal["annotations", "no_boxes", "via", "pixels", "masks"]

@@ -8,7 +8,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from processing.core.errors import AnnotationError
-from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name
+from processing.sources.paths import folder_of, is_image_name
+from processing.sources.raw_directory import RawDirectory
 
 if TYPE_CHECKING:
     from processing.sources.csv_manifest.header import Header

@@ -53,7 +53,8 @@ from processing.sources.csv_manifest.header import (
 from processing.sources.csv_manifest.images import ImageNames
 from processing.sources.csv_manifest.rows import Row, Spelling, cell, parse
 from processing.sources.image_search import locate_in_reading, usual_layouts
-from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.paths import folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, SourceFormat, combine, each_line, rejection
 from processing.sources.split_names import split_of, split_of_word
 from processing.sources.text import check_text, malformed, numbers_of

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from processing.core.annotations import UNASSIGNED
 from processing.sources.pascal_voc.files import VocFile
-from processing.sources.raw_directory import folder_of, parent_of
+from processing.sources.paths import folder_of, parent_of
 from processing.sources.split_names import split_of_folders
 
 ANNOTATION_FOLDERS = frozenset(

@@ -38,7 +38,8 @@ from processing.sources.own_images import OwnImages
 from processing.sources.pascal_voc.coordinate_base import coordinate_bases
 from processing.sources.pascal_voc.files import VocFile, begins_annotation, parse
 from processing.sources.pascal_voc.split_lists import SplitLists, read_split_lists
-from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.paths import folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, SourceFormat, collecting, rejection
 from processing.sources.split_names import only_split, split_of_folders
 

@@ -18,12 +18,8 @@ from typing import Final
 from processing.core.errors import Note, Rejection
 from processing.sources.own_images import IMAGE_FOLDERS
 from processing.sources.pascal_voc.coordinate_base import ANNOTATION_FOLDERS
-from processing.sources.raw_directory import (
-    RawDirectory,
-    folder_and_parents,
-    folder_of,
-    is_image_name,
-)
+from processing.sources.paths import folder_and_parents, folder_of, is_image_name
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import collecting, each_line
 from processing.sources.text import check_text
 

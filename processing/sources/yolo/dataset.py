@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from processing.core.errors import Note, Rejection
-from processing.sources.yolo.data_yaml import KeypointShape
-from processing.sources.yolo.names import ClassNames
+
+if TYPE_CHECKING:
+    from processing.sources.yolo.data_yaml import KeypointShape
+    from processing.sources.yolo.names import ClassNames
 
 
 @dataclass

@@ -7,7 +7,8 @@ from typing import Any
 
 from processing.core.annotations import UNASSIGNED
 from processing.core.errors import AnnotationError, Note, Rejection
-from processing.sources.raw_directory import RawDirectory, folder_and_parents, folder_of
+from processing.sources.paths import folder_and_parents, folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import collecting, rejection
 from processing.sources.text import malformed
 from processing.sources.yolo import darknet, data_yaml

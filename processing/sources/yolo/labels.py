@@ -16,7 +16,8 @@ from functools import cached_property
 from typing import Final
 
 from processing.core.errors import AnnotationError
-from processing.sources.raw_directory import IMAGE_SUFFIXES, RawDirectory, folder_of, is_image_name
+from processing.sources.paths import IMAGE_SUFFIXES, folder_of, is_image_name
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.text import numbers_of, open_text
 
 _HEAD_LINES: Final = 10

@@ -10,7 +10,8 @@ from typing import Final
 
 from processing.core.annotations import UNASSIGNED
 from processing.core.errors import AnnotationError, Note
-from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.paths import folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import collecting, rejection
 from processing.sources.split_names import split_of, split_of_folders
 from processing.sources.yolo import data_yaml

@@ -10,7 +10,8 @@ from typing import Final
 
 from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.image_search import resolve_by_end
-from processing.sources.raw_directory import RawDirectory, folder_of, is_image_name, plain_path
+from processing.sources.paths import folder_of, is_image_name, plain_path
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import rejection
 from processing.sources.split_names import split_of_folders
 from processing.sources.text import check_text, open_text, read_lines

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from processing.core.errors import AnnotationError, Rejection
-from processing.sources.raw_directory import RawDirectory, folder_and_parents, folder_of
+from processing.sources.paths import folder_and_parents, folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import collecting
 from processing.sources.text import check_size, check_text, read_lines
 from processing.sources.yolo import data_yaml

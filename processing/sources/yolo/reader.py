@@ -25,7 +25,8 @@ from typing import Final
 
 from processing.core.annotations import AnnotationSet, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError, Note, Rejection, SourceError
-from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.paths import folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import (
     Reading,
     SourceFormat,

@@ -22,13 +22,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from processing.core.errors import AnnotationError
-from processing.sources.raw_directory import (
-    RawDirectory,
-    folder_and_parents,
-    folder_of,
-    is_image_name,
-    plain_path,
-)
+from processing.sources.paths import folder_and_parents, folder_of, is_image_name, plain_path
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.split_names import splits_named_in
 from processing.sources.text import malformed
 from processing.sources.yolo.data_yaml import Entry

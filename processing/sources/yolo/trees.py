@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from processing.core.annotations import UNASSIGNED
-from processing.sources.raw_directory import RawDirectory, folder_of
+from processing.sources.paths import folder_of
+from processing.sources.raw_directory import RawDirectory
 from processing.sources.split_names import split_of_folders
 from processing.sources.yolo.labels import (
     LABEL_FOLDERS,

@@ -14,7 +14,6 @@ from typing import Any, Final
 import yaml
 
 from processing.core.errors import AnnotationError
-from processing.sources.text import malformed
 
 _MAX_DEPTH: Final = 50
 _MAX_EVENTS: Final = 200_000
@@ -45,7 +44,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _unreadable(found: str) -> AnnotationError:
-    return malformed(f"not a readable YAML: {found}")
+    return AnnotationError(f"not a readable YAML: {found}", reason="malformed")
 
 
 def _limited(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
