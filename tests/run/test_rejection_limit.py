@@ -114,7 +114,7 @@ def test_an_interrupted_runs_rejections_are_counted_too():
     progress = Progress(rejections={"train_detector": [missing("a")]})
     rows = RowsOfTasks(FILES[:2], progress)
     rows.add(result((DETECTOR, missing("b"))))
-    with pytest.raises(TooManyRejectedError, match="missing_image 2: a: .* b: "):
+    with pytest.raises(TooManyRejectedError, match=r"missing_image 2: a: .* b: "):
         rows.check()
 
 
