@@ -83,6 +83,10 @@ def process_command(
     return EXIT_REJECTIONS if report.has_rejections else EXIT_SUCCESS
 
 
+_OPTION_VALUES: Final = {"0": 0, "1": 1, "true": True, "false": False}
+"""Values of options of a format that are no text: numbers of `coordinate_base`, and switches."""
+
+
 def _sources(values: Sequence[Sequence[str]] | None) -> list[str | dict[str, Any]] | None:
     """Parses ``coco``, or a format with options such as ``coco path=train.json``."""
     if values is None:
@@ -94,8 +98,7 @@ def _sources(values: Sequence[Sequence[str]] | None) -> list[str | dict[str, Any
             key, sign, value = pair.partition("=")
             if not sign or key in entry:
                 raise ValueError(f"source {name}: expected KEY=VALUE, each key once, got {pair!r}")
-            # The only numbers are the 0 and 1 of coordinate_base.
-            entry[key] = int(value) if value in ("0", "1") else value
+            entry[key] = _OPTION_VALUES.get(value, value)
         sources.append(entry if pairs else name)
     return sources
 

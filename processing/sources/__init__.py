@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from processing.core.annotations import (
     AnnotationTable,
     Instance,
@@ -179,10 +181,12 @@ def read_sources(
     # Images with the same label file, such as a.jpg and a.png, give its rejections twice.
     rejections = list(dict.fromkeys([*rejections, *unusable]))
     notes = reading.notes + merged.notes + _notes_on_unread(raw, table, rejections)
+    # Of all rows that were read: a split whose images are all rejected still divides the others.
+    named = reading.named_splits | set(np.unique(reading.table.splits).tolist())
     if len(table) == 0:
         raise SourceError(_describe_nothing(raw, rejections, notes))
     return Reading(
-        dataclasses.replace(table, splits=usable_splits(table)),
+        dataclasses.replace(table, splits=usable_splits(table, named)),
         rejections,
         notes,
         hints=hints_for(raw, table.image_paths.tolist()),

@@ -98,15 +98,19 @@ def reject_unusable(
     return table.take(np.array(kept, dtype=np.int64)), new
 
 
-def usable_splits(table: AnnotationTable) -> NDArray[np.int8]:
-    """Returns int8 (N,): the official splits, without train and val if only one of them occurs.
+def usable_splits(table: AnnotationTable, named: Collection[int]) -> NDArray[np.int8]:
+    """Returns int8 (N,): the official splits, without train and val if only one of them is named.
 
     Half a division says nothing about the other images, so all of them are divided anew.
+
+    Args:
+        table: one row per image.
+        named: all splits that the sources name, also those of which every image was left out.
     """
-    in_train = table.splits == SPLITS.index("train")
-    in_val = table.splits == SPLITS.index("val")
-    if in_train.any() and in_val.any():
+    train, val = SPLITS.index("train"), SPLITS.index("val")
+    if train in named and val in named:
         return table.splits
+    in_train, in_val = table.splits == train, table.splits == val
     return np.where(in_train | in_val, np.int8(UNASSIGNED), table.splits)
 
 

@@ -52,6 +52,8 @@ class Reading:
             annotation file, or "").
         hints: for paths of missing images, where such an image is, for people.
         sets: each annotation set as it was read, before images were merged.
+        named_splits: positions in `SPLITS` of splits that a source names, but of which it left out
+            every image; the splits of the rows of `table` need not be given.
         mixed_landmarks: why the points cannot be in one file; ``""`` if they can.
     """
 
@@ -62,6 +64,7 @@ class Reading:
     hints: Mapping[str, str] = field(default_factory=dict)
     sets: tuple[SetReport, ...] = ()
     mixed_landmarks: str = ""
+    named_splits: Set[int] = frozenset()
 
     @property
     def note_counts(self) -> Counter[str]:
@@ -217,14 +220,16 @@ def combine(readings: Sequence[Reading]) -> Reading:
     rejections: list[Rejection] = []
     notes: list[Note] = []
     missing: set[tuple[str, str]] = set()
+    named_splits: set[int] = set()
     # Sets grow in place here: a union of frozensets per reading would copy all earlier ones.
     for reading in readings:
         rejections += reading.rejections
         notes += reading.notes
         missing |= reading.images_missing_annotations
+        named_splits |= reading.named_splits
     # The empty table comes first, because numpy cannot join an empty list of arrays.
     table = concatenate([EMPTY, *(reading.table for reading in readings)])
-    return Reading(table, rejections, notes, missing)
+    return Reading(table, rejections, notes, missing, named_splits=named_splits)
 
 
 def per_file(read_file: Callable[[RawDirectory, str], Reading]) -> Callable[..., Reading]:

@@ -170,3 +170,21 @@ def test_flags_that_contradict_each_other_are_refused(capsys, arguments, message
         process_command(DataProcessor, arguments)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_source_takes_the_options_of_its_format(raw_dir, tmp_path, capsys):
+    import json
+
+    other = json.loads((raw_dir / "annotations/instances.json").read_text())
+    other["annotations"] = other["annotations"][1:]
+    (raw_dir / "annotations/old.json").write_text(json.dumps(other))
+    arguments = ["--detector", "--raw-data-dir", str(raw_dir), "--output-dir", str(tmp_path / "o")]
+    arguments += ["--no-progress", "--image-size", "32"]
+    assert process_command(DataProcessor, arguments) == 3
+    assert "conflicting_annotations" in capsys.readouterr().out
+    chosen = ["--source", "coco", "path=annotations/instances.json"]
+    assert process_command(DataProcessor, [*arguments, *chosen]) == 0
+    for wrong in (["coco", "path"], ["coco", "path=a", "path=b"], ["coco", "colour=red"]):
+        with pytest.raises(SystemExit) as stop:
+            process_command(DataProcessor, [*arguments, "--source", *wrong])
+        assert stop.value.code == 2

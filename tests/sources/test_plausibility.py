@@ -5,7 +5,7 @@ import pytest
 from processing.core.errors import SourceError
 from processing.data_processor import DataProcessor
 from processing.sources import read_sources
-from tests.raw_files import boxes_of, coco_box, coco_file, coco_image, reasons_of, write_raw
+from tests.raw_files import boxes_of, coco_box, coco_file, coco_image, reasons_of, splits_of, write_raw
 
 HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
 
@@ -131,3 +131,16 @@ def test_two_data_sets_that_only_number_their_classes_are_not_merged(tmp_path):
         read_sources(write_raw(tmp_path, files, images))
     write_raw(tmp_path, {"cats/labels/classes.txt": "cat\n"})
     assert set(read_sources(tmp_path).table.category_names) == {"0", "cat"}
+
+
+def test_images_of_val_stay_there_if_all_images_of_train_are_rejected(tmp_path):
+    files = {
+        "data.yaml": "train: images/train\nval: images/val\nnames: [cat]\n",
+        "labels/val/a.txt": "0 .5 .5 .2 .2\n",
+        "labels/val/b.txt": "0 .5 .5 .2 .2\n",
+        "labels/trian/c.txt": "0 .5 .5 .2 .2\n",
+    }
+    images = ["images/val/a.jpg", "images/val/b.jpg", "images/train/c.jpg"]
+    reading = read_sources(write_raw(tmp_path, files, images))
+    assert splits_of(reading) == {"images/val/a.jpg": "val", "images/val/b.jpg": "val"}
+    assert ("images/train/c.jpg", "no_label_file") in reasons_of(reading)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from processing.core.annotations import UNASSIGNED
 from processing.core.errors import Note, Rejection
 
 if TYPE_CHECKING:
@@ -39,3 +40,7 @@ class Dataset:
     notes: list[Note] = field(default_factory=list)
     names_scope: set[str] = field(default_factory=set)
     label_prefixes: set[str] = field(default_factory=set)
+
+    def named_splits(self) -> set[int]:
+        """Returns the splits that have an image, whether or not the image can be used."""
+        return set().union(*self.splits.values()) - {UNASSIGNED}

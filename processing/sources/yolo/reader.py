@@ -144,7 +144,11 @@ class _Reader:
         except AnnotationError as error:
             message = f"{dataset.path}: {error}; its {len(dataset.splits)} images are left out"
             rejected = Rejection(dataset.path, "annotation", error.reason, message)
-            return Reading(rejections=[*self._rejections, rejected], notes=self._notes)
+            return Reading(
+                rejections=[*self._rejections, rejected],
+                notes=self._notes,
+                named_splits=dataset.named_splits(),
+            )
         long_rows = LongRows(dataset.keypoint_shape)
         if dataset.keypoint_shape is None and not polygons:
             long_rows = decide([row for row in rows if not row.is_box])
@@ -167,7 +171,9 @@ class _Reader:
         table = table_from_rows(
             table_rows, category_names=list(categories.values()), annotation_sets=[annotation_set]
         )
-        return Reading(table, self._rejections, self._notes, missing)
+        return Reading(
+            table, self._rejections, self._notes, missing, named_splits=dataset.named_splits()
+        )
 
     def _read_rows(self, path: str) -> _LabelFile:
         """Reads the rows of one label file."""
