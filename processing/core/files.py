@@ -28,6 +28,34 @@ except ImportError:  # Windows already keeps other processes from removing an op
 _CHECKSUM_BYTES: Final = 4
 
 
+_NO_LINKS: Final = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
+
+
+def open_exclusively(path: Path) -> IO[bytes]:
+    """Creates a file that only this call can have created, for reading and writing.
+
+    Raises:
+        FileExistsError: something has that name, be it a link that leads nowhere.
+        OSError: the file cannot be created.
+    """
+    with with_filename(path):
+        return path.open("x+b")
+
+
+def open_own(path: Path) -> IO[bytes]:
+    """Opens an existing file for reading and writing, but never what a link of that name leads to.
+
+    Raises:
+        OSError: there is no such file, or it is a link (``ELOOP``).
+    """
+    with with_filename(path):
+        return io.open(path, "r+b", opener=_without_links)  # noqa: UP020 - Path.open has no opener
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | _NO_LINKS)
+
+
 def make_directory(directory: Path) -> None:
     """Creates a directory and its missing parents, and makes their names durable."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
@@ -86,8 +114,9 @@ def written_durably(path: Path) -> Iterator[IO[bytes]]:
     Yields:
         The file to write to. It takes its name when the context ends without an error.
     """
-    partial = _partial(path)
-    with with_filename(partial), partial.open("wb") as file:
+    partial = partial_of(path)
+    partial.unlink(missing_ok=True)  # left by a killed process; a link is removed, not followed
+    with with_filename(partial), open_exclusively(partial) as file:
         yield file
         sync_file(file)
     partial.replace(path)
@@ -97,11 +126,12 @@ def written_durably(path: Path) -> Iterator[IO[bytes]]:
 def remove_durably(path: Path) -> None:
     """Removes `path` if it exists, and the partial file of a killed `write_durably`."""
     path.unlink(missing_ok=True)
-    _partial(path).unlink(missing_ok=True)
+    partial_of(path).unlink(missing_ok=True)
     sync_directory(path.parent)
 
 
-def _partial(path: Path) -> Path:
+def partial_of(path: Path) -> Path:
+    """The file that `write_durably` writes before it gets its name."""
     return path.with_name(path.name + ".partial")
 
 

@@ -28,10 +28,15 @@ from numpy.typing import NDArray
 from processing.core.error_notes import with_filename
 from processing.core.errors import ChecksumError, NPZFormatError, damaged, wrong_checksum
 from processing.npz.pickled import load_object_array
-from processing.npz.unpacked import check_objects, unpack_member, verify_packed
+from processing.npz.unpacked import (
+    check_objects,
+    is_known_sound,
+    note_sound,
+    unpack_member,
+    verify_packed,
+)
 from processing.npz.zip_directory import Located, read_directory, verify_layout
 
-_COMPARED_WHEN_MAPPED: Final = 64 << 20  # bytes of an unpacked file; a few milliseconds
 _MAX_DIMENSIONS: Final = 64  # of numpy
 _NO_SHAPE: Final = f"no shape: that is up to {_MAX_DIMENSIONS} lengths below 2**63"
 _NPY_PREFIX: Final = 1 << 14  # bytes; numpy refuses headers above 10,000 characters
@@ -222,12 +227,23 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         """Returns the unpacked file of a member and its map; replaces a damaged one once."""
         unpacked = unpack_member(self.path, info, start, self.cache_dir)
         mapped = _map_file(unpacked)
-        if info.file_size <= _COMPARED_WHEN_MAPPED and crc32(mapped) != info.CRC:
+        # Whatever its size: its name tells which member it is, but not that nobody changed it.
+        if not is_known_sound(unpacked) and self._crc32_of(mapped) != info.CRC:
             mapped.close()
             unpacked.unlink(missing_ok=True)
             unpacked = unpack_member(self.path, info, start, self.cache_dir)
             mapped = _map_file(unpacked)
+        note_sound(unpacked)
         return unpacked, mapped
+
+    def _crc32_of(self, mapped: mmap.mmap) -> int:
+        """CRC-32 of a whole mapped file, in bounded memory."""
+        found = 0
+        with memoryview(mapped) as content:
+            for start in range(0, len(mapped), CHECK_BYTES):
+                found = crc32(content[start : start + CHECK_BYTES], found)
+                self.release_pages(mapped)
+        return found
 
     def _array(self, name: str) -> NDArray[Any]:
         npy = self._file(name)

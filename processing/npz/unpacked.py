@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from processing.core.error_notes import with_filename
 from processing.core.errors import NPZFormatError, damaged, wrong_checksum
+from processing.core.files import open_exclusively
 
 _CHUNK: Final = 1 << 20  # bytes
 _ALWAYS_ALLOWED_BYTES: Final = 64 << 20  # may be unpacked whatever the ratio
@@ -79,6 +80,26 @@ def _is_complete(target: Path, info: zipfile.ZipInfo) -> bool:
         return False
 
 
+_SOUND: Final[dict[Path, tuple[int, ...]]] = {}
+"""Unpacked files that this process has compared with their checksum, and their state by then."""
+
+
+def note_sound(unpacked: Path) -> None:
+    """Remembers that an unpacked file is right, so that this process compares it only once."""
+    _SOUND[unpacked] = _state(unpacked)
+
+
+def is_known_sound(unpacked: Path) -> bool:
+    """Whether this process has compared the file, and nobody has written to it since."""
+    return _SOUND.get(unpacked) == _state(unpacked)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    # The time of the last change of the inode cannot be set back, unlike that of the content.
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def _check_room(directory: Path, info: zipfile.ZipInfo) -> None:
     free = shutil.disk_usage(directory).free
     if info.file_size > free:
@@ -89,7 +110,8 @@ def _unpack(path: Path, info: zipfile.ZipInfo, start: int, target: Path) -> None
     """Unpacks into a sibling of `target`, makes it durable, and renames it; the lock is held."""
     partial = target.with_name(f"{target.name}.partial")
     try:
-        with partial.open("wb") as file:  # empties one that a killed process left
+        partial.unlink(missing_ok=True)  # left by a killed process
+        with open_exclusively(partial) as file:
             with _progress_bar(path, info) as progress:
                 for chunk in _decompressed(path, info, start):
                     file.write(chunk)
@@ -98,6 +120,7 @@ def _unpack(path: Path, info: zipfile.ZipInfo, start: int, target: Path) -> None
             os.fsync(file.fileno())
         shutil.copymode(path, partial)  # a private photograph stays private
         partial.replace(target)
+        note_sound(target)  # its checksum was compared while it was unpacked
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -171,3 +171,50 @@ def test_verify_finds_members_that_contradict_each_other(packed, tmp_path, membe
                     dataset.verify()
             else:
                 dataset.verify()
+
+
+def large(path, rows=70):
+    """Writes a compressed file whose images unpack to more than 64 MiB."""
+    images = np.zeros((rows, 600, 600, 3), np.uint8)
+    images[:, :60] = np.random.default_rng(0).integers(0, 255, (60, 600, 3), dtype=np.uint8)
+    np.savez_compressed(path, images=images)
+    assert images.nbytes > 64 << 20
+    return path
+
+
+def test_a_large_unpacked_file_is_compared_like_a_small_one(tmp_path):
+    path = large(tmp_path / "c.npz")
+    sound = MappedNPZ(path)["images"][-1].copy()
+    (unpacked,) = tmp_path.glob("c.npz.images.*.npy")
+    status = unpacked.stat()
+    flip(unpacked)
+    os.utime(unpacked, ns=(status.st_atime_ns, status.st_mtime_ns))  # as damage would leave it
+    assert np.array_equal(MappedNPZ(path)["images"][-1], sound)
+
+
+def test_an_unpacked_file_is_compared_once_until_it_changes(packed, monkeypatch):
+    path, _ = packed
+    compared = []
+    compare = MappedNPZ._crc32_of
+    monkeypatch.setattr(
+        MappedNPZ, "_crc32_of", lambda self, mapped: compared.append(1) or compare(self, mapped)
+    )
+    for _ in range(3):
+        MappedNPZ(path)["images"]
+    assert not compared  # this process has unpacked it, and compared it while it did
+    (unpacked,) = path.parent.glob("c.npz.images.*.npy")
+    os.utime(unpacked)
+    for _ in range(3):
+        MappedNPZ(path)["images"]
+    assert len(compared) == 1
+
+
+def test_unpacking_writes_through_no_link(packed, tmp_path):
+    path, _ = packed
+    target = unpack_member(path, *MappedNPZ(path)._members["images"], None)
+    target.unlink()
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    target.with_name(f"{target.name}.partial").symlink_to(victim)
+    MappedNPZ(path)["images"]
+    assert victim.read_bytes() == b"precious"
