@@ -25,16 +25,19 @@ from processing.core.errors import AnnotationError, SourceError
 from processing.core.files import make_directory
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.tasks import TASKS, Task
+from processing.run.copies import same_content
 from processing.run.image_batches import RunOptions
 from processing.run.image_sizes import ImageSize, image_sizes
 from processing.run.no_annotations import explain_no_annotations
 from processing.run.output_directory import (
     JOURNAL_NAME,
     locked,
-    refuse_other_kinds,
+    write_notes,
+)
+from processing.run.ownership import (
+    refuse_foreign,
     remove_obsolete,
     remove_orphaned_lists,
-    write_notes,
 )
 from processing.run.plan import PlannedFile, plan_files
 from processing.run.processing_report import ProcessingReport, SplitReport, first_of_each_kind
@@ -44,7 +47,6 @@ from processing.run.splits import (
     empty_splits,
     group_pattern,
     moved_since,
-    same_content,
     ungrouped,
 )
 from processing.sources import check_sources, read_sources
@@ -204,11 +206,15 @@ class DataProcessor:
         check_number("train_split", train_split, least=0, most=1)
         work = self._plan(task_names, train_split, skip_missing=skip_missing)
         make_directory(self.output_dir)
-        refuse_other_kinds(self.output_dir)
+        self._refuse_foreign(work)
         with locked(self.output_dir) as waited:
             if waited:  # the data may have changed in the meantime
                 work = self._plan(task_names, train_split, skip_missing=skip_missing)
+                self._refuse_foreign(work)
             return self._carry_out(work, began)
+
+    def _refuse_foreign(self, work: _Work) -> None:
+        refuse_foreign(self.output_dir, [file.name for file in work.files])
 
     def _carry_out(self, work: _Work, began: float) -> ProcessingReport:
         reading, files = work.reading, work.files
@@ -319,7 +325,8 @@ class DataProcessor:
         yield from empty_splits(files)
         tasks = {file.task.name for file in files}
         yield from moved_since(self.output_dir, paths, splits, tasks)
-        yield from same_content(self.raw_data_dir, paths, splits, content_crc32)
+        for note in same_content(self.raw_data_dir, work.reading.table, splits, content_crc32):
+            yield note.message
 
 
 class _Work(NamedTuple):

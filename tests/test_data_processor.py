@@ -599,7 +599,6 @@ def test_official_splits_are_respected_and_a_test_file_goes_when_its_split_does(
 def test_a_test_file_that_is_not_ours_is_left_alone(raw_dir, tmp_path):
     (tmp_path / "out").mkdir()
     np.savez(tmp_path / "out" / "test_detector.npz", images=np.zeros((1, 2, 2, 3), np.uint8))
-    np.savez(tmp_path / "out" / "train_detector.npz", metadata=np.array("[1, 2]"))
     assert processor(raw_dir, tmp_path / "out").process_detector().removed == ()
     assert (tmp_path / "out" / "test_detector.npz").exists()
 

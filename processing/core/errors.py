@@ -7,6 +7,7 @@ ProcessingError
 ├── ImageError (ValueError)                one image is unusable; becomes a `Rejection`
 ├── TooManyRejectedError (RuntimeError)    more inputs were rejected than allowed
 ├── InterferenceError (RuntimeError)       another program changed the files of a run
+├── ForeignFileError (FileExistsError)     another program wrote a file that a run would replace
 ├── NPZFormatError (ValueError)            an NPZ file is damaged or malformed
 │   ├── UnsafePickleError                  an object array could run code
 │   └── ChecksumError                      stored data differs from its checksum
@@ -63,6 +64,14 @@ class TooManyRejectedError(ProcessingError, RuntimeError):
 
 class InterferenceError(ProcessingError, RuntimeError):
     """Another program is writing, or has changed, the files of this run."""
+
+
+class ForeignFileError(ProcessingError, FileExistsError):
+    """The output directory holds a file of another program that a run would replace."""
+
+    def __str__(self) -> str:
+        """Returns the message; `OSError` would add an error number."""
+        return str(self.args[0]) if self.args else ""
 
 
 class NPZFormatError(ProcessingError, ValueError):

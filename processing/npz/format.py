@@ -53,6 +53,7 @@ Checksums
 from __future__ import annotations
 
 import io
+import re
 import struct
 from dataclasses import dataclass
 from typing import Any, Final
@@ -140,6 +141,18 @@ class Member:
             ZIP64_ID, _ZIP64_CENTRAL.size - 4, self.size, self.size, self.offset
         )
         return fixed + name + zip64
+
+
+def local_header_pattern() -> bytes:
+    """Returns a regular expression for the end of a local header that only `Member` writes.
+
+    It begins at the end of the member's name. Its first group is the size of what follows the group
+    in the padding field.
+    """
+    zip64 = re.escape(EXTRA_HEADER.pack(ZIP64_ID, _ZIP64_LOCAL.size - 4))
+    padding_id = re.escape(struct.pack("<H", _PADDING_ID))
+    alignment = re.escape(struct.pack("<H", ALIGNMENT))
+    return rb"\.npy" + zip64 + rb".{16}" + padding_id + rb"(..)" + alignment
 
 
 def end_of_archive(members: list[Member], offset: int) -> bytes:

@@ -19,6 +19,7 @@ from isal.isal_zlib import crc32, crc32_combine
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from processing.core.error_notes import with_filename
+from processing.core.files import open_exclusively, open_own
 from processing.npz.format import Member, end_of_archive, npy_header
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -104,9 +105,8 @@ class NPZWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with with_filename(path):
-            # "w+b" would empty a file that is to be continued.
-            self._file: Any = path.open("r+b" if path.exists() else "w+b")
+        # Never through a link of that name.
+        self._file: Any = open_own(path) if path.exists() else open_exclusively(path)
         self._members: dict[str, _Placed] = {}  # in the order of the file
         self._next = 0  # where the next member's local header belongs
         self._lacks_crc32 = False  # whether the streamed member waits for `set_crc32`
@@ -137,6 +137,9 @@ class NPZWriter:
                 f"the file has {size}"
             )
         self._file.truncate(end)
+        # `finish` writes the headers. Until then, this one only tells that the file is ours.
+        self._file.seek(self._streamed.member.offset)
+        self._file.write(self._streamed.member.local_header() + self._streamed.header)
         self._file.seek(end)
 
     @_adds_filename

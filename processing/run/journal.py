@@ -22,7 +22,13 @@ from isal.isal_zlib import crc32
 
 from processing.core.error_notes import with_filename
 from processing.core.errors import Rejection
-from processing.core.files import lock_file, sync_directory, sync_file
+from processing.core.files import (
+    lock_file,
+    open_exclusively,
+    open_own,
+    sync_directory,
+    sync_file,
+)
 
 JOURNAL_VERSION: Final = 5
 _FRAME: Final = struct.Struct("<II")  # payload bytes, CRC-32 of the payload
@@ -153,7 +159,7 @@ class Journal:
 
     Args:
         path: the file; created if absent, locked while it is open.
-        header: the run. A journal of another run is emptied.
+        header: the run. A journal of another run is replaced.
 
     Attributes:
         header: the run.
@@ -169,7 +175,9 @@ class Journal:
         self.progress = Progress()
         is_continued = header_of(path) == header
         with with_filename(path), ExitStack() as on_failure:
-            self._file = path.open("r+b" if is_continued else "w+b")
+            if not is_continued:
+                path.unlink(missing_ok=True)
+            self._file = open_own(path) if is_continued else open_exclusively(path)
             on_failure.callback(self._file.close)
             lock_file(self._file, path)
             if is_continued:

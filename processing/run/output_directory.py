@@ -15,8 +15,9 @@ and their lists of rejected inputs and dropped instances, a directory may hold:
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
+import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +28,7 @@ from isal.isal_zlib import crc32
 
 from processing.core.annotations import SPLITS
 from processing.core.error_notes import with_filename
-from processing.core.errors import Note, NPZFormatError, Rejection
+from processing.core.errors import InterferenceError, Note, NPZFormatError, Rejection
 from processing.core.files import remove_durably, write_durably, written_durably
 from processing.imaging.tasks import TASKS
 from processing.npz.contents import Contents
@@ -40,6 +41,7 @@ JOURNAL_NAME: Final = "processing.journal"
 INPUTS_CACHE_NAME: Final = "processing.inputs.cache"
 ROWS_CACHE_NAME: Final = "processing.rows.cache"
 NOTES_NAME: Final = "processing.notes.jsonl"
+CACHE_NAMES: Final = (INPUTS_CACHE_NAME, ROWS_CACHE_NAME)
 
 FILE_NAMES: Final = tuple(f"{split}_{task}" for split in SPLITS for task in TASKS)
 """Names of all NPZ files that a run may write, without endings."""
@@ -77,15 +79,19 @@ def dropped_path(npz: Path) -> Path:
 
 def partial_lists(directory: Path) -> list[Path]:
     """Lists that a killed run had not finished."""
-    paths = [path for name in FILE_NAMES for path in _list_paths(npz_path(directory, name))]
+    paths = [path for name in FILE_NAMES for path in list_paths(npz_path(directory, name))]
     return [path.with_name(f"{path.name}.partial") for path in paths]
 
 
-def _list_paths(npz: Path) -> tuple[Path, Path]:
+def list_paths(npz: Path) -> tuple[Path, Path]:
+    """All lists of a file."""
     return rejections_path(npz), dropped_path(npz)
 
 
-_PATHS: Final = (npz_path, partial_path, earlier_path)
+_worked_on: Final[set[tuple[int, str]]] = set()
+"""Directories that a processor of this process works in, with the number of the process: a process
+that is forked meanwhile does not work there."""
+_worked_on_lock: Final = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -96,8 +102,33 @@ def locked(directory: Path) -> Iterator[bool]:
         Whether the lock was held by another process before.
 
     Raises:
+        InterferenceError: another processor of this process works there. Unlike one of another
+            process, it is almost always there by mistake: it would replace these files.
         OSError: the file cannot be locked.
     """
+    with _noted_as_worked_on(directory), _locked(directory) as waited:
+        yield waited
+
+
+@contextlib.contextmanager
+def _noted_as_worked_on(directory: Path) -> Iterator[None]:
+    key = os.getpid(), os.path.realpath(directory)  # the same for links and for ``a/../b``
+    with _worked_on_lock:
+        if key in _worked_on:
+            raise InterferenceError(
+                f"{directory}: another processor of this process works there at this moment, and "
+                "would replace these files: give each processor its own output_dir"
+            )
+        _worked_on.add(key)
+    try:
+        yield
+    finally:
+        with _worked_on_lock:
+            _worked_on.discard(key)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[bool]:
     path = directory / LOCK_NAME
     lock = FileLock(path)
     waited = False
@@ -116,31 +147,6 @@ def locked(directory: Path) -> Iterator[bool]:
         yield waited
     finally:
         lock.release()
-
-
-def _all_paths(directory: Path) -> Iterator[Path]:
-    """All files that a run may write."""
-    helpers = (LOCK_NAME, JOURNAL_NAME, INPUTS_CACHE_NAME, ROWS_CACHE_NAME, NOTES_NAME)
-    yield from (directory / name for name in helpers)
-    for name in FILE_NAMES:
-        yield from (path_of(directory, name) for path_of in _PATHS)
-        yield from _list_paths(npz_path(directory, name))
-
-
-def refuse_other_kinds(directory: Path) -> None:
-    """Checks that only regular files have the names that a run writes to.
-
-    Raises:
-        FileExistsError: a folder, pipe, socket or device has one.
-    """
-    for path in _all_paths(directory):
-        if path.exists() and not path.is_file():
-            raise FileExistsError(
-                errno.EEXIST,
-                "expected a file of ours, found something else: move it away, or choose another "
-                "output_dir",
-                str(path),
-            )
 
 
 def stored_metadata(npz: Path) -> dict[str, Any]:
@@ -212,35 +218,3 @@ def _json_line(entry: Any) -> bytes:
 def rejections_crc32(rejections: Iterable[Rejection]) -> int:
     """A checksum that differs between lists with other entries; messages do not count."""
     return crc32(msgspec.json.encode([rejection.identity for rejection in rejections]))
-
-
-def remove_orphaned_lists(directory: Path) -> None:
-    """Deletes lists without their file, which a killed run left."""
-    for npz in (npz_path(directory, name) for name in FILE_NAMES):
-        for path in _list_paths(npz):
-            if not npz.exists() and path.exists():
-                remove_durably(path)
-
-
-def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str]) -> list[str]:
-    """Deletes files of splits that the data no longer has; their images are in other files now.
-
-    Args:
-        directory: the output directory.
-        tasks: names of the tasks that were processed; files of other tasks stay.
-        planned: names of the files that belong there.
-
-    Returns:
-        Names of the deleted files. A file without metadata of this package is never deleted.
-    """
-    # The images of an obsolete file are in other splits now: training on both would leak.
-    ours = {f"{split}_{task}" for split in SPLITS for task in tasks}
-    removed = []
-    for name in sorted(ours - set(planned)):
-        npz = npz_path(directory, name)
-        if "recipe" in stored_metadata(npz):
-            for path in _list_paths(npz):
-                remove_durably(path)  # first: without their file, no run would find them
-            npz.unlink()
-            removed.append(npz.name)
-    return removed

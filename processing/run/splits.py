@@ -185,39 +185,3 @@ def moved_since(
                 f"{npz}: {count} images are in another split of {', '.join(sorted(tasks))}: make "
                 f"the {task}'s files again with the same data, train_split, seed and group_by"
             )
-
-
-def same_content(
-    raw_dir: Path, paths: NDArray[Any], splits: NDArray[np.int8], crc32: NDArray[np.uint32]
-) -> Iterator[str]:
-    """Warns of images outside train that are byte for byte copies of images in train.
-
-    Args:
-        raw_dir: where the images are.
-        paths: StringDType (N,), of all images.
-        splits: int8 (N,), positions in `SPLITS`.
-        crc32: uint32 (N,), of their content; 0 if it is not known.
-    """
-    train = np.flatnonzero((splits == _TRAIN) & (crc32 != 0))
-    others = np.flatnonzero((splits != _TRAIN) & (crc32 != 0))
-    others = others[np.isin(crc32[others], crc32[train])]
-    checksums, first = np.unique(crc32[train], return_index=True)
-    in_train = dict(zip(checksums.tolist(), train[first].tolist(), strict=True))
-    copies = []
-    for i in others.tolist():
-        pair = str(paths[in_train[int(crc32[i])]]), str(paths[i])
-        # Among a million images, some hundred pairs share a CRC-32 by chance.
-        if _size(raw_dir, pair[0]) == _size(raw_dir, pair[1]):
-            copies.append(pair)
-    if copies:
-        yield (
-            f"{len(copies)} images outside train have the same content as one in train, such as "
-            f"{' and '.join(copies[0])}: delete the copies, or give them a group (group_by)"
-        )
-
-
-def _size(raw_dir: Path, path: str) -> int:
-    try:
-        return (raw_dir / path).stat().st_size
-    except OSError:  # deleted a moment ago; the run is finished, so this is no reason to fail
-        return -1

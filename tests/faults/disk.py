@@ -55,10 +55,10 @@ def watched(directory, perform):
 
     def open_file(path, mode="r", *arguments, **options):
         name = inside(path) if isinstance(path, str | Path) else ""
-        if not name or "b" not in mode or not set(mode) & set("w+a"):
+        if not name or "b" not in mode or not set(mode) & set("wx+a"):
             return plain_open(path, mode, *arguments, **options)
         open_raw = functools.partial(_File, path, mode.replace("b", ""), name, perform)
-        if "w" in mode:
+        if set(mode) & set("wx"):
             kind = "truncate" if Path(path).exists() else "create"
             raw = perform(Operation(kind, name), open_raw)
         else:

@@ -161,13 +161,15 @@ def test_a_damaged_row_is_decoded_again(folder, caplog):
     assert "train_detector.npz: rows 0 to 1 differ from their checksums" in caplog.text
 
 
-@pytest.mark.parametrize("damage", ["removed", "cut", "not an archive"])
+@pytest.mark.parametrize("damage", ["removed", "cut", "not an archive", "empty"])
 def test_without_the_cache_of_keys_everything_is_decoded(folder, damage):
     cache = folder / "out" / "processing.rows.cache"
     if damage == "removed":
         cache.unlink()
     else:
-        cache.write_bytes(cache.read_bytes()[:100] if damage == "cut" else b"no archive")
+        sound = cache.read_bytes()
+        damaged = {"cut": sound[:100], "not an archive": sound[:60] + b"none", "empty": b""}
+        cache.write_bytes(damaged[damage])
     assert processed_again(folder, train_split=0.6).images_copied == 0
     assert processed_again(folder, train_split=0.7).images_decoded == 0
 

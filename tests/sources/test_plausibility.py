@@ -5,7 +5,15 @@ import pytest
 from processing.core.errors import SourceError
 from processing.data_processor import DataProcessor
 from processing.sources import read_sources
-from tests.raw_files import boxes_of, coco_box, coco_file, coco_image, reasons_of, splits_of, write_raw
+from tests.raw_files import (
+    boxes_of,
+    coco_box,
+    coco_file,
+    coco_image,
+    reasons_of,
+    splits_of,
+    write_raw,
+)
 
 HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
 

@@ -1,0 +1,147 @@
+"""Finds photographs that lie in a data set more than once, under several paths.
+
+A copy in another split lets a model be validated on its own training images. A copy in the same
+split stores every object twice. Nothing is changed: which of the copies is meant to be there, only
+the user knows.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.core.annotations import SPLITS, AnnotationTable
+from processing.core.errors import Note
+
+SAME_PHOTOGRAPH: Final = "same_photograph"
+"""Kind of the notes."""
+
+_TRAIN: Final = SPLITS.index("train")
+_TOLERANCE: Final = 1.0
+"""Pixels that the edges of equal boxes may differ: two formats round differently."""
+_TOLERANCE_OF_FRACTIONS: Final = 2e-3
+"""The same as a fraction of the side, where the size of the image is not declared."""
+
+
+@dataclass
+class _FolderPair:
+    """The photographs that lie in one folder and again in another, or twice in one."""
+
+    photographs: int = 0
+    objects: int = 0
+    differing: int = 0
+    example: tuple[str, str] = ("", "")
+
+
+def same_content(
+    raw_dir: Path, table: AnnotationTable, splits: NDArray[np.int8], crc32: NDArray[np.uint32]
+) -> Iterator[Note]:
+    """Notes each pair of folders that hold byte for byte copies, and copies across splits.
+
+    Args:
+        raw_dir: where the images are.
+        table: the annotations.
+        splits: int8 (N,), positions in `SPLITS`.
+        crc32: uint32 (N,), of the content of each image; 0 if it is not known.
+    """
+    pairs: dict[tuple[str, str], _FolderPair] = defaultdict(_FolderPair)
+    leaking: list[tuple[str, str]] = []
+    for images in _groups(raw_dir, table, crc32):
+        paths = [str(table.image_paths[i]) for i in images]
+        first, *others = images
+        for image, path in zip(others, paths[1:], strict=True):
+            pair = pairs[_folder(paths[0]), _folder(path)]
+            if not pair.photographs:
+                pair.example = paths[0], path
+            pair.photographs += 1
+            if _same_annotations(table, first, image):
+                pair.objects += int(table.offsets[image + 1] - table.offsets[image])
+            else:
+                pair.differing += 1
+        in_train = [path for i, path in zip(images, paths, strict=True) if splits[i] == _TRAIN]
+        if in_train:
+            outside = [path for i, path in zip(images, paths, strict=True) if splits[i] != _TRAIN]
+            leaking += [(in_train[0], path) for path in outside]
+    for folders, pair in sorted(pairs.items()):
+        yield Note(SAME_PHOTOGRAPH, folders[0], _describe(*folders, pair), pair.photographs)
+    if leaking:
+        yield Note(
+            SAME_PHOTOGRAPH,
+            leaking[0][1],
+            f"{len(leaking)} images outside train have the same content as one in train, such as "
+            f"{' and '.join(leaking[0])}: delete the copies, or give them a group (group_by)",
+            len(leaking),
+        )
+
+
+def _groups(
+    raw_dir: Path, table: AnnotationTable, crc32: NDArray[np.uint32]
+) -> Iterator[list[int]]:
+    """Positions of the images of one content, ascending; contents that occur once are left out."""
+    known = np.flatnonzero(crc32 != 0)
+    _, inverse, counts = np.unique(crc32[known], return_inverse=True, return_counts=True)
+    repeated = known[counts[inverse] > 1]
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for image in repeated.tolist():
+        # Among a million images, some hundred pairs share a CRC-32 by chance.
+        size = _size(raw_dir, str(table.image_paths[image]))
+        groups[int(crc32[image]), size].append(image)
+    return (images for images in groups.values() if len(images) > 1)
+
+
+def _size(raw_dir: Path, path: str) -> int:
+    try:
+        return (raw_dir / path).stat().st_size
+    except OSError:  # deleted a moment ago; the run is finished, so this is no reason to fail
+        return -1
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0] or "."
+
+
+def _describe(one: str, other: str, pair: _FolderPair) -> str:
+    where = f"lie in both {one} and {other}" if one != other else f"lie more than once in {one}"
+    count = pair.photographs
+    found = f"{count} photographs {where}, such as {' and '.join(pair.example)}"
+    if pair.differing < count:
+        found += f"; with the same boxes, so {pair.objects} objects are stored twice"
+    if pair.differing:
+        found += f"; {pair.differing} of them with different annotations"
+    return f"{found}: keep one of the copies, with its annotations"
+
+
+def _same_annotations(table: AnnotationTable, one: int, other: int) -> bool:
+    """Whether two images have the same labels and boxes, in any order."""
+    instances = [slice(*table.offsets[i : i + 2].tolist()) for i in (one, other)]
+    labels, other_labels = (table.labels[s] for s in instances)
+    if len(labels) != len(other_labels):
+        return False
+    boxes, other_boxes, tolerance = _comparable_boxes(table, one, other)
+    with np.errstate(invalid="ignore"):  # infinite coordinates
+        near = np.abs(boxes[:, None] - other_boxes[None]) <= tolerance
+    near |= np.isnan(boxes)[:, None] & np.isnan(other_boxes)[None]  # instances with points only
+    same = near.all(axis=2) & (labels[:, None] == other_labels[None])
+    return bool(same.any(axis=0).all() and same.any(axis=1).all())
+
+
+def _comparable_boxes(
+    table: AnnotationTable, one: int, other: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+    """The boxes of two images in the same unit, and how far equal ones may be apart."""
+    sizes = [table.declared_sizes[i] for i in (one, other)]
+    height, width = next((size for size in sizes if size.all()), sizes[0]).tolist()
+    boxes = []
+    for image in (one, other):
+        own = table.boxes[table.offsets[image] : table.offsets[image + 1]]
+        if width and table.normalized[image]:
+            own = own * np.array([width, height, width, height], dtype=np.float32)
+        boxes.append(own)
+    in_pixels = width or not table.normalized[one]
+    return boxes[0], boxes[1], _TOLERANCE if in_pixels else _TOLERANCE_OF_FRACTIONS
