@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from processing.core.annotations import AnnotationSet, ImageAnnotations
 from processing.core.coordinates import Rect, Size
 from processing.core.errors import Dropped, ImageError, Rejection, Stage
 from processing.imaging import losses
+from processing.imaging.contents import ImageContent
 from processing.imaging.decoding import decode, read_header
 from processing.imaging.losses import Origins
 from processing.imaging.photo import Photo
@@ -47,6 +48,9 @@ class ImageJob:
         annotation_sets: where the annotations come from.
         hint: a remedy in case there is no such file.
         follow_links: whether links may lead out of the raw directory.
+        content: the image's content, if it is known: it is read only to be decoded.
+        up_to_date: those of `tasks` whose rows are not needed. They still decide how finely the
+            image is decoded, so that the rows of the others do not depend on earlier runs.
     """
 
     path: str
@@ -56,6 +60,13 @@ class ImageJob:
     annotation_sets: Sequence[AnnotationSet] = ()
     hint: str = ""
     follow_links: bool = True
+    content: ImageContent | None = None
+    up_to_date: Collection[Task] = ()
+
+    @property
+    def made(self) -> list[Task]:
+        """The tasks whose rows are needed."""
+        return [task for task in self.tasks if task not in self.up_to_date]
 
 
 class RepairOptions(NamedTuple):
@@ -83,6 +94,7 @@ class ImageResult:
         crc32: checksum of the file's bytes; 0 if it could not be read.
         key: hash of everything that decides the rows' pixels, for `EarlierRows`; 0 without rows.
         copied: whether stored images were copied from an earlier run, without decoding.
+        content: the image's content, if its header could be read.
         rejections: by task, why it left the image out.
         error: the first of them as an exception, to raise with ``on_error="raise"``; None if the
             image was used, or only left out by rules of the user.
@@ -94,6 +106,7 @@ class ImageResult:
     crc32: int = 0
     key: int = 0
     copied: bool = False
+    content: ImageContent | None = None
     rejections: dict[Task, Rejection] = field(default_factory=dict)
     error: ImageError | None = None
 
@@ -133,37 +146,37 @@ def process_image(
         options: how boxes are repaired.
         earlier: stored images of an earlier run, which are copied if their key is the same.
     """
-    result = ImageResult()
+    result = ImageResult(content=job.content)
     stage: Stage = "read"
     try:
-        content = read_inside(raw_dir, job.path, follow_links=job.follow_links, hint=job.hint)
-        result.crc32 = crc32(content)
-        stage = "decode"
-        header = read_header(content)
-        source_size = header.upright_size
+        data = b""
+        if result.content is None:
+            data = read_inside(raw_dir, job.path, follow_links=job.follow_links, hint=job.hint)
+            result.crc32 = crc32(data)
+            stage = "decode"
+            result.content = ImageContent(len(data), result.crc32, read_header(data))
+        size, result.crc32, header = result.content
         stage = "annotation"
         instances, repairs = repair(job.annotations, header, **options._asdict())
         stage = "decode"
-        views = _views(job, instances, repairs, source_size, options, result)
+        views = _views(job, instances, repairs, header.upright_size, options, result)
         if not views:
             return result
         # Look up earlier rows before decoding: decoding takes most of the time.
-        origin = f"{job.path}\0{len(content)}\0{result.crc32}"
-        keys = _keys(origin, views, source_size)
-        found = _find_earlier(earlier, job.path, keys, views, source_size)
+        keys = _keys(f"{job.path}\0{size}\0{result.crc32}", views, header.upright_size)
+        # Without a wanted view, the others still tell whether the image can be decoded.
+        wanted = {task: views[task] for task in job.made if task in views} or views
+        found = _find_earlier(earlier, job.path, keys, wanted, header.upright_size)
+        if found is None and not data:
+            return process_image(raw_dir, replace(job, content=None), options, earlier)
         result.copied = found is not None
         if found is None:
-            photo = decode(content, header, reduction=max(keys))
-            found = keys[photo.reduction], _render_views(photo, views)
-        key, renderings = found
+            photo = decode(data, header, reduction=max(keys))
+            found = keys[photo.reduction], _render_views(photo, wanted)
         stage = "crop"
-        for task, rendered in renderings.items():
-            pairs = list(zip(views[task], rendered, strict=True))
-            if _account(job, task, repairs, pairs, options, result):
-                result.rows[task] = _rows(job.path, source_size, task, instances, pairs)
-        result.key = key if result.rows else 0
+        _make_rows(job, header.upright_size, instances, repairs, wanted, found, options, result)
     except ImageError as error:
-        return _rejected(job, result.crc32, stage, error)
+        return _rejected(job, result, stage, error)
     except BaseException as error:  # also KeyboardInterrupt: the user sees where it stopped
         error.add_note(f"stage: {stage} of {job.path}")
         raise
@@ -185,7 +198,7 @@ def _views(
         is_negative = not task.instances(job.annotations).any()
         if is_negative or any(len(view.instances) for view in task_views):
             views[task] = task_views
-        else:
+        elif task not in job.up_to_date:
             _account(job, task, repairs, (), options, result)
     return views
 
@@ -282,6 +295,27 @@ def _render_views(photo: Photo, views: Views) -> _Renderings:
     return renderings
 
 
+def _make_rows(
+    job: ImageJob,
+    source_size: Size,
+    instances: Instances,
+    repairs: Repairs,
+    views: Views,
+    found: tuple[int, _Renderings],
+    options: RepairOptions,
+    result: ImageResult,
+) -> None:
+    """Adds the rows of every task that is made, or its rejection, to the result."""
+    key, renderings = found
+    for task, rendered in renderings.items():
+        if task in job.up_to_date:
+            continue
+        pairs = list(zip(views[task], rendered, strict=True))
+        if _account(job, task, repairs, pairs, options, result):
+            result.rows[task] = _rows(job.path, source_size, task, instances, pairs)
+    result.key = key if result.rows else 0
+
+
 def _rows(
     path: str,
     source_size: Size,
@@ -328,11 +362,11 @@ def _account(
     return True
 
 
-def _rejected(job: ImageJob, checksum: int, stage: Stage, error: ImageError) -> ImageResult:
+def _rejected(job: ImageJob, found: ImageResult, stage: Stage, error: ImageError) -> ImageResult:
     """The result of an image that no task can use: no rows, and all instances count as lost."""
-    result = ImageResult(crc32=checksum)
+    result = ImageResult(crc32=found.crc32, content=found.content)
     rejection = Rejection(job.path, stage, error.reason, str(error))
-    for task in job.tasks:
+    for task in job.made:
         result.reject(job, task, rejection)
     if result.error is not None:
         result.error.__cause__ = error

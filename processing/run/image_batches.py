@@ -12,11 +12,10 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +26,7 @@ from tqdm.auto import tqdm
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Dropped, Rejection
 from processing.core.threads import map_in_order
+from processing.imaging.contents import ImageContent
 from processing.imaging.image_rows import (
     EarlierImages,
     ImageJob,
@@ -80,6 +80,8 @@ class ImageBatches:
         repair: how imperfect boxes are treated.
         options: how to work.
         hints: for paths of missing images, where such an image is.
+        made: names of the files that are made; the others are up to date.
+        content_of: gives the content of an image, by its position in the table, if it is known.
     """
 
     def __init__(
@@ -90,9 +92,13 @@ class ImageBatches:
         images: NDArray[np.int64],
         repair: RepairOptions,
         options: RunOptions,
-        hints: Mapping[str, str] = MappingProxyType({}),
+        hints: Mapping[str, str],
+        made: Collection[str],
+        content_of: Callable[[int], ImageContent | None],
     ) -> None:
         self._raw_dir, self._table, self._files = raw_dir, table, files
+        self._content_of = content_of
+        self._is_made = [file.name in made for file in files]
         self._hints = hints
         self._images, self._repair, self._options = images, repair, options
 
@@ -166,16 +172,18 @@ class ImageBatches:
 
     def _jobs(self, start: int) -> Iterator[ImageJob]:
         for i in self._images[start:].tolist():
-            tasks = [task for task, file in self._file_of.items() if file[i] >= 0]
+            file_of = {task: int(file[i]) for task, file in self._file_of.items() if file[i] >= 0}
             path = str(self._table.image_paths[i])
             yield ImageJob(
                 path,
                 self._table.image(i),
-                tasks,
+                list(file_of),
                 self._table.category_names,
                 self._table.annotation_sets,
                 self._hints.get(path, ""),
                 self._options.follow_links,
+                self._content_of(i),
+                [task for task, file in file_of.items() if not self._is_made[file]],
             )
 
     @functools.cached_property

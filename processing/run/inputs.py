@@ -1,109 +1,42 @@
 """The images of one run, as they are now and as they were when it began.
 
-The content of an image decides its rows. `InputCache` saves reading it again: it remembers the
-CRC-32 of each image by path, size and modification time. A missing entry costs one read of that
-image, so the NPZ files depend on content only, and losing the cache does no harm.
+The content of an image decides its rows. It is read once, and remembered in an `InputCache`.
 """
 
 from __future__ import annotations
 
+import copy
 import errno
 import functools
 import hashlib
-import os
-import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from processing.core.errors import ImageError, Rejection, concerns_single_file
-from processing.core.files import read_cache, write_cache
+from processing.core.errors import ImageError, Rejection
 from processing.core.threads import map_in_order
+from processing.imaging.contents import UNKNOWN_HEADER, ImageContent, content_of
 from processing.imaging.reading import read_inside
+from processing.run.input_cache import MISSING, InputCache, content_in, input_keys, set_content
 from processing.run.journal import Progress
-from processing.run.output_directory import INPUTS_CACHE_NAME
-
-MISSING: Final = np.uint64(0)
-"""Key of an image that is not there."""
-
-_WITHOUT_LINKS: Final = np.uint64(0x9E3779B97F4A7C15)
-
-
-def input_keys(raw_dir: Path, paths: Iterable[str]) -> NDArray[np.uint64]:
-    """uint64 (N,): a hash of each image's path, size in bytes and modification time in ns."""
-    return np.fromiter((_key(raw_dir, path) for path in paths), dtype=np.uint64)
-
-
-def _key(raw_dir: Path, path: str) -> int:
-    try:
-        status = os.stat(f"{raw_dir}/{path}")  # noqa: PTH116 - a Path per image would double the time
-    except OSError as error:
-        if not concerns_single_file(error):
-            raise
-        return int(MISSING)
-    if not stat.S_ISREG(status.st_mode):
-        return int(MISSING)
-    text = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"  # no path holds a NUL
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") or 1
-
-
-class InputCache:
-    """The cache file of one output directory.
-
-    Args:
-        directory: the output directory; the file is read if it is there and readable.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / INPUTS_CACHE_NAME
-        stored = read_cache(self._path)
-        self._keys = stored.get("keys", np.empty(0, dtype=np.uint64))  # ascending
-        self._crc32 = stored.get("crc32", np.empty(0, dtype=np.uint32))
-        if len(self._keys) != len(self._crc32):
-            self._keys, self._crc32 = self._keys[:0], self._crc32[:0]
-
-    def lookup(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        """CRC-32 uint32 (N,), and bool (N,) whether it is known; a missing image is known, as 0."""
-        position = np.searchsorted(self._keys, keys)
-        found = np.zeros(len(keys), dtype=bool)
-        inside = position < len(self._keys)
-        found[inside] = self._keys[position[inside]] == keys[inside]
-        checksums = np.zeros(len(keys), dtype=np.uint32)
-        checksums[found] = self._crc32[position[found]]
-        return checksums, found | (keys == MISSING)
-
-    def update(self, keys: NDArray[np.uint64], checksums: NDArray[np.uint32]) -> None:
-        """Adds entries and writes the file, atomically, if any is new.
-
-        Images that could not be read, with a CRC-32 of 0, are not cached: when their permissions
-        are mended, neither size nor time changes.
-        """
-        present = (keys != MISSING) & (checksums != 0)
-        all_keys = np.concatenate([keys[present], self._keys])
-        all_checksums = np.concatenate([checksums[present], self._crc32])
-        merged, first = np.unique(all_keys, return_index=True)
-        if np.array_equal(merged, self._keys) and np.array_equal(all_checksums[first], self._crc32):
-            return
-        self._keys, self._crc32 = merged, all_checksums[first]
-        write_cache(self._path, {"keys": self._keys, "crc32": self._crc32})
 
 
 class InputImages:
-    """The images of a run, in its order.
+    """The images of a plan, in its order.
 
     Args:
         raw_dir: where the images are.
-        output_dir: where the cache of their checksums is.
+        output_dir: where the cache of their contents is.
         paths: (N,) relative to `raw_dir`.
+        listed: (L,) paths of all images that the annotations list; others leave the cache.
         threads: how many threads read images.
         follow_links: whether links may lead out of `raw_dir`.
 
     Attributes:
-        keys: uint64 (N,), of path, size and time when the run began; see `input_keys`.
+        keys: uint64 (N,), taken when the run began; see `input_keys`.
     """
 
     def __init__(
@@ -111,62 +44,119 @@ class InputImages:
         raw_dir: Path,
         output_dir: Path,
         paths: NDArray[Any],
+        listed: NDArray[Any],
         threads: int,
         *,
         follow_links: bool = True,
     ) -> None:
-        self._raw_dir, self._paths, self._threads = raw_dir, paths, threads
-        self._read = functools.partial(_content_crc32, raw_dir, follow_links=follow_links)
-        self._follow_links = follow_links
+        self._raw_dir, self._paths, self._listed = raw_dir, paths, listed
+        self._threads, self._follow_links = threads, follow_links
+        self._read = functools.partial(_read_content, raw_dir, follow_links=follow_links)
         self.keys = self._keys_now()
         self._cache = InputCache(output_dir)
+        self._before = copy.copy(self._cache)  # as the last run left it
+        self._entries = self._cache.lookup(paths.tolist(), self.keys)
 
     def _keys_now(self) -> NDArray[np.uint64]:
-        keys = input_keys(self._raw_dir, self._paths)
-        if self._follow_links:
-            return keys
-        # An image that was read through a link is another input once links are refused.
-        return np.where(keys == MISSING, MISSING, keys ^ _WITHOUT_LINKS)
+        return input_keys(self._raw_dir, self._paths.tolist(), follow_links=self._follow_links)
 
-    def crc32(self) -> NDArray[np.uint32]:
-        """CRC-32 of each image now, 0 if unreadable. Reads images whose size or time changed."""
-        checksums, known = self._cache.lookup(self.keys)
-        unknown = np.flatnonzero(~known)
+    def digest(self, positions: NDArray[np.intp]) -> str:
+        """A hash of the keys of some images."""
+        return hashlib.blake2b(self.keys[positions].tobytes(), digest_size=16).hexdigest()
+
+    def crc32(self, positions: NDArray[np.intp] | None = None) -> NDArray[np.uint32]:
+        """uint32 (N,): CRC-32 of each image now; reads those that are not the same files any more.
+
+        Args:
+            positions: of the images that are wanted; None for all. Others may be 0.
+
+        Returns:
+            The checksums; 0 for an image that cannot be read.
+        """
+        wanted = np.arange(len(self.keys)) if positions is None else positions
+        is_unknown = (self._entries["crc32"][wanted] == 0) & (self.keys[wanted] != MISSING)
+        unknown = wanted[is_unknown]
         if len(unknown):
             paths = self._paths[unknown].tolist()
             found = map_in_order(self._read, paths, threads=self._threads, ahead=4 * self._threads)
-            checksums[unknown] = [checksum for checksum, _ in found]
-            self.save_checksums(checksums)
+            for position, (content, _) in zip(unknown.tolist(), found, strict=True):
+                if content is not None:
+                    self.note(position, content)
+            self.save()
+        checksums: NDArray[np.uint32] = self._entries["crc32"].copy()
         return checksums
 
-    def save_checksums(self, checksums: NDArray[np.uint32]) -> None:
-        """Saves checksums for later runs, of the images that did not change during this run."""
-        now = self._keys_now()
+    def content(self, position: int) -> ImageContent | None:
+        """The content of an image, if it is known without reading the image."""
+        return content_in(self._entries[position])
+
+    def note(self, position: int, content: ImageContent) -> None:
+        """Remembers the content of an image that was read."""
+        set_content(self._entries[position], int(self.keys[position]), content)
+
+    def note_checksums(self, positions: NDArray[np.intp], checksums: NDArray[np.uint32]) -> None:
+        """Remembers checksums of images, of which an interrupted run may have read some.
+
+        Args:
+            positions: of the images.
+            checksums: uint32, of their content; 0 if it could not be read.
+        """
+        for i in np.flatnonzero(self._entries["crc32"][positions] != checksums).tolist():
+            self.note(int(positions[i]), ImageContent(0, int(checksums[i]), UNKNOWN_HEADER))
+
+    def save(self) -> None:
+        """Saves what is known for later runs, of the images that did not change in this run."""
+        entries = self._entries.copy()
         # An image that changed during the run may have been read before or after the change.
-        self._cache.update(np.where(now == self.keys, now, MISSING), checksums)
+        entries["key"][self._keys_now() != self.keys] = MISSING
+        self._cache.update(entries, self._listed.tolist())
 
-    def are_still_unreadable(self, progress: Progress) -> bool:
-        """Whether every image that an interrupted run could not read is still unreadable."""
-        checksums = np.array(progress.input_crc32, dtype=np.uint32)
-        unread = self._paths[: len(checksums)][checksums == 0].tolist()
+    def count_kept(self) -> tuple[int, int]:
+        """Compares these images with those of the last run.
+
+        Returns:
+            How many images the last run left in the cache, and how many of them are still there
+            with the same path and content.
+        """
+        return len(self._before), self._before.count_unchanged(self._entries)
+
+    def are_as_read(
+        self, positions: NDArray[np.intp], progress: Progress, *, are_same_files: bool
+    ) -> bool:
+        """Whether the images that an interrupted run has read are the same now.
+
+        Args:
+            positions: of the images of that run, in its order.
+            progress: of that run.
+            are_same_files: whether all images have the keys that they had by then. Otherwise, their
+                content is compared: a copy that was restored, or other permissions, cost no work.
+        """
+        then = np.array(progress.input_crc32, dtype=np.uint32)
+        done = positions[: len(then)]
+        if not are_same_files and not np.array_equal(self.crc32(done)[done], then):
+            return False
+        # Permissions, or a disk, may have been mended without a trace in the file itself.
+        unread = self._paths[done[then == 0]].tolist()
         reasons = {r.path: r.reason for r in progress.rejected_images() if r.stage == "read"}
-        return all(self._read(path) == (0, reasons.get(path)) for path in unread)
+        return all(self._read(path) == (None, reasons.get(path)) for path in unread)
 
-    def check_not_lost(self, start: int, rejections: Sequence[Rejection | None]) -> None:
+    def check_not_lost(
+        self, positions: NDArray[np.intp], rejections: Sequence[Rejection | None]
+    ) -> None:
         """Raises if the raw directory disappeared during the run.
 
         A single missing file is treated as a bad image; a missing or empty folder is not, because
         storage that is unmounted must not turn all its images into rejections.
 
         Args:
-            start: position of the first image of `rejections`.
-            rejections: of consecutive images; None for an image that is not rejected.
+            positions: of the images.
+            rejections: of the images; None for an image that is not rejected.
 
         Raises:
             FileNotFoundError: an image was there when the run began, and now its folder is gone or
                 empty.
         """
-        keys = self.keys[start : start + len(rejections)].tolist()
+        keys = self.keys[positions].tolist()
         for key, rejection in zip(keys, rejections, strict=True):
             if rejection and rejection.reason == "missing_image" and key != MISSING:
                 folder = (self._raw_dir / rejection.path).parent
@@ -179,9 +169,11 @@ class InputImages:
                     )
 
 
-def _content_crc32(raw_dir: Path, path: str, *, follow_links: bool) -> tuple[int, str | None]:
-    """CRC-32 of an image's bytes; 0 and the reason if it cannot be read."""
+def _read_content(
+    raw_dir: Path, path: str, *, follow_links: bool
+) -> tuple[ImageContent | None, str | None]:
+    """The content of an image, or the reason why it cannot be read."""
     try:
-        return crc32(read_inside(raw_dir, path, follow_links=follow_links)), None
+        return content_of(read_inside(raw_dir, path, follow_links=follow_links)), None
     except ImageError as error:
-        return 0, error.reason
+        return None, error.reason

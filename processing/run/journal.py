@@ -38,14 +38,16 @@ class JournalHeader(msgspec.Struct, frozen=True):
     """The run that a journal belongs to.
 
     Args:
-        key: hash of everything that decides the run's output.
+        key: hash of everything that decides the run's output, except the content of the images.
         outputs: by name of each file that the run writes, height and width of its images.
         version: of the records; a journal of another version is not continued.
+        inputs: hash of the images' files, which tells when their content has to be compared.
     """
 
     key: str
     outputs: dict[str, tuple[int, int]]
     version: int = JOURNAL_VERSION
+    inputs: str = ""
 
 
 class Block(msgspec.Struct):

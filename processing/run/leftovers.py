@@ -58,17 +58,19 @@ def continued_journal(directory: Path, header: JournalHeader) -> Journal | None:
         header: of the run that wants to continue.
 
     Returns:
-        The journal, locked; None if there is none of this run, or its files differ from it.
+        The journal, locked; None if there is none of this run, or its files differ from it. The
+        images may have changed since: ``journal.header.inputs`` tells.
 
     Raises:
         InterferenceError: another process has the journal open.
     """
     path = directory / JOURNAL_NAME
     refuse_used(path)
-    if header_of(path) != header:
+    stored = header_of(path)
+    if stored is None or msgspec.structs.replace(stored, inputs=header.inputs) != header:
         return None
     with contextlib.ExitStack() as unless_continued:
-        journal = Journal(path, header)
+        journal = Journal(path, stored)
         unless_continued.callback(journal.close)
         if _matches_its_files(directory, journal):
             unless_continued.pop_all()
@@ -159,7 +161,7 @@ def _is_to_be_kept(directory: Path, journal: Journal) -> bool:
 
 
 def _run_of(journal: Journal, earlier: Path) -> list[Any]:
-    return [journal.header.key, journal.progress.images_done, earlier.name]
+    return [journal.header.key + journal.header.inputs, journal.progress.images_done, earlier.name]
 
 
 def _reusable(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -22,15 +21,14 @@ from numpy.typing import NDArray
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Rejection
 from processing.imaging.image_rows import ImageResult, RepairOptions
-from processing.imaging.losses import LABEL_PREFIX
 from processing.run.background_writer import BackgroundWriter
 from processing.run.dataset_writer import DatasetWriter, WriteBatch
 from processing.run.disk_space import ensure_space
-from processing.run.dropped_lists import identity_crc32, update_places
+from processing.run.dropped_lists import identity_crc32
 from processing.run.earlier_rows import EarlierRows, FileKeys, save_keys
 from processing.run.image_batches import ImageBatches, RunOptions
 from processing.run.inputs import InputImages
-from processing.run.journal import Journal, JournalHeader, Progress
+from processing.run.journal import Journal, JournalHeader, Progress, header_of
 from processing.run.leftovers import (
     continued_journal,
     delete_earlier,
@@ -41,14 +39,12 @@ from processing.run.output_directory import (
     JOURNAL_NAME,
     npz_path,
     partial_path,
-    read_rejections,
     rejections_crc32,
-    sound_metadata,
-    stored_metadata,
     write_rejections,
 )
 from processing.run.plan import PlannedFile
 from processing.run.processing_report import FileReport
+from processing.run.published import PublishedFiles, counts_of
 from processing.run.rejection_limit import RejectionLimit, RowsOfTasks
 
 AllMetadata = Mapping[str, Mapping[str, Any]]
@@ -89,44 +85,49 @@ class ProcessingRun:
         options: RunOptions,
         hints: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._output_dir = output_dir
+        self._raw_dir, self._output_dir = raw_dir, output_dir
         self._table, self._files, self._rejections = table, files, rejections
-        self._options = options
+        self._repair, self._options, self._hints = repair, options, hints
         # An image that several tasks need is decoded once.
         self._images = np.unique(np.concatenate([file.images for file in files]))
-        paths = self._table.image_paths[self._images]
+        paths = table.image_paths
         self._inputs = InputImages(
-            raw_dir, output_dir, paths, options.num_workers, follow_links=options.follow_links
+            *(raw_dir, output_dir, paths[self._images], paths, options.num_workers),
+            follow_links=options.follow_links,
         )
-        self._batches = ImageBatches(raw_dir, table, files, self._images, repair, options, hints)
+        self._published = PublishedFiles(output_dir, table, rejections)
+        self._set_made(files)
         self._progress = Progress()
         self.images_decoded = 0
         self.images_copied = 0
         self.images_resumed = 0
+        self.replaced_data: tuple[str, ...] = ()
+
+    def _set_made(self, files: Sequence[PlannedFile]) -> None:
+        """Sets the files that are made. All others are up to date, and stay as they are."""
+        self._made = list(files)
+        images = np.concatenate([self._images[:0], *(file.images for file in files)])
+        self._made_images = np.unique(images)
+        self._positions = np.searchsorted(self._images, self._made_images)
 
     def is_up_to_date(self) -> bool:
         """Whether every file of the plan is there, made by the same recipe from the same images.
 
         A file that a dataset would refuse to open counts as absent.
         """
-        stored = [sound_metadata(self._path(file)) for file in self._files]
-        recipes = [metadata.get("recipe") for metadata in stored]
-        if recipes != [file.recipe for file in self._files]:
-            return False  # before the images are looked at, which takes longer
-        checksums = self.content_crc32()
-        for metadata, file in zip(stored, self._files, strict=True):
-            if metadata["fingerprint"] != file.fingerprint(checksums):
-                return False
-            if not self._has_its_lists(file, metadata):
-                return False
-        return True
-
-    def _has_its_lists(self, file: PlannedFile, metadata: Mapping[str, Any]) -> bool:
-        """Whether the lists next to a published file have the entries that its run wrote."""
-        path = self._path(file)
-        if metadata["listed_crc32"] != rejections_crc32(read_rejections(path)):
-            return False
-        return bool(metadata["dropped_crc32"] == identity_crc32(path))
+        of_recipe = self._published.of_same_recipe(self._files)
+        # The images of the other files need not be read before they are processed.
+        images = np.concatenate([self._images[:0], *(file.images for file in of_recipe)])
+        positions = np.searchsorted(self._images, np.unique(images))
+        checksums = self._by_table(self._inputs.crc32(positions))
+        same = [file for file in of_recipe if self._published.are_same(file, checksums)]
+        if len(same) == len(self._files):
+            return True
+        # Images are decoded for all tasks of a run together, which decides how finely.
+        tasks = self._task_names()
+        fresh = [f.name for f in same if self._published.shared_decoding_with(f) == tasks]
+        self._set_made([file for file in self._files if file.name not in fresh])
+        return False
 
     def check_published(self) -> None:
         """Applies the limits of this run to files that are up to date, and deletes leftovers.
@@ -139,26 +140,8 @@ class ProcessingRun:
         """
         delete_published_run(self._output_dir, [file.name for file in self._files])
         delete_earlier(self._output_dir)
-        of_annotations = {rejection.identity for rejection in self._rejections}
-        bad_images = {}
-        for file in self._files:
-            for rejection in read_rejections(self._path(file)):
-                if rejection.identity not in of_annotations and rejection.stage != "rules":
-                    bad_images[rejection.path] = rejection  # once, however many files list it
-        self._limit().add_earlier(bad_images.values())
-        for file in self._files:
-            if file.split == "train":
-                self._update_messages(file)
-            update_places(self._path(file), file.task, self._table)
-
-    def _update_messages(self, file: PlannedFile) -> None:
-        """Writes the list of rejections again if messages about the same annotations changed."""
-        stored = read_rejections(self._path(file))
-        count = len(self._rejections)
-        if [r.identity for r in stored[:count]] == [r.identity for r in self._rejections]:
-            current = [*self._rejections, *stored[count:]]
-            if current != stored:
-                write_rejections(self._path(file), current)
+        self._limit().add_earlier(self._published.bad_images_of(self._files).values())
+        self._published.update_lists(self._files)
 
     def execute(self) -> None:
         """Makes and publishes every file of the plan.
@@ -168,26 +151,43 @@ class ProcessingRun:
             TooManyRejectedError: more bad images than `max_bad_fraction` allows, or only bad ones.
             OSError: the output cannot be written, or would not fit.
         """
-        for file in self._files:
+        journal = self._open_journal()
+        for file in self._made:
             if self._path(file).exists():
                 _LOG.warning("%s: not of these data and options; replacing it", self._path(file))
-        outputs = [file.output for file in self._files]
+        replaced = [self._path(file).name for file in self._made if self._path(file).exists()]
+        outputs = [file.output for file in self._made]
         sink = DatasetWriter(
-            self._output_dir, outputs, self._open_journal(), flush_every=self._options.flush_every
+            self._output_dir, outputs, journal, flush_every=self._options.flush_every
         )
+        batches = self._batches()
         start = self.images_resumed = self._progress.images_done
         with BackgroundWriter[WriteBatch, AllMetadata](sink) as writer:
             with (
                 contextlib.closing(EarlierRows(self._output_dir)) as earlier,
-                self._batches.results(start, earlier) as results,
+                batches.results(start, earlier) as results,
             ):
-                self._write_batches(writer, results)
+                self._write_batches(writer, batches, results)
             metadata: AllMetadata = {}
             if self._progress.content_ids is None:  # otherwise only names are left to change
                 writer.complete()
                 metadata = self._finish_lists()
             writer.publish(metadata)
         delete_earlier(self._output_dir)
+        self._published.update_lists([file for file in self._files if file not in self._made])
+        before, kept = self._inputs.count_kept()
+        if before and not kept:
+            self.replaced_data = tuple(replaced)
+
+    def _batches(self) -> ImageBatches:
+        return ImageBatches(
+            *(self._raw_dir, self._table, self._files, self._made_images),
+            *(self._repair, self._options, self._hints),
+            made=[file.name for file in self._made],
+            content_of=lambda image: self._inputs.content(
+                int(np.searchsorted(self._images, image))
+            ),
+        )
 
     def content_crc32(self) -> NDArray[np.uint32]:
         """uint32 (N,): CRC-32 of the bytes of each image of the table; 0 if it is not known."""
@@ -195,21 +195,20 @@ class ProcessingRun:
 
     def reports(self) -> tuple[FileReport, ...]:
         """Reads the counts of the published files."""
-        paths = [self._path(file) for file in self._files]
-        # From the files, so that a run that finds them up to date reports the same.
-        return tuple(FileReport(path=path, **stored_metadata(path)["counts"]) for path in paths)
+        return self._published.reports(self._files)
 
     def _open_journal(self) -> Journal:
         """Opens the journal of this run, which continues an interrupted run if it can."""
-        sizes = {file.name: file.output.image_size for file in self._files}
-        header = JournalHeader(self._key(), sizes)
+        self._add_files_of_interrupted_run()
+        header = self._header()
         journal = continued_journal(self._output_dir, header)
         with contextlib.ExitStack() as on_failure:
             if journal is not None:
                 on_failure.callback(journal.close)
-                # The key covers sizes and times, which stay when permissions are mended.
-                if not self._inputs.are_still_unreadable(journal.progress):
-                    _LOG.warning("some images have become readable; beginning again")
+                same = journal.header.inputs == header.inputs
+                progress = journal.progress
+                if not self._inputs.are_as_read(self._positions, progress, are_same_files=same):
+                    _LOG.warning("some images have changed since; beginning again")
                     journal.close()
                     journal = None
             if journal is None:
@@ -221,40 +220,62 @@ class ProcessingRun:
         self._progress = journal.progress
         return journal
 
-    def _key(self) -> str:
-        """Hash of everything that decides the output, with images told apart by size and time."""
-        # The inputs' keys, not their content: reading all images first would take as long as a run.
-        digest = hashlib.blake2b(self._inputs.keys.tobytes(), digest_size=16)
+    def _add_files_of_interrupted_run(self) -> None:
+        """Makes the files of an interrupted run of this plan, some of which may be published."""
+        stored = header_of(self._output_dir / JOURNAL_NAME)
+        if stored is not None and stored.key == self._header().key:
+            made = {file.name for file in self._made} | set(stored.outputs)
+            self._set_made([file for file in self._files if file.name in made])
+
+    def _header(self) -> JournalHeader:
+        sizes = {file.name: file.output.image_size for file in self._made}
+        # The recipes of all files: all tasks decide how finely an image is decoded.
+        digest = hashlib.blake2b(digest_size=16)
         for file in self._files:
             digest.update(file.recipe.encode())
-        return digest.hexdigest()
+        # Not the images' content: reading all images first would take as long as a run.
+        inputs = self._inputs.digest(self._positions)
+        return JournalHeader(digest.hexdigest(), sizes, inputs=inputs)
 
     def _check_space(self, journal: Journal | None) -> None:
-        files = self._files
+        files = self._made
         if journal is not None and journal.progress.content_ids is not None:
             # All files are finished; those without a partial file are published already.
             files = [f for f in files if partial_path(self._output_dir, f.name).exists()]
         ensure_space(self._output_dir, files, self._table, is_continued=journal is not None)
 
     def _write_batches(
-        self, writer: BackgroundWriter[WriteBatch, AllMetadata], results: Iterator[ImageResult]
+        self,
+        writer: BackgroundWriter[WriteBatch, AllMetadata],
+        batches: ImageBatches,
+        results: Iterator[ImageResult],
     ) -> None:
         limit = self._limit()
-        # Those of an interrupted run count as well.
-        limit.add_earlier(r for r in self._progress.rejected_images() if r.stage != "rules")
-        rows = RowsOfTasks(self._files, self._progress)
+        others = [file for file in self._files if file not in self._made]
+        # Those of files that stay count as well, and those of an interrupted run.
+        known = self._published.bad_images_of(others)
+        for rejection in self._progress.rejected_images():
+            if rejection.stage != "rules":
+                known[rejection.path] = rejection
+        limit.add_earlier(known.values())
+        rows_there = {file.name: self._published.rows(file) for file in others}
+        rows = RowsOfTasks(self._files, self._progress, rows_there)
         done = self._progress.images_done
-        while batch := self._batches.next_batch(results):
+        while batch := batches.next_batch(results):
+            positions = self._positions[done : done + len(batch)]
             rejections = [next(iter(result.rejections.values()), None) for result in batch]
-            self._inputs.check_not_lost(done, rejections)
+            self._inputs.check_not_lost(positions, rejections)
             done += len(batch)
-            limit.add([result.error for result in batch if result.error is not None])
+            errors = [r.error for r in batch if r.error is not None and _path_of(r) not in known]
+            limit.add(errors)
             copied = sum(result.copied for result in batch)
             self.images_copied += copied
             self.images_decoded += len(batch) - copied
-            for result in batch:
+            for position, result in zip(positions.tolist(), batch, strict=True):
                 rows.add(result)
-            writer.put(self._batches.to_write(done, batch))
+                if result.content is not None:
+                    self._inputs.note(position, result.content)
+            writer.put(batches.to_write(done, batch))
         rows.check()
 
     def _limit(self) -> RejectionLimit:
@@ -265,13 +286,14 @@ class ProcessingRun:
         """Writes rejection lists and caches; returns the metadata of each file."""
         progress = self._progress
         checksums = np.array(progress.input_crc32, dtype=np.uint32)
-        self._inputs.save_checksums(checksums)
+        self._inputs.note_checksums(self._positions, checksums)
+        self._inputs.save()
         # Lists and caches come before the files: a file must never be there without its list.
-        content_crc32 = self._by_table(checksums)
-        keys = self._by_table(np.array(progress.image_keys, dtype=np.uint64))
-        tasks = sorted({file.task.name for file in self._files})
+        content_crc32 = self._by_table(checksums, self._made_images)
+        keys = self._by_table(np.array(progress.image_keys, dtype=np.uint64), self._made_images)
+        tasks = self._task_names()
         metadata, keys_of_files = {}, {}
-        for file in self._files:
+        for file in self._made:
             rejected = progress.rejections.get(file.name, [])
             listed = [*self._rejections, *rejected] if file.split == "train" else rejected
             write_rejections(self._path(file), listed)
@@ -284,7 +306,7 @@ class ProcessingRun:
                 "listed_crc32": rejections_crc32(listed),
                 "dropped_crc32": identity_crc32(self._path(file)),
                 "counts": {
-                    **_counts(file, progress, rejected, self._table.category_names),
+                    **counts_of(file, progress, rejected, self._table.category_names),
                     "listed": len(listed),
                 },
             }
@@ -295,36 +317,23 @@ class ProcessingRun:
     def _path(self, file: PlannedFile) -> Path:
         return npz_path(self._output_dir, file.name)
 
-    def _by_table(self, values: NDArray[ValueT]) -> NDArray[ValueT]:
-        """(N,) for all images of the table, from the values of this run's images; 0 elsewhere."""
+    def _task_names(self) -> list[str]:
+        return sorted({file.task.name for file in self._files})
+
+    def _by_table(
+        self, values: NDArray[ValueT], images: NDArray[np.int64] | None = None
+    ) -> NDArray[ValueT]:
+        """(N,) for all images of the table, from the values of some; 0 elsewhere.
+
+        Args:
+            values: one for each of `images`.
+            images: positions in the table; None: all images of the plan.
+        """
         spread = np.zeros(len(self._table), dtype=values.dtype)
-        spread[self._images] = values
+        spread[self._images if images is None else images] = values
         return spread
 
 
-def _counts(
-    file: PlannedFile,
-    progress: Progress,
-    rejected: Sequence[Rejection],
-    category_names: Sequence[str],
-) -> dict[str, Any]:
-    """The fields of the file's `FileReport` that are known before its lists are written."""
-    repairs = Counter(progress.counts.get(file.name, {}))
-    categories = {}
-    for label, name in enumerate(category_names):
-        stored = repairs.pop(f"{LABEL_PREFIX}{label}", 0)
-        if stored:
-            categories[name] = stored
-    bad = [rejection for rejection in rejected if rejection.stage != "rules"]
-    return {
-        "rows": progress.rows[file.name],
-        "images": len(file.images),
-        "instances_read": repairs.pop("instances_read", 0),
-        "instances_stored": repairs.pop("instances_stored", 0),
-        "instances_rejected": repairs.pop("instances_rejected", 0),
-        "empty_images": repairs.pop("empty_images", 0),
-        "categories": categories,
-        "repairs": dict(repairs),
-        "rejected": dict(Counter(rejection.reason for rejection in bad)),
-        "left_out_by_rules": len(rejected) - len(bad),
-    }
+def _path_of(result: ImageResult) -> str:
+    """The path of an image that at least one task rejected."""
+    return next(iter(result.rejections.values())).path

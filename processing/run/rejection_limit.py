@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -108,14 +108,17 @@ class RowsOfTasks:
     Args:
         files: the plan.
         progress: of an interrupted run that is continued.
+        rows_there: by name, the rows of files that stay as they are.
     """
 
-    def __init__(self, files: Sequence[PlannedFile], progress: Progress) -> None:
+    def __init__(
+        self, files: Sequence[PlannedFile], progress: Progress, rows_there: Mapping[str, int]
+    ) -> None:
         self._files = files
         self._rows: Counter[str] = Counter()
         self._rejected: dict[str, RejectionSummary] = {}
         for file in files:
-            self._rows[file.task.name] += progress.rows[file.name]
+            self._rows[file.task.name] += progress.rows[file.name] + rows_there.get(file.name, 0)
             rejections = progress.rejections.get(file.name, ())
             self._rejected.setdefault(file.task.name, RejectionSummary()).add(rejections)
 

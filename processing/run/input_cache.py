@@ -1,0 +1,169 @@
+"""InputCache: what earlier runs have read of the input images.
+
+It saves reading an image again that is still the same file. A missing entry costs one read, so the
+NPZ files depend on content only, and losing the cache does no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.core.errors import concerns_single_file
+from processing.core.files import read_cache, write_cache
+from processing.imaging.contents import ImageContent
+from processing.imaging.photo import ImageHeader
+from processing.run.output_directory import INPUTS_CACHE_NAME
+
+MISSING: Final = np.uint64(0)
+"""Key of an image that is not there."""
+
+_ENTRY: Final = np.dtype(
+    [
+        ("path", "<u8"),  # hash of the image's path; the cache is in this order
+        ("key", "<u8"),  # see `input_keys`
+        ("size", "<i8"),
+        ("crc32", "<u4"),
+        ("format", "S12"),  # empty if the header is not known
+        ("width", "<i4"),
+        ("height", "<i4"),
+        ("orientation", "|i1"),
+    ]
+)
+
+
+def input_keys(
+    raw_dir: Path, paths: Iterable[str], *, follow_links: bool = True
+) -> NDArray[np.uint64]:
+    """uint64 (N,): a hash of everything that tells whether an image is still the same file.
+
+    That is the raw directory, the path, device and inode, size, and the times when content and
+    inode last changed. As in git, no copied, restored or exchanged file passes for another one: no
+    program can set back the time when the inode changed.
+
+    Args:
+        raw_dir: the raw directory.
+        paths: relative to it.
+        follow_links: whether links may lead out of it; an image read through a link is another
+            input where they may not.
+    """
+    status = raw_dir.stat()
+    root = f"{status.st_dev}\0{status.st_ino}\0{follow_links}"
+    return np.fromiter((_key(raw_dir, root, path) for path in paths), dtype=np.uint64)
+
+
+def _key(raw_dir: Path, root: str, path: str) -> int:
+    try:
+        status = os.stat(f"{raw_dir}/{path}")  # noqa: PTH116 - a Path per image would double the time
+    except OSError as error:
+        if not concerns_single_file(error):
+            raise
+        return int(MISSING)
+    if not stat.S_ISREG(status.st_mode):
+        return int(MISSING)
+    text = (
+        f"{path}\0{root}\0{status.st_dev}\0{status.st_ino}\0{status.st_size}"  # no path holds a NUL
+        f"\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
+    )
+    return _hash(text) or 1
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def new_entries(paths: Iterable[str]) -> NDArray[Any]:
+    """Entries (N,) of images of which nothing is known."""
+    hashes = np.fromiter(map(_hash, paths), dtype=np.uint64)
+    entries = np.zeros(len(hashes), dtype=_ENTRY)
+    entries["path"] = hashes
+    return entries
+
+
+def set_content(entry: Any, key: int, content: ImageContent) -> None:
+    """Fills one entry."""
+    header = content.header
+    entry["key"], entry["size"], entry["crc32"] = key, content.size, content.crc32
+    entry["format"], entry["orientation"] = header.format.encode(), header.orientation
+    entry["width"], entry["height"] = header.width, header.height
+
+
+def content_in(entry: Any) -> ImageContent | None:
+    """Returns the content that an entry describes; None if its header is not known."""
+    image_format = entry["format"].decode()
+    if not image_format:
+        return None
+    sides = (int(entry[name]) for name in ("width", "height", "orientation"))
+    return ImageContent(int(entry["size"]), int(entry["crc32"]), ImageHeader(image_format, *sides))
+
+
+class InputCache:
+    """The cache file of one output directory: an entry for each image.
+
+    Args:
+        directory: the output directory; the file is read if it is there and readable.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / INPUTS_CACHE_NAME
+        nothing: NDArray[Any] = np.zeros(0, dtype=_ENTRY)
+        entries = read_cache(self._path).get("entries", nothing)
+        self._entries = entries if entries.dtype == _ENTRY and entries.ndim == 1 else nothing
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def lookup(self, paths: Iterable[str], keys: NDArray[np.uint64]) -> NDArray[Any]:
+        """Returns the entries (N,) of images; only the hash of the path where none is known.
+
+        Args:
+            paths: relative to the raw directory.
+            keys: uint64 (N,), see `input_keys`.
+        """
+        found = new_entries(paths)
+        stored = self._stored(found)
+        same = (stored["path"] == found["path"]) & (stored["key"] == keys) & (keys != MISSING)
+        found[same] = stored[same]
+        return found
+
+    def _stored(self, entries: NDArray[Any]) -> NDArray[Any]:
+        """The stored entries of the same paths; those of other paths where there are none."""
+        if not len(self._entries):
+            return np.zeros(len(entries), dtype=_ENTRY)
+        position = np.searchsorted(self._entries["path"], entries["path"])
+        position[position == len(self._entries)] = 0
+        stored: NDArray[Any] = self._entries[position]
+        return stored
+
+    def count_unchanged(self, entries: NDArray[Any]) -> int:
+        """How many images have an entry of the same path and the same content."""
+        stored = self._stored(entries)
+        same = (stored["path"] == entries["path"]) & (stored["crc32"] == entries["crc32"])
+        return int(np.count_nonzero(same & (entries["crc32"] != 0)))
+
+    def update(self, entries: NDArray[Any], listed: Iterable[str]) -> None:
+        """Adds or replaces entries and writes the file, atomically, if any changed.
+
+        Images that could not be read, with a CRC-32 of 0, are not cached: when the disk is mended,
+        the file has not changed. Entries of images that the annotations no longer list are dropped.
+
+        Args:
+            entries: of this run's images; those with the key `MISSING` are not added.
+            listed: paths of all images that the annotations list.
+        """
+        is_known = (entries["key"] != MISSING) & (entries["crc32"] != 0)
+        is_of_others = ~np.isin(self._entries["path"], entries["path"])
+        merged = np.concatenate([entries[is_known], self._entries[is_of_others]])
+        merged = merged[np.isin(merged["path"], new_entries(listed)["path"])]
+        merged = merged[np.argsort(merged["path"], kind="stable")]
+        if not np.array_equal(merged, self._entries):
+            self._entries = merged
+            write_cache(self._path, {"entries": merged})
