@@ -74,7 +74,7 @@ def result(*rejected, stored=()):
 
 
 def test_a_task_without_any_row_stops_the_run_with_every_reason_and_an_example():
-    rows = RowsOfTasks(FILES, Progress())
+    rows = RowsOfTasks(FILES, Progress(), {})
     for path in "abc":
         rows.add(result((LANDMARKER, missing(path)), stored=[DETECTOR]))
     rows.add(result((LANDMARKER, inverted("d")), stored=[DETECTOR]))
@@ -88,7 +88,7 @@ def test_a_task_without_any_row_stops_the_run_with_every_reason_and_an_example()
 
 
 def test_tasks_that_lost_the_same_images_are_named_together():
-    rows = RowsOfTasks(FILES, Progress())
+    rows = RowsOfTasks(FILES, Progress(), {})
     for path in "abcd":
         rows.add(result((DETECTOR, missing(path)), (LANDMARKER, missing(path))))
     with pytest.raises(TooManyRejectedError) as caught:
@@ -98,21 +98,21 @@ def test_tasks_that_lost_the_same_images_are_named_together():
 
 
 def test_images_that_only_rules_left_out_leave_no_row_either():
-    rows = RowsOfTasks(FILES[:2], Progress())
+    rows = RowsOfTasks(FILES[:2], Progress(), {})
     rows.add(result((DETECTOR, inverted("a", "rules"))))
     with pytest.raises(TooManyRejectedError, match="no_usable_annotation 1: a: "):
         rows.check()
 
 
 def test_one_row_of_each_task_is_enough_in_whichever_run_it_was_made():
-    rows = RowsOfTasks(FILES, Progress(rows=Counter(val_detector=1)))
+    rows = RowsOfTasks(FILES, Progress(rows=Counter(val_detector=1)), {})
     rows.add(result((DETECTOR, missing("a")), stored=[LANDMARKER]))
     rows.check()
 
 
 def test_an_interrupted_runs_rejections_are_counted_too():
     progress = Progress(rejections={"train_detector": [missing("a")]})
-    rows = RowsOfTasks(FILES[:2], progress)
+    rows = RowsOfTasks(FILES[:2], progress, {})
     rows.add(result((DETECTOR, missing("b"))))
     with pytest.raises(TooManyRejectedError, match=r"missing_image 2: a: .* b: "):
         rows.check()
@@ -124,3 +124,9 @@ def test_a_summary_names_the_most_frequent_reason_first_and_how_many_it_leaves_o
     assert first.startswith("missing_image 5: a: no such file")
     assert first.endswith("c: no such file (and 2 more)")
     assert second.startswith("no_usable_annotation 1: x: ")
+
+
+def test_rows_of_files_that_stay_as_they_are_count():
+    rows = RowsOfTasks(FILES[:2], Progress(), {"train_detector": 1})
+    rows.add(result((DETECTOR, missing("a"))))
+    rows.check()
