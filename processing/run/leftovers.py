@@ -93,8 +93,9 @@ def _matches_its_files(directory: Path, journal: Journal) -> bool:
                 continue  # a file without durable rows need not exist
             if not partial.exists():
                 return False
+            opened.enter_context(with_filename(partial))  # closing may fail as well
+            file = opened.enter_context(partial.open("rb"))
             with with_filename(partial):
-                file = opened.enter_context(partial.open("rb"))
                 file.seek(first_member_end("images", np.uint8, (*size, 3), 0))
             files[name] = partial, file, prod(size) * 3
         for record in journal.records():
