@@ -138,7 +138,12 @@ class InputImages:
         # Permissions, or a disk, may have been mended without a trace in the file itself.
         unread = self._paths[done[then == 0]].tolist()
         reasons = {r.path: r.reason for r in progress.rejected_images() if r.stage == "read"}
-        return all(self._read(path) == (None, reasons.get(path)) for path in unread)
+        for path in unread:
+            content, reason = self._read(path)
+            # The checksum of an empty file is 0 as well.
+            if reason != reasons.get(path) or (content is not None and content.crc32):
+                return False
+        return True
 
     def check_not_lost(
         self, positions: NDArray[np.intp], rejections: Sequence[Rejection | None]

@@ -151,14 +151,14 @@ class ProcessingRun:
             TooManyRejectedError: more bad images than `max_bad_fraction` allows, or only bad ones.
             OSError: the output cannot be written, or would not fit.
         """
-        journal = self._open_journal()
+        self._add_files_of_interrupted_run()
         for file in self._made:
             if self._path(file).exists():
                 _LOG.warning("%s: not of these data and options; replacing it", self._path(file))
         replaced = [self._path(file).name for file in self._made if self._path(file).exists()]
         outputs = [file.output for file in self._made]
         sink = DatasetWriter(
-            self._output_dir, outputs, journal, flush_every=self._options.flush_every
+            self._output_dir, outputs, self._open_journal(), flush_every=self._options.flush_every
         )
         batches = self._batches()
         start = self.images_resumed = self._progress.images_done
@@ -199,7 +199,6 @@ class ProcessingRun:
 
     def _open_journal(self) -> Journal:
         """Opens the journal of this run, which continues an interrupted run if it can."""
-        self._add_files_of_interrupted_run()
         header = self._header()
         journal = continued_journal(self._output_dir, header)
         with contextlib.ExitStack() as on_failure:

@@ -31,10 +31,10 @@ class Killer:
         self.operations = {name: self._undisturbed(name) for name in SITUATIONS}
 
     def _halfway(self, output):
-        """An old data set that was begun again because a file was lost, and killed meanwhile."""
+        """An old data set that was begun again because an option changed, and killed meanwhile."""
         shutil.copytree(self.runs.output["old"], output)
         (output / "train_teacher.npz").unlink()
-        status, _ = self.run("old", output, at=60, how="before")
+        status, _ = self.run("old", output, at=60, how="before", flags=["--seed", "1"])
         assert status == -9
         assert len(list(output.glob("*.npz.partial"))) == 9
 
@@ -43,12 +43,14 @@ class Killer:
             assert self.run("new", output)[0] == 3, self.log
         return self.last_operations
 
-    def run(self, name, output, at=0, how="none"):
+    def run(self, name, output, at=0, how="none", flags=()):
         """A run in a child; gives its exit status and the number of images that it decoded."""
         scratch = self._directory / "scratch"
         scratch.mkdir()
         where = {"raw": self.runs.raw[name], "output": output, "scratch": scratch}
-        status = self._server.run("run_with_kill", scratch / "log", **where, at=at, how=how)
+        status = self._server.run(
+            "run_with_kill", scratch / "log", **where, at=at, how=how, flags=flags
+        )
         decoded = (scratch / "decoded").stat().st_size
         self.log = (scratch / "log").read_text()
         self.last_operations = operations(scratch)

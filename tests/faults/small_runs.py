@@ -83,7 +83,7 @@ class SmallRuns:
         assert left <= BESIDE, f"left behind: {left - BESIDE}"
         if not report.up_to_date:
             done = report.images_decoded + report.images_copied + report.images_resumed
-            assert done == IMAGES
+            assert 0 < done <= IMAGES  # those of files that are up to date are left out
         return report
 
     def journalled(self, output):

@@ -168,12 +168,10 @@ def test_where_there_is_no_room_for_both_the_rows_of_an_abandoned_run_are_given_
 def test_what_an_abandoned_run_left_goes_where_files_are_up_to_date_all_the_same(changing):
     with changing.killer.prepared("fresh") as output:
         runs = changing.killer.runs
-        shutil.copytree(runs.output["new"], output, dirs_exist_ok=True)
-        (output / "val_teacher.npz").unlink()  # something to do
         changing.kill(output, 60)
         set_aside(output)
         assert list(output.glob("*.earlier"))
-        shutil.copy(runs.output["new"] / "val_teacher.npz", output)
+        shutil.copytree(runs.output["new"], output, dirs_exist_ok=True)
         assert runs.check_rerun(output).up_to_date
 
 
@@ -279,13 +277,12 @@ def test_what_a_killed_run_left_goes_where_its_files_are_up_to_date(changing, ot
     """And stays, to be continued, where it was making other files as well."""
     runs = changing.killer.runs
     with changing.killer.prepared("fresh") as output:
-        shutil.copytree(runs.output["new"], output, dirs_exist_ok=True)
-        (output / "val_teacher.npz").unlink()
         changing.kill(output, len(changing.killer.operations["fresh"]) // 3)
+        shutil.copytree(runs.output["new"], output, dirs_exist_ok=True)
         if others:
+            (output / "val_teacher.npz").unlink()
             report = DataProcessor(changing.raw, output, **OPTIONS).process_detector()
         else:
-            shutil.copy(runs.output["new"] / "val_teacher.npz", output)
             report = DataProcessor(changing.raw, output, **OPTIONS).process_all()
         assert report.up_to_date
         assert (output / JOURNAL).exists() == others
