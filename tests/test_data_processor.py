@@ -435,9 +435,16 @@ def test_repairs_are_counted_and_reads_equal_stored_plus_dropped(
     assert sum(file.rows for file in report.files) == read - 4
 
 
-def test_images_with_points_alone_are_no_negatives_of_the_detector(raw_dir, tmp_path):
-    Image.new("RGB", (50, 40)).save(raw_dir / "face.png")
-    (raw_dir / "face.pts").write_text("version: 1\nn_points: 2\n{\n10 10\n20 20\n}\n")
+def test_images_with_points_alone_are_no_negatives_of_the_detector(
+    raw_dir, tmp_path, edit_annotations
+):
+    def add_points_alone(content):
+        content["images"].append({"id": 99, "file_name": "face.png", "height": 40, "width": 50})
+        points = [10, 10, 2, 20, 20, 2, 15, 15, 2, 10, 20, 2, 20, 10, 2]
+        content["annotations"].append({"image_id": 99, "category_id": 1, "keypoints": points})
+
+    Image.new("RGB", (50, 40)).save(raw_dir / "images/face.png")
+    edit_annotations(add_points_alone)
     report = processor(raw_dir, tmp_path / "out").process_all()
     rows = {file.path.stem: file.rows for file in report.files}
     assert rows["train_detector"] + rows["val_detector"] == 24
@@ -446,19 +453,25 @@ def test_images_with_points_alone_are_no_negatives_of_the_detector(raw_dir, tmp_
         for n in ("train", "val")
         for p in np.load(tmp_path / "out" / f"{n}_landmarker.npz")["image_paths"]
     ]
-    assert "face.png" in paths
+    assert "images/face.png" in paths
 
 
-def test_points_of_different_number_are_stored_ragged(raw_dir, tmp_path):
-    Image.new("RGB", (50, 40)).save(raw_dir / "face.png")
-    (raw_dir / "face.pts").write_text("version: 1\nn_points: 2\n{\n10 10\n20 20\n}\n")
-    report = processor(raw_dir, tmp_path / "out").process_landmarker()
-    lengths = []
-    for file in report.files:
-        with np.load(file.path) as stored:
-            assert stored["keypoints"].shape[1:] == (3,)
-            lengths += np.diff(stored["keypoints_offsets"]).tolist()
-    assert sorted(set(lengths)) == [2, 5]
+def test_a_set_of_points_of_another_number_is_refused_and_leaves_the_others_alone(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    points = ["10 10", "20 20", "15 25"]
+    for name, count in {"a": 3, "b": 3, "c": 2, "d": 3}.items():
+        Image.new("RGB", (50, 40)).save(raw / f"{name}.png")
+        lines = "\n".join(points[:count])
+        (raw / f"{name}.pts").write_text(f"version: 1\nn_points: {count}\n{{\n{lines}\n}}\n")
+    report = processor(raw, tmp_path / "out").process_landmarker()
+    assert sum(file.rows for file in report.files) == 3
+    assert report.rejected_annotations == {"malformed": 1}
+    (line,) = (tmp_path / "out/train_landmarker.rejected.jsonl").read_text().splitlines()
+    assert "c.pts: " in line
+    assert "2 points, but most others have 3" in line
+    with np.load(tmp_path / "out/train_landmarker.npz") as stored:
+        assert stored["keypoints"].shape[1:] == (3, 3)
 
 
 def test_labels_are_stored_only_where_there_are_several_categories(

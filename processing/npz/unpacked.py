@@ -23,7 +23,6 @@ from tqdm.auto import tqdm
 
 from processing.core.error_notes import with_filename
 from processing.core.errors import NPZFormatError, damaged, wrong_checksum
-from processing.core.files import open_exclusively
 
 _CHUNK: Final = 1 << 20  # bytes
 _ALWAYS_ALLOWED_BYTES: Final = 64 << 20  # may be unpacked whatever the ratio
@@ -111,7 +110,8 @@ def _unpack(path: Path, info: zipfile.ZipInfo, start: int, target: Path) -> None
     partial = target.with_name(f"{target.name}.partial")
     try:
         partial.unlink(missing_ok=True)  # left by a killed process
-        with open_exclusively(partial) as file:
+        # "x": what a link of that name leads to is never written to.
+        with with_filename(partial), partial.open("x+b") as file:
             with _progress_bar(path, info) as progress:
                 for chunk in _decompressed(path, info, start):
                     file.write(chunk)

@@ -124,7 +124,7 @@ def _same_annotations(table: AnnotationTable, one: int, other: int) -> bool:
     if len(labels) != len(other_labels):
         return False
     boxes, other_boxes, tolerance = _comparable_boxes(table, one, other)
-    with np.errstate(invalid="ignore"):  # infinite coordinates
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite and huge coordinates
         near = np.abs(boxes[:, None] - other_boxes[None]) <= tolerance
     near |= np.isnan(boxes)[:, None] & np.isnan(other_boxes)[None]  # instances with points only
     same = near.all(axis=2) & (labels[:, None] == other_labels[None])

@@ -49,6 +49,7 @@ from processing.sources.plausibility import (
     check_class_names,
     check_not_misread,
     describe_mixed_landmarks,
+    reject_odd_landmarks,
     reject_wrong_units,
 )
 from processing.sources.raw_directory import RawDirectory
@@ -170,7 +171,7 @@ def read_sources(
     # Checked first: listing a large directory takes minutes, a wrong name shows at once.
     requests = check_sources(sources)
     raw = RawDirectory(Path(raw_dir), follow_links=follow_links)
-    reading = reject_wrong_units(combine(_read_formats(raw, requests)))
+    reading = reject_odd_landmarks(reject_wrong_units(combine(_read_formats(raw, requests))))
     check_class_names(reading.table)
     check_not_misread(reading.table)
     merged = merge_images(reading.table)

@@ -86,6 +86,47 @@ def _may_have_wrong_units(table: AnnotationTable) -> bool:
     return bool((table.boxes[:, 2:] <= 1).all(axis=1).any())
 
 
+def reject_odd_landmarks(reading: Reading) -> Reading:
+    """Rejects sets of points whose number differs from most of their category in the same set.
+
+    Args:
+        reading: of all sources, before images are merged.
+
+    Returns:
+        The reading without them. If no number is that of more than half, all stay, and
+        `describe_mixed_landmarks` explains why they cannot be in one file.
+    """
+    table = reading.table
+    set_ids = np.repeat(table.set_ids, np.diff(table.offsets))
+    lengths = table.points.lengths
+    odd = np.zeros(len(lengths), dtype=bool)
+    groups = set_ids.astype(np.int64) * len(table.category_names) + table.labels
+    for group in np.unique(groups[lengths > 0]).tolist():
+        chosen = (groups == group) & (lengths > 0)
+        counts = np.bincount(lengths[chosen])
+        usual = int(counts.argmax())
+        if usual and 2 * counts[usual] > counts.sum():
+            odd |= chosen & (lengths != usual)
+    if not odd.any():
+        return reading
+    rejections = []
+    for i in np.flatnonzero(odd).tolist():
+        file, place = _file_and_place(table, i)
+        others = lengths[(groups == groups[i]) & (lengths > 0) & ~odd]
+        message = f"{file}: {place}: {lengths[i]} points, but most others have {others[0]}"
+        rejections.append(Rejection(file, "annotation", "malformed", message))
+    owners = np.repeat(np.arange(len(table)), np.diff(table.offsets))
+    files = table.annotation_files.tolist()
+    paths = table.image_paths.tolist()
+    missing = {(paths[row], files[row]) for row in np.unique(owners[odd]).tolist()}
+    return dataclasses.replace(
+        reading,
+        table=table.keep_instances(~odd),
+        rejections=[*reading.rejections, *rejections],
+        images_missing_annotations=reading.images_missing_annotations | missing,
+    )
+
+
 def check_not_misread(table: AnnotationTable) -> None:
     """Checks that not almost all boxes of an annotation set are bad for the same reason.
 
@@ -120,13 +161,16 @@ def describe_mixed_landmarks(table: AnnotationTable) -> str:
     set_ids = np.repeat(table.set_ids, np.diff(table.offsets))
     first: tuple[AnnotationSet, list[int]] | None = None
     for set_id, one in enumerate(table.annotation_sets):
-        lengths = np.unique(table.points.lengths[set_ids == set_id])
-        counts = lengths[lengths > 0].tolist()
+        chosen = (set_ids == set_id) & (table.points.lengths > 0)
+        counts = np.unique(table.points.lengths[chosen]).tolist()
         if not counts:
             continue
+        # Categories may have points of their own: their labels tell them apart.
+        if len(counts) > len(np.unique(table.labels[chosen])):
+            return f"{_landmarks(one, counts)}: landmarks of different kinds cannot be in one file"
         if first is None:
             first = one, counts
-        elif first[1] != counts or first[0].keypoint_names != one.keypoint_names:
+        if first[1] != counts or first[0].keypoint_names != one.keypoint_names:
             return (
                 f"{_landmarks(*first)}, but {_landmarks(one, counts)}: landmarks of different "
                 "kinds cannot be in one file; read one of them with `sources`, or leave out the "

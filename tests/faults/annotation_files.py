@@ -102,6 +102,7 @@ POINTS = [5, 5, 2, 15, 15, 2]
 DEEP = "[" * 100_000 + "]" * 100_000
 UNKNOWN_IMAGE = alone("a.json", "unknown_image_id", r"annotations\[1\]", boxes=[])
 UNKNOWN_CATEGORY = lost("a.json", "unknown_category", r"annotations\[1\].*the categories")
+FRACTIONS = lost("a.json", "looks_like_fractions", r"annotations\[1\]")
 MALFORMED_ROW = lost("a.json", "malformed", r"annotations\[1\]")
 OUTSIDE = alone("a.json", "outside_raw_dir", r"images\[1\].*leaves the raw dir.*make the path")
 
@@ -125,7 +126,7 @@ COCO = [
     ("half a pixel before", coco(hostile(bbox=[-0.5, 4, 10, 10])), clipped([0, 4, 9.5, 14])),
     ("all of the image", coco(hostile(bbox=WHOLE)), kept(WHOLE)),
     ("larger than the image", coco(hostile(bbox=[-50, -50, 999, 999])), clipped(WHOLE)),
-    ("fractions for pixels", coco(hostile(bbox=[0.2, 0.2, 0.5, 0.5])), dropped("too_small")),
+    ("fractions for pixels", coco(hostile(bbox=[0.2, 0.2, 0.5, 0.5])), FRACTIONS),
     ("corners for sizes", coco(hostile(bbox=[8, 8, 20, 20])), clipped([8, 8, 24, 24])),
     ("nested", coco(hostile(bbox=[[4, 4, 10, 10]])), MALFORMED_ROW),
     ("three numbers", coco(hostile(bbox=[4, 4, 10])), MALFORMED_ROW),
@@ -227,13 +228,13 @@ COCO = [
         "a.json", "malformed", r"images\[1\]")),
     ("half a surrogate", coco(hostile(), images=second_image(file_name="\udcff.png")), alone(
         "a.json", "malformed", "a.json")),
-    ("..", coco(hostile(), images=second_image(file_name="../bad.png")), OUTSIDE),
-    (".. within", coco(hostile(), images=second_image(file_name="x/../../bad.png")), OUTSIDE),
+    ("..", coco(hostile(), images=second_image(file_name="../gone.png")), OUTSIDE),
+    (".. within", coco(hostile(), images=second_image(file_name="x/../../gone.png")), OUTSIDE),
     (".. that stays", coco(hostile(), images=second_image(file_name="x/../bad.png")), kept(TEN)),
     ("absolute", coco(hostile(), images=second_image(file_name="/etc/passwd")), OUTSIDE),
-    ("backslashes", coco(hostile(), images=second_image(file_name="..\\bad.png")), OUTSIDE),
-    ("a drive", coco(hostile(), images=second_image(file_name="C:\\bad.png")), OUTSIDE),
-    ("a server", coco(hostile(), images=second_image(file_name="\\\\host\\bad.png")), OUTSIDE),
+    ("backslashes", coco(hostile(), images=second_image(file_name="..\\gone.png")), OUTSIDE),
+    ("a drive", coco(hostile(), images=second_image(file_name="C:\\gone.png")), OUTSIDE),
+    ("a server", coco(hostile(), images=second_image(file_name="\\\\host\\gone.png")), OUTSIDE),
 ]  # fmt: skip
 
 BESIDE = {
