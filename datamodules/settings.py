@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from processing.core.arguments import check_integer, check_path
+from processing.core.arguments import check_different, check_integer, check_path
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
@@ -32,6 +32,8 @@ def as_processors(
         # Not `isinstance`, which would import the processor, and with it all that decodes images.
         if not hasattr(one, "output_dir"):
             raise TypeError(f"processor must be a DataProcessor, or several, got {one!r}")
+    # The second would replace the files of the first.
+    check_different("output_dir of the processors", (one.output_dir for one in processors))
     return processors
 
 
@@ -50,7 +52,9 @@ def data_directories(
         raise TypeError(f"data_dir must be a path, or several, got {data_dir!r}")
     if not directories:
         raise ValueError("give data_dir, a processor, or both: there is nothing to read")
-    return [check_path("data_dir", directory) for directory in directories]
+    paths = [check_path("data_dir", directory) for directory in directories]
+    check_different("data_dir", paths)
+    return paths
 
 
 def cache_sizes(cache_size: int | Mapping[str, int]) -> dict[str, int]:

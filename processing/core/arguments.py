@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -111,3 +112,34 @@ def check_path(name: str, value: StrPath) -> Path:
         raise ValueError(
             f"{name}={os.fspath(value)!r}: no home directory is known for its first part"
         ) from error
+
+
+def check_different(name: str, paths: Iterable[StrPath]) -> None:
+    """Checks that no two paths lead to the same place, be it through links or ``..``.
+
+    Args:
+        name: of the argument, for the error's message.
+        paths: files or directories; they need not exist.
+
+    Raises:
+        ValueError: two of them do; the message names both.
+    """
+    seen: dict[object, StrPath] = {}
+    for path in paths:
+        place = _place(path)
+        if place in seen:
+            first = seen[place]
+            spelt = "" if os.fspath(first) == os.fspath(path) else f", spelt as {os.fspath(path)!r}"
+            raise ValueError(
+                f"{name} names {os.fspath(first)!r} twice{spelt}: every sample of it would count "
+                "twice; give each place once"
+            )
+        seen[place] = path
+
+
+def _place(path: StrPath) -> object:
+    try:
+        status = Path(path).stat()
+    except OSError:  # absent: links on the way to it may exist
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino

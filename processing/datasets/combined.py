@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from processing.core.arguments import check_different
 from processing.core.columns import offsets_of
 from processing.datasets.names import check_same_names
 from processing.datasets.sample_dataset import (
@@ -38,7 +39,7 @@ class CombinedLazyDataset(SampleDataset[T_co]):
         offsets: int64 (D + 1,): part d holds samples ``offsets[d]:offsets[d + 1]``.
 
     Raises:
-        ValueError: there is no dataset, or two of them differ.
+        ValueError: there is no dataset, two of them differ, or two are of the same file.
 
     Example:
         >>> combined = CombinedLazyDataset([train, val])  # doctest: +SKIP
@@ -53,6 +54,9 @@ class CombinedLazyDataset(SampleDataset[T_co]):
             raise ValueError("at least one dataset is needed to combine")
         for dataset in self.datasets:
             check_dataset(dataset)
+        # A dataset that is given twice is wanted twice; a file that is opened twice is a mistake.
+        distinct = {id(dataset): dataset for dataset in self.datasets}
+        check_different("datasets", (file for one in distinct.values() for file in one._files))
         self.offsets = offsets_of([len(dataset) for dataset in self.datasets])
         self._layout = self._common_layout()
 
@@ -99,8 +103,8 @@ class CombinedLazyDataset(SampleDataset[T_co]):
         return np.searchsorted(self.offsets, indices, side="right") - 1
 
     @property
-    def _file(self) -> str:
-        return self.datasets[0]._file
+    def _files(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(file for dataset in self.datasets for file in dataset._files))
 
     def _place(self, index: int) -> str:
         part = int(self._locate(np.array([index]))[0])

@@ -114,8 +114,13 @@ class SampleDataset(Dataset[T_co], ABC):
 
     @property
     @abstractmethod
+    def _files(self) -> tuple[str, ...]:
+        """Returns the paths of the files, each once."""
+
+    @property
     def _file(self) -> str:
         """Returns the file, or the first of several, for error messages."""
+        return self._files[0]
 
     @abstractmethod
     def _place(self, index: int) -> str:

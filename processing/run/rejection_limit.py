@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Final
 
 from processing.core.errors import ImageError, Rejection, TooManyRejectedError
@@ -112,7 +113,10 @@ class RowsOfTasks:
     """
 
     def __init__(
-        self, files: Sequence[PlannedFile], progress: Progress, rows_there: Mapping[str, int]
+        self,
+        files: Sequence[PlannedFile],
+        progress: Progress,
+        rows_there: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._files = files
         self._rows: Counter[str] = Counter()

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from processing.core.arguments import check_flag, check_integer, check_number
+from processing.core.arguments import check_different, check_flag, check_integer, check_number
 
 INTEGERS = [3, *(kind(3) for kind in (np.int8, np.uint8, np.int32, np.int64, np.uint64))]
 NUMBERS = [*INTEGERS, 3.0, np.float16(3), np.float32(3), np.float64(3)]
@@ -58,3 +58,22 @@ def test_integers_out_of_range_are_refused(value):
 def test_numbers_out_of_range_are_refused(value):
     with pytest.raises(ValueError, match=r"^x must be in \[0, 1\], got"):
         check_number("x", value, least=0, most=1)
+
+
+def test_one_place_under_two_names_is_found(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "hard").hardlink_to(tmp_path / "file")
+    for one, other in (
+        (tmp_path / "a", str(tmp_path / "a")),
+        (tmp_path / "a", tmp_path / "link"),
+        (tmp_path / "a", tmp_path / "a" / ".." / "a"),
+        (tmp_path / "file", tmp_path / "hard"),
+        (tmp_path / "absent", tmp_path / "a" / ".." / "absent"),
+        (tmp_path / "a" / "absent", tmp_path / "link" / "absent"),
+    ):
+        check_different("data_dir", [one])
+        with pytest.raises(ValueError, match=r"data_dir names .* twice"):
+            check_different("data_dir", [one, tmp_path / "other", other])
+    check_different("data_dir", [tmp_path / "a", tmp_path / "file", tmp_path / "absent"])

@@ -738,3 +738,16 @@ def test_a_dataset_travels_to_a_forkserver_process(tmp_path):
 def test_what_is_no_path_or_no_dataset_is_refused_by_name(tmp_path, make, message):
     with pytest.raises(TypeError, match=message):
         make(write(tmp_path / "a.npz"))
+
+
+def test_a_file_that_is_opened_twice_cannot_be_combined(tmp_path):
+    path = write(tmp_path / "a.npz")
+    (tmp_path / "link.npz").symlink_to(path)
+    for same in (path, tmp_path / "link.npz", tmp_path / ".." / tmp_path.name / "a.npz"):
+        with pytest.raises(ValueError, match=r"path names .* twice"):
+            open_dataset([path, same])
+        with LazyNPZDataset(path) as one, LazyNPZDataset(same) as other:
+            with pytest.raises(ValueError, match=r"datasets names .* twice"):
+                CombinedLazyDataset([one, other])
+            repeated = CombinedLazyDataset([one, one])  # on purpose
+            assert len(CombinedLazyDataset([repeated, repeated])) == 4 * len(one)

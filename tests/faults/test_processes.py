@@ -186,13 +186,14 @@ def test_no_combination_of_loader_and_end_leaves_anything_behind(tally, host):
 FAILING = """
 import sys
 from torch.utils.data import DataLoader
-from processing.lazy_dataset import open_dataset
+from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset
 def transform(sample):
     if sample["image"].max() == 5:
         del sample["image_path"]
         raise KeyError("depth")
     return sample
-parts = open_dataset([sys.argv[1]] * 2, transform=transform, return_index=True)
+part = LazyNPZDataset(sys.argv[1], transform=transform, return_index=True)
+parts = CombinedLazyDataset([part, part])
 for batch in DataLoader(parts, batch_size=4, num_workers=1, sampler=range(64, 128)): pass
 """
 
