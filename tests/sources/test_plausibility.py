@@ -146,7 +146,7 @@ def test_images_of_val_stay_there_if_all_images_of_train_are_rejected(tmp_path):
         "data.yaml": "train: images/train\nval: images/val\nnames: [cat]\n",
         "labels/val/a.txt": "0 .5 .5 .2 .2\n",
         "labels/val/b.txt": "0 .5 .5 .2 .2\n",
-        "labels/trian/c.txt": "0 .5 .5 .2 .2\n",
+        "labels/train_old/c.txt": "0 .5 .5 .2 .2\n",
     }
     images = ["images/val/a.jpg", "images/val/b.jpg", "images/train/c.jpg"]
     reading = read_sources(write_raw(tmp_path, files, images))
