@@ -83,8 +83,9 @@ def find(raw: RawDirectory) -> list[str]:
     found.update(files_with(raw, [_IMAGE_KEYS[1]], [_SHAPES]))
     folders = set(map(folder_of, found))
     for path in raw.with_suffix(".json"):
-        is_beside_image = posixpath.splitext(path)[0] in raw.images_by_path_stem
-        if path not in found and folder_of(path) in folders and is_beside_image:
+        if path in found or folder_of(path) not in folders:
+            continue
+        if posixpath.splitext(path)[0] in raw.images_by_path_stem:
             try:
                 load(raw, path)
             except AnnotationError:

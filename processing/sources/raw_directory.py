@@ -97,19 +97,26 @@ class RawDirectory:
         Args:
             suffixes: endings in lower case, such as ``".xml"``.
         """
-        return [
-            path
+        found = []
+        for ending in sorted({posixpath.splitext(suffix)[1] or suffix for suffix in suffixes}):
+            found += self._by_ending.get(ending, [])
+        # All formats ask for their files, and a directory may hold a million images.
+        return sorted(
+            path for path in found if path.lower().endswith(suffixes) and path not in self._refused
+        )
+
+    @cached_property
+    def _by_ending(self) -> dict[str, list[str]]:
+        """All files but images, by their ending in lower case."""
+        return _grouped(
+            (posixpath.splitext(path)[1].lower(), path)
             for path in self._sorted
-            if path.lower().endswith(suffixes) and path not in self._refused
-        ]
+            if not is_image_name(path)
+        )
 
     def without_suffix(self) -> list[str]:
         """Lists the regular files whose names have no ending, sorted."""
-        return [
-            path
-            for path in self._sorted
-            if "." not in posixpath.basename(path) and path not in self._refused
-        ]
+        return [path for path in self._by_ending.get("", []) if path not in self._refused]
 
     @cached_property
     def images(self) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
+from types import SimpleNamespace
 from typing import Final
 
 import numpy as np
@@ -32,6 +33,8 @@ REJECTED: Final = -2
 _UNKNOWN: Final = -1
 """Row or label of an id that is not in the file's lists."""
 
+_NO_NUMBERS: Final = np.zeros(0, dtype=np.int32)
+
 _SET: Final = (1, "1", "true", "True")
 """Values of ``ignore`` that mean yes; True equals 1."""
 
@@ -52,6 +55,14 @@ class CocoInstances(InstanceColumns):
 
 
 _COLUMNS: Final = ("rows", *INSTANCE_COLUMNS)
+_PART_COLUMNS: Final = tuple(
+    name for name in _COLUMNS if name not in ("entries", "instance_set_ids")
+)
+"""Columns of a part of a file. The others are known at the end, and would take memory twice."""
+
+
+def _part(columns: CocoInstances, kept: NDArray[np.int64]) -> SimpleNamespace:
+    return SimpleNamespace(**take_columns(columns, _PART_COLUMNS, kept))
 
 
 def rejections_of(path: str, name: str, failures: list[Failure]) -> list[Rejection]:
@@ -81,18 +92,21 @@ def read_instances(
             ``no_boxes``. Or all of them have a score; reason ``prediction``.
     """
     # A part without rows first, so that a file without annotations has all columns too.
-    parts = [_columns(Chunk([], [], [], []), rows, labels)[0]]
+    parts = [_part(_columns(Chunk([], [], [], []), rows, labels)[0], np.zeros(0, np.int64))]
+    unusable = [np.zeros(0, dtype=np.int64)]
     rejections: list[Rejection] = []
     images_missing_annotations: set[int] = set()
     has_objects = not file.annotations
     predictions = 0
     for chunk in file.annotations.decoded(Annotation):
-        predictions += sum(map(_is_prediction, chunk.entries))
         outlined = add_missing_boxes(chunk)
         has_objects |= bool(chunk.failures or outlined) or any(
             entry.bbox or entry.keypoints for entry in chunk.entries
         )
+        predicted = _predictions(chunk.entries)
+        predictions += int(np.count_nonzero(predicted))
         columns, usable = _columns(chunk, rows, labels)
+        usable &= ~predicted
         images_missing_annotations.update(columns.rows[~usable].tolist())
         for failure in chunk.failures:
             row = _UNKNOWN
@@ -105,9 +119,16 @@ def read_instances(
             reason, found = _explain(chunk, i, columns.rows[i], columns.labels[i])
             message = f"{path}: annotations[{chunk.positions[i]}]: {found}"
             rejections.append(Rejection(path, "annotation", reason, message))
-        parts.append(columns.take(np.flatnonzero(usable)))
+        parts.append(_part(columns, np.flatnonzero(usable)))
+        unusable.append(np.asarray(chunk.positions, dtype=np.int64)[~usable])
+        unusable.append(np.array([failure.position for failure in chunk.failures], np.int64))
+        del chunk  # see `Entries.decoded`
     _check_objects(len(file.annotations), predictions, has_objects=has_objects)
-    instances = CocoInstances(**concatenate_columns(parts, _COLUMNS))
+    joined = concatenate_columns(parts, _PART_COLUMNS)
+    del parts
+    entries = np.delete(np.arange(len(file.annotations), dtype=np.int32), np.concatenate(unusable))
+    set_ids = np.zeros(len(entries), dtype=np.int32)
+    instances = CocoInstances(**joined, entries=entries, instance_set_ids=set_ids)
     return instances, rejections, images_missing_annotations - {REJECTED, _UNKNOWN}
 
 
@@ -156,8 +177,8 @@ def _columns(
         boxes=boxes_in_float32,
         flags=_flags(entries, boxed),
         points=points,
-        entries=np.fromiter(chunk.positions, np.int32, n),
-        instance_set_ids=np.zeros(n, dtype=np.int32),
+        entries=_NO_NUMBERS,
+        instance_set_ids=_NO_NUMBERS,
     )
     usable = (
         (boxed | (sizes == 0))
@@ -165,7 +186,6 @@ def _columns(
         & (boxed | (points.lengths > 0))
         & (columns.rows >= 0)
         & (columns.labels >= 0)
-        & ~np.fromiter(map(_is_prediction, entries), np.bool_, n)
     )
     return columns, usable
 
@@ -173,14 +193,19 @@ def _columns(
 def _flags(entries: Sequence[Annotation], boxed: NDArray[np.bool_]) -> NDArray[np.uint8]:
     n = len(entries)
     crowded = np.fromiter((bool(entry.iscrowd) for entry in entries), np.bool_, n)
-    ignored = np.fromiter(
-        # Nearly all entries have no such key, and bool() is the fastest look at that.
-        (bool(entry.ignore) and entry.ignore in _SET for entry in entries),
-        np.bool_,
-        n,
-    )
+    ignored = np.zeros(n, dtype=bool)
+    written = [entry.ignore for entry in entries]
+    if written.count(None) < n:  # nearly all files have no such key
+        ignored[:] = [value in _SET for value in written]
     flags = np.where(crowded, Flag.CROWD, 0) | np.where(ignored, Flag.IGNORED, 0)
     return (flags | np.where(boxed, 0, Flag.NO_BOX)).astype(np.uint8)
+
+
+def _predictions(entries: Sequence[Annotation]) -> NDArray[np.bool_]:
+    """Returns bool (n,): marks the entries with a score."""
+    if [entry.score for entry in entries].count(None) == len(entries):  # as in nearly all files
+        return np.zeros(len(entries), dtype=bool)
+    return np.fromiter(map(_is_prediction, entries), np.bool_, len(entries))
 
 
 def _is_prediction(entry: Annotation) -> bool:
