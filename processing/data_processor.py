@@ -316,7 +316,7 @@ class DataProcessor:
         table, planned = work.reading.table, [file.name for file in work.files]
         replaced = bool(run.replaced_data)
         notes = [
-            *same_content(self.raw_data_dir, table, work.splits, run.content_crc32()),
+            *same_content(self.raw_data_dir, table, work.splits, run.sound_crc32()),
             *other_files(self.output_dir, planned, table.image_paths, all_replaced=replaced),
         ]
         for note in notes:

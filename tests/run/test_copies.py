@@ -119,3 +119,14 @@ def test_different_photographs_with_the_same_boxes_are_no_copies(tmp_path):
     report = process(tmp_path / "raw", tmp_path / "out")
     assert not report.notes
     assert not (tmp_path / "out" / "processing.notes.jsonl").exists()
+
+
+def test_copies_of_an_image_that_cannot_be_decoded_are_not_stored_twice(tmp_path):
+    write_folder(tmp_path / "raw", "a", NAMES)
+    write_folder(tmp_path / "raw", "b", [f"r{name}" for name in NAMES])
+    for path in ("a/q0.png", "b/rq0.png"):
+        image = tmp_path / "raw" / path
+        image.write_bytes((tmp_path / "raw" / "a" / "q1.png").read_bytes()[:500])
+    report = process(tmp_path / "raw", tmp_path / "out")
+    assert sum(sum(file.rejected.values()) for file in report.files) == 2
+    assert not report.notes
