@@ -11,17 +11,16 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.annotations import UNASSIGNED
 from processing.core.arguments import check_flag, check_integer, check_number, check_path
 from processing.core.cpus import available_cpus
 from processing.core.error_notes import note_remedy
-from processing.core.errors import AnnotationError, SourceError
+from processing.core.errors import AnnotationError, Note, SourceError
 from processing.core.files import make_directory
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.tasks import TASKS, Task
@@ -29,26 +28,22 @@ from processing.run.copies import same_content
 from processing.run.image_batches import RunOptions
 from processing.run.image_sizes import ImageSize, image_sizes
 from processing.run.no_annotations import explain_no_annotations
-from processing.run.output_directory import (
-    JOURNAL_NAME,
-    locked,
-    write_notes,
-)
+from processing.run.output_directory import JOURNAL_NAME, locked, write_notes
 from processing.run.ownership import (
+    other_files,
     refuse_foreign,
     remove_obsolete,
     remove_orphaned_lists,
 )
 from processing.run.plan import PlannedFile, plan_files
-from processing.run.processing_report import ProcessingReport, SplitReport, first_of_each_kind
-from processing.run.processing_run import ProcessingRun
-from processing.run.splits import (
-    assign_splits,
-    empty_splits,
-    group_pattern,
-    moved_since,
-    ungrouped,
+from processing.run.processing_report import (
+    ProcessingReport,
+    SplitReport,
+    count_notes,
+    first_of_each_kind,
 )
+from processing.run.processing_run import ProcessingRun
+from processing.run.splits import assign_splits, group_pattern, split_warnings
 from processing.sources import check_sources, read_sources
 from processing.sources.source_format import Reading, SourceFormat, set_reports
 
@@ -61,7 +56,8 @@ class DataProcessor:
     The files depend only on the content of the photographs, the annotations and the options: not on
     the number of workers, the machine, the location, or interruptions. A second call finds the
     files up to date and returns at once. An interrupted run continues at its last flush. One
-    process works on an output directory at a time; a second process waits for it.
+    process works on an output directory at a time; a second process waits for it. Files of other
+    programs are never replaced.
 
     Args:
         raw_data_dir: directory with images and annotations, in any of the formats of
@@ -238,9 +234,11 @@ class DataProcessor:
         if not (self.output_dir / JOURNAL_NAME).exists():
             # With a journal, the lists may be of files that a continued run will publish.
             remove_orphaned_lists(self.output_dir)
-        notes_path = write_notes(self.output_dir, reading.notes)
-        for warning in self._split_warnings(work, run.content_crc32()):
+        paths = reading.table.image_paths
+        for warning in split_warnings(self.output_dir, paths, work.splits, files, self.group_by):
             _LOG.warning("%s", warning)
+        notes = self._notes(work, run)
+        notes_path = write_notes(self.output_dir, notes)
         return ProcessingReport(
             files=run.reports(),
             up_to_date=up_to_date,
@@ -249,20 +247,15 @@ class DataProcessor:
             images_resumed=run.images_resumed,
             seconds=time.perf_counter() - began,
             rejected_annotations=Counter(r.reason for r in reading.rejections),
-            notes=reading.note_counts,
+            notes=count_notes(notes),
             removed=tuple(removed),
+            replaced_data=run.replaced_data,
             skipped_tasks=work.skipped,
             sets=reading.sets or set_reports(reading.table),
-            splits=self._split_report(work),
-            note_examples=first_of_each_kind(reading.notes),
+            splits=SplitReport.of(reading.table.splits, work.train_split, self.group_by),
+            note_examples=first_of_each_kind(notes),
             notes_path=notes_path,
         )
-
-    def _split_report(self, work: _Work) -> SplitReport:
-        splits = work.reading.table.splits
-        divided = int(np.count_nonzero(splits == UNASSIGNED))
-        official = len(splits) - divided
-        return SplitReport(official, divided, work.train_split, self.group_by)
 
     def _tasks(
         self, names: Sequence[str], reading: Reading, *, skip_missing: bool
@@ -318,15 +311,17 @@ class DataProcessor:
         files = plan_files(reading.table, splits, tasks, options, reading.rejections)
         return _Work(reading, splits, files, skipped, float(train_split))
 
-    def _split_warnings(self, work: _Work, content_crc32: NDArray[np.uint32]) -> Iterator[str]:
-        paths, splits, files = work.reading.table.image_paths, work.splits, work.files
-        if self.group_by is not None:
-            yield from ungrouped(paths.tolist(), self.group_by)
-        yield from empty_splits(files)
-        tasks = {file.task.name for file in files}
-        yield from moved_since(self.output_dir, paths, splits, tasks)
-        for note in same_content(self.raw_data_dir, work.reading.table, splits, content_crc32):
-            yield note.message
+    def _notes(self, work: _Work, run: ProcessingRun) -> list[Note]:
+        """The notes on the annotations, the images and the output directory; logs the last two."""
+        table, planned = work.reading.table, [file.name for file in work.files]
+        replaced = bool(run.replaced_data)
+        notes = [
+            *same_content(self.raw_data_dir, table, work.splits, run.sound_crc32()),
+            *other_files(self.output_dir, planned, table.image_paths, all_replaced=replaced),
+        ]
+        for note in notes:
+            _LOG.warning("%s", note.message)
+        return [*work.reading.notes, *notes]
 
 
 class _Work(NamedTuple):

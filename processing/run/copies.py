@@ -20,7 +20,9 @@ from processing.core.annotations import SPLITS, AnnotationTable
 from processing.core.errors import Note
 
 SAME_PHOTOGRAPH: Final = "same_photograph"
-"""Kind of the notes."""
+"""Kind of a note about two folders."""
+IN_OTHER_SPLIT: Final = "copy_in_other_split"
+"""Kind of the note about copies of training images in other splits."""
 
 _TRAIN: Final = SPLITS.index("train")
 _TOLERANCE: Final = 1.0
@@ -68,11 +70,11 @@ def same_content(
         if in_train:
             outside = [path for i, path in zip(images, paths, strict=True) if splits[i] != _TRAIN]
             leaking += [(in_train[0], path) for path in outside]
-    for folders, pair in sorted(pairs.items()):
+    for folders, pair in sorted(pairs.items(), key=lambda item: (-item[1].photographs, item[0])):
         yield Note(SAME_PHOTOGRAPH, folders[0], _describe(*folders, pair), pair.photographs)
     if leaking:
         yield Note(
-            SAME_PHOTOGRAPH,
+            IN_OTHER_SPLIT,
             leaking[0][1],
             f"{len(leaking)} images outside train have the same content as one in train, such as "
             f"{' and '.join(leaking[0])}: delete the copies, or give them a group (group_by)",
@@ -107,14 +109,17 @@ def _folder(path: str) -> str:
 
 
 def _describe(one: str, other: str, pair: _FolderPair) -> str:
-    where = f"lie in both {one} and {other}" if one != other else f"lie more than once in {one}"
     count = pair.photographs
-    found = f"{count} photographs {where}, such as {' and '.join(pair.example)}"
-    if pair.differing < count:
-        found += f"; with the same boxes, so {pair.objects} objects are stored twice"
+    photographs = "photograph" if count == 1 else "photographs"
+    found = f"{count} {photographs} lie more than once in {one}"
+    if one != other:
+        found = f"{count} {photographs} lie in both {one} and {other}"
+    if pair.objects:
+        objects = "object is" if pair.objects == 1 else "objects are"
+        found += f", with the same boxes: {pair.objects} {objects} stored twice"
     if pair.differing:
-        found += f"; {pair.differing} of them with different annotations"
-    return f"{found}: keep one of the copies, with its annotations"
+        found += f"; {pair.differing} with different annotations"
+    return f"{found}; such as {' and '.join(pair.example)}: keep one of the copies"
 
 
 def _same_annotations(table: AnnotationTable, one: int, other: int) -> bool:

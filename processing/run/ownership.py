@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from numpy.typing import NDArray
 
 from processing.core.annotations import SPLITS
 from processing.core.error_notes import with_filename
-from processing.core.errors import ForeignFileError
+from processing.core.errors import ForeignFileError, Note, NPZFormatError
 from processing.core.files import partial_of, remove_durably
+from processing.npz.mapped import MappedNPZ
 from processing.npz.origin import is_written_by_us
 from processing.run.output_directory import (
     CACHE_NAMES,
@@ -235,3 +237,37 @@ def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str
             npz.unlink()
             removed.append(npz.name)
     return removed
+
+
+def other_files(
+    directory: Path, planned: Collection[str], paths: NDArray[Any], *, all_replaced: bool
+) -> Iterator[Note]:
+    """Notes files of other programs and of other data sets, which a run leaves as they are.
+
+    Args:
+        directory: the output directory.
+        planned: names of the files that belong to this run.
+        paths: StringDType (N,), of all images that the annotations list.
+        all_replaced: whether the run has replaced the files of a data set with other images.
+    """
+    files = {name: npz_path(directory, name) for name in FILE_NAMES if name not in planned}
+    there = [npz for npz in files.values() if npz.is_file()]
+    listed = set(paths.tolist()) if there else set()
+    for npz in there:
+        if not is_ours(npz):
+            found = "was written by another program, and stays; datasets of its split and task"
+            yield Note("other_file", npz.name, f"{npz.name} {found} will read it: move it away")
+            continue
+        try:
+            images = set(MappedNPZ(npz)["image_paths"].tolist())
+        except (NPZFormatError, KeyError, FileNotFoundError):
+            continue  # a file that cannot be read trains no model
+        missing = len(images) if all_replaced else len(images - listed)
+        if missing:
+            yield Note(
+                "other_data",
+                npz.name,
+                f"{npz.name} was made of other data, and stays: {missing} of its {len(images)} "
+                "images are not in this data set; delete it, or make it again",
+                missing,
+            )

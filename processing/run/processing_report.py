@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-from processing.core.annotations import SetReport
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.core.annotations import UNASSIGNED, SetReport
 from processing.core.errors import Note
 
 _MOST_SETS: Final = 6
@@ -94,6 +97,12 @@ class SplitReport:
             )
         return ", ".join(parts)
 
+    @classmethod
+    def of(cls, official: NDArray[np.int8], train_split: float, group_by: str | None) -> Self:
+        """Counts the images with an official split, as in `AnnotationTable.splits`, and others."""
+        divided = int(np.count_nonzero(official == UNASSIGNED))
+        return cls(len(official) - divided, divided, train_split, group_by)
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessingReport:
@@ -110,6 +119,7 @@ class ProcessingReport:
         rejected_annotations: by reason, annotations that could not be used.
         notes: by name, how many harmless irregularities of the annotations were resolved.
         removed: deleted files, of splits that the data no longer has.
+        replaced_data: files that replaced those of a data set with other images.
         skipped_tasks: tasks that `process_all` left out for lack of annotations, and why.
         sets: what was read, before images were merged.
         splits: how images were divided; None if there was nothing to divide.
@@ -129,6 +139,7 @@ class ProcessingReport:
     skipped_tasks: Mapping[str, str] = field(default_factory=dict)
     sets: tuple[SetReport, ...] = ()
     splits: SplitReport | None = None
+    replaced_data: tuple[str, ...] = ()
     note_examples: Mapping[str, Note] = field(default_factory=dict)
     notes_path: Path | None = None
 
@@ -155,6 +166,9 @@ class ProcessingReport:
             lines.append(f"rejected annotations: {_listed(self.rejected_annotations)}")
         lines += self._about_notes()
         lines += [f"{task}: skipped, {why}" for task, why in self.skipped_tasks.items()]
+        if self.replaced_data:
+            names = ", ".join(self.replaced_data)
+            lines.append(f"replaced the files of another data set, with other images: {names}")
         lines += [f"removed: {name}, the data no longer has this split" for name in self.removed]
         lines.append(self._pace())
         return "\n".join(lines)
@@ -214,6 +228,14 @@ class ProcessingReport:
             f"{self.images_decoded} images{copied} in {self.seconds:.1f} s "
             f"({self.images_per_second:.0f} images/s){resumed}"
         )
+
+
+def count_notes(notes: Iterable[Note]) -> Counter[str]:
+    """How many images or objects the notes of each kind are about."""
+    counts: Counter[str] = Counter()
+    for note in notes:
+        counts[note.kind] += note.count
+    return counts
 
 
 def first_of_each_kind(notes: Iterable[Note]) -> dict[str, Note]:

@@ -193,6 +193,15 @@ class ProcessingRun:
         """uint32 (N,): CRC-32 of the bytes of each image of the table; 0 if it is not known."""
         return self._by_table(self._inputs.crc32())
 
+    def sound_crc32(self) -> NDArray[np.uint32]:
+        """The same, and 0 for an image that cannot be decoded, of which nothing is stored."""
+        checksums = self.content_crc32()
+        found = self._published.bad_images_of(self._files).values()
+        bad = {rejection.path for rejection in found if rejection.stage in ("read", "decode")}
+        if bad:
+            checksums[[path in bad for path in self._table.image_paths.tolist()]] = 0
+        return checksums
+
     def reports(self) -> tuple[FileReport, ...]:
         """Reads the counts of the published files."""
         return self._published.reports(self._files)

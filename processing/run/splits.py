@@ -185,3 +185,25 @@ def moved_since(
                 f"{npz}: {count} images are in another split of {', '.join(sorted(tasks))}: make "
                 f"the {task}'s files again with the same data, train_split, seed and group_by"
             )
+
+
+def split_warnings(
+    directory: Path,
+    paths: NDArray[Any],
+    splits: NDArray[np.int8],
+    files: Collection[PlannedFile],
+    group_by: str | None,
+) -> Iterator[str]:
+    """Warns of everything about a division into splits that may mislead.
+
+    Args:
+        directory: the output directory.
+        paths: StringDType (N,), of all images.
+        splits: int8 (N,), positions in `SPLITS`.
+        files: the plan.
+        group_by: as in `assign_splits`.
+    """
+    if group_by is not None:
+        yield from ungrouped(paths.tolist(), group_by)
+    yield from empty_splits(files)
+    yield from moved_since(directory, paths, splits, {file.task.name for file in files})

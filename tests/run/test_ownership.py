@@ -254,3 +254,41 @@ def test_the_output_may_lie_in_the_raw_directory(tmp_path, inside):
     report = processor(raw, raw / inside).process_all()
     assert report.notes == before.notes
     assert processor(raw, raw / inside).process_all().up_to_date
+
+
+def test_files_of_another_data_set_that_a_run_replaces_are_named_in_its_report(tmp_path):
+    one = write_coco(tmp_path / "one", images=10)
+    other = write_coco(tmp_path / "other", images=10, seed=5)  # the same names
+    report = processor(one, tmp_path / "out").process_detector()
+    assert report.replaced_data == ()
+    report = processor(other, tmp_path / "out").process_detector()
+    assert report.replaced_data == ("train_detector.npz", "val_detector.npz")
+    assert "replaced the files of another data set, with other images: train_detector.npz" in str(
+        report
+    )
+    report = processor(other, tmp_path / "out", seed=3).process_detector()
+    assert report.replaced_data == ()
+
+
+def test_files_of_an_earlier_data_set_that_stay_are_named(tmp_path):
+    one = write_coco(tmp_path / "one", images=10)
+    other = write_coco(tmp_path / "other", images=12, seed=5)
+    (other / "images").rename(other / "photos")
+    processor(one, tmp_path / "out").process_all()
+    write_npz(tmp_path / "out" / "test_landmarker.npz")
+    before = content(tmp_path / "out")
+    for _ in range(2):
+        report = processor(other, tmp_path / "out").process_detector()
+        assert report.notes["other_file"] == 1
+        assert report.notes["other_data"] > 0
+        text = (tmp_path / "out" / "processing.notes.jsonl").read_text()
+        for name in ("train_teacher", "val_teacher", "train_landmarker", "val_landmarker"):
+            assert f"{name}.npz was made of other data, and stays" in text
+        assert "test_landmarker.npz was written by another program, and stays" in text
+    for name in ("train_teacher.npz", "val_landmarker.npz", "test_landmarker.npz"):
+        assert (tmp_path / "out" / name).read_bytes() == before[name]
+
+
+def test_of_files_of_the_same_data_set_nothing_is_said(raw, out):
+    assert not processor(raw, out).process_detector().notes
+    assert not processor(raw, out, seed=3).process_all().notes
