@@ -177,7 +177,8 @@ _FLAGS: Final = (
     _Flag("output_dir", "directory for the NPZ files", _DIRECTORY),
     _Flag(
         "sources",
-        "annotation format to read, and its options: --source coco path=train.json. May be "
+        "annotation format to read, and its options: --source coco path=train.json, relative to "
+        "the directory with photographs; docs/formats.md lists formats and options. May be "
         "repeated (default: every format that is found)",
         {"action": "append", "nargs": "+", "metavar": ("FORMAT", "KEY=VALUE")},
         "--source",

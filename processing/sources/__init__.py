@@ -210,8 +210,9 @@ def _describe_nothing(
             first.setdefault(note.kind, note)
             counts[note.kind] += note.count
     lines = [f"\n  {name} ({counts[name]}): {found.message}" for name, found in first.items()]
+    rejected = f" ({len(rejections)} rejected)" if rejections else ""
     return (
-        f"{raw.root}: no annotation can be used ({len(rejections)} rejected)"
+        f"{raw.root}: no annotation can be used{rejected}"
         f"{':' if lines else ': they list no image'}{''.join(lines)}"
     )
 
@@ -248,7 +249,7 @@ def _notes_on_unread(
     notes = []
     for path in raw.images:
         if path not in listed:
-            message = f"{path}: no annotation lists this image, so it is left out"
+            message = f"{path}: no usable annotation lists this image, so it is left out"
             notes.append(Note("unlisted_images", path, message))
     for path, why in raw.linked_folders:
         notes.append(Note("linked_folders", path, f"{path}: {why}"))

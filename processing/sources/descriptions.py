@@ -14,6 +14,7 @@ An object must be counted once, so descriptions are never simply added up:
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -237,14 +238,29 @@ def _explain(
         message = (
             f"{image}: described differently by {one.path} ({len(first_found.instances)} objects) "
             f"and {other.path} ({len(second_found.instances)} objects); {n} images are described "
-            f"by both so: name one with `sources`, such as {_entry(one)} or {_entry(other)}"
+            f"by both so: name one with `sources`, such as {_entry(one)} or {_entry(other)}; in a "
+            f"shell {_flag(one)} or {_flag(other)}"
         )
         findings.rejections.append(
             Rejection(image, "annotation", "conflicting_annotations", message)
         )
 
 
-def _entry(one: Any) -> str:
+def _entry(one: Any) -> dict[str, str]:
     """Returns an entry of `sources` that reads only this set."""
-    path = one.path.removesuffix("/*.xml").removesuffix("/*.pts")
-    return f"{{'format': '{one.format}', 'path': '{path}'}}"
+    entry = {"format": one.format}
+    folder, _, name = one.path.rpartition("/")
+    path = folder if name.startswith("*.") else one.path
+    # Files at the top have no folder to name, and a set of several folders no single one.
+    if path and ", " not in path:
+        entry["path"] = path
+    return entry
+
+
+def _flag(one: Any) -> str:
+    """Returns `_entry` as a flag of the command line."""
+    entry = _entry(one)
+    words = [entry["format"]]
+    if "path" in entry:
+        words.append(f"path={entry['path']}")
+    return f"--source {shlex.join(words)}"

@@ -139,7 +139,7 @@ def test_notes_are_listed_and_the_list_goes_when_there_are_none(raw, tmp_path):
     path = tmp_path / "out" / "processing.notes.jsonl"
     notes = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(note["kind"], note["path"]) for note in notes] == [("unlisted_images", "unlisted.png")]
-    assert "unlisted_images 1: unlisted.png: no annotation lists this image" in str(report)
+    assert "unlisted_images 1: unlisted.png: no usable annotation lists this image" in str(report)
     assert str(path) in str(report)
     before = path.stat()
     run(raw, tmp_path / "out")

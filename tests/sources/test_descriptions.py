@@ -79,6 +79,28 @@ def test_naming_one_of_two_files_settles_the_conflict(tmp_path):
     assert boxes_of(reading) == {"a.jpg": [("face", [10, 20, 60, 110])]}
 
 
+def test_the_message_about_a_conflict_names_entries_that_settle_it(tmp_path):
+    labelme = {
+        "shapes": [{"label": "x", "points": [[60, 70], [90, 99]], "shape_type": "rectangle"}],
+        "imagePath": "../a.jpg",
+        "imageHeight": 480,
+        "imageWidth": 640,
+    }
+    files = {
+        "drawn here/a.json": json.dumps(labelme),
+        "a.xml": voc(("x", 10, 20, 40, 60)),
+    }
+    root = write_raw(tmp_path, files, ["a.jpg"])
+    with pytest.raises(SourceError) as caught:
+        read_sources(root)
+    message = str(caught.value)
+    for entry in ({"format": "labelme", "path": "drawn here"}, {"format": "pascal_voc"}):
+        assert str(entry) in message
+        assert len(read_sources(root, [entry]).table) == 1
+    assert "--source labelme 'path=drawn here'" in message
+    assert "--source pascal_voc" in message
+
+
 @pytest.mark.parametrize("annotations", [[], [coco_box(), coco_box(bbox=(100, 100, 9, 9))]])
 def test_a_file_with_fewer_or_more_objects_of_the_same_category_disagrees(tmp_path, annotations):
     """The other image shows that both files use the category."""

@@ -112,7 +112,9 @@ def _leave_out_split(
             f"; {len(similar)} label files have the names of these images, but lie elsewhere or "
             f"are spelt differently: {_listed(similar)}"
         )
-    message += "; if these images show no objects, set unlabelled: negatives"
+    message += (
+        "; if these images show no objects, set unlabelled: negatives in the entry of `sources`"
+    )
     found.rejections.append(Rejection(dataset.path, "annotation", "no_label_file", message))
     for image, paths in lost.items():
         found.rejections.append(_rejection(image, paths))
