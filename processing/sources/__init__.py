@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -181,7 +181,13 @@ def read_sources(
     table, unusable = reject_unusable(merged.table, reading.images_missing_annotations, rejections)
     # Images with the same label file, such as a.jpg and a.png, give its rejections twice.
     rejections = list(dict.fromkeys([*rejections, *unusable]))
-    notes = reading.notes + merged.notes + _notes_on_unread(raw, table, rejections)
+    notes = (
+        reading.notes
+        + merged.notes
+        + _notes_on_unread(
+            raw, {path for path, _ in reading.images_missing_annotations}, table, rejections
+        )
+    )
     # Of all rows that were read: a split whose images are all rejected still divides the others.
     named = reading.named_splits | set(np.unique(reading.table.splits).tolist())
     if len(table) == 0:
@@ -191,7 +197,7 @@ def read_sources(
         rejections,
         notes,
         hints=hints_for(raw, table.image_paths.tolist()),
-        sets=set_reports(reading.table),
+        sets=set_reports(reading.table, merged.table.annotation_sets),
         mixed_landmarks=describe_mixed_landmarks(reading.table),
     )
 
@@ -242,10 +248,14 @@ def _detect_some(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
 
 
 def _notes_on_unread(
-    raw: RawDirectory, table: AnnotationTable, rejections: Sequence[Rejection]
+    raw: RawDirectory,
+    annotated: Collection[str],
+    table: AnnotationTable,
+    rejections: Sequence[Rejection],
 ) -> list[Note]:
-    """Notes the images and folders that are neither in the table nor rejected."""
+    """Notes the images and folders that are neither annotated nor rejected."""
     listed = {rejection.path for rejection in rejections}.union(table.image_paths.tolist())
+    listed.update(annotated)
     notes = []
     for path in raw.images:
         if path not in listed:

@@ -26,6 +26,8 @@ class Verdict(Enum):
 
     COMPLETES = "completes"
     COPIES = "copies"
+    ADDS_POINTS = "adds points"
+    """The boxes are the same, and only the preferred description has points."""
     AGREES = "agrees"
     DIFFERS = "differs"
 
@@ -125,7 +127,11 @@ def _compare_boxes(
         table.boxes[one.instances], table.boxes[partners], equal_nan=True
     ) and np.array_equal(labels, table.labels[partners])
     same_unit = table.normalized[one.rows[0]] == table.normalized[other.rows[0]]
-    return Verdict.COPIES if same_bits and same_unit else Verdict.AGREES
+    if not (same_bits and same_unit):
+        return Verdict.AGREES
+    lengths = table.points.lengths
+    adds_points = lengths[one.instances].any() and not lengths[partners].any()
+    return Verdict.ADDS_POINTS if adds_points else Verdict.COPIES
 
 
 def _compare_names(one: Description, other: Description) -> Verdict:
@@ -136,6 +142,14 @@ def _compare_names(one: Description, other: Description) -> Verdict:
     fits = _fit(boxes, others_boxes)
     all_fit = fits.max(axis=1).min() >= _RENAMED_IOU or fits.max(axis=0).min() >= _RENAMED_IOU
     return Verdict.DIFFERS if all_fit else Verdict.COMPLETES
+
+
+def share_boxes(one: Description, other: Description) -> bool:
+    """Whether any box of one description fits one of the other, whatever their categories are."""
+    boxes, others_boxes = _same_scale(one, other)
+    return bool(
+        len(boxes) and len(others_boxes) and _fit(boxes, others_boxes).max() >= _RENAMED_IOU
+    )
 
 
 def _compare_points(one: Description, other: Description, table: AnnotationTable) -> Verdict:

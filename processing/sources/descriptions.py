@@ -9,7 +9,8 @@ An object must be counted once, so descriptions are never simply added up:
   more than `agreement.PIXELS`, or if their intersection over union is at least `agreement.IOU`. The
   set with points is used, then the one with names, then the one in pixels, then the first one.
 - Descriptions that disagree are refused, and so are two names for the same boxes. If one set was
-  found only by the name of its images, that set is taken to describe other images of that name.
+  found only by the name of its images, and not one of its boxes fits, that set is taken to describe
+  other images of that name.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from processing.core.annotations import AnnotationTable, Flag
 from processing.core.errors import Note, Rejection
-from processing.sources.agreement import Description, Verdict, compare
+from processing.sources.agreement import Description, Verdict, compare, share_boxes
 
 
 @dataclass
@@ -80,7 +81,7 @@ def compare_descriptions(table: AnnotationTable, starts: NDArray[np.int64]) -> F
             elif verdict is Verdict.DIFFERS:
                 assert other is not None  # only a comparison can differ
                 image = str(table.image_paths[start])
-                if new.found_by_name and not other.found_by_name:
+                if new.found_by_name and not other.found_by_name and not share_boxes(other, new):
                     findings.lost_rows[new.rows] = True
                     findings.rejections.append(_other_image(table, image, new, other))
                     continue
@@ -217,18 +218,20 @@ def _explain(
         if counts[Verdict.AGREES]:
             n = counts[Verdict.AGREES]
             message = (
-                f"{n} images are described by {one} and by {other} alike, up to rounding: those of "
+                f"{_images(n)} described by {one} and by {other} alike, up to rounding: those of "
                 f"{one} are used"
             )
             findings.notes.append(Note("same_objects", other, message, n))
-        if counts[Verdict.COPIES]:
+        # Sets that add points to the objects of another set are reported when these are merged.
+        adds_points = counts[Verdict.ADDS_POINTS] + pairs[second, first][Verdict.ADDS_POINTS]
+        if counts[Verdict.COPIES] and not adds_points:
             n = counts[Verdict.COPIES]
-            message = f"{n} images are described by {one} and by {other} alike: merged"
+            message = f"{_images(n)} described by {one} and by {other} alike: merged"
             findings.notes.append(Note("duplicate_image", other, message, n))
         if counts[Verdict.COMPLETES]:
             n = counts[Verdict.COMPLETES]
             message = (
-                f"{n} images are described by {one} and by {other}, which name different objects "
+                f"{_images(n)} described by {one} and by {other}, which name different objects "
                 "or points: merged"
             )
             findings.notes.append(Note("merged_sets", other, message, n))
@@ -237,13 +240,17 @@ def _explain(
         n = pairs[first_found.set_id, second_found.set_id][Verdict.DIFFERS]
         message = (
             f"{image}: described differently by {one.path} ({len(first_found.instances)} objects) "
-            f"and {other.path} ({len(second_found.instances)} objects); {n} images are described "
+            f"and {other.path} ({len(second_found.instances)} objects); {_images(n)} described "
             f"by both so: name one with `sources`, such as {_entry(one)} or {_entry(other)}; in a "
             f"shell {_flag(one)} or {_flag(other)}"
         )
         findings.rejections.append(
             Rejection(image, "annotation", "conflicting_annotations", message)
         )
+
+
+def _images(count: int) -> str:
+    return "1 image is" if count == 1 else f"{count} images are"
 
 
 def _entry(one: Any) -> dict[str, str]:

@@ -29,6 +29,7 @@ from processing.core.annotations import (
     IMAGE_COLUMNS,
     SPLITS,
     UNASSIGNED,
+    AnnotationSet,
     AnnotationTable,
     Flag,
     take_columns,
@@ -255,8 +256,41 @@ def _merge_instances(table: AnnotationTable) -> tuple[AnnotationTable, list[Note
     kept[chosen] = False
     kept[chosen[starts]] = True
     owners = np.repeat(chosen[starts], np.diff(np.append(starts, len(chosen))))
-    notes = _duplicate_notes(table, chosen, owners)
-    return dataclasses.replace(table, flags=flags).keep_instances(kept), notes
+    sets, completed = _sets_that_add_points(table, chosen, owners)
+    notes = _duplicate_notes(table, chosen[~completed], owners[~completed])
+    table = dataclasses.replace(table, flags=flags, annotation_sets=sets)
+    return table.keep_instances(kept), notes
+
+
+def _sets_that_add_points(
+    table: AnnotationTable, instances: NDArray[np.int64], kept: NDArray[np.int64]
+) -> tuple[tuple[AnnotationSet, ...], NDArray[np.bool_]]:
+    """Finds sets that add points to the objects of another set, as COCO's person_keypoints does.
+
+    Data sets are meant so, so this is no note but a detail of the set without points.
+
+    Args:
+        table: before repeated instances are removed.
+        instances: int64 (M,), candidates.
+        kept: int64 (M,), for each of them the instance that is kept; itself if it is kept.
+
+    Returns:
+        All sets with these details; and bool (M,), marking the repetitions between such sets.
+    """
+    lengths, set_ids = table.points.lengths, table.instance_set_ids.astype(np.int64)
+    n = len(table.annotation_sets)
+    pairs = set_ids[kept] * n + set_ids[instances]
+    turned = set_ids[instances] * n + set_ids[kept]
+    between = set_ids[kept] != set_ids[instances]
+    adding = np.unique(pairs[between & (lengths[kept] > 0) & (lengths[instances] == 0)])
+    sets = list(table.annotation_sets)
+    for pair in adding.tolist():
+        giver, taker = divmod(pair, n)
+        count = np.count_nonzero((pairs == pair) | (turned == pair))
+        details = [sets[taker].details] if sets[taker].details else []
+        details.append(f"{count} of the objects are in {sets[giver].path} too, with points")
+        sets[taker] = dataclasses.replace(sets[taker], details="; ".join(details))
+    return tuple(sets), np.isin(pairs, adding) | np.isin(turned, adding)
 
 
 def _duplicate_notes(

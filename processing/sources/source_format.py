@@ -204,14 +204,21 @@ def _normal(path: object) -> str:
     return posixpath.normpath(str(path).replace("\\", "/"))
 
 
-def set_reports(table: AnnotationTable) -> tuple[SetReport, ...]:
-    """Counts the images and instances of each annotation set, before images are merged."""
+def set_reports(
+    table: AnnotationTable, merged_sets: Sequence[AnnotationSet] = ()
+) -> tuple[SetReport, ...]:
+    """Counts the images and instances of each annotation set.
+
+    Args:
+        table: before images are merged.
+        merged_sets: its annotation sets with the details of merging, if they were merged.
+    """
     n = len(table.annotation_sets)
     images = np.bincount(table.set_ids, minlength=n).tolist()
     instances = np.bincount(table.set_ids, weights=np.diff(table.offsets), minlength=n).tolist()
     return tuple(
         SetReport(read.path, read.format, images[i], int(instances[i]), read.details)
-        for i, read in enumerate(table.annotation_sets)
+        for i, read in enumerate(merged_sets or table.annotation_sets)
     )
 
 

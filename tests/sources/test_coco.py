@@ -231,7 +231,9 @@ def test_boxes_and_points_from_two_files_of_one_image_are_merged(tmp_path):
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg"]))
     assert boxes_of(reading) == {"a.jpg": [("face", [10, 20, 40, 60])]}
     assert points_of(reading) == {"a.jpg": [[[1, 2, 2]]]}
-    assert reading.note_counts == {"duplicate_image": 1, "duplicate_box": 1}
+    assert reading.note_counts == {}
+    details = "1 of the objects are in person_keypoints.json too, with points"
+    assert [one.details for one in reading.sets] == [details, ""]
 
 
 @pytest.mark.parametrize(

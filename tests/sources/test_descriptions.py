@@ -125,7 +125,24 @@ def test_keypoints_and_instances_of_coco_complete_each_other(tmp_path):
     reading = read(tmp_path, files)
     assert [name for name, _ in boxes_of(reading)["a.jpg"]] == ["person", "dog", "person"]
     assert sorted(map(len, points_of(reading)["a.jpg"])) == [0, 0, 1]
-    assert reading.note_counts == {"duplicate_image": 1, "duplicate_box": 2}
+    assert reading.note_counts == {}
+    assert reading.sets[0].details.startswith("2 of the objects are in person_keypoints_train.json")
+
+
+def test_a_second_copy_of_points_is_noted(tmp_path):
+    people = coco_file(annotations=[coco_box(keypoints=[1, 2, 2])])
+    reading = read(tmp_path, {"one.json": people, "two.json": people})
+    assert reading.note_counts == {"duplicate_image": 1, "duplicate_box": 1}
+
+
+def test_another_file_with_the_same_boxes_describes_no_other_image_of_that_name(tmp_path):
+    # The COCO file finds JPEGImages/a.jpg only by its name.
+    files = {
+        "coco.json": coco_file(annotations=[coco_box()]),
+        "Annotations/a.xml": voc(("cat", 11, 21, 40, 60)),
+    }
+    with pytest.raises(SourceError, match=r"JPEGImages/a.jpg: described differently by"):
+        read(tmp_path, files, ["JPEGImages/a.jpg"])
 
 
 def test_files_of_different_categories_complete_each_other(tmp_path):
