@@ -253,10 +253,10 @@ def test_other_json_files_are_not_found(tmp_path, content):
 
 
 def test_a_file_without_boxes_or_points_does_not_make_its_images_negatives(tmp_path):
-    panoptic = coco_file(annotations=[{"image_id": 1, "category_id": 1, "segments_info": []}])
-    files = {"a.json": coco_file(annotations=[coco_box()]), "panoptic.json": panoptic}
+    captions = coco_file(annotations=[{"image_id": 1, "category_id": 1, "caption": "a face"}])
+    files = {"a.json": coco_file(annotations=[coco_box()]), "captions.json": captions}
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg"]))
-    assert reasons_of(reading) == [("panoptic.json", "no_boxes")]
+    assert reasons_of(reading) == [("captions.json", "no_boxes")]
     assert len(reading.table.boxes) == 1
 
 

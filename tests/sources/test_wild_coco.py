@@ -281,3 +281,52 @@ def test_points_of_categories_that_name_them_differently_are_left_out(tmp_path, 
         ("coco.json", "mixed_keypoints"),
         ("b.jpg", "no_usable_annotation"),
     ]
+
+
+def corners_file(*boxes):
+    images = [coco_image(i, f"{i}.jpg", width=200, height=100) for i in range(len(boxes))]
+    return coco_file(images, [coco_box(i, bbox=box) for i, box in enumerate(boxes)])
+
+
+def test_a_file_of_corners_instead_of_sizes_is_refused(tmp_path):
+    content = corners_file((100, 40, 180, 90), (10, 20, 60, 70), (120, 50, 195, 99))
+    with pytest.raises(
+        SourceError, match=r"looks_like_corners.*67% of its boxes.*\[100.0, 40.0, 180"
+    ):
+        read(tmp_path, content, images=[f"{i}.jpg" for i in range(3)])
+
+
+def test_boxes_drawn_a_little_too_large_are_not_taken_for_corners(tmp_path):
+    reading = read(tmp_path, corners_file(*[(3, 3, 200, 100)] * 3), images=["0.jpg"])
+    assert len(reading.table.boxes) == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param((120, 60, 70, 30), id="a box smaller than its distance from the origin"),
+        pytest.param((1, 2, 190, 120), id="a box that is no pair of corners of the image either"),
+    ],
+)
+def test_boxes_that_reach_beyond_their_images_are_not_taken_for_corners(tmp_path, other):
+    content = corners_file((100, 40, 180, 90), (110, 30, 150, 70), (120, 50, 195, 99), other)
+    reading = read(tmp_path, content, images=[f"{i}.jpg" for i in range(4)])
+    assert len(reading.table.boxes) == 4
+    assert reading.rejections == []
+
+
+SEGMENTS = {"file_name": "a.png", "image_id": 1, "segments_info": [{"id": 1, "bbox": [1, 2, 3, 4]}]}
+
+
+def test_a_panoptic_file_next_to_another_one_is_only_noted(tmp_path):
+    panoptic = coco_file(annotations=[SEGMENTS, SEGMENTS])
+    files = {"a.json": coco_file(annotations=[coco_box()]), "panoptic_train.json": panoptic}
+    reading = read_sources(write_raw(tmp_path, files, ["a.jpg"]))
+    assert boxes_of(reading) == {"a.jpg": [FACE]}
+    assert reading.rejections == []
+    assert reading.note_counts == {"no_boxes": 1}
+
+
+def test_a_panoptic_file_on_its_own_is_refused_once(tmp_path):
+    with pytest.raises(SourceError, match=r"\(1 rejected\):\n  no_boxes.*panoptic masks"):
+        read(tmp_path, coco_file(annotations=[SEGMENTS, SEGMENTS]))

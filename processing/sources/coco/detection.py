@@ -18,12 +18,13 @@ _LISTS: Final = [
 ]
 _ANNOTATIONS_KEY: Final = re.compile(rb'"annotations"\s*:')
 _FILE_NAME_KEY: Final = re.compile(rb'"file_name"\s*:')
+_SEGMENTS_KEY: Final = re.compile(rb'"segments_info"\s*:')
 _RESULTS: Final = re.compile(rb"\s*\[\s*\{")
 _RESULT_KEYS: Final = (re.compile(rb'"image_id"\s*:'), re.compile(rb'"score"\s*:'))
 _IMAGE_INFO: Final = "image_info"
 """COCO's own lists of images without annotations are called ``image_info_test2017.json``."""
 _HEAD_BYTES: Final = 1 << 16
-"""Bytes of a results file that are searched for its keys. A long mask may precede the score."""
+"""Bytes of a file that are searched for the keys of an entry. A long mask may precede the score."""
 
 
 def is_coco(path: Path) -> bool:
@@ -69,6 +70,19 @@ def is_results(path: Path) -> bool:
     """Whether a file is a list of predictions, as COCO's evaluation takes them."""
     with with_filename(path), path.open("rb") as file:
         return _begins_like_results(file.read(_HEAD_BYTES))
+
+
+def is_panoptic(path: Path) -> bool:
+    """Whether the first annotations of a file have the segments of panoptic masks."""
+    with (
+        with_filename(path),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        found = _LISTS[1].search(content)
+        if found is None:
+            return False
+        return _SEGMENTS_KEY.search(content, found.end(), found.end() + _HEAD_BYTES) is not None
 
 
 def _begins_like_results(head: bytes) -> bool:

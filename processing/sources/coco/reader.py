@@ -6,6 +6,8 @@
 - ``bbox`` is x, y, width, height in pixels; ``iscrowd`` becomes `Flag.CROWD` and ``ignore``
   `Flag.IGNORED`. Without a ``bbox``, the polygons of ``segmentation`` give the box; a run-length
   mask gives none. An instance with points only gets `Flag.NO_BOX`.
+- If all boxes of a file make sense as two corners, and many reach beyond their images as x, y,
+  width, height, the file is rejected (``looks_like_corners``).
 - ``keypoints`` are x, y, visibility; if all visibilities are 0, the instance has no points. A point
   at -1, -1 is not labelled, and NaN becomes so in the repairs. An annotation with another number of
   points than its category names, or without names than most of its category have, is
@@ -24,8 +26,9 @@
   images of a file without any annotation are not labelled. They are left out: with a note for the
   test split (``unlabelled_images``), otherwise as a rejection of the file (``no_annotations``). The
   option ``unlabelled: negatives`` makes them negatives.
-- If no annotation of a file has a box or points (panoptic), the file is rejected as ``no_boxes``,
-  because all its images would become false negatives.
+- If no annotation of a file has a box or points, the file is rejected as ``no_boxes``, because all
+  its images would become false negatives. So is a panoptic file, but next to another COCO file it
+  is only noted.
 - Images are looked for in the file's folder, its parent and the raw directory, each also in
   ``images/`` and in folders named after a word of the file's name (``train2017/``); if none of them
   is there, by basename.
@@ -51,7 +54,8 @@ from processing.core.annotations import (
 )
 from processing.core.columns import offsets_of
 from processing.core.errors import AnnotationError, Note, Rejection, SourceError
-from processing.sources.coco.detection import is_coco, is_results
+from processing.sources.coco.corners import check_not_corners
+from processing.sources.coco.detection import is_coco, is_panoptic, is_results
 from processing.sources.coco.entries import Category, CocoFile, Id, Image, load, same_id
 from processing.sources.coco.instances import REJECTED, CocoInstances, read_instances, rejections_of
 from processing.sources.coco.keypoint_checks import check_keypoints
@@ -82,17 +86,31 @@ def read(raw: RawDirectory, paths: list[str], *, unlabelled: str = "") -> Readin
     """
     if unlabelled not in ("", "negatives"):
         raise SourceError(f"source coco: unlabelled is {unlabelled!r}, expected negatives")
-    results = [path for path in paths if is_results(raw.path(path))]
-    data_sets = [path for path in paths if path not in results]
+    others = {path: reason for path in paths if (reason := _why_not_read(raw, path))}
+    data_sets = [path for path in paths if path not in others]
     read_one = partial(read_file, unlabelled_are_negatives=unlabelled == "negatives")
     reading = per_file(read_one)(raw, data_sets)
-    for path in results:
-        message = f"{path}: a list of predictions with scores, which are no annotations; not read"
+    for path, reason in others.items():
+        message = f"{path}: {_NOT_READ[reason]}; not read"
         if data_sets:
-            reading.notes.append(Note("predictions", path, message))
+            reading.notes.append(Note(reason, path, message))
         else:
-            reading.rejections.append(Rejection(path, "annotation", "prediction", message))
+            reading.rejections.append(Rejection(path, "annotation", reason, message))
     return reading
+
+
+_NOT_READ: Final = {
+    "predictions": "a list of predictions with scores, which are no annotations",
+    "no_boxes": "the segments of panoptic masks, which are no boxes of single objects",
+}
+"""Files that belong to COCO data sets and hold no annotations of objects."""
+
+
+def _why_not_read(raw: RawDirectory, path: str) -> str:
+    """Returns a key of `_NOT_READ`, or ``""``."""
+    if is_results(raw.path(path)):
+        return "predictions"
+    return "no_boxes" if is_panoptic(raw.path(path)) else ""
 
 
 def read_file(raw: RawDirectory, path: str, *, unlabelled_are_negatives: bool) -> Reading:
@@ -117,6 +135,7 @@ def read_file(raw: RawDirectory, path: str, *, unlabelled_are_negatives: bool) -
     images.positions.clear()
     located = locate(raw, path, images.paths)
     table = _table(images, located.paths, instances, categories, path)
+    check_not_corners(table)
     table = replace(table, found_by_name=np.full(len(table), located.by_name))
     # By path: an image listed twice under the ambiguous id is reported once.
     ambiguous = {located.paths[row]: key for row, key in images.ambiguous.items()}
