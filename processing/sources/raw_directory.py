@@ -31,7 +31,7 @@ from processing.sources.paths import (
     plain_path,
 )
 
-_ANNOTATION_SUFFIXES: Final = (".csv", ".json", ".pts", ".txt", ".xml", ".yaml", ".yml")
+_ANNOTATION_SUFFIXES: Final = (".csv", ".json", ".pts", ".tsv", ".txt", ".xml", ".yaml", ".yml")
 """Endings of files whose refusal is reported. Reports on every linked README would be noise."""
 
 

@@ -124,6 +124,7 @@ _DESCRIPTIONS: Final[dict[str, Callable[[RawDirectory, str], str]]] = {
     ".json": _json,
     ".xml": _xml,
     ".csv": _first_line,
+    ".tsv": _first_line,
     ".txt": _image_list,
     ".yaml": _first_line,
     ".yml": _first_line,

@@ -427,3 +427,24 @@ def test_points_that_are_not_clear_are_refused(tmp_path, table, message):
 def test_a_pair_next_to_a_box_need_not_be_a_point(tmp_path):
     reading = read(tmp_path, "image,xmin,ymin,xmax,ymax,gps_x,gps_y\na.jpg,1,2,3,4,50,60\n")
     assert points_of(reading) == {"a.jpg": [[]]}
+
+
+def test_tables_with_the_ending_of_their_tabs_are_read(tmp_path):
+    table = "filename\tx1\ty1\tx2\ty2\tclass\na.jpg\t1\t2\t30\t40\tcat\n"
+    reading = read(tmp_path, table, path="boxes.TSV")
+    assert boxes_of(reading) == {"a.jpg": [("cat", [1, 2, 30, 40])]}
+
+
+def test_rows_of_make_sense_need_no_header(tmp_path):
+    reading = read(tmp_path, "cat,1,2,30,40,a.jpg,200,100\ndog,5,6,7,8,b.jpg,200,100\n")
+    assert boxes_of(reading) == {
+        "a.jpg": [("cat", [1, 2, 31, 42])],
+        "b.jpg": [("dog", [5, 6, 12, 14])],
+    }
+    assert reading.table.declared_sizes.tolist() == [[100, 200]] * 2
+
+
+def test_rows_unlike_those_of_make_sense_are_not_taken_for_them(tmp_path):
+    text = "7,1,2,30,40,a.jpg,200,100\n"
+    with pytest.raises(SourceNotFoundError):
+        read(tmp_path, text)

@@ -254,6 +254,22 @@ def test_lists_are_found_in_any_case_and_without_main(tmp_path, place, val):
     assert list(splits_of(read_names(tmp_path, ["f0", "f1"], lists)).values()) == ["train", "val"]
 
 
+def test_lists_next_to_the_annotations_are_found(tmp_path):
+    lists = {
+        "train.txt": "./JPEGImages/f0.jpg ./Annotations/f0.xml\n",
+        "val.txt": "./JPEGImages/f1.jpg ./Annotations/f1.xml\n",
+    }
+    reading = read_names(tmp_path, ["f0", "f1"], lists)
+    assert list(splits_of(reading).values()) == ["train", "val"]
+    assert reading.notes == []
+
+
+def test_lists_of_other_images_next_to_the_annotations_are_ignored(tmp_path):
+    reading = read_names(tmp_path, ["f0", "f1"], {"train.txt": "g0\ng1\n", "val.txt": "g2\n"})
+    assert list(splits_of(reading).values()) == [None, None]
+    assert reading.notes == []
+
+
 def test_the_list_of_a_subfolder_does_not_divide_another(tmp_path):
     lists = {f"{MAIN}/train.txt": "cam1/f0\ncam3/f1\n", f"{MAIN}/val.txt": "cam2/f1\n"}
     reading = read_names(tmp_path, ("cam1/f0", "cam2/f1"), lists)

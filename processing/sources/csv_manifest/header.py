@@ -110,6 +110,9 @@ def _find(raw: RawDirectory, head: list[tuple[int, str]], delimiter: str) -> Hea
         header = named_columns(raw, cells, below, delimiter)
         if header is not None:
             return replace(header, line=number)
+        if _is_make_sense(cells):
+            box = Box("size", (1, 2, 3, 4))
+            return Header((), len(cells), delimiter, Roles(5, 0, box, size=(7, 6)))
         if _is_row(cells):
             return _without_header(rows[:i], delimiter)
     return _unknown_rows(rows, delimiter)
@@ -242,6 +245,20 @@ def _is_row(cells: Sequence[str]) -> bool:
     last = sum(numbers_of([cell]) is not None for cell in cells[1:5]) >= 3
     second = sum(numbers_of([cell]) is not None for cell in cells[2:6]) >= 3
     return last or second or not any(cells[1:])
+
+
+def _is_make_sense(cells: Sequence[str]) -> bool:
+    """Whether a line is of Make Sense, which writes no header in many versions.
+
+    The size of the image in each row is compared with the image's own, so no other table can be
+    taken for it.
+    """
+    return (
+        len(cells) == len(("class", *"xywh", "image", *"WH"))
+        and numbers_of(cells[:1]) is None
+        and is_image_name(cells[5])
+        and numbers_of([*cells[1:5], *cells[6:]]) is not None
+    )
 
 
 def _unknown_rows(rows: list[tuple[int, list[str]]], delimiter: str) -> Header | None:

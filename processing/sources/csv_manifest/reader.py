@@ -7,7 +7,8 @@
   ``ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,…``, whose numbers are fractions.
 - Without a header, rows are ``path,x1,y1,x2,y2,class`` (keras-retinanet) or
   ``path,class,x1,y1,x2,y2``. If the second and the last cell are numbers in all rows, it is unknown
-  which one is the class, and the file is rejected.
+  which one is the class, and the file is rejected. Make Sense writes
+  ``class,x,y,width,height,image,image width,image height``.
 - The category of a table without one is ``object``. A file of ``name,id`` lines in the same folder
   gives the order of the classes if it names all of them; otherwise they are sorted.
 - Points are visible (2). Empty cells, NaN and ``-1,-1`` are points that are not labelled (0).
@@ -70,7 +71,7 @@ def find(raw: RawDirectory) -> list[str]:
     Data sets have tables of licences, sizes or addresses of their images too. They are not found.
     """
     found = []
-    for path in raw.with_suffix(".csv"):
+    for path in raw.with_suffix(".csv", ".tsv"):
         header = None if is_celeba_list(path) else find_header(raw, path)
         if header is not None and header.may_be_annotations:
             found.append(path)
@@ -95,7 +96,7 @@ def read(raw: RawDirectory, paths: list[str]) -> Reading:
 FORMAT: Final = SourceFormat(
     name="csv_manifest",
     pattern_description=(
-        "CSV: *.csv with a header that names the columns, such as "
+        "CSV: *.csv or *.tsv with a header that names the columns, such as "
         "filename,class,xmin,ymin,xmax,ymax or image,x,y,width,height,label or "
         "image_name,part_0_x,part_0_y,…; or path,x1,y1,x2,y2,class without a header"
     ),
@@ -112,7 +113,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
     """
     header = find_header(raw, path)
     assert header is not None  # find() has checked it
-    if not header.names and not header.problem:
+    if header.roles.image is None and not header.problem:
         header = columns_without_header(raw, path, header)
     _check_header(header)
     table = _Table(raw, path, header)

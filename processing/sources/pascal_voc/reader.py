@@ -12,10 +12,10 @@
   ``<filename>`` decides. If there is no such image, the one that ``<filename>`` names is taken,
   unless it belongs to another XML. ``<filename>`` comes last because people rename files without
   it.
-- The splits are those of ``ImageSets/Main/{train,val,test}.txt`` (`split_lists`), otherwise the
-  name of the nearest folder of the XML or of the image (``valid/``). ``trainval.txt`` divides
-  nothing, and lists for one class (``person_train.txt``) are not splits. An unreadable list is
-  rejected and divides nothing.
+- The splits are those of ``ImageSets/Main/{train,val,test}.txt``, or of such lists next to
+  ``Annotations`` (`split_lists`), otherwise the name of the nearest folder of the XML or of the
+  image (``valid/``). ``trainval.txt`` divides nothing, and lists for one class
+  (``person_train.txt``) are not splits. An unreadable list is rejected and divides nothing.
 - If a folder has one annotation, all its XML files count as annotations, so that a damaged one is
   rejected (``malformed``), except for CVAT's and dlib's files. An object without a name or a box is
   rejected, and the others are kept.

@@ -1,4 +1,4 @@
-"""Reads VOC's split lists, ``ImageSets/Main/{train,val,test}.txt``.
+"""Reads VOC's split lists, ``ImageSets/Main/{train,val,test}.txt``, or next to ``Annotations``.
 
 A line names an image, with or without its ending, in any notation: ``f0``, ``cam1/f0``, ``f0 -1``
 (the flag of a list for one class), ``data/VOC/JPEGImages/f0.jpg``, or the image and its XML. It is
@@ -27,7 +27,8 @@ _SPLITS: Final = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 """Names of lists, and their positions in `SPLITS`. ``trainval`` and ``default`` divide nothing."""
 _WITH_FLAG: Final = re.compile(r"(.*\S)\s+-?[01]")
 _WITH_XML: Final = re.compile(r"(.*\S)\s+\S+\.xml", re.IGNORECASE)
-_PLACES: Final = ("imagesets/main/", "imagesets/")
+_PLACES: Final = ("imagesets/main/", "imagesets/", "")
+"""Folders of lists, in lower case, from the most usual one to the data set's own folder."""
 _USUAL_FOLDERS: Final = ANNOTATION_FOLDERS.union(IMAGE_FOLDERS)
 _MAX_COMPARED: Final = 2000
 """Images among which the nearest to a line is looked for. A million would take minutes."""
@@ -70,7 +71,9 @@ def read_split_lists(
                     splits[file].add(split)
                 if not named:
                     unmatched.append(line)
-            if unmatched:
+            # Outside of ImageSets, a train.txt may be of another tool and of other images.
+            is_of_voc = "imagesets/" in path.lower() or len(unmatched) < len(lines)
+            if unmatched and is_of_voc:
                 notes.append(_note(path, unmatched, len(lines), index))
     return SplitLists(dict(splits), {folder_of(path) for path in splits})
 
