@@ -27,6 +27,9 @@ _LOWEST, _HIGHEST = -0.5, 1.5
 _ALMOST_ALL: Final = 0.9
 _FEWEST: Final = 10
 """Boxes that a set must have before their share says anything about the whole set."""
+_MANY: Final = 0.25
+_FEWEST_INVERTED: Final = 3
+"""The same for inverted boxes in a set of which all boxes make sense as x, y, width, height."""
 
 _MEANINGS: Final = {
     "not finite": "values are missing in the file, or its columns are read in the wrong order",
@@ -135,18 +138,18 @@ def check_not_misread(table: AnnotationTable) -> None:
     """
     boxed = table.flags & Flag.NO_BOX == 0
     faults = _faults(table)
-    faulty = [fault for fault in faults.values() if np.count_nonzero(fault & boxed) >= _FEWEST]
-    if not faulty:
+    if max(np.count_nonzero(fault & boxed) for fault in faults.values()) < _FEWEST_INVERTED:
         return
+    fit_as_sizes = _fit_as_sizes(table)
     set_ids = np.repeat(table.set_ids, np.diff(table.offsets))
     for set_id, one in enumerate(table.annotation_sets):
         chosen = boxed & (set_ids == set_id)
         total = int(np.count_nonzero(chosen))
-        if total < _FEWEST:
-            continue
         for name, fault in faults.items():
             bad = np.flatnonzero(fault & chosen)
-            if len(bad) >= _ALMOST_ALL * total:
+            are_sizes = name == "inverted" and fit_as_sizes[chosen].all()
+            share, fewest = (_MANY, _FEWEST_INVERTED) if are_sizes else (_ALMOST_ALL, _FEWEST)
+            if total >= fewest and len(bad) >= share * total:
                 i = int(bad[0])
                 raise SourceError(
                     f"{one.path}: {len(bad)} of {total} boxes are {name}, such as "
@@ -279,13 +282,7 @@ def _unit_rejections(
 
 def _faults(table: AnnotationTable) -> dict[str, NDArray[np.bool_]]:
     """Marks bool (I,) the boxes of each fault that can be seen without the image."""
-    counts = np.diff(table.offsets)
-    low, high = table.boxes[:, :2], table.boxes[:, 2:]
-    # float32, as the boxes: sides of images are far below 2**24, where it is exact.
-    sizes = np.where(table.normalized[:, None], 1, table.declared_sizes[:, ::-1]).astype(np.float32)
-    # An image of unknown size is as large as its boxes need.
-    sizes[sizes <= 0] = np.inf
-    edges = np.repeat(sizes, counts, axis=0)
+    low, high, edges = table.boxes[:, :2], table.boxes[:, 2:], _edges(table)
     with np.errstate(invalid="ignore"):
         inverted = (high < low).any(axis=1)
         # An image may be stored turned by 90 degrees, so its declared sides may be swapped.
@@ -298,6 +295,25 @@ def _faults(table: AnnotationTable) -> dict[str, NDArray[np.bool_]]:
         "without extent": (high == low).any(axis=1) & ~inverted,
         "outside of their images": outside,
     }
+
+
+def _fit_as_sizes(table: AnnotationTable) -> NDArray[np.bool_]:
+    """Marks the boxes that lie in their images if the last two numbers are width and height."""
+    first, second, edges = table.boxes[:, :2], table.boxes[:, 2:], _edges(table)
+    with np.errstate(invalid="ignore", over="ignore"):
+        fits = (second > 0) & (first + second <= 1.01 * edges)
+    marked: NDArray[np.bool_] = (fits & np.isfinite(edges)).all(axis=1)
+    return marked
+
+
+def _edges(table: AnnotationTable) -> NDArray[np.float32]:
+    """Returns float32 (I, 2): width and height of the image of each instance; inf if unknown."""
+    # float32, as the boxes: sides of images are far below 2**24, where it is exact.
+    sizes = np.where(table.normalized[:, None], 1, table.declared_sizes[:, ::-1]).astype(np.float32)
+    # An image of unknown size is as large as its boxes need.
+    sizes[sizes <= 0] = np.inf
+    edges: NDArray[np.float32] = np.repeat(sizes, np.diff(table.offsets), axis=0)
+    return edges
 
 
 def _image_of(table: AnnotationTable, instance: int) -> int:

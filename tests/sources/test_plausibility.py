@@ -100,7 +100,7 @@ def test_a_file_whose_boxes_are_almost_all_bad_for_one_reason_stops_the_run(tmp_
 
 def test_a_few_bad_boxes_do_not_stop_the_run(tmp_path):
     line = "{}.jpg,200,100,cat,{}\n"
-    boxes = ["90,80,30,20"] * 8 + ["1,2,30,40"] * 3
+    boxes = ["90,80,30,20"] * 8 + ["1,2,30,40"] * 2 + ["120,2,180,40"]
     rows = "".join(line.format(i, box) for i, box in enumerate(boxes))
     write_raw(tmp_path, {"x.csv": HEADER + rows}, [f"{i}.jpg" for i in range(11)])
     assert len(read_sources(tmp_path).table) == 11
@@ -152,3 +152,21 @@ def test_images_of_val_stay_there_if_all_images_of_train_are_rejected(tmp_path):
     reading = read_sources(write_raw(tmp_path, files, images))
     assert splits_of(reading) == {"images/val/a.jpg": "val", "images/val/b.jpg": "val"}
     assert ("images/train/c.jpg", "no_label_file") in reasons_of(reading)
+
+
+BOXES_AS_SIZES = ("100,50,60,40", "10,20,60,40", "80,30,50,40", "120,10,40,60")
+
+
+def test_sizes_in_columns_of_corners_are_refused_although_only_some_boxes_are_inverted(tmp_path):
+    rows = "".join(f"{i}.jpg,200,100,cat,{box}\n" for i, box in enumerate(BOXES_AS_SIZES))
+    write_raw(tmp_path, {"x.csv": HEADER + rows}, [f"{i}.jpg" for i in range(4)])
+    with pytest.raises(SourceError, match=r"3 of 4 boxes are inverted.*x, y, width, height"):
+        read_sources(tmp_path)
+
+
+def test_boxes_drawn_backwards_next_to_others_are_dropped_one_by_one(tmp_path):
+    # The last box does not fit as x, y, width, height.
+    boxes = (*BOXES_AS_SIZES, "100,50,180,90")
+    rows = "".join(f"{i}.jpg,200,100,cat,{box}\n" for i, box in enumerate(boxes))
+    write_raw(tmp_path, {"x.csv": HEADER + rows}, [f"{i}.jpg" for i in range(5)])
+    assert len(read_sources(tmp_path).table.boxes) == 5

@@ -56,6 +56,18 @@ class Case:
 
 CASES = [
     Case(
+        "COCO corners instead of sizes",
+        {
+            "x.json": coco_file(
+                [coco_image(width=200, height=100)],
+                [coco_box(bbox=(100, 40, 190, 80 + i)) for i in range(3)],
+            )
+        },
+        "x.json",
+        "looks_like_corners",
+        "100% of its boxes reach beyond their images as x, y, width, height",
+    ),
+    Case(
         "COCO image without a name",
         {"x.json": coco_file([coco_image(), {"id": 2}])},
         *("x.json", "malformed", r"images\[1\]: .*file_name"),
