@@ -302,7 +302,7 @@ def _fit_as_sizes(table: AnnotationTable) -> NDArray[np.bool_]:
     first, second, edges = table.boxes[:, :2], table.boxes[:, 2:], _edges(table)
     with np.errstate(invalid="ignore", over="ignore"):
         fits = (second > 0) & (first + second <= 1.01 * edges)
-    marked: NDArray[np.bool_] = (fits & np.isfinite(edges)).all(axis=1)
+    marked: NDArray[np.bool_] = np.all(fits & np.isfinite(edges), axis=1)
     return marked
 
 
