@@ -444,7 +444,13 @@ def test_rows_of_make_sense_need_no_header(tmp_path):
     assert reading.table.declared_sizes.tolist() == [[100, 200]] * 2
 
 
-def test_rows_unlike_those_of_make_sense_are_not_taken_for_them(tmp_path):
-    text = "7,1,2,30,40,a.jpg,200,100\n"
-    with pytest.raises(SourceNotFoundError):
-        read(tmp_path, text)
+def test_rows_of_sku_110k_need_no_header(tmp_path):
+    reading = read(tmp_path, "a.jpg,1,2,30,40,object,200,100\n")
+    assert boxes_of(reading) == {"a.jpg": [("object", [1, 2, 30, 40])]}
+    assert reading.table.declared_sizes.tolist() == [[100, 200]]
+
+
+@pytest.mark.parametrize("row", ["7,1,2,30,40,a.jpg,200,100", "a.jpg,1,2,30,40,7,200,100"])
+def test_rows_with_a_number_for_the_class_are_not_taken_for_those_of_a_tool(tmp_path, row):
+    with pytest.raises((SourceError, SourceNotFoundError)):
+        read(tmp_path, f"{row}\n")

@@ -110,9 +110,9 @@ def _find(raw: RawDirectory, head: list[tuple[int, str]], delimiter: str) -> Hea
         header = named_columns(raw, cells, below, delimiter)
         if header is not None:
             return replace(header, line=number)
-        if _is_make_sense(cells):
-            box = Box("size", (1, 2, 3, 4))
-            return Header((), len(cells), delimiter, Roles(5, 0, box, size=(7, 6)))
+        with_size = _roles_with_size(cells)
+        if with_size is not None:
+            return Header((), len(cells), delimiter, with_size)
         if _is_row(cells):
             return _without_header(rows[:i], delimiter)
     return _unknown_rows(rows, delimiter)
@@ -247,18 +247,21 @@ def _is_row(cells: Sequence[str]) -> bool:
     return last or second or not any(cells[1:])
 
 
-def _is_make_sense(cells: Sequence[str]) -> bool:
-    """Whether a line is of Make Sense, which writes no header in many versions.
+def _roles_with_size(cells: Sequence[str]) -> Roles | None:
+    """Returns the meaning of a row that ends with the width and height of its image, or None.
 
-    The size of the image in each row is compared with the image's own, so no other table can be
-    taken for it.
+    Make Sense and SKU-110K write no header. The size in each row is compared with that of the
+    image itself, so no other table can be taken for theirs.
     """
-    return (
-        len(cells) == len(("class", *"xywh", "image", *"WH"))
-        and numbers_of(cells[:1]) is None
-        and is_image_name(cells[5])
-        and numbers_of([*cells[1:5], *cells[6:]]) is not None
-    )
+    if len(cells) != len(("class", *"xyxy", "image", *"WH")):
+        return None
+    if numbers_of([*cells[1:5], *cells[6:]]) is None:
+        return None
+    if is_image_name(cells[5]) and numbers_of(cells[:1]) is None:
+        return Roles(5, 0, Box("size", (1, 2, 3, 4)), size=(7, 6))
+    if is_image_name(cells[0]) and numbers_of(cells[5:6]) is None:
+        return Roles(0, 5, Box("corners", (1, 2, 3, 4)), size=(7, 6))
+    return None
 
 
 def _unknown_rows(rows: list[tuple[int, list[str]]], delimiter: str) -> Header | None:

@@ -7,8 +7,9 @@
   ``ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,…``, whose numbers are fractions.
 - Without a header, rows are ``path,x1,y1,x2,y2,class`` (keras-retinanet) or
   ``path,class,x1,y1,x2,y2``. If the second and the last cell are numbers in all rows, it is unknown
-  which one is the class, and the file is rejected. Make Sense writes
-  ``class,x,y,width,height,image,image width,image height``.
+  which one is the class, and the file is rejected. So are the rows of Make
+  Sense, ``class,x,y,width,height,image,W,H``, and of SKU-110K, ``image,x1,y1,x2,y2,class,W,H``,
+  with W and H of the image.
 - The category of a table without one is ``object``. A file of ``name,id`` lines in the same folder
   gives the order of the classes if it names all of them; otherwise they are sorted.
 - Points are visible (2). Empty cells, NaN and ``-1,-1`` are points that are not labelled (0).
