@@ -84,6 +84,8 @@ FORMATS: Final[tuple[SourceFormat, ...]] = (
     retinaface.FORMAT,
 )
 
+_NO_LABEL_FILE: Final = "no_label_file"
+
 # The names from Instance to table_from_rows are for formats of other packages.
 __all__ = [
     "FORMATS",
@@ -181,13 +183,9 @@ def read_sources(
     table, unusable = reject_unusable(merged.table, reading.images_missing_annotations, rejections)
     # Images with the same label file, such as a.jpg and a.png, give its rejections twice.
     rejections = list(dict.fromkeys([*rejections, *unusable]))
-    notes = (
-        reading.notes
-        + merged.notes
-        + _notes_on_unread(
-            raw, {path for path, _ in reading.images_missing_annotations}, table, rejections
-        )
-    )
+    annotated = {path for path, _ in reading.images_missing_annotations}
+    notes = _true_notes(reading.notes, merged.table) + merged.notes
+    notes += _notes_on_unread(raw, annotated, table, rejections)
     # Of all rows that were read: a split whose images are all rejected still divides the others.
     named = reading.named_splits | set(np.unique(reading.table.splits).tolist())
     if len(table) == 0:
@@ -245,6 +243,15 @@ def _detect_some(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
             f"{raw.describe_skipped()}{describe_unread(raw)}; looked for{patterns}"
         )
     return found
+
+
+def _true_notes(notes: list[Note], table: AnnotationTable) -> list[Note]:
+    """Leaves out notes on images without label file and objects, if another source gives some."""
+    suspects = {note.path for note in notes if note.kind == _NO_LABEL_FILE}
+    if not suspects:
+        return notes
+    with_objects = suspects.intersection(table.image_paths[np.diff(table.offsets) > 0].tolist())
+    return [note for note in notes if note.kind != _NO_LABEL_FILE or note.path not in with_objects]
 
 
 def _notes_on_unread(

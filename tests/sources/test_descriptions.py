@@ -129,6 +129,18 @@ def test_keypoints_and_instances_of_coco_complete_each_other(tmp_path):
     assert reading.sets[0].details.startswith("2 of the objects are in person_keypoints_train.json")
 
 
+def test_an_image_without_label_file_that_another_file_describes_is_not_called_empty(tmp_path):
+    images = [coco_image(1, "a.jpg", width=100, height=100), coco_image(2, "b.jpg")]
+    files = {
+        "coco.json": coco_file(images, [coco_box(1), coco_box(2)]),
+        "labels/a.txt": "0 0.25 0.4 0.3 0.4\n",
+        "labels/classes.txt": "face\n",
+    }
+    reading = read(tmp_path, files, ["images/a.jpg", "images/b.jpg"])
+    assert len(reading.table.boxes) == 2
+    assert reading.note_counts == {"same_objects": 1}
+
+
 def test_a_second_copy_of_points_is_noted(tmp_path):
     people = coco_file(annotations=[coco_box(keypoints=[1, 2, 2])])
     reading = read(tmp_path, {"one.json": people, "two.json": people})
