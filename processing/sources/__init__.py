@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -183,9 +183,8 @@ def read_sources(
     table, unusable = reject_unusable(merged.table, reading.images_missing_annotations, rejections)
     # Images with the same label file, such as a.jpg and a.png, give its rejections twice.
     rejections = list(dict.fromkeys([*rejections, *unusable]))
-    annotated = {path for path, _ in reading.images_missing_annotations}
     notes = _true_notes(reading.notes, merged.table) + merged.notes
-    notes += _notes_on_unread(raw, annotated, table, rejections)
+    notes += _notes_on_unread(raw, table, rejections)
     # Of all rows that were read: a split whose images are all rejected still divides the others.
     named = reading.named_splits | set(np.unique(reading.table.splits).tolist())
     if len(table) == 0:
@@ -255,14 +254,10 @@ def _true_notes(notes: list[Note], table: AnnotationTable) -> list[Note]:
 
 
 def _notes_on_unread(
-    raw: RawDirectory,
-    annotated: Collection[str],
-    table: AnnotationTable,
-    rejections: Sequence[Rejection],
+    raw: RawDirectory, table: AnnotationTable, rejections: Sequence[Rejection]
 ) -> list[Note]:
-    """Notes the images and folders that are neither annotated nor rejected."""
+    """Notes the images and folders that are neither in the table nor rejected."""
     listed = {rejection.path for rejection in rejections}.union(table.image_paths.tolist())
-    listed.update(annotated)
     notes = []
     for path in raw.images:
         if path not in listed:
