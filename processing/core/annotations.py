@@ -126,6 +126,8 @@ class AnnotationSet:
         details: how the set was read, where there was a choice, as part of a sentence.
         units: ``pixels`` or ``fractions`` if the user said so; otherwise ``""``.
         keypoint_names: names of the points in their order; empty if the set names none.
+        category_names: categories that the set declares, also unused ones. An image without objects
+            of such a category shows none of them.
     """
 
     path: str
@@ -135,6 +137,7 @@ class AnnotationSet:
     details: str = ""
     units: str = ""
     keypoint_names: tuple[str, ...] = ()
+    category_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 An object must be counted once, so descriptions are never simply added up:
 
-- Exact copies are one description. Only the categories that both sets use are compared, so COCO's
-  instances and person_keypoints complete each other. Boxes of one set and bare points of another
-  set complete each other too, and so do categories that only one of the sets uses.
+- Exact copies are one description. Only the categories that both sets use or declare are compared,
+  so COCO's instances and person_keypoints complete each other. Boxes of one set and bare points of
+  another set complete each other too, and so do categories that only one of the sets knows.
 - Descriptions that agree up to rounding are reduced to one. Two boxes agree if no edge differs by
   more than `agreement.PIXELS`, or if their intersection over union is at least `agreement.IOU`. The
   set with points is used, then the one with names, then the one in pixels, then the first one.
@@ -106,10 +106,15 @@ def _listed_twice(table: AnnotationTable, start: int, stop: int) -> list[Note]:
 
 
 def _labels_of_sets(table: AnnotationTable) -> list[NDArray[np.int32]]:
-    """Returns, for each annotation set, the sorted labels that it uses."""
+    """Returns, for each annotation set, the sorted labels that it uses or declares."""
+    position = {name: label for label, name in enumerate(table.category_names)}
     pairs = np.unique(table.instance_set_ids.astype(np.int64) << 32 | table.labels.astype(np.int64))
     sets, labels = pairs >> 32, (pairs & 0xFFFFFFFF).astype(np.int32)
-    return [labels[sets == i] for i in range(len(table.annotation_sets))]
+    labels_of = []
+    for i, one in enumerate(table.annotation_sets):
+        declared = [position[name] for name in one.category_names if name in position]
+        labels_of.append(np.union1d(labels[sets == i], np.array(declared, dtype=np.int32)))
+    return labels_of
 
 
 def _without_label_file(table: AnnotationTable) -> NDArray[np.bool_]:

@@ -157,6 +157,19 @@ def test_another_file_with_the_same_boxes_describes_no_other_image_of_that_name(
         read(tmp_path, files, ["JPEGImages/a.jpg"])
 
 
+def test_an_older_file_that_declares_a_category_without_its_objects_disagrees(tmp_path):
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    both = [coco_box(), coco_box(1, 2, bbox=(100, 100, 50, 50))]
+    files = {
+        "new.json": coco_file(annotations=both, categories=categories),
+        "old.json": coco_file(annotations=both[:1], categories=categories),
+        "x.csv": "b.jpg,1,2,30,40,cat\n",
+    }
+    reading = read(tmp_path, files, ["a.jpg", "b.jpg"])
+    assert reasons_of(reading) == [("a.jpg", "conflicting_annotations")]
+    assert list(boxes_of(reading)) == ["b.jpg"]
+
+
 def test_files_of_different_categories_complete_each_other(tmp_path):
     files = {
         "cats.csv": "a.jpg,1,2,30,40,cat\n",

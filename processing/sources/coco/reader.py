@@ -286,7 +286,12 @@ def _table(
         category_names=tuple(categories.names),
         keypoint_names=keypoint_names,
         annotation_sets=(
-            AnnotationSet(path, place="annotations[{}]", keypoint_names=keypoint_names),
+            AnnotationSet(
+                path,
+                place="annotations[{}]",
+                keypoint_names=keypoint_names,
+                category_names=tuple(categories.names),
+            ),
         ),
         **take_columns(instances, INSTANCE_COLUMNS, order),
     )
