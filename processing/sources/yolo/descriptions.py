@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from processing.core.annotations import UNASSIGNED
@@ -63,7 +64,10 @@ class Description:
             names = data_yaml.class_names(content)
             names_file = data_yaml.names_file(content)
             self.dataset.names = ClassNames(path, names) if names else None
-            self.dataset.class_count = data_yaml.class_count(content)
+            count = self.dataset.class_count = data_yaml.class_count(content)
+            if names and count and count != len(names):
+                message = f"{path}: nc is {count}, but names has {len(names)}: the names are used"
+                self.dataset.notes.append(Note("class_count", path, message))
             self.dataset.keypoint_shape = data_yaml.keypoint_shape(content)
             bases = bases_of(raw, path, content.get("path"), is_only=is_only)
         else:
@@ -80,7 +84,7 @@ class Description:
         self.problems = targets.problems
         self.leads_nowhere = not targets.found
         self._empty_lists: list[str] = []
-        for target in targets.found:
+        for target in _without_sham_splits(targets.found):
             self._use(bases, target)
         if self._empty_lists:
             self.dataset.rejections.append(self._why_empty(bases))
@@ -151,6 +155,17 @@ class Description:
         """Describes the entries that lead nowhere, such as ``train: 'x', val: 'y'``."""
         named = [f"{entry.key}: {entry.value!r}" for entry, _ in self.problems]
         return ", ".join(named) or " and ".join(self._empty) or "train or val"
+
+
+def _without_sham_splits(targets: Sequence[Target]) -> list[Target]:
+    """Takes the splits away if all of them name one folder or list.
+
+    Yolo_mark and coco128 write this if there is no validation, so its images have no split.
+    """
+    if len(targets) < 2 or len({target.path for target in targets}) > 1:
+        return list(targets)
+    first = targets[0]
+    return [replace(first, entry=replace(first.entry, split=UNASSIGNED))]
 
 
 def paths_ignored(path: str, message: str) -> Note:

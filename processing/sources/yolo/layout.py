@@ -79,9 +79,12 @@ class Layout:
         described = {image for dataset in self._described.values() for image in dataset.splits}
         notes = []
         for folder in self._folders:
-            if folder.images and folder not in self._free and described.isdisjoint(folder.images):
+            if folder not in self._free and described.isdisjoint(folder.images):
+                holds = f"labels of {len(folder.images)} images, but "
+                if not folder.images:
+                    holds = "labels without images; "
                 message = (
-                    f"{folder.path}: it holds labels of {len(folder.images)} images, but "
+                    f"{folder.path}: it holds {holds}"
                     f"{' and '.join(self._descriptions[:3])} names none of them"
                 )
                 notes.append(Note("unlisted_labels", folder.path, message))

@@ -145,7 +145,8 @@ def choose_names(candidates: Collection[ClassNames], used: Set[int]) -> ClassNam
         The first names that cover all used classes, otherwise the first ones; None without any.
 
     Raises:
-        AnnotationError: two files give a used class different names; reason ``conflicting_names``.
+        AnnotationError: two files give a used class different names (reason ``conflicting_names``),
+            or the names are numbered from another number (``shifted_classes``).
     """
     chosen = None
     for names in candidates:
@@ -161,4 +162,25 @@ def choose_names(candidates: Collection[ClassNames], used: Set[int]) -> ClassNam
                     f"{names.path}: remove or correct the wrong file",
                     reason="conflicting_names",
                 )
+    if chosen is not None:
+        _check_first_number(chosen, used)
     return chosen
+
+
+def _check_first_number(names: ClassNames, used: Set[int]) -> None:
+    """Refuses names that are numbered from another number than the classes.
+
+    Raises:
+        AnnotationError: not all used classes have a name, but they would if they were one less or
+            one more; reason ``shifted_classes``.
+    """
+    known = names.by_id.keys()
+    for shift in (-1, 1):
+        is_beyond = used and not min(known) <= min(used) <= max(used) <= max(known)
+        if is_beyond and {class_id + shift for class_id in used} <= known:
+            raise AnnotationError(
+                f"the label files use classes {min(used)} to {max(used)}, but {names.path} names "
+                f"{min(known)} to {max(known)}, so objects would get the names of other classes: "
+                "correct the numbers",
+                reason="shifted_classes",
+            )

@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from collections.abc import Collection, Set
 from dataclasses import dataclass, field
 from typing import Final
@@ -41,10 +42,12 @@ from processing.sources.yolo.labels import expected_places, image_folders_of, la
 from processing.sources.yolo.layout import Layout, find
 from processing.sources.yolo.long_rows import decide
 from processing.sources.yolo.names import ClassNames, applying_names, choose_names
+from processing.sources.yolo.pairing import find_ambiguous
 from processing.sources.yolo.rows import (
     Check,
     LongRows,
     Row,
+    check_centres,
     check_fractions,
     check_pixels,
     instance_of,
@@ -137,9 +140,12 @@ class _Reader:
         )
         self._rejections += unlabelled.rejections
         self._notes += unlabelled.notes
+        ambiguous = find_ambiguous(self._raw, label_files)
+        self._rejections += ambiguous
         self._rejections += self._labels_without_image(paths)
         rows = [row for file in files.values() for row in file.rows]
         try:
+            check_centres([row for row in rows if row.is_box])
             names = self._names(paths, {row.class_id for row in rows})
         except AnnotationError as error:
             message = f"{dataset.path}: {error}; its {len(dataset.splits)} images are left out"
@@ -156,8 +162,9 @@ class _Reader:
         instances = {path: self._instances(path, file, long_rows) for path, file in files.items()}
         table_rows = []
         missing = set()
+        left_out = unlabelled.images.union(rejected.path for rejected in ambiguous)
         for image, path in label_files.items():
-            if image in unlabelled.images:
+            if image in left_out:
                 continue
             if path and files[path].is_incomplete:
                 missing.add((image, path))
@@ -243,11 +250,18 @@ class _Reader:
                 "names in data.yaml, obj.names, classes.txt, labelmap.txt and the like"
             )
             self._notes.append(Note("unnamed_classes", dataset.path, message))
+        if names is not None:
+            counts = Counter(names.by_id[class_id] for class_id in used & names.by_id.keys())
+            for name in [name for name, count in counts.items() if count > 1]:
+                message = f"{names.path}: {counts[name]} classes are called {name!r}: they are one"
+                self._notes.append(Note("same_names", names.path, message))
         return names
 
     def _categories(self, names: ClassNames | None, rows: Collection[Row]) -> dict[int, str]:
         """Returns the names of the categories by class id, and remembers their labels."""
-        if names is not None:
+        if not self._dataset.splits:
+            categories = {}  # a template of another data set, as yolov5/data/ has a dozen
+        elif names is not None:
             categories = dict(names.by_id)
         else:
             # Without names, the classes are known only after the last file.

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from processing.core.annotations import Instance
 from processing.core.errors import AnnotationError
 from processing.sources.text import malformed, numbers_of
@@ -16,6 +18,9 @@ from processing.sources.yolo.data_yaml import MAX_CLASSES, KeypointShape
 BOX_NUMBERS: Final = 4
 TOLERANCE: Final = 0.001
 """Rounding may put a fraction so far outside of 0..1."""
+_BEYOND: Final = 0.02
+_MIN_BOXES: Final = 3
+"""Fewer boxes may reach beyond their images by chance."""
 Check = Callable[[Sequence[float]], None]
 _VISIBLE: Final = 2.0
 _NOT_LABELLED: Final = [0.0, 0.0, 0.0]
@@ -73,6 +78,29 @@ def parse_row(line: int, words: Sequence[str]) -> Row:
     if not 0 <= class_id < MAX_CLASSES or not class_id.is_integer():
         raise malformed(f"class id {words[0]}: expected an integer from 0")
     return Row(line, int(class_id), tuple(numbers[1:]))
+
+
+def check_centres(boxes: Sequence[Row]) -> None:
+    """Checks that the boxes of a data set are centres and sizes.
+
+    Raises:
+        AnnotationError: half of the boxes reach beyond the image, as corners would if they are
+            taken for centres and sizes; reason ``looks_like_corners``.
+    """
+    if len(boxes) < _MIN_BOXES:
+        return
+    values = np.array([row.values for row in boxes])
+    fractions = ((values >= 0) & (values <= 1)).all(axis=1)
+    edges = np.abs(values[:, :2] - 0.5) + values[:, 2:] / 2
+    beyond = fractions & (edges > 0.5 + _BEYOND).any(axis=1)
+    if 2 * np.count_nonzero(beyond) >= len(boxes):
+        row = boxes[int(np.argmax(beyond))]
+        raise AnnotationError(
+            f"{np.count_nonzero(beyond)} of {len(boxes)} boxes reach beyond the image, such as "
+            f"{_shown(row.values)}: these look like two corners, or a corner and a size; YOLO's "
+            "rows are the centre and the size of a box",
+            reason="looks_like_corners",
+        )
 
 
 def instance_of(row: Row, label: int, long_rows: LongRows, check: Check) -> Instance:
