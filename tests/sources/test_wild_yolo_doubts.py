@@ -49,6 +49,15 @@ def test_label_folders_without_images_next_to_a_description_are_noted(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("yaml", [{"data.yaml": f"train: images\n{NAMES}"}, {"classes.txt": LINES}])
+def test_a_second_folder_of_labels_is_noted(tmp_path, yaml):
+    reading = read(
+        tmp_path, yaml | TREE | {"labels_old/0.txt": PEAR, "labels_old/1.txt": PEAR}, PAIR
+    )
+    assert names_of(reading) == dict(zip(PAIR, ["apple", "pear"], strict=True))
+    assert [(note.kind, note.path) for note in reading.notes] == [("unlisted_labels", "labels_old")]
+
+
 def test_templates_of_other_data_sets_add_no_categories(tmp_path):
     template = "path: ../datasets/coco\ntrain: train2017.txt\nval: val2017.txt\nnames: [person]\n"
     reading = read(tmp_path, {"data.yaml": YAML, "cfg/coco.yaml": template} | LABELS)
@@ -130,6 +139,31 @@ def test_two_used_classes_of_one_name_are_noted(tmp_path):
     assert kinds_of(reading) == ["same_names"]
 
 
+@pytest.mark.parametrize("text", ["0 apple\n1 pear\n", "0: apple\n1: pear\n", "0,apple\n1,pear"])
+def test_numbers_of_lines_are_no_part_of_names(tmp_path, text):
+    reading = read(tmp_path, {"classes.txt": text} | TREE, PAIR)
+    assert names_of(reading) == dict(zip(PAIR, ["apple", "pear"], strict=True))
+
+
+@pytest.mark.parametrize("text", ["1 euro\n2 euro\n", "0 euro\n2 euro\n", "80s car\nvan\n"])
+def test_other_numbers_are_part_of_names(tmp_path, text):
+    reading = read(tmp_path, {"classes.txt": text} | TREE, PAIR)
+    assert list(names_of(reading).values()) == text.splitlines()
+
+
+@pytest.mark.parametrize("text", ["apple, pear\n", "['apple', 'pear']\n"])
+def test_names_in_one_line_are_refused(tmp_path, text):
+    reading = read(tmp_path, {"classes.txt": text} | TREE, PAIR)
+    assert list(names_of(reading).values()) == ["0", "1"]
+    assert reasons_of(reading) == [("classes.txt", "malformed")]
+
+
+def test_a_file_of_names_in_a_far_folder_is_named(tmp_path):
+    reading = read(tmp_path, {"cfg/obj.names": LINES} | TREE, PAIR)
+    assert list(names_of(reading).values()) == ["0", "1"]
+    assert "if cfg/obj.names names them" in reading.notes[0].message
+
+
 # --- Boxes that are no centres.
 
 
@@ -138,6 +172,14 @@ def test_corners_in_fractions_are_refused(tmp_path, row):
     message = refusal(tmp_path, {"data.yaml": YAML} | dict.fromkeys(LABELS, row))
     assert "looks_like_corners" in message
     assert "4 of 4 boxes reach beyond the image" in message
+
+
+def test_a_corner_outside_of_the_image_is_not_called_pixels(tmp_path):
+    labels = LABELS | {"labels/train/0.txt": f"{ROW}0 -.05 .2 .3 .2 .3 .4 -.05 .4\n"}
+    reading = read(tmp_path, {"data.yaml": YAML} | labels)
+    assert names_of(reading) == COMPLETE
+    assert reasons_of(reading) == [("labels/train/0.txt", "not_fractions")]
+    assert "cut the object at the edges of the image" in reading.rejections[0].message
 
 
 def test_single_boxes_that_reach_beyond_the_image_are_kept(tmp_path):
@@ -158,6 +200,18 @@ def test_a_folder_that_is_train_and_val_has_no_split(tmp_path, path):
     assert names_of(reading) == dict(zip(PAIR, ["apple", "pear"], strict=True))
     assert set(splits_of(reading).values()) == {None}
     assert reading.notes == []
+
+
+def test_a_second_name_of_the_validation_is_left_out(tmp_path):
+    files = {"data.yaml": f"test: images/val\n{YAML}"} | LABELS
+    reading = read(tmp_path, files)
+    assert splits_of(reading) == {path: path.split("/")[1] for path in IMAGES}
+    assert [(note.kind, note.path) for note in reading.notes] == [("ambiguous_split", "data.yaml")]
+
+
+def test_a_test_folder_that_is_named_twice_stays_a_test_folder(tmp_path):
+    reading = read(tmp_path, {"data.yaml": f"test: [images, images]\n{NAMES}"} | TREE, PAIR)
+    assert set(splits_of(reading).values()) == {"test"}
 
 
 def test_an_export_in_a_folder_of_another_export_keeps_its_own_images(tmp_path):

@@ -63,10 +63,13 @@ class Layout:
     def datasets(self, paths: Collection[str]) -> list[Dataset]:
         """Returns the data sets of some of `paths`."""
         datasets = [self._described[path] for path in self._descriptions if path in paths]
-        if datasets:
-            datasets[0].notes += self._unlisted_labels()
+        described = len(datasets)
         chosen = [folder for folder in self._free if folder.path in paths]
         datasets += [self._from_folders(group) for group in group_by_key(chosen)]
+        if described:
+            datasets[0].notes += self._unlisted_labels()
+        if datasets:
+            datasets[0].notes += self._unused_labels()
         allowed = self._raw.images_in
         for dataset in datasets:
             if allowed is not None:
@@ -90,13 +93,24 @@ class Layout:
                 notes.append(Note("unlisted_labels", folder.path, message))
         return notes
 
+    def _unused_labels(self) -> list[Note]:
+        """Notes folders of label files whose images use none of them, such as labels_old."""
+        notes = []
+        for folder in find_misplaced_labels(self._raw, self.labels):
+            if folder not in self._folders:
+                message = f"{folder.path}: it holds label files that no image uses, so none is read"
+                notes.append(Note("unlisted_labels", folder.path, message))
+        return notes
+
     @cached_property
     def _folders(self) -> list[LabelFolder]:
         if not self._descriptions and not self._raw.with_suffix(".txt"):
             return []
         named = bool(self._descriptions or self.names_files)
         found = find_label_folders(self._raw, named=named)
-        return found or ([] if self._descriptions else find_misplaced_labels(self._raw))
+        return found or (
+            [] if self._descriptions else find_misplaced_labels(self._raw, self.labels)
+        )
 
     @cached_property
     def _described(self) -> dict[str, Dataset]:

@@ -18,12 +18,14 @@ from processing.core.errors import AnnotationError, Rejection
 from processing.sources.paths import folder_and_parents, folder_of
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import collecting
-from processing.sources.text import check_size, check_text, read_lines
+from processing.sources.text import check_size, check_text, malformed, read_lines
 from processing.sources.yolo import data_yaml
 
 _FILE_NAMES: Final = frozenset({"classes.txt", "class.txt", "labelmap.txt", "_darknet.labels"})
 _SUFFIXES: Final = (".txt", ".names", ".labels")
 _CVAT_LINE: Final = re.compile(r"([^:]*):([0-9]+,[0-9]+,[0-9]+)?:[^:]*:[^:]*")
+_NUMBERED_LINE: Final = re.compile(r"\s*([0-9]{1,6})(?:\s*[:,.)]\s*|\s+)(\S.*)")
+"""``0 apple`` or ``0: apple``; the numbers must count the lines from 0."""
 _BACKGROUND: Final = "background"
 _NO_NAME: Final = "???"
 """TensorFlow's placeholder for a class that is not used."""
@@ -110,6 +112,11 @@ def _names_of_lines(raw: RawDirectory, path: str, rejections: list[Rejection]) -
     colours = [_CVAT_LINE.fullmatch(name) for name in names if not name.startswith("#")]
     if colours and all(colours):
         return _names_with_colours([match[1] for match in colours if match], path)
+    if len(names) == 1 and "," in names[0]:
+        raise malformed(f"one line, {names[0][:80]!r}: expected one name per line")
+    numbered = [_NUMBERED_LINE.fullmatch(name) for name in names]
+    if [int(match[1]) for match in numbered if match] == list(range(len(names))):
+        names = [match[2] for match in numbered if match]
     by_id = {}
     for class_id, name in enumerate(names):
         with collecting(rejections, path, f"line {class_id + 1}"):

@@ -249,6 +249,9 @@ class _Reader:
                 f"{dataset.path}: nothing names its classes, so their numbers are used; looked for "
                 "names in data.yaml, obj.names, classes.txt, labelmap.txt and the like"
             )
+            elsewhere = [path for path in self._layout.names_files if folder_of(path) not in scope]
+            if elsewhere:
+                message += f"; if {elsewhere[0]} names them, move it next to the labels"
             self._notes.append(Note("unnamed_classes", dataset.path, message))
         if names is not None:
             counts = Counter(names.by_id[class_id] for class_id in used & names.by_id.keys())

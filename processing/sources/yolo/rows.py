@@ -18,6 +18,7 @@ from processing.sources.yolo.data_yaml import MAX_CLASSES, KeypointShape
 BOX_NUMBERS: Final = 4
 TOLERANCE: Final = 0.001
 """Rounding may put a fraction so far outside of 0..1."""
+_SURELY_PIXELS: Final = 1.5
 _BEYOND: Final = 0.02
 _MIN_BOXES: Final = 3
 """Fewer boxes may reach beyond their images by chance."""
@@ -123,7 +124,8 @@ def instance_of(row: Row, label: int, long_rows: LongRows, check: Check) -> Inst
     if len(values) == BOX_NUMBERS + 1:
         raise malformed(
             f"after the box expected {_expected(long_rows.shape)} or nothing, found 1 number; a "
-            "confidence, as predictions have it, must be removed"
+            "confidence, as predictions have it, must be removed, and a box with an angle written "
+            "as its four corners"
         )
     if long_rows.refusal:
         # Pixels are no fractions, whatever they mean.
@@ -146,10 +148,13 @@ def check_fractions(values: Sequence[float]) -> None:
     if all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values):
         return
     check_pixels(values)
+    remedy = (
+        "divide by the image's width and height, or set units: pixels in the entry of `sources`"
+    )
+    if max(map(abs, values)) < _SURELY_PIXELS:
+        remedy = "expected 0 to 1: cut the object at the edges of the image"
     raise AnnotationError(
-        f"coordinates are not fractions: {_shown(values)}; divide by the image's width and height, "
-        "or set units: pixels in the entry of `sources`",
-        reason="not_fractions",
+        f"coordinates are not fractions: {_shown(values)}; {remedy}", reason="not_fractions"
     )
 
 

@@ -19,6 +19,7 @@ from processing.sources.raw_directory import RawDirectory
 from processing.sources.split_names import split_of_folders
 from processing.sources.yolo.labels import (
     LABEL_FOLDERS,
+    LabelFiles,
     has_label_row,
     image_folders_of,
     label_root,
@@ -84,14 +85,15 @@ def find_label_folders(raw: RawDirectory, *, named: bool) -> list[LabelFolder]:
     return sorted(found, key=lambda folder: folder.prefix)
 
 
-def find_misplaced_labels(raw: RawDirectory) -> list[LabelFolder]:
+def find_misplaced_labels(raw: RawDirectory, labels: LabelFiles) -> list[LabelFolder]:
     """Lists folders of text that have rows of labels and the names of images in other folders.
 
     They are not read, because their images would be guessed; but they are reported.
     """
     folders: defaultdict[str, list[str]] = defaultdict(list)
     for path in raw.with_suffix(".txt"):
-        if posixpath.splitext(posixpath.basename(path))[0] in raw.images_by_stem:
+        stem = posixpath.splitext(posixpath.basename(path))[0]
+        if stem in raw.images_by_stem and path not in labels.owned and not label_root(path):
             folders[folder_of(path)].append(path)
     return [
         LabelFolder(folder, (), (_MISPLACED, folder))
