@@ -65,6 +65,14 @@ def test_templates_of_other_data_sets_add_no_categories(tmp_path):
     assert reasons_of(reading) == [("cfg/coco.yaml", "missing_folder")] * 2
 
 
+def test_a_split_of_empty_label_files_is_noted(tmp_path):
+    labels = {path: "" if "train" in path else text for path, text in LABELS.items()}
+    reading = read(tmp_path, {"data.yaml": YAML} | labels)
+    assert list(names_of(reading).values()) == [None, None, "apple", "pear"]
+    assert [(note.kind, note.path) for note in reading.notes] == [("empty_split", "data.yaml")]
+    assert "all 2 label files of train are empty" in reading.notes[0].message
+
+
 # --- Which label file belongs to an image.
 
 
@@ -200,6 +208,23 @@ def test_a_folder_that_is_train_and_val_has_no_split(tmp_path, path):
     assert names_of(reading) == dict(zip(PAIR, ["apple", "pear"], strict=True))
     assert set(splits_of(reading).values()) == {None}
     assert reading.notes == []
+
+
+@pytest.mark.parametrize("line", ["{}", "images/{}", "labels/{}.txt", "/home/me/labels/{}.txt"])
+@pytest.mark.parametrize("yaml", [{"data.yaml": f"train: train.txt\nval: val.txt\n{NAMES}"}, {}])
+def test_lists_of_names_without_endings_and_of_label_files(tmp_path, yaml, line):
+    files = yaml | {"train.txt": line.format(0), "val.txt": line.format(1), "classes.txt": LINES}
+    reading = read(tmp_path, files | TREE, PAIR)
+    assert splits_of(reading) == dict(zip(PAIR, ["train", "val"], strict=True))
+    assert not reading.rejections
+    assert reading.notes == []
+
+
+def test_a_name_without_ending_that_two_images_have_is_missing(tmp_path):
+    files = {"data.yaml": f"train: train.txt\nval: val.txt\n{NAMES}"} | LABELS
+    files |= {"train.txt": "0\nimages/train/1.jpg\n", "val.txt": "images/val/0.jpg\n"}
+    reading = read(tmp_path, files)
+    assert splits_of(reading) == {"0": "train", IMAGES[1]: "train", IMAGES[2]: "val"}
 
 
 def test_a_second_name_of_the_validation_is_left_out(tmp_path):

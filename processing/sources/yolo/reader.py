@@ -53,7 +53,7 @@ from processing.sources.yolo.rows import (
     instance_of,
     parse_row,
 )
-from processing.sources.yolo.unlabelled import find_unlabelled
+from processing.sources.yolo.unlabelled import find_unlabelled, note_empty_splits
 
 
 def read(
@@ -143,6 +143,8 @@ class _Reader:
         ambiguous = find_ambiguous(self._raw, label_files)
         self._rejections += ambiguous
         self._rejections += self._labels_without_image(paths)
+        with_rows = {path for path, file in files.items() if file.rows or file.problems}
+        self._notes += note_empty_splits(dataset, label_files, with_rows)
         rows = [row for file in files.values() for row in file.rows]
         try:
             check_centres([row for row in rows if row.is_box])
