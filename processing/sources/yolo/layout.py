@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Final
 
 from processing.core.annotations import UNASSIGNED
 from processing.core.errors import AnnotationError, Note
 from processing.sources.paths import folder_of
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import collecting, rejection
-from processing.sources.split_names import split_of, split_of_folders
+from processing.sources.split_names import split_of_folders
 from processing.sources.yolo import data_yaml
 from processing.sources.yolo.dataset import Dataset
 from processing.sources.yolo.descriptions import Description, find_descriptions, paths_ignored
@@ -28,8 +26,6 @@ from processing.sources.yolo.trees import (
     images_of_group,
     key_of,
 )
-
-_SPLIT_LIST: Final = re.compile(r"(train|training|val|valid|validation|test|testing)\.txt")
 
 
 def find(raw: RawDirectory) -> list[str]:
@@ -207,10 +203,10 @@ class Layout:
         folders = with_parents([*(folder.prefix for folder in group), *map(folder_of, images)])
         lists = []
         for path in self._raw.with_suffix(".txt"):
-            name = posixpath.basename(path).lower()
-            is_near = folder_of(path) in folders
-            if is_near and _SPLIT_LIST.fullmatch(name) and names_images(self._raw, path):
-                lists.append((path, split_of(path)))
+            name = posixpath.basename(path).lower().removesuffix(".txt")
+            split = data_yaml.SPLIT_OF_KEY.get(name)
+            if split is not None and folder_of(path) in folders and names_images(self._raw, path):
+                lists.append((path, split))
         return lists
 
     @cached_property

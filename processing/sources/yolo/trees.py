@@ -20,6 +20,7 @@ from processing.sources.split_names import split_of_folders
 from processing.sources.yolo.labels import (
     LABEL_FOLDERS,
     LabelFiles,
+    expected_places,
     has_label_row,
     image_folders_of,
     label_root,
@@ -164,21 +165,12 @@ def images_of_group(raw: RawDirectory, folders: Sequence[LabelFolder]) -> list[s
         if split_of_folders(prefix) == UNASSIGNED:
             continue
         if kind == _LABELS:
-            siblings = _label_prefix(prefix)
+            siblings = label_root(expected_places(f"{prefix}x.jpg")[0])
             if siblings and key_of(siblings) == tuple(key):
                 images.update(raw.images_below(prefix))
         elif kind == _NEXT_TO_IMAGES and key_of(prefix) == tuple(key):
             images.update(path for path in raw.images_below(prefix) if folder_of(path) == prefix)
     return sorted(images)
-
-
-def _label_prefix(prefix: str) -> str:
-    """Returns the folder ``labels`` that belongs to a folder ``images``, or ``""``."""
-    parts = prefix.rstrip("/").split("/")
-    for i in range(len(parts) - 1, -1, -1):
-        if parts[i].lower() in ("images", "image", "imgs", "img", "jpegimages"):
-            return "".join(f"{part}/" for part in [*parts[:i], "labels"])
-    return ""
 
 
 def group_by_key(folders: Collection[LabelFolder]) -> list[list[LabelFolder]]:
