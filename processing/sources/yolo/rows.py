@@ -85,21 +85,21 @@ def check_centres(boxes: Sequence[Row]) -> None:
     """Checks that the boxes of a data set are centres and sizes.
 
     Raises:
-        AnnotationError: half of the boxes reach beyond the image, as corners would if they are
-            taken for centres and sizes; reason ``looks_like_corners``.
+        AnnotationError: all boxes could be two corners, and half of them reach beyond the image if
+            they are centres and sizes; reason ``looks_like_corners``.
     """
     if len(boxes) < _MIN_BOXES:
         return
     values = np.array([row.values for row in boxes])
-    fractions = ((values >= 0) & (values <= 1)).all(axis=1)
+    ordered = (values >= 0) & (values <= 1) & (values >= np.tile(values[:, :2], 2))
     edges = np.abs(values[:, :2] - 0.5) + values[:, 2:] / 2
-    beyond = fractions & (edges > 0.5 + _BEYOND).any(axis=1)
-    if 2 * np.count_nonzero(beyond) >= len(boxes):
+    beyond = (edges > 0.5 + _BEYOND).any(axis=1)
+    if ordered.all() and beyond.mean() >= 0.5:
         row = boxes[int(np.argmax(beyond))]
         raise AnnotationError(
             f"{np.count_nonzero(beyond)} of {len(boxes)} boxes reach beyond the image, such as "
-            f"{_shown(row.values)}: these look like two corners, or a corner and a size; YOLO's "
-            "rows are the centre and the size of a box",
+            f"{_shown(row.values)}: these look like two corners; the rows of YOLO are the centre "
+            "and the size of a box",
             reason="looks_like_corners",
         )
 
