@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Collection, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -135,13 +135,7 @@ class _Reader:
         label_files = {image: all_labels.of_image(image) for image in dataset.splits}
         paths = [path for path in dict.fromkeys(label_files.values()) if path]
         files = {path: self._read_rows(path) for path in paths}
-        unlabelled = find_unlabelled(
-            self._raw, dataset, all_labels, label_files, negatives=negatives
-        )
-        self._rejections += unlabelled.rejections
-        self._notes += unlabelled.notes
-        ambiguous = find_ambiguous(self._raw, label_files)
-        self._rejections += ambiguous
+        left_out = self._left_out(label_files, negatives=negatives)
         self._rejections += self._labels_without_image(paths)
         with_rows = {path for path, file in files.items() if file.rows or file.problems}
         self._notes += note_empty_splits(dataset, label_files, with_rows)
@@ -164,7 +158,6 @@ class _Reader:
         instances = {path: self._instances(path, file, long_rows) for path, file in files.items()}
         table_rows = []
         missing = set()
-        left_out = unlabelled.images.union(rejected.path for rejected in ambiguous)
         for image, path in label_files.items():
             if image in left_out:
                 continue
@@ -183,6 +176,16 @@ class _Reader:
         return Reading(
             table, self._rejections, self._notes, missing, named_splits=dataset.named_splits()
         )
+
+    def _left_out(self, label_files: Mapping[str, str], *, negatives: bool) -> set[str]:
+        """Finds images of which nobody knows whether they show objects, or which."""
+        unlabelled = find_unlabelled(
+            self._raw, self._dataset, self._layout.labels, label_files, negatives=negatives
+        )
+        ambiguous = find_ambiguous(self._raw, label_files)
+        self._rejections += unlabelled.rejections + ambiguous
+        self._notes += unlabelled.notes
+        return unlabelled.images.union(rejected.path for rejected in ambiguous)
 
     def _read_rows(self, path: str) -> _LabelFile:
         """Reads the rows of one label file."""
