@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from processing.core.annotations import (
-    AnnotationTable,
     Instance,
     TableRow,
     table_from_rows,
@@ -184,7 +183,11 @@ def read_sources(
     # Images with the same label file, such as a.jpg and a.png, give its rejections twice.
     rejections = list(dict.fromkeys([*rejections, *unusable]))
     notes = _true_notes(reading.notes, merged.table) + merged.notes
-    notes += _notes_on_unread(raw, table, rejections)
+    # The label file of an image may be listed in its place.
+    explained = {path for path, _ in reading.images_missing_annotations}
+    explained.update(note.path for note in notes)
+    explained.update(rejection.path for rejection in rejections)
+    notes += _notes_on_unread(raw, explained.union(table.image_paths.tolist()))
     # Of all rows that were read: a split whose images are all rejected still divides the others.
     named = reading.named_splits | set(np.unique(reading.table.splits).tolist())
     if len(table) == 0:
@@ -253,14 +256,11 @@ def _true_notes(notes: list[Note], table: AnnotationTable) -> list[Note]:
     return [note for note in notes if note.kind != _NO_LABEL_FILE or note.path not in with_objects]
 
 
-def _notes_on_unread(
-    raw: RawDirectory, table: AnnotationTable, rejections: Sequence[Rejection]
-) -> list[Note]:
-    """Notes the images and folders that are neither in the table nor rejected."""
-    listed = {rejection.path for rejection in rejections}.union(table.image_paths.tolist())
+def _notes_on_unread(raw: RawDirectory, explained: Collection[str]) -> list[Note]:
+    """Notes the folders that were not entered, and the images that nothing else explains."""
     notes = []
     for path in raw.images:
-        if path not in listed:
+        if path not in explained:
             message = f"{path}: no usable annotation lists this image, so it is left out"
             notes.append(Note("unlisted_images", path, message))
     for path, why in raw.linked_folders:

@@ -317,6 +317,24 @@ CASES = [
         images=["images/a.jpg"],
     ),
     Case(
+        "YOLO names numbered from 0 and labels from 1",
+        {"classes.txt": "cat\ndog\n", "labels/a.txt": "1 .5 .5 .1 .1\n2 .4 .4 .1 .1\n"},
+        *("labels", "shifted_classes", "the label files use classes 1 to 2"),
+        images=["images/a.jpg"],
+    ),
+    Case(
+        "corners in place of centres and sizes",
+        {"classes.txt": "cat\n", "labels/a.txt": "0 .6 .6 .9 .9\n" * 3},
+        *("labels", "looks_like_corners", "3 of 3 boxes reach beyond the image"),
+        images=["images/a.jpg"],
+    ),
+    Case(
+        "two images with one label file",
+        {"classes.txt": "cat\n", "labels/a.txt": "0 .5 .5 .1 .1\n"},
+        *("images/a.png", "ambiguous_label_file", "labels/a.txt is the label file of"),
+        images=["images/a.png", "images/a.bmp"],
+    ),
+    Case(
         "folder in place of a label file",
         {"data.yaml": DATA_YAML, "labels/a.txt/x": ""},
         *("labels/a.txt", "not_a_file", "a folder: expected a file"),

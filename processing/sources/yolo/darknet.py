@@ -10,12 +10,10 @@ from typing import Final
 
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.text import open_text, read_text
-from processing.sources.yolo.data_yaml import Entry
+from processing.sources.yolo.data_yaml import SPLIT_OF_KEY, Entry, entries_of
 
 SUFFIX: Final = ".data"
 _LINE: Final = re.compile(r"\s*(\w+)\s*=\s*(.*?)\s*")
-_SPLIT_OF_KEY: Final = {"train": 0, "valid": 1, "val": 1, "test": 2}
-"""Positions in `SPLITS`. Darknet's own files use only ``train`` and ``valid``."""
 _MAX_BYTES: Final = 1 << 16
 """Tables of numbers have the ending too, and megabytes."""
 
@@ -26,7 +24,7 @@ def looks_like_data_file(raw: RawDirectory, path: str) -> bool:
         return False
     with open_text(raw, path) as file:
         values = _values(file.read())
-    return "names" in values and any(values.get(key) for key in _SPLIT_OF_KEY)
+    return "names" in values and any(values.get(key) for key in SPLIT_OF_KEY)
 
 
 def load_data_file(raw: RawDirectory, path: str) -> tuple[list[Entry], str]:
@@ -39,12 +37,7 @@ def load_data_file(raw: RawDirectory, path: str) -> tuple[list[Entry], str]:
         AnnotationError: the file is not text; reason ``malformed``.
     """
     values = _values(read_text(raw, path))
-    entries = []
-    for key, split in _SPLIT_OF_KEY.items():
-        # Yolo_mark names one list in both keys: it has no validation.
-        if values.get(key):
-            entries.append(Entry(key, split, values[key]))
-    return entries, values.get("names", "")
+    return entries_of(values), values.get("names", "")
 
 
 def _values(text: str) -> dict[str, str]:

@@ -20,14 +20,14 @@ MAX_CLASSES: Final = 1 << 16
 """More classes than any data set has. A greater class id is damage, and would need a name each."""
 
 SUFFIXES: Final = (".yaml", ".yml")
-_SPLIT_OF_KEY: Final = {
+SPLIT_OF_KEY: Final = {
     **{"train": 0, "training": 0},
     **{"val": 1, "valid": 1, "validation": 1},
     **{"test": 2, "testing": 2},
 }
 """Positions in `SPLITS`. CVAT writes its subsets as ``Train`` and ``Validation``."""
 _SPLIT_KEY: Final = re.compile(
-    rf"^['\"]?({'|'.join(_SPLIT_OF_KEY)})['\"]?\s*:", re.MULTILINE | re.IGNORECASE
+    rf"^['\"]?({'|'.join(SPLIT_OF_KEY)})['\"]?\s*:", re.MULTILINE | re.IGNORECASE
 )
 _NAMES_KEY: Final = re.compile(r"^['\"]?(names)['\"]?\s*:", re.MULTILINE)
 _COUNT_KEY: Final = re.compile(r"^['\"]?(nc)['\"]?\s*:", re.MULTILINE)
@@ -85,7 +85,7 @@ def entries_of(content: Mapping[str, Any]) -> list[Entry]:
     """
     entries = []
     for key, value in content.items():
-        split = _SPLIT_OF_KEY.get(key.lower())
+        split = SPLIT_OF_KEY.get(key.lower())
         if split is None:
             if value != f"{key}.txt":
                 continue
@@ -97,7 +97,7 @@ def entries_of(content: Mapping[str, Any]) -> list[Entry]:
 
 def empty_splits(content: Mapping[str, Any]) -> list[str]:
     """Lists the keys of splits that have no value."""
-    return [key for key, value in content.items() if key.lower() in _SPLIT_OF_KEY and not value]
+    return [key for key, value in content.items() if key.lower() in SPLIT_OF_KEY and not value]
 
 
 def class_names(content: Mapping[str, Any]) -> dict[int, str]:

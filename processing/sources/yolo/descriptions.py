@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
-from processing.core.annotations import UNASSIGNED
+from processing.core.annotations import SPLITS, UNASSIGNED
 from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.paths import folder_and_parents, folder_of
 from processing.sources.raw_directory import RawDirectory
@@ -18,6 +19,9 @@ from processing.sources.yolo.labels import expected_places
 from processing.sources.yolo.lists import read_list
 from processing.sources.yolo.names import ClassNames, read_names
 from processing.sources.yolo.targets import Bases, Target, bases_of, find_targets
+
+_VAL: Final = SPLITS.index("val")
+_TEST: Final = SPLITS.index("test")
 
 
 def find_descriptions(raw: RawDirectory) -> tuple[list[str], list[str]]:
@@ -63,7 +67,10 @@ class Description:
             names = data_yaml.class_names(content)
             names_file = data_yaml.names_file(content)
             self.dataset.names = ClassNames(path, names) if names else None
-            self.dataset.class_count = data_yaml.class_count(content)
+            count = self.dataset.class_count = data_yaml.class_count(content)
+            if names and count and count != len(names):
+                message = f"{path}: nc is {count}, but names has {len(names)}: the names are used"
+                self.dataset.notes.append(Note("class_count", path, message))
             self.dataset.keypoint_shape = data_yaml.keypoint_shape(content)
             bases = bases_of(raw, path, content.get("path"), is_only=is_only)
         else:
@@ -80,7 +87,7 @@ class Description:
         self.problems = targets.problems
         self.leads_nowhere = not targets.found
         self._empty_lists: list[str] = []
-        for target in targets.found:
+        for target in self._with_one_split(targets.found):
             self._use(bases, target)
         if self._empty_lists:
             self.dataset.rejections.append(self._why_empty(bases))
@@ -102,6 +109,27 @@ class Description:
         path = found[0].path
         names = read_names(self._raw, path, self.dataset.rejections)
         self.dataset.names = ClassNames(path, names) if names else None
+
+    def _with_one_split(self, targets: Sequence[Target]) -> list[Target]:
+        """Settles the splits of folders and lists that several entries name.
+
+        If all entries name the same one, as those of Yolo_mark and coco128 do, it has no split. A
+        second name of the validation is left out, so that none of its images is divided anew.
+        """
+        splits = {target.entry.split for target in targets}
+        if len(splits) > 1 and len({target.path for target in targets}) == 1:
+            return [replace(targets[0], entry=replace(targets[0].entry, split=UNASSIGNED))]
+        in_val = {target.path for target in targets if target.entry.split == _VAL}
+        kept = []
+        for target in targets:
+            if target.entry.split == _TEST and target.path in in_val:
+                message = (
+                    f"{self._path}: val and test name {target.path or '.'}: its images are val"
+                )
+                self.dataset.notes.append(Note("ambiguous_split", self._path, message))
+            else:
+                kept.append(target)
+        return kept
 
     def _use(self, bases: Bases, target: Target) -> None:
         """Adds the images of one folder or list."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Final
 
 from processing.core.annotations import UNASSIGNED
 from processing.core.errors import AnnotationError, Note
 from processing.sources.paths import folder_of
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import collecting, rejection
-from processing.sources.split_names import split_of, split_of_folders
+from processing.sources.split_names import split_of_folders
 from processing.sources.yolo import data_yaml
 from processing.sources.yolo.dataset import Dataset
 from processing.sources.yolo.descriptions import Description, find_descriptions, paths_ignored
@@ -28,8 +26,6 @@ from processing.sources.yolo.trees import (
     images_of_group,
     key_of,
 )
-
-_SPLIT_LIST: Final = re.compile(r"(train|training|val|valid|validation|test|testing)\.txt")
 
 
 def find(raw: RawDirectory) -> list[str]:
@@ -63,10 +59,13 @@ class Layout:
     def datasets(self, paths: Collection[str]) -> list[Dataset]:
         """Returns the data sets of some of `paths`."""
         datasets = [self._described[path] for path in self._descriptions if path in paths]
-        if datasets:
-            datasets[0].notes += self._unlisted_labels()
+        described = len(datasets)
         chosen = [folder for folder in self._free if folder.path in paths]
         datasets += [self._from_folders(group) for group in group_by_key(chosen)]
+        if described:
+            datasets[0].notes += self._unlisted_labels()
+        if datasets:
+            datasets[0].notes += self._unused_labels()
         allowed = self._raw.images_in
         for dataset in datasets:
             if allowed is not None:
@@ -79,11 +78,23 @@ class Layout:
         described = {image for dataset in self._described.values() for image in dataset.splits}
         notes = []
         for folder in self._folders:
-            if folder.images and folder not in self._free and described.isdisjoint(folder.images):
+            if folder not in self._free and described.isdisjoint(folder.images):
+                holds = f"labels of {len(folder.images)} images, but "
+                if not folder.images:
+                    holds = "labels without images; "
                 message = (
-                    f"{folder.path}: it holds labels of {len(folder.images)} images, but "
+                    f"{folder.path}: it holds {holds}"
                     f"{' and '.join(self._descriptions[:3])} names none of them"
                 )
+                notes.append(Note("unlisted_labels", folder.path, message))
+        return notes
+
+    def _unused_labels(self) -> list[Note]:
+        """Notes folders of label files whose images use none of them, such as labels_old."""
+        notes = []
+        for folder in find_misplaced_labels(self._raw, self.labels):
+            if folder not in self._folders:
+                message = f"{folder.path}: it holds label files that no image uses, so none is read"
                 notes.append(Note("unlisted_labels", folder.path, message))
         return notes
 
@@ -93,7 +104,9 @@ class Layout:
             return []
         named = bool(self._descriptions or self.names_files)
         found = find_label_folders(self._raw, named=named)
-        return found or ([] if self._descriptions else find_misplaced_labels(self._raw))
+        return found or (
+            [] if self._descriptions else find_misplaced_labels(self._raw, self.labels)
+        )
 
     @cached_property
     def _described(self) -> dict[str, Dataset]:
@@ -190,10 +203,10 @@ class Layout:
         folders = with_parents([*(folder.prefix for folder in group), *map(folder_of, images)])
         lists = []
         for path in self._raw.with_suffix(".txt"):
-            name = posixpath.basename(path).lower()
-            is_near = folder_of(path) in folders
-            if is_near and _SPLIT_LIST.fullmatch(name) and names_images(self._raw, path):
-                lists.append((path, split_of(path)))
+            name = posixpath.basename(path).lower().removesuffix(".txt")
+            split = data_yaml.SPLIT_OF_KEY.get(name)
+            if split is not None and folder_of(path) in folders and names_images(self._raw, path):
+                lists.append((path, split))
         return lists
 
     @cached_property

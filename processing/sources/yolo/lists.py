@@ -40,7 +40,8 @@ class ImageList:
 def read_list(raw: RawDirectory, path: str, bases: Sequence[str]) -> ImageList:
     """Reads a split list.
 
-    The lines are relative to the list's folder or one of `bases`. If no line leads to an image in
+    The lines are relative to the list's folder or one of `bases`. Lines without the ending of an
+    image stand for the only image of this name. If no line leads to an image in
     this way, the same number of leading folders is dropped from all lines, as few as possible. At
     last each image is searched for by the longest end of its path.
 
@@ -61,13 +62,15 @@ def read_list(raw: RawDirectory, path: str, bases: Sequence[str]) -> ImageList:
                 lines.append((number, line.strip().strip("\"'")))
             except AnnotationError as error:
                 rejections.append(rejection(path, error, f"line {number}"))
-    if len(lines) == 1 and not is_image_name(lines[0][1]):
+    by_stem = [image for _, line in lines for image in _images_of_stem(raw, line)]
+    lines = [(number, line) for number, line in lines if not _images_of_stem(raw, line)]
+    if len(lines) == 1 and not by_stem and not is_image_name(lines[0][1]):
         raise AnnotationError(
             f"{path} is a file that holds only {lines[0][1]!r}, expected images; if it was a link "
             "that was copied as text, copy the folder instead",
             reason="missing_folder",
         )
-    is_empty = not lines and not rejections
+    is_empty = not lines and not by_stem and not rejections
     folders = list(dict.fromkeys([folder_of(path), *bases]))
     folder, dropped = _best_place(raw, folders, [line for _, line in lines])
     images = []
@@ -83,7 +86,19 @@ def read_list(raw: RawDirectory, path: str, bases: Sequence[str]) -> ImageList:
         images = [moved.get(image, image) for image in images]
         if images and not moved:
             notes.append(_unmatched(raw, path, lines[0][1], len(lines)))
-    return ImageList(images, rejections, notes, is_empty)
+    return ImageList(by_stem + images, rejections, notes, is_empty)
+
+
+def _images_of_stem(raw: RawDirectory, line: str) -> list[str]:
+    """Returns the image that a line names without its ending, or by its label file, if it is one.
+
+    VOC's lists have names without endings, and people make lists of their label files.
+    """
+    if is_image_name(line):
+        return []
+    stem = posixpath.basename(plain_path(line)).removesuffix(".txt")
+    images = raw.images_by_stem.get(stem, [])
+    return images if len(images) == 1 and _same_split(line, images[0]) else []
 
 
 def _best_place(raw: RawDirectory, folders: Sequence[str], lines: Sequence[str]) -> tuple[str, int]:
@@ -132,7 +147,8 @@ def _place(raw: RawDirectory, folder: str, dropped: int, line: str) -> str:
 def names_images(raw: RawDirectory, path: str) -> bool:
     """Whether the first line of a text file is the name of an image, as in a split list."""
     with open_text(raw, path) as file:
-        return is_image_name(file.readline(4096).strip().strip("\"'"))
+        line = file.readline(4096).strip().strip("\"'")
+    return is_image_name(line) or bool(_images_of_stem(raw, line))
 
 
 def _unmatched(raw: RawDirectory, path: str, first: str, count: int) -> Note:

@@ -18,12 +18,14 @@ from processing.core.errors import AnnotationError, Rejection
 from processing.sources.paths import folder_and_parents, folder_of
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import collecting
-from processing.sources.text import check_size, check_text, read_lines
+from processing.sources.text import check_size, check_text, malformed, read_lines
 from processing.sources.yolo import data_yaml
 
 _FILE_NAMES: Final = frozenset({"classes.txt", "class.txt", "labelmap.txt", "_darknet.labels"})
 _SUFFIXES: Final = (".txt", ".names", ".labels")
 _CVAT_LINE: Final = re.compile(r"([^:]*):([0-9]+,[0-9]+,[0-9]+)?:[^:]*:[^:]*")
+_NUMBERED_LINE: Final = re.compile(r"\s*([0-9]{1,6})(?:\s*[:,.)]\s*|\s+)(\S.*)")
+"""``0 apple`` or ``0: apple``; the numbers must count the lines from 0."""
 _BACKGROUND: Final = "background"
 _NO_NAME: Final = "???"
 """TensorFlow's placeholder for a class that is not used."""
@@ -110,6 +112,11 @@ def _names_of_lines(raw: RawDirectory, path: str, rejections: list[Rejection]) -
     colours = [_CVAT_LINE.fullmatch(name) for name in names if not name.startswith("#")]
     if colours and all(colours):
         return _names_with_colours([match[1] for match in colours if match], path)
+    if len(names) == 1 and "," in names[0]:
+        raise malformed(f"one line, {names[0][:80]!r}: expected one name per line")
+    numbered = [_NUMBERED_LINE.fullmatch(name) for name in names]
+    if [int(match[1]) for match in numbered if match] == list(range(len(names))):
+        names = [match[2] for match in numbered if match]
     by_id = {}
     for class_id, name in enumerate(names):
         with collecting(rejections, path, f"line {class_id + 1}"):
@@ -145,7 +152,8 @@ def choose_names(candidates: Collection[ClassNames], used: Set[int]) -> ClassNam
         The first names that cover all used classes, otherwise the first ones; None without any.
 
     Raises:
-        AnnotationError: two files give a used class different names; reason ``conflicting_names``.
+        AnnotationError: two files give a used class different names (reason ``conflicting_names``),
+            or the names are numbered from another number (``shifted_classes``).
     """
     chosen = None
     for names in candidates:
@@ -161,4 +169,25 @@ def choose_names(candidates: Collection[ClassNames], used: Set[int]) -> ClassNam
                     f"{names.path}: remove or correct the wrong file",
                     reason="conflicting_names",
                 )
+    if chosen is not None:
+        _check_first_number(chosen, used)
     return chosen
+
+
+def _check_first_number(names: ClassNames, used: Set[int]) -> None:
+    """Refuses names that are numbered from another number than the classes.
+
+    Raises:
+        AnnotationError: not all used classes have a name, but they would if they were one less or
+            one more; reason ``shifted_classes``.
+    """
+    known = names.by_id.keys()
+    for shift in (-1, 1):
+        is_beyond = used and not min(known) <= min(used) <= max(used) <= max(known)
+        if is_beyond and {class_id + shift for class_id in used} <= known:
+            raise AnnotationError(
+                f"the label files use classes {min(used)} to {max(used)}, but {names.path} names "
+                f"{min(known)} to {max(known)}, so objects would get the names of other classes: "
+                "correct the numbers",
+                reason="shifted_classes",
+            )

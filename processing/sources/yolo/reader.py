@@ -19,7 +19,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Set
+from collections import Counter
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,16 +42,18 @@ from processing.sources.yolo.labels import expected_places, image_folders_of, la
 from processing.sources.yolo.layout import Layout, find
 from processing.sources.yolo.long_rows import decide
 from processing.sources.yolo.names import ClassNames, applying_names, choose_names
+from processing.sources.yolo.pairing import find_ambiguous
 from processing.sources.yolo.rows import (
     Check,
     LongRows,
     Row,
+    check_centres,
     check_fractions,
     check_pixels,
     instance_of,
     parse_row,
 )
-from processing.sources.yolo.unlabelled import find_unlabelled
+from processing.sources.yolo.unlabelled import find_unlabelled, note_empty_splits
 
 
 def read(
@@ -132,14 +135,13 @@ class _Reader:
         label_files = {image: all_labels.of_image(image) for image in dataset.splits}
         paths = [path for path in dict.fromkeys(label_files.values()) if path]
         files = {path: self._read_rows(path) for path in paths}
-        unlabelled = find_unlabelled(
-            self._raw, dataset, all_labels, label_files, negatives=negatives
-        )
-        self._rejections += unlabelled.rejections
-        self._notes += unlabelled.notes
+        left_out = self._left_out(label_files, negatives=negatives)
         self._rejections += self._labels_without_image(paths)
+        with_rows = {path for path, file in files.items() if file.rows or file.problems}
+        self._notes += note_empty_splits(dataset, label_files, with_rows)
         rows = [row for file in files.values() for row in file.rows]
         try:
+            check_centres([row for row in rows if row.is_box])
             names = self._names(paths, {row.class_id for row in rows})
         except AnnotationError as error:
             message = f"{dataset.path}: {error}; its {len(dataset.splits)} images are left out"
@@ -157,7 +159,7 @@ class _Reader:
         table_rows = []
         missing = set()
         for image, path in label_files.items():
-            if image in unlabelled.images:
+            if image in left_out:
                 continue
             if path and files[path].is_incomplete:
                 missing.add((image, path))
@@ -174,6 +176,16 @@ class _Reader:
         return Reading(
             table, self._rejections, self._notes, missing, named_splits=dataset.named_splits()
         )
+
+    def _left_out(self, label_files: Mapping[str, str], *, negatives: bool) -> set[str]:
+        """Finds images of which nobody knows whether they show objects, or which."""
+        unlabelled = find_unlabelled(
+            self._raw, self._dataset, self._layout.labels, label_files, negatives=negatives
+        )
+        ambiguous = find_ambiguous(self._raw, label_files)
+        self._rejections += unlabelled.rejections + ambiguous
+        self._notes += unlabelled.notes
+        return unlabelled.images.union(rejected.path for rejected in ambiguous)
 
     def _read_rows(self, path: str) -> _LabelFile:
         """Reads the rows of one label file."""
@@ -242,12 +254,22 @@ class _Reader:
                 f"{dataset.path}: nothing names its classes, so their numbers are used; looked for "
                 "names in data.yaml, obj.names, classes.txt, labelmap.txt and the like"
             )
+            elsewhere = [path for path in self._layout.names_files if folder_of(path) not in scope]
+            if elsewhere:
+                message += f"; if {elsewhere[0]} names them, move it next to the labels"
             self._notes.append(Note("unnamed_classes", dataset.path, message))
+        if names is not None:
+            counts = Counter(names.by_id[class_id] for class_id in used & names.by_id.keys())
+            for name in [name for name, count in counts.items() if count > 1]:
+                message = f"{names.path}: {counts[name]} classes are called {name!r}: they are one"
+                self._notes.append(Note("same_names", names.path, message))
         return names
 
     def _categories(self, names: ClassNames | None, rows: Collection[Row]) -> dict[int, str]:
         """Returns the names of the categories by class id, and remembers their labels."""
-        if names is not None:
+        if not self._dataset.splits:
+            categories = {}  # a template of another data set, as yolov5/data/ has a dozen
+        elif names is not None:
             categories = dict(names.by_id)
         else:
             # Without names, the classes are known only after the last file.

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from processing.core.annotations import Instance
 from processing.core.errors import AnnotationError
 from processing.sources.text import malformed, numbers_of
@@ -16,6 +18,10 @@ from processing.sources.yolo.data_yaml import MAX_CLASSES, KeypointShape
 BOX_NUMBERS: Final = 4
 TOLERANCE: Final = 0.001
 """Rounding may put a fraction so far outside of 0..1."""
+_SURELY_PIXELS: Final = 1.5
+_BEYOND: Final = 0.02
+_MIN_BOXES: Final = 3
+"""Fewer boxes may reach beyond their images by chance."""
 Check = Callable[[Sequence[float]], None]
 _VISIBLE: Final = 2.0
 _NOT_LABELLED: Final = [0.0, 0.0, 0.0]
@@ -75,6 +81,29 @@ def parse_row(line: int, words: Sequence[str]) -> Row:
     return Row(line, int(class_id), tuple(numbers[1:]))
 
 
+def check_centres(boxes: Sequence[Row]) -> None:
+    """Checks that the boxes of a data set are centres and sizes.
+
+    Raises:
+        AnnotationError: all boxes could be two corners, and half of them reach beyond the image if
+            they are centres and sizes; reason ``looks_like_corners``.
+    """
+    if len(boxes) < _MIN_BOXES:
+        return
+    values = np.array([row.values for row in boxes])
+    ordered = (values >= 0) & (values <= 1) & (values >= np.tile(values[:, :2], 2))
+    edges = np.abs(values[:, :2] - 0.5) + values[:, 2:] / 2
+    beyond = (edges > 0.5 + _BEYOND).any(axis=1)
+    if ordered.all() and beyond.mean() >= 0.5:
+        row = boxes[int(np.argmax(beyond))]
+        raise AnnotationError(
+            f"{np.count_nonzero(beyond)} of {len(boxes)} boxes reach beyond the image, such as "
+            f"{_shown(row.values)}: these look like two corners; the rows of YOLO are the centre "
+            "and the size of a box",
+            reason="looks_like_corners",
+        )
+
+
 def instance_of(row: Row, label: int, long_rows: LongRows, check: Check) -> Instance:
     """Turns a row into an instance.
 
@@ -95,7 +124,8 @@ def instance_of(row: Row, label: int, long_rows: LongRows, check: Check) -> Inst
     if len(values) == BOX_NUMBERS + 1:
         raise malformed(
             f"after the box expected {_expected(long_rows.shape)} or nothing, found 1 number; a "
-            "confidence, as predictions have it, must be removed"
+            "confidence, as predictions have it, must be removed, and a box with an angle written "
+            "as its four corners"
         )
     if long_rows.refusal:
         # Pixels are no fractions, whatever they mean.
@@ -118,10 +148,13 @@ def check_fractions(values: Sequence[float]) -> None:
     if all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values):
         return
     check_pixels(values)
+    remedy = (
+        "divide by the image's width and height, or set units: pixels in the entry of `sources`"
+    )
+    if max(map(abs, values)) < _SURELY_PIXELS:
+        remedy = "expected 0 to 1: cut the object at the edges of the image"
     raise AnnotationError(
-        f"coordinates are not fractions: {_shown(values)}; divide by the image's width and height, "
-        "or set units: pixels in the entry of `sources`",
-        reason="not_fractions",
+        f"coordinates are not fractions: {_shown(values)}; {remedy}", reason="not_fractions"
     )
 
 

@@ -137,12 +137,9 @@ def _as_written(raw: RawDirectory, bases: Bases, entry: Entry) -> str | None:
     if not isinstance(entry.value, str):
         return None
     written = entry.value.replace("\\", "/")
-    names = [written]
-    while written.startswith("../"):
-        # Roboflow writes ../train/images for a folder next to the yaml.
-        written = written.removeprefix("../")
-        names.append(written)
-    for name in (names[0], names[-1]):
+    # Roboflow writes ../train/images for a folder next to the yaml. It comes first, because another
+    # export may be unpacked in the folder above.
+    for name in dict.fromkeys([_below_own_folder(written), written]):
         for base in bases.prefixes:
             try:
                 target = raw.inside(base, name)
@@ -152,6 +149,12 @@ def _as_written(raw: RawDirectory, bases: Bases, entry: Entry) -> str | None:
             if found is not None:
                 return found
     return None
+
+
+def _below_own_folder(written: str) -> str:
+    while written.startswith("../"):
+        written = written.removeprefix("../")
+    return written
 
 
 def _existing(raw: RawDirectory, path: str) -> str | None:
@@ -241,11 +244,8 @@ def _problem(
     if candidates:
         listed = ", ".join(place.rstrip("/") for place in candidates[:5])
         hint = f"; it may mean {listed}: write one of them there"
-    written = entry.value.replace("\\", "/")
-    while written.startswith("../"):
-        written = written.removeprefix("../")
     try:
-        target = raw.inside(bases.prefixes[0], written)
+        target = raw.inside(bases.prefixes[0], _below_own_folder(entry.value.replace("\\", "/")))
     except AnnotationError as error:
         return AnnotationError(f"{error}{hint}", reason=error.reason)
     if target in raw.folders:

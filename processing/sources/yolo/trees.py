@@ -19,6 +19,8 @@ from processing.sources.raw_directory import RawDirectory
 from processing.sources.split_names import split_of_folders
 from processing.sources.yolo.labels import (
     LABEL_FOLDERS,
+    LabelFiles,
+    expected_places,
     has_label_row,
     image_folders_of,
     label_root,
@@ -84,14 +86,15 @@ def find_label_folders(raw: RawDirectory, *, named: bool) -> list[LabelFolder]:
     return sorted(found, key=lambda folder: folder.prefix)
 
 
-def find_misplaced_labels(raw: RawDirectory) -> list[LabelFolder]:
+def find_misplaced_labels(raw: RawDirectory, labels: LabelFiles) -> list[LabelFolder]:
     """Lists folders of text that have rows of labels and the names of images in other folders.
 
     They are not read, because their images would be guessed; but they are reported.
     """
     folders: defaultdict[str, list[str]] = defaultdict(list)
     for path in raw.with_suffix(".txt"):
-        if posixpath.splitext(posixpath.basename(path))[0] in raw.images_by_stem:
+        stem = posixpath.splitext(posixpath.basename(path))[0]
+        if stem in raw.images_by_stem and path not in labels.owned and not label_root(path):
             folders[folder_of(path)].append(path)
     return [
         LabelFolder(folder, (), (_MISPLACED, folder))
@@ -162,21 +165,12 @@ def images_of_group(raw: RawDirectory, folders: Sequence[LabelFolder]) -> list[s
         if split_of_folders(prefix) == UNASSIGNED:
             continue
         if kind == _LABELS:
-            siblings = _label_prefix(prefix)
+            siblings = label_root(expected_places(f"{prefix}x.jpg")[0])
             if siblings and key_of(siblings) == tuple(key):
                 images.update(raw.images_below(prefix))
         elif kind == _NEXT_TO_IMAGES and key_of(prefix) == tuple(key):
             images.update(path for path in raw.images_below(prefix) if folder_of(path) == prefix)
     return sorted(images)
-
-
-def _label_prefix(prefix: str) -> str:
-    """Returns the folder ``labels`` that belongs to a folder ``images``, or ``""``."""
-    parts = prefix.rstrip("/").split("/")
-    for i in range(len(parts) - 1, -1, -1):
-        if parts[i].lower() in ("images", "image", "imgs", "img", "jpegimages"):
-            return "".join(f"{part}/" for part in [*parts[:i], "labels"])
-    return ""
 
 
 def group_by_key(folders: Collection[LabelFolder]) -> list[list[LabelFolder]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -74,6 +74,28 @@ def find_unlabelled(
         else:
             _settle(found, lost, in_labelled_split=len(without) < len(images))
     return found
+
+
+def note_empty_splits(
+    dataset: Dataset, label_files: Mapping[str, str], with_rows: Collection[str]
+) -> list[Note]:
+    """Notes splits in which every image has an empty label file, as an interrupted copy leaves.
+
+    Args:
+        dataset: the data set.
+        label_files: the label file of each image, ``""`` without one.
+        with_rows: the label files that have a row, also an unusable one.
+    """
+    notes = []
+    for split, name in enumerate(SPLITS):
+        files = {label_files[image] for image, named in dataset.splits.items() if split in named}
+        if with_rows and files and "" not in files and files.isdisjoint(with_rows):
+            message = (
+                f"{dataset.path}: all {len(files)} label files of {name} are empty, so its images "
+                "show no objects"
+            )
+            notes.append(Note("empty_split", dataset.path, message))
+    return notes
 
 
 def _settle(

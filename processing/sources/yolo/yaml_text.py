@@ -40,7 +40,19 @@ def parse_yaml(text: str) -> Any:
     except (yaml.YAMLError, RecursionError) as error:
         # PyYAML's messages have several lines; a rejection has one.
         found = " ".join(str(error).split())[:200] or type(error).__name__
-        raise _unreadable(found) from error
+        raise _unreadable(found + _remedy(text, error)) from error
+
+
+def _remedy(text: str, error: Exception) -> str:
+    """Says how to correct the two usual mistakes of a line, as part of a sentence."""
+    mark = getattr(error, "problem_mark", None)
+    number = mark.line if mark is not None else 0
+    line = "".join(text.splitlines()[number : number + 1])
+    if "\t" in line:
+        return f"; line {number + 1} has a tab: indent with spaces"
+    if "\\" in line and '"' in line:
+        return f"; in line {number + 1} write / in place of each \\, or use single quotes"
+    return ""
 
 
 def _unreadable(found: str) -> AnnotationError:
