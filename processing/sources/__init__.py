@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from processing.core.annotations import (
+    AnnotationTable,
     Instance,
     TableRow,
     table_from_rows,

@@ -78,8 +78,7 @@ def reject_unusable(
     Args:
         table: one row per image.
         images_missing_annotations: as in `Reading`.
-        rejections: the rejections so far. An image is not reported again if one of them names the
-            image, or the annotation file that describes only this image.
+        rejections: the rejections so far. An image that one of them names is not reported again.
 
     Returns:
         The remaining table and the new rejections.
@@ -90,8 +89,6 @@ def reject_unusable(
     unusable = {path for path, _ in images_missing_annotations} - annotated
     kept = [i for i, path in enumerate(table.image_paths.tolist()) if path not in unusable]
     reported = {rejection.path for rejection in rejections}
-    # Now by image: reported itself, or through its own annotation file.
-    reported |= {path for path, own_file in images_missing_annotations if own_file in reported}
     new = [_no_usable_annotation(path) for path in sorted(unusable - reported)]
     return table.take(np.array(kept, dtype=np.int64)), new
 
