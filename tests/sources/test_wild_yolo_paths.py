@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.raw_files import reasons_of, splits_of
+from processing.sources import read_sources
+from tests.raw_files import boxes_of, reasons_of, splits_of, write_raw
 from tests.sources.yolo_files import (
     COMPLETE,
     IMAGES,
@@ -196,3 +197,20 @@ def test_an_image_of_another_split_is_not_taken_for_a_listed_one(tmp_path):
     reading = read(tmp_path, files | {"val/0.txt": ROW}, ["val/0.jpg"])
     assert "val/0.jpg" not in names_of(reading)
     assert "unmatched_list" in kinds_of(reading)
+
+
+def test_a_test_split_that_roboflow_names_and_does_not_have_is_only_noted(tmp_path):
+    files = {
+        "data.yaml": "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n"
+        "nc: 1\nnames: ['cat']\n",
+        "train/labels/a.txt": "0 .5 .5 .2 .2\n",
+        "valid/labels/b.txt": "0 .5 .5 .2 .2\n",
+    }
+    images = ["train/images/a.jpg", "valid/images/b.jpg"]
+    reading = read_sources(write_raw(tmp_path, files, images))
+    assert reading.rejections == []
+    assert reading.note_counts == {"no_test_split": 1}
+    assert list(boxes_of(reading)) == images
+    files["data.yaml"] = files["data.yaml"].replace("../valid/images", "../gone/images")
+    reading = read_sources(write_raw(tmp_path / "val", files, images))
+    assert ("data.yaml", "missing_folder") in reasons_of(reading)

@@ -84,7 +84,14 @@ class Description:
                 self._read_names_file(bases, names_file)
         self._empty = data_yaml.empty_splits(content)
         targets = find_targets(raw, bases, entries)
-        self.problems = targets.problems
+        self.problems = []
+        for entry, error in targets.problems:
+            if entry.split == _TEST and targets.found and error.reason == "missing_folder":
+                # Roboflow names a test split in every export, also where there is none.
+                message = f"{path}: {entry.key}: {error}; there is no test split"
+                self.dataset.notes.append(Note("no_test_split", path, message))
+            else:
+                self.problems.append((entry, error))
         self.leads_nowhere = not targets.found
         self._empty_lists: list[str] = []
         for target in self._with_one_split(targets.found):
