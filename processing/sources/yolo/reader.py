@@ -155,6 +155,7 @@ class _Reader:
         if dataset.keypoint_shape is None and not polygons:
             long_rows = decide([row for row in rows if not row.is_box])
         categories = self._categories(names, rows)
+        del rows  # `_instances` frees the rows file by file
         instances = {path: self._instances(path, file, long_rows) for path, file in files.items()}
         table_rows = []
         missing = set()
@@ -217,6 +218,7 @@ class _Reader:
                 instances.append(instance_of(row, label, long_rows, self._check))
             except AnnotationError as error:
                 file.problems.append((row.line, error))
+        file.rows.clear()  # a million label files must not be in memory twice
         for line, problem in sorted(file.problems, key=lambda found: found[0]):
             self._rejections.append(rejection(path, problem, f"line {line}"))
             file.is_incomplete = True
