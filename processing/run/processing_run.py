@@ -292,7 +292,12 @@ class ProcessingRun:
 
     def _limit(self) -> RejectionLimit:
         options = self._options
-        return RejectionLimit(len(self._images), options.on_error, options.max_bad_fraction)
+        # Images that lost all their annotations before this run saw them are as bad as others.
+        lost = [r for r in self._rejections if r.reason == "no_usable_annotation"]
+        images = len(self._images) + len(lost)
+        limit = RejectionLimit(images, options.on_error, options.max_bad_fraction)
+        limit.add_earlier(lost)
+        return limit
 
     def _finish_lists(self) -> AllMetadata:
         """Writes rejection lists and caches; returns the metadata of each file."""

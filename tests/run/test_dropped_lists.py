@@ -240,3 +240,12 @@ def rejected_message(output_dir, image):
         if line["path"] == image
     }
     return message
+
+
+def test_a_missing_image_may_be_in_a_folder_that_was_not_entered(raw, tmp_path):
+    (tmp_path / "store").mkdir()
+    (raw / "d.png").rename(tmp_path / "store" / "d.png")
+    (raw / "linked").symlink_to(tmp_path / "store")
+    run(raw, tmp_path / "out", follow_links=False)
+    message = rejected_message(tmp_path / "out", "d.png")
+    assert message.startswith("does not exist; it may be in linked: a link to the folder")

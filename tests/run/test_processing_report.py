@@ -175,6 +175,21 @@ def test_bad_boxes_count_as_bad_images_once_however_many_tasks_lack_them(raw, tm
         run(raw, tmp_path / "out", max_bad_fraction=2 / 16)
 
 
+@pytest.mark.parametrize("bad", [[50, 10, -20, 30], "malformed"])
+def test_an_image_that_lost_its_only_box_counts_as_bad_at_whatever_stage(raw, tmp_path, bad):
+    content = json.loads((raw / "mess.json").read_text())
+    content["annotations"] = [box(0, 10, 10, 30, 30), box(1, 10, 10, 30, 30) | {"bbox": bad}]
+    (raw / "mess.json").write_text(json.dumps(content))
+    (raw / "13.png").unlink()
+    content["images"] = content["images"][:10]
+    (raw / "mess.json").write_text(json.dumps(content))
+    with pytest.raises(TooManyRejectedError, match="1 of 10 images were rejected"):
+        run(raw, tmp_path / "out", max_bad_fraction=0.09)
+    assert run(raw, tmp_path / "out", max_bad_fraction=0.1).has_rejections
+    with pytest.raises(TooManyRejectedError, match="1 of 10 images were rejected"):
+        run(raw, tmp_path / "out", max_bad_fraction=0.09)
+
+
 def test_a_task_without_a_row_leaves_what_was_published(raw, tmp_path):
     run(raw, tmp_path / "out", 1.0)
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.npz")}
