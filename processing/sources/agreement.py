@@ -142,9 +142,9 @@ def _compare_names(one: Description, other: Description) -> Verdict:
 
 def share_boxes(one: Description, other: Description) -> bool:
     """Whether any box of one description fits one of the other, whatever their categories are."""
-    boxes, others_boxes = _same_scale(one, other)
+    boxes, others_boxes = in_one_unit(one.boxes, one.normalized, other.boxes, other.normalized)
     return bool(
-        len(boxes) and len(others_boxes) and _fit(boxes, others_boxes).max() >= _RENAMED_IOU
+        len(boxes) and len(others_boxes) and box_fit(boxes, others_boxes).max() >= _RENAMED_IOU
     )
 
 
