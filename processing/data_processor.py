@@ -7,7 +7,6 @@ Also ``python -m processing.data_processor``. Wires sources, splits, plan and ru
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import Counter
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from processing.core.arguments import check_flag, check_integer, check_number, check_path
 from processing.core.cpus import available_cpus
 from processing.core.error_notes import note_remedy
-from processing.core.errors import AnnotationError, Note, SourceError
+from processing.core.errors import AnnotationError, Note, SourceError, count_notes
 from processing.core.files import make_directory
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.tasks import TASKS, Task
@@ -39,15 +38,14 @@ from processing.run.plan import PlannedFile, plan_files
 from processing.run.processing_report import (
     ProcessingReport,
     SplitReport,
-    count_notes,
     first_of_each_kind,
+    first_of_each_reason,
 )
 from processing.run.processing_run import ProcessingRun
-from processing.run.splits import assign_splits, group_pattern, split_warnings
+from processing.run.split_notes import notes_on_splits
+from processing.run.splits import assign_splits, group_pattern
 from processing.sources import check_sources, read_sources
 from processing.sources.source_format import Reading, SourceFormat, set_reports
-
-_LOG = logging.getLogger(__name__)
 
 
 class DataProcessor:
@@ -234,9 +232,6 @@ class DataProcessor:
         if not (self.output_dir / JOURNAL_NAME).exists():
             # With a journal, the lists may be of files that a continued run will publish.
             remove_orphaned_lists(self.output_dir)
-        paths = reading.table.image_paths
-        for warning in split_warnings(self.output_dir, paths, work.splits, files, self.group_by):
-            _LOG.warning("%s", warning)
         notes = self._notes(work, run)
         notes_path = write_notes(self.output_dir, notes)
         return ProcessingReport(
@@ -255,6 +250,7 @@ class DataProcessor:
             splits=SplitReport.of(reading.table.splits, work.train_split, self.group_by),
             note_examples=first_of_each_kind(notes),
             notes_path=notes_path,
+            rejection_examples=first_of_each_reason(reading.rejections),
         )
 
     def _tasks(
@@ -312,16 +308,15 @@ class DataProcessor:
         return _Work(reading, splits, files, skipped, float(train_split))
 
     def _notes(self, work: _Work, run: ProcessingRun) -> list[Note]:
-        """The notes on the annotations, the images and the output directory; logs the last two."""
+        """The notes on splits, copies, the output directory and the annotations."""
         table, planned = work.reading.table, [file.name for file in work.files]
-        replaced = bool(run.replaced_data)
-        notes = [
+        directory, paths, replaced = self.output_dir, table.image_paths, bool(run.replaced_data)
+        return [
+            *notes_on_splits(directory, paths, work.splits, work.files, self.group_by),
             *same_content(self.raw_data_dir, table, work.splits, run.sound_crc32()),
-            *other_files(self.output_dir, planned, table.image_paths, all_replaced=replaced),
+            *other_files(directory, planned, paths, all_replaced=replaced),
+            *work.reading.notes,
         ]
-        for note in notes:
-            _LOG.warning("%s", note.message)
-        return [*work.reading.notes, *notes]
 
 
 class _Work(NamedTuple):

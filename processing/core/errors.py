@@ -18,6 +18,8 @@ is also the builtin exception of its meaning, so that it can be caught without t
 """
 
 import errno
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -198,3 +200,11 @@ class Note:
     path: str
     message: str
     count: int = 1
+
+
+def count_notes(notes: Iterable[Note]) -> Counter[str]:
+    """How many images or objects the notes of each kind are about, in the order of the notes."""
+    counts: Counter[str] = Counter()
+    for note in notes:
+        counts[note.kind] += note.count
+    return counts

@@ -37,6 +37,16 @@ _FLIP_CODES: Final = {(True, False): 1, (False, True): 0, (True, True): -1}
 _TRUNCATED: Final = re.compile("truncated", re.IGNORECASE)
 
 
+_NO_IMAGES: Final = {
+    b"version https://git-lfs": ", a pointer of Git LFS (fetch the content with `git lfs pull`)",
+    b"<!DOCTYPE": ", a web page (download the image again)",
+    b"<!doctype": ", a web page (download the image again)",
+    b"<html": ", a web page (download the image again)",
+    b"<svg": ", an SVG drawing (convert it to PNG)",
+}
+"""What files often are that have the name of an image, by how they begin."""
+
+
 def read_header(data: bytes) -> ImageHeader:
     """Reads format, size and orientation without decoding.
 
@@ -119,8 +129,9 @@ def _open(data: bytes) -> Image.Image:
                 f"{found} as {begins_like} does, but cannot be read{cause}: cut short or damaged",
                 reason="corrupt",
             ) from error
+        meant = next((why for begin, why in _NO_IMAGES.items() if data.startswith(begin)), "")
         raise ImageError(
-            f"{found}: expected one of {', '.join(_FORMATS)}", reason="not_an_image"
+            f"{found}{meant}: expected one of {', '.join(_FORMATS)}", reason="not_an_image"
         ) from error
 
 

@@ -352,7 +352,7 @@ def _account(
     shown = [(view, rendered is not None) for view, rendered in pairs]
     lost = losses.lost_instances(task, job.annotations, repairs, shown)
     counts = losses.count(task, job.annotations, repairs, lost)
-    origins = Origins(job.path, job.annotations, job.category_names, job.annotation_sets)
+    origins = _origins(job)
     if lost and not counts["instances_stored"]:
         result.reject(job, task, losses.without_instances(task, origins, lost, options))
         return False
@@ -362,12 +362,16 @@ def _account(
     return True
 
 
+def _origins(job: ImageJob) -> Origins:
+    return Origins(job.path, job.annotations, job.category_names, job.annotation_sets)
+
+
 def _rejected(job: ImageJob, found: ImageResult, stage: Stage, error: ImageError) -> ImageResult:
     """The result of an image that no task can use: no rows, and all instances count as lost."""
     result = ImageResult(crc32=found.crc32, content=found.content)
     rejection = Rejection(job.path, stage, error.reason, str(error))
     for task in job.made:
-        result.reject(job, task, rejection)
+        result.reject(job, task, losses.placed_again(rejection, task, _origins(job)))
     if result.error is not None:
         result.error.__cause__ = error
     return result

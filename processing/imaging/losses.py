@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
@@ -27,7 +28,8 @@ LABEL_PREFIX: Final = "label "
 UNLABELLED_POINTS: Final = "unlabelled_points"
 """The reason of a labelled point that became "not labelled", because it has no usable place."""
 
-_MOST_FILES: Final = 3  # that one message names
+_SEE: Final = "; its objects: "  # before the places of lost objects in a message
+_MOST_PLACES: Final = 5  # that one message names
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +179,8 @@ def without_instances(
     """
     by_reason = Counter(lost.values())
     reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(by_reason.items()))
-    files = list(dict.fromkeys(filter(None, map(origins.file, lost))))
-    where = f" of {', '.join(files[:_MOST_FILES])}" if files else ""
     unit = task.unit if len(lost) == 1 else task.units
-    found = f"none of its objects can be stored: {len(lost)} {unit}{where}: {reasons}"
+    found = f"none of its objects can be stored: {len(lost)} {unit}: {reasons}"
     if by_reason.keys() <= USER_RULES:
         min_box_size, keep_flagged = options
         rules = []
@@ -189,9 +189,28 @@ def without_instances(
         if by_reason.keys() - {"too_small"}:
             rules.append(f"keep_flagged={keep_flagged}")
         message = f"{found}; left out by {' and '.join(rules)}"
-        return Rejection(origins.image, "rules", "no_usable_annotation", message)
-    message = (
-        f"{found}; expected at least one that can be stored, or no annotation at all for an image "
-        "without objects"
-    )
-    return Rejection(origins.image, "annotation", "no_usable_annotation", message)
+        rejection = Rejection(origins.image, "rules", "no_usable_annotation", message)
+    else:
+        message = (
+            f"{found}; expected at least one that can be stored, or no annotation at all for an "
+            "image without objects"
+        )
+        rejection = Rejection(origins.image, "annotation", "no_usable_annotation", message)
+    return placed_again(rejection, task, origins)
+
+
+def placed_again(rejection: Rejection, task: Task, origins: Origins) -> Rejection:
+    """Says in the rejection of an image where the instances lie that the task would read."""
+    places: dict[str, list[str]] = {}
+    for i in np.flatnonzero(task.instances(origins.annotations)).tolist():
+        places.setdefault(origins.file(i), []).append(origins.place(i))
+    listed = []
+    for file, in_file in filter(itemgetter(0), places.items()):
+        # A file that describes only this image may have no places.
+        shown = ", ".join(filter(None, in_file[:_MOST_PLACES]))
+        more = f" and {len(in_file) - _MOST_PLACES} more" if len(in_file) > _MOST_PLACES else ""
+        listed.append(f"{file}: {shown}{more}" if shown else file)
+    message = rejection.message.partition(_SEE)[0]
+    if listed:
+        message += _SEE + ", ".join(listed)
+    return replace(rejection, message=message)

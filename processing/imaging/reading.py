@@ -75,8 +75,9 @@ def _describe_missing(raw_dir: Path, path: str, hint: str) -> str:
                 f"{of_path}a link to '{file.readlink()}', where nothing is: fetch the content "
                 "(git-annex: `git annex get`, DVC: `dvc pull`), or copy it here"
             )
-    found = "no such file below the raw directory, although an annotation lists it"
-    return f"{found}; {hint}" if hint else found
+    if hint:
+        return f"does not exist; {hint}"
+    return "no such file below the raw directory, although an annotation lists it"
 
 
 def _refuse_links_out(raw_dir: Path, path: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.annotations import SPLITS, AnnotationTable
+from processing.core.box_matching import IOU, box_fit, in_one_unit
 from processing.core.errors import Note
 
 SAME_PHOTOGRAPH: Final = "same_photograph"
@@ -25,10 +26,6 @@ IN_OTHER_SPLIT: Final = "copy_in_other_split"
 """Kind of the note about copies of training images in other splits."""
 
 _TRAIN: Final = SPLITS.index("train")
-_TOLERANCE: Final = 1.0
-"""Pixels that the edges of equal boxes may differ: two formats round differently."""
-_TOLERANCE_OF_FRACTIONS: Final = 2e-3
-"""The same as a fraction of the side, where the size of the image is not declared."""
 
 
 @dataclass
@@ -76,8 +73,9 @@ def same_content(
         yield Note(
             IN_OTHER_SPLIT,
             leaking[0][1],
-            f"{len(leaking)} images outside train have the same content as one in train, such as "
-            f"{' and '.join(leaking[0])}: delete the copies, or give them a group (group_by)",
+            f"{len(leaking)} {'image' if len(leaking) == 1 else 'images'} outside train with the "
+            f"same content as one in train, such as {' and '.join(leaking[0])}: delete the copies, "
+            "or give them a group (group_by)",
             len(leaking),
         )
 
@@ -110,10 +108,9 @@ def _folder(path: str) -> str:
 
 def _describe(one: str, other: str, pair: _FolderPair) -> str:
     count = pair.photographs
-    photographs = "photograph" if count == 1 else "photographs"
-    found = f"{count} {photographs} lie more than once in {one}"
-    if one != other:
-        found = f"{count} {photographs} lie in both {one} and {other}"
+    photographs = "photograph lies" if count == 1 else "photographs lie"
+    where = f"in both {one} and {other}" if one != other else f"more than once in {one}"
+    found = f"{count} {photographs} {where}"
     if pair.objects:
         objects = "object is" if pair.objects == 1 else "objects are"
         found += f", with the same boxes: {pair.objects} {objects} stored twice"
@@ -124,29 +121,21 @@ def _describe(one: str, other: str, pair: _FolderPair) -> str:
 
 def _same_annotations(table: AnnotationTable, one: int, other: int) -> bool:
     """Whether two images have the same labels and boxes, in any order."""
-    instances = [slice(*table.offsets[i : i + 2].tolist()) for i in (one, other)]
-    labels, other_labels = (table.labels[s] for s in instances)
+    labels, other_labels = (
+        table.labels[table.offsets[image] : table.offsets[image + 1]] for image in (one, other)
+    )
     if len(labels) != len(other_labels):
         return False
-    boxes, other_boxes, tolerance = _comparable_boxes(table, one, other)
-    with np.errstate(invalid="ignore", over="ignore"):  # infinite and huge coordinates
-        near = np.abs(boxes[:, None] - other_boxes[None]) <= tolerance
-    near |= np.isnan(boxes)[:, None] & np.isnan(other_boxes)[None]  # instances with points only
-    same = near.all(axis=2) & (labels[:, None] == other_labels[None])
+    fits = box_fit(*in_one_unit(*_boxes(table, one), *_boxes(table, other)))
+    same = (fits >= IOU) & (labels[:, None] == other_labels[None])
     return bool(same.any(axis=0).all() and same.any(axis=1).all())
 
 
-def _comparable_boxes(
-    table: AnnotationTable, one: int, other: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-    """The boxes of two images in the same unit, and how far equal ones may be apart."""
-    sizes = [table.declared_sizes[i] for i in (one, other)]
-    height, width = next((size for size in sizes if size.all()), sizes[0]).tolist()
-    boxes = []
-    for image in (one, other):
-        own = table.boxes[table.offsets[image] : table.offsets[image + 1]]
-        if width and table.normalized[image]:
-            own = own * np.array([width, height, width, height], dtype=np.float32)
-        boxes.append(own)
-    in_pixels = width or not table.normalized[one]
-    return boxes[0], boxes[1], _TOLERANCE if in_pixels else _TOLERANCE_OF_FRACTIONS
+def _boxes(table: AnnotationTable, image: int) -> tuple[NDArray[np.float64], bool]:
+    """The boxes of an image, and whether they are in fractions; in pixels if its size is known."""
+    boxes = table.boxes[table.offsets[image] : table.offsets[image + 1]].astype(np.float64)
+    height, width = table.declared_sizes[image].tolist()
+    is_normalized = bool(table.normalized[image])
+    if is_normalized and width:
+        return boxes * (width, height, width, height), False
+    return boxes, is_normalized

@@ -100,10 +100,9 @@ def _placed_again(npz: Path, task: Task, table: AnnotationTable) -> Iterator[byt
         LookupError: a line is not of these annotations.
     """
     for image, lines in itertools.groupby(_lines(npz), key=lambda line: line.image):
-        i = bisect.bisect_left(table.image_paths, image, key=str)
-        if i == len(table) or table.image_paths[i] != image:
+        origins = origins_of(table, image)
+        if origins is None:
             raise LookupError(image)
-        origins = Origins(image, table.image(i), table.category_names, table.annotation_sets)
         found = _by_content(task, origins)
         for line in lines:
             # Equal entries were dropped in the order of the annotations.
@@ -112,6 +111,14 @@ def _placed_again(npz: Path, task: Task, table: AnnotationTable) -> Iterator[byt
                 raise LookupError(image)
             now = dataclasses.replace(same.popleft(), reason=line.reason)
             yield msgspec.json.encode(now) + b"\n"
+
+
+def origins_of(table: AnnotationTable, image: str) -> Origins | None:
+    """The annotations of an image and where they lie; None if the table lacks the image."""
+    i = bisect.bisect_left(table.image_paths, image, key=str)
+    if i == len(table) or table.image_paths[i] != image:
+        return None
+    return Origins(image, table.image(i), table.category_names, table.annotation_sets)
 
 
 def _by_content(task: Task, origins: Origins) -> dict[bytes, deque[Dropped]]:

@@ -42,9 +42,11 @@ _MOST_ZEROS: Final = 1 << 30  # bytes; a longer file of zeros is not searched to
 _FRAME_BYTES: Final = 8  # before the header of a journal
 _CHECKSUM_BYTES: Final = 4  # before the archive of a cache
 
-# The keys that every line of a list begins with; see `Rejection`, `Dropped` and `Note`.
+# The keys that a line of a list begins with; see `Rejection`, `Dropped` and `Note`.
 _LINE: Final = re.compile(
-    rb'^\{"path":".*","stage":"|^\{"image":".*","file":".*","place":"|^\{"kind":".*","path":"',
+    rb'^\{"path":".*","stage":"[a-z]+","reason":"'
+    rb'|^\{"image":".*","file":".*","place":".*","reason":"'
+    rb'|^\{"kind":".*","path":".*","message":"',
     re.MULTILINE,
 )
 _LINE_BEGINNINGS: Final = (b'{"path":"', b'{"image":"', b'{"kind":"')

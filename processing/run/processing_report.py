@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.annotations import UNASSIGNED, SetReport
-from processing.core.errors import Note
+from processing.core.errors import Note, Rejection
 
 _MOST_SETS: Final = 6
-_MOST_NOTES: Final = 6
+_MOST_KINDS: Final = 10  # of notes, and of rejected annotations
 _MOST_CATEGORIES: Final = 10
-_LONGEST: Final = 200  # characters of one example
+_LONGEST: Final = 400  # characters of one example
 
 _NOT_DROPPED: Final = frozenset({"clipped", "unlabelled_points"})
 """Repairs that leave a box or a set of points in the file."""
@@ -125,6 +125,8 @@ class ProcessingReport:
         splits: how images were divided; None if there was nothing to divide.
         note_examples: by kind, the first note.
         notes_path: the list of all notes.
+        rejection_examples: by reason, the message about the first annotation that could not be
+            used; the lists of the train files have all of them.
     """
 
     files: tuple[FileReport, ...]
@@ -142,6 +144,7 @@ class ProcessingReport:
     replaced_data: tuple[str, ...] = ()
     note_examples: Mapping[str, Note] = field(default_factory=dict)
     notes_path: Path | None = None
+    rejection_examples: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def images_per_second(self) -> float:
@@ -162,8 +165,7 @@ class ProcessingReport:
         for file in self.files:
             lines += _about_file(file)
         lines += self._about_categories()
-        if self.rejected_annotations:
-            lines.append(f"rejected annotations: {_listed(self.rejected_annotations)}")
+        lines += self._about_rejected_annotations()
         lines += self._about_notes()
         lines += [f"{task}: skipped, {why}" for task, why in self.skipped_tasks.items()]
         if self.replaced_data:
@@ -203,21 +205,17 @@ class ProcessingReport:
             for counts, tasks in tasks_by_counts.items()
         ]
 
+    def _about_rejected_annotations(self) -> list[str]:
+        train = next((f.path for f in self.files if f.path.stem.startswith("train_")), None)
+        where = "" if train is None else f" (all in {train.with_suffix('.rejected.jsonl')})"
+        counts = self.rejected_annotations
+        return _with_examples(f"rejected annotations{where}", counts, self.rejection_examples)
+
     def _about_notes(self) -> list[str]:
-        if not self.notes:
-            return []
         where = "" if self.notes_path is None else f", all in {self.notes_path}"
-        if not self.note_examples:
-            return [f"notes: {_listed(self.notes)} (docs/formats.md explains each{where})"]
-        lines = [f"notes (docs/formats.md explains each{where}):"]
-        kinds = sorted(self.notes)
-        for kind in kinds[:_MOST_NOTES]:
-            example = _shortened(self.note_examples[kind].message)
-            lines.append(f"    {kind} {self.notes[kind]}: {example}")
-        if len(kinds) > _MOST_NOTES:
-            left = {kind: self.notes[kind] for kind in kinds[_MOST_NOTES:]}
-            lines.append(f"    and {_listed(left)}")
-        return lines
+        examples = {kind: note.message for kind, note in self.note_examples.items()}
+        title = f"notes (docs/formats.md explains each{where})"
+        return _with_examples(title, self.notes, examples)
 
     def _pace(self) -> str:
         if self.up_to_date:
@@ -225,17 +223,9 @@ class ProcessingReport:
         copied = f" and {self.images_copied} unchanged ones" if self.images_copied else ""
         resumed = f", {self.images_resumed} from an interrupted run" if self.images_resumed else ""
         return (
-            f"{self.images_decoded} images{copied} in {self.seconds:.1f} s "
+            f"{_images(self.images_decoded)}{copied} in {self.seconds:.1f} s "
             f"({self.images_per_second:.0f} images/s){resumed}"
         )
-
-
-def count_notes(notes: Iterable[Note]) -> Counter[str]:
-    """How many images or objects the notes of each kind are about."""
-    counts: Counter[str] = Counter()
-    for note in notes:
-        counts[note.kind] += note.count
-    return counts
 
 
 def first_of_each_kind(notes: Iterable[Note]) -> dict[str, Note]:
@@ -244,6 +234,26 @@ def first_of_each_kind(notes: Iterable[Note]) -> dict[str, Note]:
     for note in notes:
         first.setdefault(note.kind, note)
     return first
+
+
+def first_of_each_reason(rejections: Iterable[Rejection]) -> dict[str, str]:
+    """The message of the first rejection for each reason."""
+    first: dict[str, str] = {}
+    for rejection in rejections:
+        first.setdefault(rejection.reason, rejection.message)
+    return first
+
+
+def _with_examples(title: str, counts: Mapping[str, int], examples: Mapping[str, str]) -> list[str]:
+    """A title, and a line for each kind; no line without any."""
+    kinds = list(counts)
+    lines = [f"{title}:"] if kinds else []
+    lines += [
+        f"    {kind} {counts[kind]}: {_shortened(examples.get(kind, ''))}"
+        for kind in kinds[:_MOST_KINDS]
+    ]
+    left = {kind: counts[kind] for kind in kinds[_MOST_KINDS:]}
+    return [*lines, f"    and {_listed(left)}"] if left else lines
 
 
 def _about_file(file: FileReport) -> list[str]:

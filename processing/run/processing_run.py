@@ -72,6 +72,7 @@ class ProcessingRun:
         images_decoded: images that this run has decoded.
         images_copied: images whose rows this run has copied from earlier files.
         images_resumed: images that an interrupted run had finished.
+        replaced_data: names of replaced files that were made from another data set.
     """
 
     def __init__(
@@ -174,7 +175,10 @@ class ProcessingRun:
                 metadata = self._finish_lists()
             writer.publish(metadata)
         delete_earlier(self._output_dir)
-        self._published.update_lists([file for file in self._files if file not in self._made])
+        # An interrupted run may have noted places of other lines than the annotations have now.
+        is_fresh = not self.images_resumed
+        stale = [file for file in self._files if not (is_fresh and file in self._made)]
+        self._published.update_lists(stale)
         before, kept = self._inputs.count_kept()
         if before and not kept:
             self.replaced_data = tuple(replaced)
@@ -288,7 +292,12 @@ class ProcessingRun:
 
     def _limit(self) -> RejectionLimit:
         options = self._options
-        return RejectionLimit(len(self._images), options.on_error, options.max_bad_fraction)
+        # Images that lost all their annotations before this run saw them are as bad as others.
+        lost = [r for r in self._rejections if r.reason == "no_usable_annotation"]
+        images = len(self._images) + len(lost)
+        limit = RejectionLimit(images, options.on_error, options.max_bad_fraction)
+        limit.add_earlier(lost)
+        return limit
 
     def _finish_lists(self) -> AllMetadata:
         """Writes rejection lists and caches; returns the metadata of each file."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Rejection
-from processing.imaging.losses import LABEL_PREFIX
-from processing.run.dropped_lists import identity_crc32, update_places
+from processing.imaging.losses import LABEL_PREFIX, placed_again
+from processing.run.dropped_lists import identity_crc32, origins_of, update_places
 from processing.run.journal import Progress
 from processing.run.output_directory import (
     npz_path,
@@ -97,18 +97,23 @@ class PublishedFiles:
     def update_lists(self, files: Sequence[PlannedFile]) -> None:
         """Brings the lists of files that are up to date to the present annotation files."""
         for file in files:
-            if file.split == "train":
-                self._update_messages(file)
+            self._update_messages(file)
             update_places(self.path(file), file.task, self._table)
 
     def _update_messages(self, file: PlannedFile) -> None:
         """Writes the list of rejections again if messages about the same annotations changed."""
         stored = read_rejections(self.path(file))
-        count = len(self._rejections)
-        if [r.identity for r in stored[:count]] == [r.identity for r in self._rejections]:
-            current = [*self._rejections, *stored[count:]]
+        of_annotations = self._rejections if file.split == "train" else ()
+        count = len(of_annotations)
+        if [r.identity for r in stored[:count]] == [r.identity for r in of_annotations]:
+            of_images = [self._placed_again(r, file) for r in stored[count:]]
+            current = [*of_annotations, *of_images]
             if current != stored:
                 write_rejections(self.path(file), current)
+
+    def _placed_again(self, rejection: Rejection, file: PlannedFile) -> Rejection:
+        origins = origins_of(self._table, rejection.path)
+        return rejection if origins is None else placed_again(rejection, file.task, origins)
 
 
 def counts_of(

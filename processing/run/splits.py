@@ -1,18 +1,15 @@
-"""The split of each image, and warnings about splits that mislead.
+"""The split of each image.
 
 An official split is respected; all other images are divided by a keyed hash of their group. The
 division is a pure function of paths, official splits, seed and grouping: the order of the input,
-the machine and the number of calls do not matter. The warnings change nothing. They are the only
-sign that a model is validated on its own training images.
+the machine and the number of calls do not matter.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +17,6 @@ from numpy.typing import NDArray
 
 from processing.core.annotations import SPLITS, UNASSIGNED
 from processing.core.arguments import check_number
-from processing.core.errors import NPZFormatError
-from processing.imaging.tasks import TASKS
-from processing.npz.mapped import MappedNPZ
-from processing.run.output_directory import npz_path, task_of
-from processing.run.plan import PlannedFile
 
 _TRAIN, _VAL = SPLITS.index("train"), SPLITS.index("val")
 
@@ -128,82 +120,3 @@ def _divide(
     split = np.full(len(groups), _VAL, dtype=np.int8)
     split[order[:first_val]] = _TRAIN
     return split
-
-
-def ungrouped(paths: Sequence[str], group_by: str) -> Iterator[str]:
-    """Warns of images that are groups of their own, although groups are wanted."""
-    pattern = group_pattern(group_by)
-    unmatched = [path for path in paths if not pattern.search(path)]
-    if unmatched:
-        yield (
-            f"group_by={group_by!r} finds nothing in {len(unmatched)} of {len(paths)} paths, such "
-            f"as {unmatched[0]}: each of these images is a group of its own"
-        )
-
-
-def empty_splits(files: Collection[PlannedFile]) -> Iterator[str]:
-    """Warns of files without images, unless `train_split` asks for an empty side."""
-    images: Counter[str] = Counter()
-    for file in files:
-        images[file.task.name] += len(file.images)
-    for file in files:
-        is_wanted = 0 < file.metadata["options"]["train_split"] < 1
-        if is_wanted and len(file.images) == 0:
-            yield (
-                f"{file.name}: none of {images[file.task.name]} images is in this split: are all "
-                "of one group, or of one official split?"
-            )
-
-
-def moved_since(
-    directory: Path, paths: NDArray[Any], splits: NDArray[np.int8], tasks: Collection[str]
-) -> Iterator[str]:
-    """Warns of files of other tasks with images that this run has put into another split.
-
-    Args:
-        directory: where the files are.
-        paths: StringDType (N,), of all images.
-        splits: int8 (N,), positions in `SPLITS`.
-        tasks: names of the tasks of this run, whose files are made anew.
-    """
-    others = [task for task in TASKS if task not in tasks]
-    names = {f"{split}_{task}": i for i, split in enumerate(SPLITS) for task in others}
-    files = {name: npz_path(directory, name) for name in names}
-    if not any(npz.exists() for npz in files.values()):
-        return
-    # Not numpy.searchsorted: on StringDType it reads wrong memory for longer strings (numpy#31533).
-    split_of = dict(zip(paths.tolist(), splits.tolist(), strict=True))
-    for name, npz in files.items():
-        try:
-            stored = set(MappedNPZ(npz)["image_paths"].tolist())
-        except (NPZFormatError, KeyError, FileNotFoundError):
-            continue  # a file that cannot be read trains no model
-        count = sum(split_of.get(path, names[name]) != names[name] for path in stored)
-        if count:
-            task = task_of(npz)
-            yield (
-                f"{npz}: {count} images are in another split of {', '.join(sorted(tasks))}: make "
-                f"the {task}'s files again with the same data, train_split, seed and group_by"
-            )
-
-
-def split_warnings(
-    directory: Path,
-    paths: NDArray[Any],
-    splits: NDArray[np.int8],
-    files: Collection[PlannedFile],
-    group_by: str | None,
-) -> Iterator[str]:
-    """Warns of everything about a division into splits that may mislead.
-
-    Args:
-        directory: the output directory.
-        paths: StringDType (N,), of all images.
-        splits: int8 (N,), positions in `SPLITS`.
-        files: the plan.
-        group_by: as in `assign_splits`.
-    """
-    if group_by is not None:
-        yield from ungrouped(paths.tolist(), group_by)
-    yield from empty_splits(files)
-    yield from moved_since(directory, paths, splits, {file.task.name for file in files})

@@ -11,14 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.annotations import AnnotationTable, Flag
+from processing.core.box_matching import IOU, PIXELS, box_fit, in_one_unit
 
-PIXELS: Final = 1.5
-"""How far two edges or points may be apart: tools count from 0 or 1, and round to pixels."""
-IOU: Final = 0.9
 _RENAMED_IOU: Final = 0.8
 """If every box of one set fits one of another set so well, both name the same objects."""
-_FRACTION_SIDE: Final = 1000.0
-"""Side in which two descriptions in fractions are compared: the image's size is unknown."""
 
 
 class Verdict(Enum):
@@ -111,8 +107,8 @@ def _compare_boxes(
     if not len(one.instances):
         return Verdict.COPIES
     labels, others_labels = table.labels[one.instances], table.labels[other.instances]
-    boxes, others_boxes = _same_scale(one, other)
-    fits = _fit(boxes, others_boxes)
+    boxes, others_boxes = in_one_unit(one.boxes, one.normalized, other.boxes, other.normalized)
+    fits = box_fit(boxes, others_boxes)
     if check_labels:
         fits[labels[:, None] != others_labels[None, :]] = 0
     partner = fits.argmax(axis=1)
@@ -136,19 +132,19 @@ def _compare_boxes(
 
 def _compare_names(one: Description, other: Description) -> Verdict:
     """Compares two descriptions without a common category: are they the same boxes, renamed?"""
-    boxes, others_boxes = _same_scale(one, other)
+    boxes, others_boxes = in_one_unit(one.boxes, one.normalized, other.boxes, other.normalized)
     if not len(boxes) or not len(others_boxes):
         return Verdict.COMPLETES
-    fits = _fit(boxes, others_boxes)
+    fits = box_fit(boxes, others_boxes)
     all_fit = fits.max(axis=1).min() >= _RENAMED_IOU or fits.max(axis=0).min() >= _RENAMED_IOU
     return Verdict.DIFFERS if all_fit else Verdict.COMPLETES
 
 
 def share_boxes(one: Description, other: Description) -> bool:
     """Whether any box of one description fits one of the other, whatever their categories are."""
-    boxes, others_boxes = _same_scale(one, other)
+    boxes, others_boxes = in_one_unit(one.boxes, one.normalized, other.boxes, other.normalized)
     return bool(
-        len(boxes) and len(others_boxes) and _fit(boxes, others_boxes).max() >= _RENAMED_IOU
+        len(boxes) and len(others_boxes) and box_fit(boxes, others_boxes).max() >= _RENAMED_IOU
     )
 
 
@@ -166,36 +162,6 @@ def _compare_points(one: Description, other: Description, table: AnnotationTable
     return Verdict.AGREES
 
 
-def _same_scale(
-    one: Description, other: Description
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the boxes of both in one unit."""
-    if one.normalized and other.normalized:
-        return one.boxes * _FRACTION_SIDE, other.boxes * _FRACTION_SIDE
-    if one.normalized:
-        return one.boxes * _scale(one.boxes, other.boxes), other.boxes
-    if other.normalized:
-        return one.boxes, other.boxes * _scale(other.boxes, one.boxes)
-    return one.boxes, other.boxes
-
-
-def _fit(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns (n, m): the intersection over union of boxes; 1 if they differ only by rounding."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        shared = np.clip(high - low, 0, None).prod(axis=2)
-        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-        others_areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
-        iou = shared / (areas[:, None] + others_areas[None, :] - shared)
-        apart = np.abs(boxes[:, None] - others[None, :])
-    # NaN equals NaN here: a bad box that occurs in both sets is the same bad box.
-    both_nan = np.isnan(boxes)[:, None] & np.isnan(others)[None, :]
-    close = (both_nan | (apart <= PIXELS)).all(axis=2)
-    fits: NDArray[np.float64] = np.where(close, 1.0, np.nan_to_num(iou, nan=0, posinf=0, neginf=0))
-    return fits
-
-
 def _same_points(points: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
     """Whether two sets of points agree; the other set may have no points."""
     if not len(others):
@@ -203,15 +169,3 @@ def _same_points(points: NDArray[np.float32], others: NDArray[np.float32]) -> bo
     return points.shape == others.shape and bool(
         np.allclose(points, others, rtol=0, atol=PIXELS, equal_nan=True)
     )
-
-
-def _scale(fractions: NDArray[np.float64], pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Estimates the size of an image that no annotation declares, as width, height, width, height.
-
-    If both describe the same boxes, in any order, the sums of their edges have exactly this ratio.
-    If they do not, the scaled boxes will not fit.
-    """
-    sums, sums_in_pixels = (np.nansum(boxes, axis=0) for boxes in (fractions, pixels))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = (sums_in_pixels[:2] + sums_in_pixels[2:]) / (sums[:2] + sums[2:])
-    return np.tile(np.nan_to_num(ratio, nan=0, posinf=0, neginf=0), 2)

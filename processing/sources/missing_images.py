@@ -40,6 +40,8 @@ def hints_for(raw: RawDirectory, paths: Iterable[str]) -> dict[str, str]:
             hints[path] = f"{_listed(same_stem)} is there, with another ending: correct one of them"
         elif same_name:
             hints[path] = _elsewhere(path, same_name)
+        elif raw.linked_folders:
+            hints[path] = "it may be in " + ", ".join(map(": ".join, raw.linked_folders[:_MOST]))
     return hints
 
 

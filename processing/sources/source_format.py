@@ -30,6 +30,7 @@ from processing.core.errors import (
     Rejection,
     SourceError,
     SourceNotFoundError,
+    count_notes,
 )
 from processing.sources.text import read_lines
 
@@ -69,10 +70,7 @@ class Reading:
     @property
     def note_counts(self) -> Counter[str]:
         """How many images or objects the notes of each kind are about."""
-        counts: Counter[str] = Counter()
-        for note in self.notes:
-            counts[note.kind] += note.count
-        return counts
+        return count_notes(self.notes)
 
 
 COMMON_OPTIONS: Final = ("images", "units")

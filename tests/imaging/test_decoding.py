@@ -561,3 +561,17 @@ def test_scaled_decoding_stays_close_to_full_decoding_on_real_photographs():
         ratios.append(cv2.PSNR(full, scaled))
     assert np.mean(ratios) > 45
     assert min(ratios) > 38
+
+
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", "`git lfs pull`"),
+        (b"<!DOCTYPE html><html></html>", "download the image again"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "convert it to PNG"),
+    ],
+)
+def test_what_often_has_the_name_of_an_image_is_named_with_a_remedy(data, remedy):
+    with pytest.raises(ImageError, match=remedy) as caught:
+        read_header(data)
+    assert caught.value.reason == "not_an_image"

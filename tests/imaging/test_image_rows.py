@@ -203,7 +203,8 @@ def test_an_image_that_keeps_no_box_is_rejected_for_the_tasks_that_need_one(tmp_
     assert result.rejections.keys() == {detector, teacher}
     rejection = result.rejections[detector]
     assert (rejection.stage, rejection.reason) == ("annotation", "no_usable_annotation")
-    assert f"2 boxes of faces.csv: {reason} 2" in rejection.message
+    assert f"2 boxes: {reason} 2" in rejection.message
+    assert "; its objects: faces.csv" in rejection.message
     assert result.counts[detector] == {"instances_read": 2, "instances_rejected": 2}
     assert str(result.error).startswith("photo: ")
     assert not result.dropped, "lists of drops are of stored images"
@@ -237,7 +238,7 @@ def test_an_image_whose_points_are_all_lost_keeps_its_boxes(tmp_path):
     result = process_image(tmp_path, one, OPTIONS, Earlier())
     detector, landmarker, teacher = TASKS
     assert result.rows.keys() == {detector, teacher}
-    assert "1 point set of faces.csv: bad_points 1" in result.rejections[landmarker].message
+    assert "1 point set: bad_points 1" in result.rejections[landmarker].message
 
 
 def test_an_image_whose_only_crop_shows_nothing_is_rejected(tmp_path):

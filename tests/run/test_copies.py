@@ -94,7 +94,7 @@ def test_the_same_boxes_in_another_order_or_another_format_are_the_same(tmp_path
     write_folder(raw, "b", NAMES[:1], boxes={"q0.png": boxes[::-1]}, yolo=True)
     process(raw, out)
     pair = next(n for n in notes_of(out) if n["kind"] == "same_photograph")
-    assert "1 photograph lie in both a and b, with the same boxes: 2 objects" in pair["message"]
+    assert "1 photograph lies in both a and b, with the same boxes: 2 objects" in pair["message"]
 
 
 def test_copies_within_one_folder_and_in_three_folders_are_named(tmp_path):
@@ -109,7 +109,7 @@ def test_copies_within_one_folder_and_in_three_folders_are_named(tmp_path):
     process(raw, out)
     found = [n["message"] for n in notes_of(out) if n["kind"] == "same_photograph"]
     assert len(found) == 3
-    assert any("1 photograph lie more than once in a," in message for message in found)
+    assert any("1 photograph lies more than once in a," in message for message in found)
     assert sum("2 photographs lie in both a and " in message for message in found) == 2
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from processing.data_processor import DataProcessor
+from processing.run.processing_run import ProcessingRun
 
 SMALL = {"detector": 32, "landmarker": 24, "teacher": 16}
 HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
@@ -194,3 +195,57 @@ def test_a_folder_with_the_name_of_a_list_is_refused_before_work(raw, tmp_path):
     (tmp_path / "out" / "train_detector.dropped.jsonl").mkdir(parents=True)
     with pytest.raises(FileExistsError, match=r"train_detector\.dropped\.jsonl"):
         run(raw, tmp_path / "out")
+
+
+@pytest.mark.parametrize("spoil", [None, b"no photograph", b""])
+def test_every_object_of_a_rejected_image_is_named_by_its_line(raw, tmp_path, spoil):
+    """Its boxes are bad, or the image is damaged or missing."""
+    if spoil is not None:
+        (raw / "d.png").write_bytes(spoil)
+        if not spoil:
+            (raw / "d.png").unlink()
+    run(raw, tmp_path / "out")
+    assert rejected_message(tmp_path / "out", "d.png").endswith(
+        "; its objects: labels.csv: line 10"
+    )
+    write(raw, ("", *ROWS))
+    assert run(raw, tmp_path / "out").up_to_date
+    assert rejected_message(tmp_path / "out", "d.png").endswith(
+        "; its objects: labels.csv: line 11"
+    )
+    write(raw, (*ROWS, *(f"d.png,100,60,dog,4{i},10,10,40" for i in range(1, 8))))
+    run(raw, tmp_path / "out")
+    assert "labels.csv: line 10, line 11, line 12, line 13, line 14 and 3 more" in (
+        rejected_message(tmp_path / "out", "d.png")
+    )
+
+
+def test_lists_of_a_continued_run_name_the_lines_of_today(raw, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessingRun, "_finish_lists", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(raw, out, batch_size=1, flush_every=1)
+    write(raw, ("", *ROWS))
+    assert run(raw, out, batch_size=1, flush_every=1).images_resumed
+    run(raw, tmp_path / "fresh")
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def rejected_message(output_dir, image):
+    (message,) = {
+        line["message"]
+        for path in output_dir.glob("*_detector.rejected.jsonl")
+        for line in map(json.loads, path.read_text().splitlines())
+        if line["path"] == image
+    }
+    return message
+
+
+def test_a_missing_image_may_be_in_a_folder_that_was_not_entered(raw, tmp_path):
+    (tmp_path / "store").mkdir()
+    (raw / "d.png").rename(tmp_path / "store" / "d.png")
+    (raw / "linked").symlink_to(tmp_path / "store")
+    run(raw, tmp_path / "out", follow_links=False)
+    message = rejected_message(tmp_path / "out", "d.png")
+    assert message.startswith("does not exist; it may be in linked: a link to the folder")

@@ -104,8 +104,11 @@ def test_the_files_of_the_old_tool_are_never_replaced(raw, tmp_path):
     assert processor(raw, tmp_path).process_all().images_decoded == 10
 
 
-def test_a_list_of_another_program_is_not_replaced(raw, tmp_path):
-    write_lines(tmp_path / "train_detector.rejected.jsonl")
+@pytest.mark.parametrize(
+    "line", ['{"path": "a.jpg", "score": 0.5}', '{"path":"a.jpg","stage":"train","score":0.5}']
+)
+def test_a_list_of_another_program_is_not_replaced(raw, tmp_path, line):
+    (tmp_path / "train_detector.rejected.jsonl").write_text(f"{line}\n")
     with pytest.raises(ForeignFileError, match=r"train_detector\.rejected\.jsonl"):
         processor(raw, tmp_path).process_all()
 

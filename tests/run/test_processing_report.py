@@ -111,7 +111,8 @@ def test_an_image_rejected_for_one_task_is_stored_by_another(raw, tmp_path):
     assert (landmarker.instances_read, landmarker.instances_rejected) == (4, 2)
     assert landmarker.repairs == {"unlabelled_points": 1}
     listed = (tmp_path / "out" / "train_landmarker.rejected.jsonl").read_text()
-    assert "2 point sets of mess.json: bad_points 1, crowd 1" in listed
+    assert "2 point sets: bad_points 1, crowd 1" in listed
+    assert "; its objects: mess.json: annotations[18], annotations[19]" in listed
     assert "12.png" not in (tmp_path / "out" / "train_detector.rejected.jsonl").read_text()
 
 
@@ -135,17 +136,17 @@ def test_the_report_says_what_was_read_and_how_it_was_divided(raw, tmp_path):
 
 
 def test_notes_are_listed_and_the_list_goes_when_there_are_none(raw, tmp_path):
-    report = run(raw, tmp_path / "out")
+    report = run(raw, tmp_path / "out", 1.0)
     path = tmp_path / "out" / "processing.notes.jsonl"
     notes = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(note["kind"], note["path"]) for note in notes] == [("unlisted_images", "unlisted.png")]
     assert "unlisted_images 1: unlisted.png: no usable annotation lists this image" in str(report)
     assert str(path) in str(report)
     before = path.stat()
-    run(raw, tmp_path / "out")
+    run(raw, tmp_path / "out", 1.0)
     assert path.stat() == before, "it did not change"
     (raw / "unlisted.png").unlink()
-    run(raw, tmp_path / "out")
+    run(raw, tmp_path / "out", 1.0)
     assert not path.exists()
 
 
@@ -172,6 +173,21 @@ def test_bad_boxes_count_as_bad_images_once_however_many_tasks_lack_them(raw, tm
         run(raw, tmp_path / "other", max_bad_fraction=2 / 16)
     with pytest.raises(TooManyRejectedError, match="of 16 images"):
         run(raw, tmp_path / "out", max_bad_fraction=2 / 16)
+
+
+@pytest.mark.parametrize("bad", [[50, 10, -20, 30], "malformed"])
+def test_an_image_that_lost_its_only_box_counts_as_bad_at_whatever_stage(raw, tmp_path, bad):
+    content = json.loads((raw / "mess.json").read_text())
+    content["annotations"] = [box(0, 10, 10, 30, 30), box(1, 10, 10, 30, 30) | {"bbox": bad}]
+    (raw / "mess.json").write_text(json.dumps(content))
+    (raw / "13.png").unlink()
+    content["images"] = content["images"][:10]
+    (raw / "mess.json").write_text(json.dumps(content))
+    with pytest.raises(TooManyRejectedError, match="1 of 10 images were rejected"):
+        run(raw, tmp_path / "out", max_bad_fraction=0.09)
+    assert run(raw, tmp_path / "out", max_bad_fraction=0.1).has_rejections
+    with pytest.raises(TooManyRejectedError, match="1 of 10 images were rejected"):
+        run(raw, tmp_path / "out", max_bad_fraction=0.09)
 
 
 def test_a_task_without_a_row_leaves_what_was_published(raw, tmp_path):
@@ -223,9 +239,22 @@ def test_long_lists_are_cut(tmp_path):
     assert "read 14 more annotation sets: 28 images, 42 objects" in text
     assert "c0 100" in text
     assert "c9 91, and 20 more" in text
-    assert "kind06" in text
-    assert "a" * 201 not in text
+    assert "kind09 10: aaa" in text
+    assert "and kind10 11, kind11 12" in text
+    assert "a" * 401 not in text
     assert len(text.splitlines()) <= 40
+
+
+def test_rejected_annotations_are_shown_with_an_example_and_their_list(raw, tmp_path):
+    content = json.loads((raw / "mess.json").read_text())
+    content["annotations"] += [box(99, 1, 1, 9, 9), box(98, 1, 1, 9, 9)]
+    (raw / "mess.json").write_text(json.dumps(content))
+    for _ in range(2):
+        lines = str(run(raw, tmp_path / "out")).splitlines()
+        listed = tmp_path / "out" / "train_detector.rejected.jsonl"
+        at = lines.index(f"rejected annotations (all in {listed}):")
+        expected = f"    unknown_image_id 2: mess.json: annotations[{len(MESS)}]"
+        assert lines[at + 1].startswith(expected)
 
 
 @pytest.mark.parametrize(

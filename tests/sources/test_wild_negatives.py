@@ -68,9 +68,8 @@ def test_the_only_box_of_an_image_is_bad(raw, tmp_path, box, reason):
     assert stored(tmp_path) == dict.fromkeys((f"{name}.png" for name in "abcdef"), 1)
     rejection = rejected(tmp_path)["g.png"]
     assert rejection["reason"] == "no_usable_annotation"
-    assert rejection["message"].startswith(
-        f"none of its objects can be stored: 1 box of labels.csv: {reason} 1"
-    )
+    assert rejection["message"].startswith(f"none of its objects can be stored: 1 box: {reason} 1")
+    assert rejection["message"].endswith("; its objects: labels.csv: line 8")
 
 
 def coco_of(last, *, also=()):
@@ -103,7 +102,7 @@ def test_a_rule_and_a_bad_box_together_are_an_error(raw, tmp_path):
     (raw / "a.json").write_text(coco_of(CROWD, also=[INVERTED]))
     assert command(raw, tmp_path) == 3
     assert "g.png" not in stored(tmp_path)
-    assert "2 boxes of a.json: crowd 1, inverted 1" in rejected(tmp_path)["g.png"]["message"]
+    assert "2 boxes: crowd 1, inverted 1" in rejected(tmp_path)["g.png"]["message"]
 
 
 def test_an_image_that_a_rule_left_out_comes_back_without_the_rule(raw, tmp_path):
