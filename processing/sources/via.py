@@ -65,6 +65,9 @@ _CLASS_NAMES: Final = (
 _FEW: Final = 20
 """So many different values of a single attribute may be classes, whatever its name is."""
 
+_FEWEST_REGIONS: Final = 3
+"""Fewer regions say nothing about whether values repeat."""
+
 
 class _Shape(msgspec.Struct):
     """``shape_attributes`` of one region."""
@@ -238,7 +241,9 @@ def _class_attribute(images: list[_Image], path: str, wanted: str) -> tuple[str,
         return found, [Note("class_attribute", path, message)] if others else []
     first = min(values)
     distinct = len(values[first])
-    if len(values) == 1 and (distinct <= _FEW or 2 * distinct <= count):
+    # A text that is different in each region, such as a number plate, is no class.
+    repeats = distinct < count or count < _FEWEST_REGIONS
+    if len(values) == 1 and repeats and (distinct <= _FEW or 2 * distinct <= count):
         return first, []
     example = {"format": "via", "class_attribute": first}
     raise AnnotationError(
