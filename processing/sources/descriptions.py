@@ -20,7 +20,8 @@ from __future__ import annotations
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,18 @@ def compare_descriptions(table: AnnotationTable, starts: NDArray[np.int64]) -> F
             kept.append(new)
     _explain(findings, table, pairs, differing)
     return findings
+
+
+def without_lost_numbers(table: AnnotationTable) -> AnnotationTable:
+    """Removes the numbers of a set that only numbers its classes, if no instance of it is left."""
+    numbering = {i for i, one in enumerate(table.annotation_sets) if not one.has_names}
+    if not numbering or numbering & set(np.unique(table.instance_set_ids).tolist()):
+        return table
+    kept = np.array([not name.isdecimal() for name in table.category_names], dtype=bool)
+    kept[table.labels] = True
+    labels = np.cumsum(kept, dtype=np.int32)[table.labels] - np.int32(1)
+    names = tuple(compress(table.category_names, kept))
+    return replace(table, labels=labels, category_names=names)
 
 
 def _listed_twice(table: AnnotationTable, start: int, stop: int) -> list[Note]:

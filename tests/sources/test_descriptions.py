@@ -352,3 +352,25 @@ def test_the_suggested_sources_of_folders_can_be_used(tmp_path, folder):
     assert len(entries) == 2
     for entry in entries:
         assert "a.jpg" in boxes_of(read_sources(raw, [ast.literal_eval(entry)]))
+
+
+def test_numbers_of_classes_vanish_with_the_set_that_used_them(tmp_path):
+    two = [coco_box(bbox=(10, 20, 30, 40)), coco_box(category_id=2, bbox=(100, 20, 50, 60))]
+    categories = [{"id": i, "name": name} for i, name in enumerate(["face", "unused", "9"], 1)]
+    files = {
+        "a.json": coco_file(None, [two[0], two[1] | {"category_id": 3}], categories),
+        "train.txt": "a.jpg 10,20,40,60,0 100,20,150,80,1\n",
+    }
+    reading = read(tmp_path, files)
+    assert reading.table.category_names == ("face", "unused", "9")
+    assert [name for name, _ in boxes_of(reading)["a.jpg"]] == ["face", "9"]
+
+
+def test_numbers_of_classes_stay_as_long_as_one_object_has_them(tmp_path):
+    files = {
+        "a.json": coco_file(None, [coco_box(bbox=(10, 20, 30, 40))]),
+        "train.txt": "a.jpg 10,20,40,60,0\nb.jpg 10,20,40,60,1\n",
+    }
+    reading = read(tmp_path, files, ["a.jpg", "b.jpg"])
+    assert reading.table.category_names == ("face", "0", "1")
+    assert [name for name, _ in boxes_of(reading)["b.jpg"]] == ["1"]
