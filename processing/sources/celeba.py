@@ -218,12 +218,20 @@ def _read_group(
             split = splits.get(_stem(image), UNASSIGNED)
             rows.append(TableRow(image, [instance], split=split, set_id=sets[first]))
     details = f"images in {', '.join(folders[:3])}; pixels counted from {base}"
+    # A face with a box and points is an object of the list of boxes.
+    both = sum("bbox" in face.lines and len(face.lines) > 1 for face in faces.values())
+    points = f"; points of {both:,} faces with a box in the other list" if both else ""
     table = table_from_rows(
         rows,
         category_names=["face"],
         keypoint_names=_POINT_NAMES,
         annotation_sets=[
-            AnnotationSet(path, details=details, keypoint_names=_POINT_NAMES) for path in paths
+            AnnotationSet(
+                path,
+                details=details if _kind(path) == "bbox" else details + points,
+                keypoint_names=_POINT_NAMES,
+            )
+            for path in paths
         ],
     )
     return Reading(

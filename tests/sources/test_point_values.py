@@ -136,3 +136,35 @@ def test_the_rules_hold_for_formats_of_other_packages(tmp_path):
     own = SourceFormat("own", "*.own", lambda raw: raw.with_suffix(".own"), per_file(read_file))
     reading = read_sources(write_raw(tmp_path, {"a.own": ""}, ["a.jpg"]), [own])
     assert points_of(reading) == {"a.jpg": [[UNLABELLED, [5, 6, 2]]]}
+
+
+def test_points_in_fractions_next_to_a_box_in_pixels_are_rejected(tmp_path):
+    fractions = [(0.3, 0.4), (0.6, 0.4), (0.45, 0.6)]
+    good = labelme(PLACED)["a.json"] | {"imagePath": "b.jpg"}
+    files = labelme(fractions) | {"b.json": good}
+    reading = read_sources(write_raw(tmp_path, files, ["a.jpg", "b.jpg"]))
+    assert list(points_of(reading)) == ["b.jpg"]
+    assert reasons_of(reading) == [("a.json", "looks_like_fractions")]
+    assert "such as (0.3, 0.4), look like fractions" in reading.rejections[0].message
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [(0.5, 0.5), (-1, -1), (-1, -1)],  # one point may lie there
+        [(0, 0), (1, 1), (0, 1)],  # whole numbers may be pixels
+        [(0.3, 0.4), (0.6, 0.4), (45, 60)],
+    ],
+)
+def test_points_that_may_be_pixels_are_kept(tmp_path, points):
+    files = labelme(points)
+    files["a.json"]["shapes"][-1]["points"] = [[0, 0], [90, 100]]
+    reading = read_sources(write_raw(tmp_path, files, ["a.jpg"]))
+    assert reading.rejections == []
+    assert len(points_of(reading)["a.jpg"][0]) == 3
+
+
+def test_the_unit_that_the_user_names_decides_for_points_too(tmp_path):
+    raw = write_raw(tmp_path, labelme([(0.3, 0.4), (0.6, 0.4), (0.45, 0.6)]), ["a.jpg"])
+    reading = read_sources(raw, [{"format": "labelme", "units": "pixels"}])
+    assert reading.rejections == []
