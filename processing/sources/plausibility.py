@@ -324,17 +324,15 @@ def file_and_place(table: AnnotationTable, instance: int) -> tuple[str, str]:
     """Returns the annotation file of an instance and its place in it."""
     row = _image_of(table, instance)
     one = table.annotation_sets[table.set_ids[row]]
-    own_file, image = str(table.annotation_files[row]), str(table.image_paths[row])
-    place = one.place.format(table.entries[instance])
-    if not place:
-        return own_file or one.path, image
+    own_file, place = str(table.annotation_files[row]), one.place.format(table.entries[instance])
+    if own_file and place:
+        return own_file, place
     # In a file of many images, several of them may have an object of the same number.
-    return own_file or one.path, place if own_file else f"{image}: {place}"
+    return own_file or one.path, ": ".join(filter(None, [str(table.image_paths[row]), place]))
 
 
 def _place(table: AnnotationTable, instance: int) -> str:
-    file, place = file_and_place(table, instance)
-    return f"{place} of {file}"
+    return " of ".join(reversed(file_and_place(table, instance)))
 
 
 def _values(table: AnnotationTable, instance: int) -> str:

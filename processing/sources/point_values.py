@@ -36,6 +36,8 @@ def settle_points(reading: Reading) -> Reading:
     """
     table = reading.table
     values = table.points.values
+    if not len(values):  # most detection data: no arrays as long as its boxes
+        return reading
     unplaced = (values[:, :2] == -1).all(axis=1) & (values[:, 2] != 0)
     visibilities = values[:, 2]
     odd = ~np.isin(visibilities, (0, 1, 2)) & ~np.isnan(visibilities) & ~unplaced

@@ -172,6 +172,8 @@ def test_boxes_drawn_backwards_next_to_others_are_dropped_one_by_one(tmp_path):
     rows = "".join(f"{i}.jpg,200,100,cat,{box}\n" for i, box in enumerate(boxes))
     write_raw(tmp_path, {"x.csv": HEADER + rows}, [f"{i}.jpg" for i in range(5)])
     assert len(read_sources(tmp_path).table.boxes) == 5
+
+
 def test_an_object_in_a_file_of_many_images_is_named_with_its_image(tmp_path):
     good = {"x": 60, "y": 70, "width": 80, "height": 40}
     bad = {"x": 0.3, "y": 0.4, "width": 0.2, "height": 0.1}
