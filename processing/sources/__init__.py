@@ -52,6 +52,7 @@ from processing.sources.plausibility import (
     reject_odd_landmarks,
     reject_wrong_units,
 )
+from processing.sources.point_values import settle_points
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.registry import formats_for, with_plug_ins
 from processing.sources.source_format import (
@@ -173,7 +174,8 @@ def read_sources(
     # Checked first: listing a large directory takes minutes, a wrong name shows at once.
     requests = check_sources(sources)
     raw = RawDirectory(Path(raw_dir), follow_links=follow_links)
-    reading = reject_odd_landmarks(reject_wrong_units(combine(_read_formats(raw, requests))))
+    reading = settle_points(combine(_read_formats(raw, requests)))
+    reading = reject_odd_landmarks(reject_wrong_units(reading))
     check_class_names(reading.table)
     check_not_misread(reading.table)
     merged = merge_images(reading.table)

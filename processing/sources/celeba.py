@@ -10,7 +10,7 @@
 - ``list_eval_partition`` gives the split: 0 train, 1 val, 2 test.
 - Boxes are x, y, width, height. The publishers do not say whether pixels are counted from 0 or 1.
   Numbers are taken as written, as torchvision and datumaro do; ``coordinate_base=1`` subtracts 1.
-  All points are visible (2). The category is ``face``.
+  Points are visible (2); -1, -1 is not labelled (0). The category is ``face``.
 - Lists of attributes and identities hold no places and are not read.
 """
 
@@ -54,6 +54,7 @@ _FOLDERS: Final = {
 }
 """Names of the folders of the photographs, by whether they are aligned."""
 _VISIBLE: Final = 2.0
+_NOT_LABELLED: Final = 0.0
 
 Numbers = tuple[int, list[float]]
 """The number of a line, and the numbers in it."""
@@ -217,12 +218,20 @@ def _read_group(
             split = splits.get(_stem(image), UNASSIGNED)
             rows.append(TableRow(image, [instance], split=split, set_id=sets[first]))
     details = f"images in {', '.join(folders[:3])}; pixels counted from {base}"
+    # A face with a box and points is an object of the list of boxes.
+    both = sum("bbox" in face.lines and len(face.lines) > 1 for face in faces.values())
+    points = f"; points of {both:,} faces with a box in the other list" if both else ""
     table = table_from_rows(
         rows,
         category_names=["face"],
         keypoint_names=_POINT_NAMES,
         annotation_sets=[
-            AnnotationSet(path, details=details, keypoint_names=_POINT_NAMES) for path in paths
+            AnnotationSet(
+                path,
+                details=details if _kind(path) == "bbox" else details + points,
+                keypoint_names=_POINT_NAMES,
+            )
+            for path in paths
         ],
     )
     return Reading(
@@ -235,13 +244,20 @@ def _instance(face: _Face, first: str, base: int) -> Instance:
     for kind, (_, numbers) in face.lines.items():
         if kind != "bbox":
             pairs = zip(numbers[::2], numbers[1::2], strict=True)
-            points = [(x - base, y - base, _VISIBLE) for x, y in pairs]
+            points = [_point(x, y, base) for x, y in pairs]
     entry = face.lines[first][0]
     if "bbox" not in face.lines:
         return Instance(0, flags=Flag.NO_BOX, points=points, entry=entry)
     x, y, width, height = face.lines["bbox"][1]
     box = (x - base, y - base, x - base + width, y - base + height)
     return Instance(0, box, points=points, entry=entry)
+
+
+def _point(x: float, y: float, base: int) -> tuple[float, float, float]:
+    """Returns x, y, visibility; -1, -1 and, where pixels count from 1, 0, 0 are no places."""
+    if (x, y) == (-1, -1) or (base == 1 and (x, y) == (0, 0)):
+        return 0.0, 0.0, _NOT_LABELLED
+    return x - base, y - base, _VISIBLE
 
 
 def _words(path: str, number: int, line: str) -> list[str] | None:

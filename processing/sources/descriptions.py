@@ -8,6 +8,8 @@ An object must be counted once, so descriptions are never simply added up:
 - Descriptions that agree up to rounding are reduced to one. Two boxes agree if no edge differs by
   more than `agreement.PIXELS`, or if their intersection over union is at least `agreement.IOU`. The
   set with points is used, then the one with names, then the one in pixels, then the first one.
+- Two files of one set that describe the same image, such as ``a.json`` and ``a (1).json``, are two
+  descriptions too.
 - Descriptions that disagree are refused, and so are two names for the same boxes. If one set was
   found only by the name of its images, and not one of its boxes fits, that set is taken to describe
   other images of that name.
@@ -18,7 +20,8 @@ from __future__ import annotations
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -69,14 +72,15 @@ def compare_descriptions(table: AnnotationTable, starts: NDArray[np.int64]) -> F
         if stop - start == 1:
             continue
         findings.notes += _listed_twice(table, start, stop)
-        if (table.set_ids[start:stop] == table.set_ids[start]).all():
+        if len(_rows_of_descriptions(table, start, stop)) == 1:
             continue
         kept: list[Description] = []
         for new in _descriptions(table, start, stop, silent):
             verdict, other, repeated = _worst(new, kept, table, labels_of)
             if other is not None:
                 pairs[other.set_id, new.set_id][verdict] += 1
-            if verdict is Verdict.AGREES:
+            in_one_set = other is not None and other.set_id == new.set_id
+            if verdict is Verdict.AGREES or (verdict is Verdict.COPIES and in_one_set):
                 findings.lost_instances[repeated] = True
             elif verdict is Verdict.DIFFERS:
                 assert other is not None  # only a comparison can differ
@@ -93,16 +97,41 @@ def compare_descriptions(table: AnnotationTable, starts: NDArray[np.int64]) -> F
     return findings
 
 
+def without_lost_numbers(table: AnnotationTable) -> AnnotationTable:
+    """Removes the numbers of a set that only numbers its classes, if no instance of it is left."""
+    numbering = {i for i, one in enumerate(table.annotation_sets) if not one.has_names}
+    if not numbering or numbering & set(np.unique(table.instance_set_ids).tolist()):
+        return table
+    kept = np.array([not name.isdecimal() for name in table.category_names], dtype=bool)
+    kept[table.labels] = True
+    labels = np.cumsum(kept, dtype=np.int32)[table.labels] - np.int32(1)
+    names = tuple(compress(table.category_names, kept))
+    return replace(table, labels=labels, category_names=names)
+
+
 def _listed_twice(table: AnnotationTable, start: int, stop: int) -> list[Note]:
     """Notes that one annotation set lists an image several times."""
     path = str(table.image_paths[start])
     notes = []
-    for set_id, count in Counter(table.set_ids[start:stop].tolist()).items():
-        if count > 1:
-            file = table.annotation_sets[set_id].path
-            message = f"{path}: {file} lists the image {count} times; its objects are merged"
-            notes.append(Note("duplicate_image", path, message, count - 1))
+    for (set_id, own_file), rows in _rows_of_descriptions(table, start, stop).items():
+        if len(rows) > 1:
+            file = own_file or table.annotation_sets[set_id].path
+            message = f"{path}: {file} lists the image {len(rows)} times; its objects are merged"
+            notes.append(Note("duplicate_image", path, message, len(rows) - 1))
     return notes
+
+
+def _rows_of_descriptions(
+    table: AnnotationTable, start: int, stop: int
+) -> dict[tuple[int, str], list[int]]:
+    """Returns the rows of each description of one image, by set and the image's own file in it."""
+    rows_of: dict[tuple[int, str], list[int]] = {}
+    keys = zip(
+        table.set_ids[start:stop].tolist(), table.annotation_files[start:stop].tolist(), strict=True
+    )
+    for row, key in enumerate(keys, start):
+        rows_of.setdefault(key, []).append(row)
+    return rows_of
 
 
 def _labels_of_sets(table: AnnotationTable) -> list[NDArray[np.int32]]:
@@ -133,15 +162,12 @@ def _descriptions(
     table: AnnotationTable, start: int, stop: int, silent: NDArray[np.bool_]
 ) -> list[Description]:
     """Returns the descriptions of one image, the preferred one first; `silent` rows are none."""
-    rows_of: dict[int, list[int]] = {}
-    for row in range(start, stop):
-        if silent[row]:
-            continue
-        rows_of.setdefault(int(table.set_ids[row]), []).append(row)
     declared = table.declared_sizes[start:stop]
     size = declared[declared[:, 0] > 0][:1]
     descriptions = []
-    for set_id, rows in rows_of.items():
+    for (set_id, _), rows in _rows_of_descriptions(table, start, stop).items():
+        if silent[rows[0]]:
+            continue
         ranges = [np.arange(table.offsets[row], table.offsets[row + 1]) for row in rows]
         instances = _without_copies(table, np.concatenate(ranges))
         boxes = table.boxes[instances].astype(np.float64)
@@ -220,6 +246,8 @@ def _explain(
     sets: Any = table.annotation_sets
     for (first, second), counts in sorted(pairs.items()):
         one, other = sets[first].path, sets[second].path
+        if first == second:
+            other = "another file there"
         if counts[Verdict.AGREES]:
             n = counts[Verdict.AGREES]
             message = (
@@ -243,11 +271,18 @@ def _explain(
     for image, first_found, second_found in differing:
         one, other = sets[first_found.set_id], sets[second_found.set_id]
         n = pairs[first_found.set_id, second_found.set_id][Verdict.DIFFERS]
+        names = [one.path, other.path]
+        remedy = (
+            f"{_images(n)} described by both so: name one with `sources`, such as {_entry(one)} or "
+            f"{_entry(other)}; in a shell {_flag(one)} or {_flag(other)}"
+        )
+        if one is other:
+            files = table.annotation_files
+            names = [str(files[found.rows[0]]) for found in (first_found, second_found)]
+            remedy = "delete one of them"
         message = (
-            f"{image}: described differently by {one.path} ({len(first_found.instances)} objects) "
-            f"and {other.path} ({len(second_found.instances)} objects); {_images(n)} described "
-            f"by both so: name one with `sources`, such as {_entry(one)} or {_entry(other)}; in a "
-            f"shell {_flag(one)} or {_flag(other)}"
+            f"{image}: described differently by {names[0]} ({len(first_found.instances)} objects) "
+            f"and {names[1]} ({len(second_found.instances)} objects); {remedy}"
         )
         findings.rejections.append(
             Rejection(image, "annotation", "conflicting_annotations", message)

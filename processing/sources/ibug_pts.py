@@ -214,11 +214,9 @@ def _points(text: str) -> list[list[float]]:
     points = []
     for row in rows:
         numbers = numbers_of(row)
-        if numbers is not None and len(numbers) == 2:
-            points.append(numbers)
-    if not points or not len(points) == len(rows) == int(head[1]):
-        raise malformed(
-            f"expected {int(head[1]) or 'some'} rows of x and y, found {len(points)} among "
-            f"{len(rows)} rows"
-        )
+        if numbers is None or len(numbers) != 2:
+            raise malformed(f"expected rows of x and y, found {' '.join(row)[:80]!r}")
+        points.append(numbers)
+    if not points or len(points) != int(head[1]):
+        raise malformed(f"expected {int(head[1]) or 'some'} rows of x and y, found {len(points)}")
     return points

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from processing.core.annotations import AnnotationSet, Instance, TableRow, table_from_rows
-from processing.core.errors import AnnotationError, Rejection
+from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.image_search import locate_in_reading
 from processing.sources.list_files import first_lines, list_files
 from processing.sources.paths import IMAGE_SUFFIXES, folder_of, parent_of
@@ -97,7 +97,16 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
         table = table.with_categories([str(number) for number in range(greatest + 1)])
     elif not classes:
         table = table.with_categories(sorted(names))
-    reading = Reading(table, rejections, images_missing_annotations=images_missing_annotations)
+    notes = []
+    if unnamed and names:
+        message = (
+            f"{path}: nothing names its classes, so their numbers are used; looked for names in "
+            "_classes.txt, classes.txt and model_data"
+        )
+        notes.append(Note("unnamed_classes", path, message))
+    reading = Reading(
+        table, rejections, notes, images_missing_annotations=images_missing_annotations
+    )
     return locate_in_reading(raw, path, reading)
 
 

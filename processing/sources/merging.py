@@ -31,7 +31,7 @@ from processing.core.annotations import (
     take_columns,
 )
 from processing.core.errors import Note, Rejection
-from processing.sources.descriptions import compare_descriptions
+from processing.sources.descriptions import compare_descriptions, without_lost_numbers
 from processing.sources.repeated_objects import file_of, merge_instances
 from processing.sources.source_format import Reading
 from processing.sources.split_names import ambiguous_split
@@ -65,7 +65,7 @@ def merge_images(table: AnnotationTable) -> Reading:
         table, ambiguous = _merge_rows(table, starts)
         notes += [ambiguous_split(path) for path in table.image_paths[ambiguous].tolist()]
     table, duplicates = merge_instances(table)
-    return Reading(table, rejections, notes + duplicates)
+    return Reading(without_lost_numbers(table), rejections, notes + duplicates)
 
 
 def reject_unusable(

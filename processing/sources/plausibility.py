@@ -114,7 +114,7 @@ def reject_odd_landmarks(reading: Reading) -> Reading:
         return reading
     rejections = []
     for i in np.flatnonzero(odd).tolist():
-        file, place = _file_and_place(table, i)
+        file, place = file_and_place(table, i)
         others = lengths[(groups == groups[i]) & (lengths > 0) & ~odd]
         message = f"{file}: {place}: {lengths[i]} points, but most others have {others[0]}"
         rejections.append(Rejection(file, "annotation", "malformed", message))
@@ -271,7 +271,7 @@ def _unit_rejections(
         )
         rejections.append(Rejection(one.path, "annotation", reason, message))
     for i in np.flatnonzero(wrong & ~whole[set_ids]).tolist():
-        file, place = _file_and_place(table, i)
+        file, place = file_and_place(table, i)
         message = (
             f"{file}: {place}: {_values(table, i)} looks like {unit}; expected {expected}, as most "
             "of the other objects have"
@@ -320,18 +320,19 @@ def _image_of(table: AnnotationTable, instance: int) -> int:
     return int(np.searchsorted(table.offsets, instance, side="right")) - 1
 
 
-def _file_and_place(table: AnnotationTable, instance: int) -> tuple[str, str]:
+def file_and_place(table: AnnotationTable, instance: int) -> tuple[str, str]:
     """Returns the annotation file of an instance and its place in it."""
-    image = _image_of(table, instance)
-    one = table.annotation_sets[table.set_ids[image]]
-    file = str(table.annotation_files[image]) or one.path
-    place = one.place.format(table.entries[instance]) or str(table.image_paths[image])
-    return file, place
+    row = _image_of(table, instance)
+    one = table.annotation_sets[table.set_ids[row]]
+    own_file, place = str(table.annotation_files[row]), one.place.format(table.entries[instance])
+    if own_file and place:
+        return own_file, place
+    # In a file of many images, several of them may have an object of the same number.
+    return own_file or one.path, ": ".join(filter(None, [str(table.image_paths[row]), place]))
 
 
 def _place(table: AnnotationTable, instance: int) -> str:
-    file, place = _file_and_place(table, instance)
-    return f"{place} of {file}"
+    return " of ".join(reversed(file_and_place(table, instance)))
 
 
 def _values(table: AnnotationTable, instance: int) -> str:

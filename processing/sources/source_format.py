@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from processing.core.annotations import (
+    SPLITS,
+    UNASSIGNED,
     AnnotationSet,
     AnnotationTable,
     SetReport,
@@ -97,14 +99,36 @@ class SourceFormat:
     options: tuple[str, ...] = ()
 
     def read_sets(self, raw: RawDirectory, paths: list[str], **options: Any) -> Reading:
-        """Reads files that `find` returned, and notes the format in their annotation sets."""
+        """Reads files that `find` returned, and notes the format in their annotation sets.
+
+        Raises:
+            TypeError: `read` returns no `Reading`, or its table names no `annotation_sets`.
+            ValueError: a number in the table is no position in the list that it points into.
+        """
         reading = self.read(raw, paths, **options)
+        if not isinstance(reading, Reading):
+            raise TypeError(f"source {self.name}: read returns {reading!r}, expected a Reading")
         table = reading.table
         if len(table) and not table.annotation_sets:
             raise TypeError(f"source {self.name}: its table names no annotation_sets")
+        _check_positions(table, f"source {self.name}")
         sets = tuple(dataclasses.replace(read, format=self.name) for read in table.annotation_sets)
         table = dataclasses.replace(table, annotation_sets=sets)
         return dataclasses.replace(reading, table=table)
+
+
+def _check_positions(table: AnnotationTable, where: str) -> None:
+    """Checks the numbers that point into lists: negative ones would silently count from the end."""
+    for what, numbers, lowest, count in (
+        ("label", table.labels, 0, len(table.category_names)),
+        ("set_id", table.set_ids, 0, len(table.annotation_sets)),
+        ("split", table.splits, UNASSIGNED, len(SPLITS)),
+    ):
+        if len(numbers) and not (lowest <= numbers.min() and numbers.max() < count):
+            wrong = numbers[(numbers < lowest) | (numbers >= count)]
+            raise ValueError(
+                f"{where}: its table has the {what} {wrong[0]}, expected {lowest} to {count - 1}"
+            )
 
 
 @dataclass(frozen=True)
@@ -253,6 +277,7 @@ def per_file(read_file: Callable[[RawDirectory, str], Reading]) -> Callable[...,
                     sets = (AnnotationSet(path),)
                     table = dataclasses.replace(reading.table, annotation_sets=sets)
                     reading = dataclasses.replace(reading, table=table)
+                _check_positions(reading.table, path)
                 readings.append(reading)
             except AnnotationError as error:
                 readings.append(Reading(rejections=[rejection(path, error)]))

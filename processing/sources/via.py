@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import posixpath
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -236,9 +237,12 @@ def _class_attribute(images: list[_Image], path: str, wanted: str) -> tuple[str,
         others = ", ".join(sorted(set(values) - {found}))
         message = f"{path}: the class is the attribute {found!r}, not one of {others}"
         return found, [Note("class_attribute", path, message)] if others else []
-    first = min(values)
-    distinct = len(values[first])
-    if len(values) == 1 and (distinct <= _FEW or 2 * distinct <= count):
+    first, distinct = min(values), len(values[min(values)])
+    # A text that is different in each region, such as a number plate, is no class; points differ.
+    shapes = [region.shape_attributes for image in images for _, region in image.regions]
+    outlined = sum(shape.name != "point" for shape in shapes)
+    repeats = distinct < count or outlined <= 1
+    if len(values) == 1 and repeats and (distinct <= _FEW or 2 * distinct <= count):
         return first, []
     example = {"format": "via", "class_attribute": first}
     raise AnnotationError(
@@ -264,14 +268,10 @@ def _attribute_values(images: list[_Image]) -> tuple[dict[str, set[str]], int]:
 def _usual_attribute(names: Iterable[str]) -> str:
     """Returns the only attribute with a usual name of the class; ``""`` if none or several have."""
     for usual in _CLASS_NAMES:
-        named = [name for name in names if _plain(name) in usual]
+        named = [name for name in names if re.sub(r"[\s_-]", "", name.lower()) in usual]
         if named:
             return named[0] if len(named) == 1 else ""
     return ""
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace("_", "").replace(" ", "").replace("-", "")
 
 
 def _add(shapes: ImageShapes, number: int, region: _Region, attribute: str) -> None:

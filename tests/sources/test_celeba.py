@@ -130,3 +130,10 @@ def test_all_splits_are_read(tmp_path):
     files = published() | {"Eval/list_eval_partition.txt": "000001.jpg 0\n000002.jpg 1\n"}
     reading = read_sources(write_raw(tmp_path, files, WILD))
     assert list(splits_of(reading).values()) == ["train", "val"]
+
+
+def test_the_list_of_points_says_how_many_faces_have_them(tmp_path):
+    boxes, landmarks = read_sources(write_raw(tmp_path, published(), WILD)).sets
+    assert (boxes.images, landmarks.images) == (2, 0)
+    assert landmarks.details.endswith("points of 2 faces with a box in the other list")
+    assert "points" not in boxes.details

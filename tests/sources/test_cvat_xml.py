@@ -205,3 +205,13 @@ def test_the_elements_of_earlier_images_are_freed(tmp_path):
 
     # 400 more images have 2.4 MB of polygons.
     assert peak(500) - peak(100) < 1_200_000
+
+
+@pytest.mark.parametrize("rotation", ["inf", "nan", "-inf"])
+@pytest.mark.parametrize("tag", ["box", "ellipse"])
+def test_a_rotation_that_is_no_angle_costs_only_its_shape(tmp_path, tag, rotation):
+    ellipse = shape("ellipse", cx="50", cy="60", rx="10", ry="4", rotation=rotation)
+    bad = box(rotation=rotation) if tag == "box" else ellipse
+    reading = read(tmp_path, cvat(image(bad, box())))
+    assert boxes_of(reading) == {"a.jpg": [("cat", [10.5, 20, 30, 50])]}
+    assert reasons_of(reading) == [("annotations.xml", "malformed")]

@@ -1,6 +1,8 @@
 """Several descriptions of one image: merged if exact, reduced if they agree, refused otherwise."""
 
+import ast
 import json
+import re
 
 import numpy as np
 import pytest
@@ -310,3 +312,65 @@ def test_every_lost_object_of_two_descriptions_is_counted(tmp_path):
     read_instances = sum(one.instances for one in reading.sets)
     assert read_instances == 16
     assert len(reading.table.labels) + reading.note_counts["duplicate_box"] == read_instances
+
+
+def labelme(label, left):
+    corners = [[left, 20], [left + 50, 90]]
+    shapes = [{"label": label, "points": corners, "shape_type": "rectangle"}]
+    return {"imagePath": "a.jpg", "imageData": None, "shapes": shapes}
+
+
+@pytest.mark.parametrize(("left", "count"), [(10, 1), (10.4, 1)])
+def test_a_copy_of_an_annotation_file_does_not_double_its_objects(tmp_path, left, count):
+    files = {"a.json": labelme("cat", 10), "a (1).json": labelme("cat", left)}
+    reading = read(tmp_path, files)
+    assert len(boxes_of(reading)["a.jpg"]) == count
+    (note,) = reading.notes
+    assert "described by *.json and by another file there alike" in note.message
+
+
+@pytest.mark.parametrize("other", [labelme("cat", 60), labelme("dog", 10)])
+def test_an_edited_copy_of_an_annotation_file_is_refused_with_both_names(tmp_path, other):
+    files = {"a.json": labelme("cat", 10), "a (1).json": other}
+    files["b.json"] = labelme("cat", 10) | {"imagePath": "b.jpg"}
+    reading = read(tmp_path, files, ["a.jpg", "b.jpg"])
+    assert list(boxes_of(reading)) == ["b.jpg"]
+    (rejection,) = reading.rejections
+    assert rejection.reason == "conflicting_annotations"
+    assert "by a (1).json (1 objects) and a.json (1 objects); delete one" in rejection.message
+
+
+@pytest.mark.parametrize("folder", ["old/", "old/deep/"])
+def test_the_suggested_sources_of_folders_can_be_used(tmp_path, folder):
+    files = {"new/a.json": labelme("cat", 10), f"{folder}a.json": labelme("cat", 60)}
+    for path in files:
+        files[path]["imagePath"] = "../a.jpg" if path.count("/") == 1 else "../../a.jpg"
+    files["new/b.json"] = labelme("cat", 10) | {"imagePath": "../b.jpg"}
+    raw = write_raw(tmp_path, files, ["a.jpg", "b.jpg"])
+    (rejection,) = read_sources(raw).rejections
+    entries = re.findall(r"\{.*?\}", rejection.message)
+    assert len(entries) == 2
+    for entry in entries:
+        assert "a.jpg" in boxes_of(read_sources(raw, [ast.literal_eval(entry)]))
+
+
+def test_numbers_of_classes_vanish_with_the_set_that_used_them(tmp_path):
+    two = [coco_box(bbox=(10, 20, 30, 40)), coco_box(category_id=2, bbox=(100, 20, 50, 60))]
+    categories = [{"id": i, "name": name} for i, name in enumerate(["face", "unused", "9"], 1)]
+    files = {
+        "a.json": coco_file(None, [two[0], two[1] | {"category_id": 3}], categories),
+        "train.txt": "a.jpg 10,20,40,60,0 100,20,150,80,1\n",
+    }
+    reading = read(tmp_path, files)
+    assert reading.table.category_names == ("face", "unused", "9")
+    assert [name for name, _ in boxes_of(reading)["a.jpg"]] == ["face", "9"]
+
+
+def test_numbers_of_classes_stay_as_long_as_one_object_has_them(tmp_path):
+    files = {
+        "a.json": coco_file(None, [coco_box(bbox=(10, 20, 30, 40))]),
+        "train.txt": "a.jpg 10,20,40,60,0\nb.jpg 10,20,40,60,1\n",
+    }
+    reading = read(tmp_path, files, ["a.jpg", "b.jpg"])
+    assert reading.table.category_names == ("face", "0", "1")
+    assert [name for name, _ in boxes_of(reading)["b.jpg"]] == ["1"]

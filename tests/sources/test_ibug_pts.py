@@ -92,3 +92,11 @@ def test_a_missing_image_is_not_replaced_by_one_of_another_folder(tmp_path):
         ("helen/a.pts", "missing_image"),
         ("lfpw/testset/a.pts", "missing_image"),
     ]
+
+
+@pytest.mark.parametrize("row", ["31,41", "31 41 5", "31"])
+def test_a_row_that_is_no_point_is_shown(tmp_path, row):
+    files = {"a.pts": f"version: 1\nn_points: 2\n{{\n30 40\n{row}\n}}\n", "b.pts": TWO}
+    reading = read_sources(write_raw(tmp_path, files, ["a.png", "b.png"]))
+    assert reasons_of(reading) == [("a.pts", "malformed")]
+    assert f"found {row!r}" in reading.rejections[0].message

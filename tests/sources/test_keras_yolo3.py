@@ -64,6 +64,7 @@ def test_without_one_file_of_classes_their_numbers_are_labels(tmp_path, others):
     reading = read(tmp_path, "a.jpg 1,2,3,4,2 5,6,7,8,02\n", others)
     assert boxes_of(reading) == {"a.jpg": [("2", [1, 2, 3, 4]), ("2", [5, 6, 7, 8])]}
     assert reading.table.category_names == ("0", "1", "2")
+    assert reading.note_counts["unnamed_classes"] == 1
     assert not reading.table.annotation_sets[0].has_names
 
 

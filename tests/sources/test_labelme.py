@@ -309,3 +309,32 @@ def test_the_folder_of_the_images_can_be_given(tmp_path):
     raw = write_raw(tmp_path, {"a.json": labelme(BOX)}, ["a.jpg", "full/a.jpg"])
     reading = read_sources(raw, [{"format": "labelme", "images": "full"}])
     assert list(boxes_of(reading)) == ["full/a.jpg"]
+
+
+def test_a_point_that_nobody_placed_needs_no_box(tmp_path):
+    shapes = [BOX, point("l", 15, 30), point("r", -1, -1)]
+    reading = read(tmp_path, labelme(*shapes))
+    assert points_of(reading) == {"a.jpg": [[[15, 30, 2]]]}
+    assert reading.rejections == []
+
+
+def landmarks(*names):
+    """Returns the shapes of points without a box."""
+    return [point(name, 10 * i, 20) for i, name in enumerate(names)]
+
+
+def test_one_image_with_a_name_twice_does_not_make_landmarks_classes(tmp_path):
+    files = {f"{i}.json": labelme(*landmarks(*"abc"), image=f"{i}.jpg") for i in range(4)}
+    files["4.json"] = labelme(*landmarks(*"abcc"), image="4.jpg")
+    reading = read_sources(write_raw(tmp_path, files, [f"{i}.jpg" for i in range(5)]))
+    assert list(points_of(reading)) == [f"{i}.jpg" for i in range(4)]
+    assert {path for path, _ in reasons_of(reading)} == {"4.json"}
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]])
+def test_few_names_of_which_one_repeats_are_classes(tmp_path, names):
+    files = {f"{i}.json": labelme(*landmarks(*names), image=f"{i}.jpg") for i in range(4)}
+    files["4.json"] = labelme(*landmarks("a", "a"), image="4.jpg")
+    raw = write_raw(tmp_path, files, [f"{i}.jpg" for i in range(5)])
+    with pytest.raises(SourceError, match="no annotation can be used"):
+        read_sources(raw)

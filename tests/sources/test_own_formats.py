@@ -154,3 +154,30 @@ def test_the_example_of_the_documentation_works(tmp_path, monkeypatch):
     assert rejection.message.startswith("x/coins.circles: line 3: ")
     (entry_point,) = [block for block in code_blocks(PAGE) if block.language == "toml"]
     assert '[project.entry-points."npz_vision_data.sources"]' in entry_point.code
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        (TableRow("a.jpg", [Instance(-1, (1, 2, 3, 4))]), "label -1, expected 0 to 0"),
+        (TableRow("a.jpg", [Instance(1, (1, 2, 3, 4))]), "label 1, expected 0 to 0"),
+        (TableRow("a.jpg", split=7), "split 7, expected -1 to 2"),
+        (TableRow("a.jpg", set_id=1), "set_id 1, expected 0 to 0"),
+    ],
+)
+def test_a_number_that_points_nowhere_is_an_error_of_the_format(tmp_path, row, found):
+    source = SourceFormat(
+        "one",
+        "One: *.one",
+        lambda raw: raw.with_suffix(".one"),
+        per_file(lambda raw, path: Reading(table_from_rows([row], category_names=["thing"]))),
+    )
+    with pytest.raises(ValueError, match=f"a.one: its table has the {found}"):
+        read_sources(write_raw(tmp_path, {"a.one": ""}, ["a.jpg"]), [source])
+
+
+def test_a_format_must_return_a_reading(tmp_path):
+    raw = write_raw(tmp_path, {"a.one": ""}, ["a.jpg"])
+    source = SourceFormat("one", "*.one", lambda raw: ["a.one"], lambda raw, paths: None)
+    with pytest.raises(TypeError, match="read returns None, expected a Reading"):
+        read_sources(raw, [source])

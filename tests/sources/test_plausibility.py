@@ -1,5 +1,7 @@
 """Annotations that cannot mean what their format says are refused, with what they usually mean."""
 
+import json
+
 import pytest
 
 from processing.core.errors import SourceError
@@ -170,3 +172,15 @@ def test_boxes_drawn_backwards_next_to_others_are_dropped_one_by_one(tmp_path):
     rows = "".join(f"{i}.jpg,200,100,cat,{box}\n" for i, box in enumerate(boxes))
     write_raw(tmp_path, {"x.csv": HEADER + rows}, [f"{i}.jpg" for i in range(5)])
     assert len(read_sources(tmp_path).table.boxes) == 5
+
+
+def test_an_object_in_a_file_of_many_images_is_named_with_its_image(tmp_path):
+    good = {"x": 60, "y": 70, "width": 80, "height": 40}
+    bad = {"x": 0.3, "y": 0.4, "width": 0.2, "height": 0.1}
+    images = [
+        {"image": f"{i}.jpg", "annotations": [{"label": "cat", "coordinates": box}]}
+        for i, box in enumerate([good, bad])
+    ]
+    raw = write_raw(tmp_path, {"a.json": json.dumps(images)}, ["0.jpg", "1.jpg"])
+    (message,) = [r.message for r in read_sources(raw).rejections if r.path == "a.json"]
+    assert message.startswith("a.json: 1.jpg: annotation 1: ")

@@ -226,6 +226,12 @@ CASES = [
         images=["a.jpg"],
     ),
     Case(
+        "points in fractions around a box in pixels",
+        {"a.csv": "image,x1,y1,x2,y2,le_x,le_y,re_x,re_y\na.jpg,10,20,90,80,0.2,0.3,0.4,0.3\n"},
+        *("a.csv", "looks_like_fractions", "such as .0.2, 0.3., look like fractions"),
+        images=["a.jpg"],
+    ),
+    Case(
         "point that is NaN",
         {"a.pts": "n_points: 2\n{\n3 4\nnan nan\n}\n"},
         *("a.pts", "point_without_place", "point 2 of 2: NaN is no place"),

@@ -123,6 +123,14 @@ def test_a_transcription_is_no_class(tmp_path):
         read(tmp_path, export(image(*regions)))
 
 
+def test_values_that_never_repeat_are_no_classes(tmp_path):
+    regions = [region(plate=f"AB {i}") for i in range(4)]
+    with pytest.raises(SourceError, match="ambiguous_class"):
+        read(tmp_path, export(image(*regions)))
+    repeated = [*regions, region(plate="AB 0")]
+    assert len(boxes_of(read(tmp_path, export(image(*repeated))))["a.jpg"]) == 4
+
+
 def test_regions_without_any_class_become_objects_with_a_note(tmp_path):
     reading = read(tmp_path, export(image(region(), region(POLYGON))))
     assert [name for name, _ in boxes_of(reading)["a.jpg"]] == ["object", "object"]

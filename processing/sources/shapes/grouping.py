@@ -8,7 +8,8 @@
   image without boxes, all points together are one object, if their names differ.
 - A skeleton, or a list of points, is one object. It belongs to the only box of its group; without a
   group to the only box of its category that all its points lie in, if there is one.
-- If many images repeat a name, the names are classes of small objects, not landmarks of one.
+- If several images repeat a name, and more than one in ten, the names are classes of small objects,
+  not landmarks of one.
 - All other points are rejected: it is unknown which object they belong to.
 """
 
@@ -113,14 +114,9 @@ class ImageShapes:
     sets: list[PointSet] = field(default_factory=list)
     failures: list[tuple[int, AnnotationError]] = field(default_factory=list)
 
-    def names_repeat(self) -> bool:
-        """Whether points without box and group have a name twice."""
-        names = [point.name for point in self.points if point.group is None]
-        return not self.boxes and len(set(names)) < len(names)
-
-    def has_bare_points(self) -> bool:
-        """Whether points must be grouped by their names only."""
-        return not self.boxes and any(point.group is None for point in self.points)
+    def bare_names(self) -> list[str]:
+        """Returns the names of points that must be grouped by their names only."""
+        return [] if self.boxes else [point.name for point in self.points if point.group is None]
 
 
 @dataclass
@@ -154,14 +150,19 @@ class Grouped:
 _MOST_REPEATS: Final = 10
 """One image in so many may repeat a name by mistake."""
 
+_FEWEST_LANDMARKS: Final = 3
+"""So many names, the same in most images, are rather landmarks than classes."""
+
 
 def names_are_classes(images: Iterable[ImageShapes]) -> bool:
     """Whether the names of bare points are classes: too many images have a name twice."""
-    bare = repeating = 0
-    for image in images:
-        bare += image.has_bare_points()
-        repeating += image.names_repeat()
-    return repeating * _MOST_REPEATS > bare
+    bare = [names for image in images if (names := image.bare_names())]
+    repeating = [names for names in bare if len(set(names)) < len(names)]
+    if len(repeating) == 1:
+        # One mistake is no reason to refuse images that all name the same landmarks.
+        ((usual, times),) = Counter(frozenset(names) for names in bare).most_common(1)
+        return len(usual) < _FEWEST_LANDMARKS or 2 * times <= len(bare)
+    return len(repeating) * _MOST_REPEATS > len(bare)
 
 
 def _usual_count(counts: Iterable[int]) -> int:
@@ -273,6 +274,8 @@ def _assign_by_place(
 ) -> None:
     """Gives each point to the only box that it lies in."""
     for point in points:
+        if (point.x, point.y) == (-1, -1):
+            continue  # nobody placed it, so it is no point of any box
         around_it = []
         for i, box in enumerate(boxes):
             left, top, right, bottom = box.box

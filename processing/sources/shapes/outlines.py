@@ -57,6 +57,7 @@ def ellipse(
     """
     if radius_x < 0 or radius_y < 0:
         raise malformed(f"expected positive radii, found {radius_x:g} and {radius_y:g}")
+    _check_angle(degrees)
     sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
     half_width = math.hypot(radius_x * cosine, radius_y * sine)
     half_height = math.hypot(radius_x * sine, radius_y * cosine)
@@ -66,6 +67,7 @@ def ellipse(
 
 def rotated(box: Box, degrees: float) -> Box:
     """Returns the box around a box that is rotated about its centre, clockwise in degrees."""
+    _check_angle(degrees)
     left, top, right, bottom = box
     half_width, half_height = (right - left) / 2, (bottom - top) / 2
     if half_width < 0 or half_height < 0:
@@ -75,3 +77,9 @@ def rotated(box: Box, degrees: float) -> Box:
     high = half_width * sine + half_height * cosine
     x, y = left + half_width, top + half_height
     return around([(x - wide, y - high), (x + wide, y + high)])
+
+
+def _check_angle(degrees: float) -> None:
+    # math.sin() raises a ValueError for infinity.
+    if not math.isfinite(degrees):
+        raise malformed(f"expected a finite rotation, found {degrees:g}")
