@@ -1,7 +1,6 @@
 """AnnotationTable: the annotations of all images as columns, one row per image.
 
-The columns are declared once, as fields of `ImageColumns` and `InstanceColumns`. Everything that
-treats all columns alike loops over `IMAGE_COLUMNS` and `INSTANCE_COLUMNS`.
+The columns are declared once, as fields of `ImageColumns` and `InstanceColumns`.
 
 A table holds no Python object per image or per box, so a million images are a few arrays. Tables
 are immutable by convention: every method returns a new one.
@@ -18,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from processing.core.annotation_sets import AnnotationSet
 from processing.core.columns import Column, ColumnArray, RaggedArray, offsets_of
 
 UNASSIGNED: Final = -1
@@ -112,51 +112,6 @@ class InstanceColumns:
 
 IMAGE_COLUMNS: Final = tuple(column.name for column in fields(ImageColumns))
 INSTANCE_COLUMNS: Final = tuple(column.name for column in fields(InstanceColumns))
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotationSet:
-    """The annotations of one file, or of all the small files of one folder.
-
-    Args:
-        path: relative to the raw directory: ``train.json``, ``data.yaml``, ``Annotations/*.xml``.
-        format: name of the format; the format's module need not give it.
-        place: names an entry of `InstanceColumns.entries` for people, such as ``line {}``.
-        has_names: whether the data set names its categories, not only numbers them.
-        details: how the set was read, where there was a choice, as part of a sentence.
-        units: ``pixels`` or ``fractions`` if the user said so; otherwise ``""``.
-        keypoint_names: names of the points in their order; empty if the set names none.
-        category_names: categories that the set declares, also unused ones. An image without objects
-            of such a category shows none of them.
-    """
-
-    path: str
-    format: str = ""
-    place: str = "line {}"
-    has_names: bool = True
-    details: str = ""
-    units: str = ""
-    keypoint_names: tuple[str, ...] = ()
-    category_names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SetReport:
-    """The size of one annotation set, as it was read.
-
-    Args:
-        path: as in `AnnotationSet`.
-        format: as in `AnnotationSet`.
-        images: how many images it describes.
-        instances: how many boxes and sets of points of them can be used.
-        details: as in `AnnotationSet`.
-    """
-
-    path: str
-    format: str
-    images: int
-    instances: int
-    details: str = ""
 
 
 # The table inherits its columns, so that they are plain attributes with types: `table.boxes`.

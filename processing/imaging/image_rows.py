@@ -6,34 +6,35 @@ on the photograph, its annotations and the options, not on whether pixels are de
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from isal.isal_zlib import crc32
-from numpy.typing import NDArray
 
-from processing.core.annotations import AnnotationSet, ImageAnnotations
-from processing.core.coordinates import Rect, Size
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import ImageAnnotations
+from processing.core.coordinates import Size
 from processing.core.errors import Dropped, ImageError, Rejection, Stage
 from processing.imaging import losses
 from processing.imaging.contents import ImageContent
 from processing.imaging.decoding import decode, read_header
 from processing.imaging.losses import Origins
-from processing.imaging.photo import Photo
-from processing.imaging.placement import largest_reduction, place, rendered_rect
 from processing.imaging.reading import read_inside
+from processing.imaging.renderings import (
+    EarlierImages,
+    Rendered,
+    Renderings,
+    Views,
+    find_earlier,
+    keys_of,
+    render_views,
+)
 from processing.imaging.repairs import Instances, Repairs, repair
-from processing.imaging.resizing import render
-from processing.imaging.tasks import PIXELS_VERSION, Row, Task, View, common_values
-
-_REDUCTIONS: Final = (8, 4, 2, 1)  # the scales of a JPEG codec, coarsest first
-
-Views = Mapping[Task, Sequence[View]]
+from processing.imaging.tasks import Row, Task, View, common_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,6 @@ class RepairOptions(NamedTuple):
     keep_flagged: bool
 
 
-class EarlierImages(Protocol):
-    """Stored images of an earlier run; `EarlierRows` finds them in its files."""
-
-    def find(self, task: str, path: str, key: int) -> NDArray[np.uint8] | None:
-        """The images that a task made of one photograph, uint8 (k, H, W, 3); None if unknown."""
-
-
 @dataclass(slots=True)
 class ImageResult:
     """The rows of one image, or the reasons why tasks rejected it.
@@ -119,17 +113,6 @@ class ImageResult:
             self.error = ImageError(f"{job.path}: {rejection.message}", rejection.reason)
 
 
-class _Rendered(NamedTuple):
-    """A stored image, uint8 (H, W, 3), and the rectangle of its source that it shows."""
-
-    image: NDArray[np.uint8]
-    source_rect: Rect
-
-
-# One entry per view; None if the view shows nothing of the photograph.
-_Renderings = dict[Task, list[_Rendered | None]]
-
-
 def process_image(
     raw_dir: Path,
     job: ImageJob,
@@ -163,16 +146,16 @@ def process_image(
         if not views:
             return result
         # Look up earlier rows before decoding: decoding takes most of the time.
-        keys = _keys(f"{job.path}\0{size}\0{result.crc32}", views, header.upright_size)
+        keys = keys_of(f"{job.path}\0{size}\0{result.crc32}", views, header.upright_size)
         # Without a wanted view, the others still tell whether the image can be decoded.
         wanted = {task: views[task] for task in job.made if task in views} or views
-        found = _find_earlier(earlier, job.path, keys, wanted, header.upright_size)
+        found = find_earlier(earlier, job.path, keys, wanted, header.upright_size)
         if found is None and not data:
             return process_image(raw_dir, replace(job, content=None), options, earlier)
         result.copied = found is not None
         if found is None:
             photo = decode(data, header, reduction=max(keys))
-            found = keys[photo.reduction], _render_views(photo, wanted)
+            found = keys[photo.reduction], render_views(photo, wanted)
         stage = "crop"
         _make_rows(job, header.upright_size, instances, repairs, wanted, found, options, result)
     except ImageError as error:
@@ -203,105 +186,13 @@ def _views(
     return views
 
 
-def _keys(origin: str, views: Views, source_size: Size) -> dict[int, int]:
-    """The key of the rows for each reduction that the codec may choose, the coarsest first."""
-    largest: list[int] = []
-    for task, task_views in views.items():
-        largest += [largest_reduction(v.rect, source_size, task.image_size) for v in task_views]
-    coarsest = min(largest, default=1)
-    allowed = [reduction for reduction in _REDUCTIONS if reduction <= coarsest]
-    return {reduction: _key(origin, views, reduction) for reduction in allowed}
-
-
-def _key(origin: str, views: Views, reduction: int) -> int:
-    """Hash of everything that decides the pixels of an image's rows; never 0.
-
-    Args:
-        origin: the image's path, size and checksum.
-        views: the rectangles to render.
-        reduction: the reduction that the image is decoded at.
-    """
-    text = f"{PIXELS_VERSION}\0{origin}\0{reduction}"
-    digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8)
-    for task, task_views in views.items():
-        digest.update(f"{task.name}\0{task.image_size}\0{len(task_views)}".encode())
-        for view in task_views:
-            digest.update(view.rect.astype("<f8").tobytes())  # equal on every machine
-    return int.from_bytes(digest.digest(), "little") or 1  # 0 stands for a rejected image
-
-
-def _find_earlier(
-    earlier: EarlierImages, path: str, keys: Mapping[int, int], views: Views, source_size: Size
-) -> tuple[int, _Renderings] | None:
-    """Looks up all views of an image in an earlier run's files.
-
-    Args:
-        earlier: the earlier run.
-        path: the image.
-        keys: by reduction, the key of rows that were decoded at it.
-        views: the views to look up.
-        source_size: height, width of the upright image.
-
-    Returns:
-        The key and the stored images; None unless every task's images were found.
-    """
-    # The codec may have reduced less than it was asked to, so each reduction is possible.
-    for reduction, key in keys.items():
-        renderings: _Renderings = {}
-        for task, task_views in views.items():
-            images = earlier.find(task.name, path, key)
-            if images is None:
-                break
-            rendered = _match_images(images, task, task_views, source_size, reduction)
-            if rendered is None:
-                break
-            renderings[task] = rendered
-        else:
-            return key, renderings
-    return None
-
-
-def _match_images(
-    images: NDArray[np.uint8], task: Task, views: Sequence[View], source_size: Size, reduction: int
-) -> list[_Rendered | None] | None:
-    """Assigns stored images to the views that they show; None if number or size differ.
-
-    Rows hold the rectangle as float32, so it is computed again, at full precision.
-    """
-    if images.shape[1:] != (*task.image_size, 3):
-        return None
-    rendered: list[_Rendered | None] = []
-    remaining = iter(images)
-    for view in views:
-        spans = place(view.rect, source_size, task.image_size, reduction)
-        if spans is None:  # such a view had no row
-            rendered.append(None)
-            continue
-        image = next(remaining, None)
-        if image is None:
-            return None
-        rendered.append(_Rendered(image, rendered_rect(spans, task.image_size)))
-    return rendered if next(remaining, None) is None else None
-
-
-def _render_views(photo: Photo, views: Views) -> _Renderings:
-    renderings: _Renderings = {}
-    for task, task_views in views.items():
-        rendered = renderings[task] = []
-        for view in task_views:
-            image = np.empty((*task.image_size, 3), dtype=np.uint8)
-            source_rect = render(photo, view.rect, task.image_size, image)
-            rendered.append(None if source_rect is None else _Rendered(image, source_rect))
-    return renderings
-
-
 def _make_rows(
     job: ImageJob,
     source_size: Size,
     instances: Instances,
     repairs: Repairs,
     views: Views,
-    found: tuple[int, _Renderings],
+    found: tuple[int, Renderings],
     options: RepairOptions,
     result: ImageResult,
 ) -> None:
@@ -321,7 +212,7 @@ def _rows(
     source_size: Size,
     task: Task,
     instances: Instances,
-    pairs: Sequence[tuple[View, _Rendered | None]],
+    pairs: Sequence[tuple[View, Rendered | None]],
 ) -> list[Row]:
     """The rows of one task: one for each view that shows something of the image."""
     rows = []
@@ -339,7 +230,7 @@ def _account(
     job: ImageJob,
     task: Task,
     repairs: Repairs,
-    pairs: Sequence[tuple[View, _Rendered | None]],
+    pairs: Sequence[tuple[View, Rendered | None]],
     options: RepairOptions,
     result: ImageResult,
 ) -> bool:

@@ -16,7 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.annotations import AnnotationSet, ImageAnnotations
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import ImageAnnotations
 from processing.core.errors import Dropped, Rejection
 from processing.imaging.repairs import USER_RULES, Repairs
 from processing.imaging.tasks import Task, View

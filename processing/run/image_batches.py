@@ -28,12 +28,12 @@ from processing.core.errors import Dropped, Rejection
 from processing.core.threads import map_in_order
 from processing.imaging.contents import ImageContent
 from processing.imaging.image_rows import (
-    EarlierImages,
     ImageJob,
     ImageResult,
     RepairOptions,
     process_image,
 )
+from processing.imaging.renderings import EarlierImages
 from processing.imaging.tasks import Row, Task
 from processing.run.dataset_writer import WriteBatch
 from processing.run.journal import FlushRecord

@@ -9,7 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from processing.core.annotations import AnnotationTable, SetReport
+from processing.core.annotation_sets import SetReport
+from processing.core.annotations import AnnotationTable
 from processing.core.errors import Note, Rejection
 from processing.run.processing_report import first_of_each_kind
 from processing.run.rejection_limit import RejectionSummary

@@ -11,7 +11,8 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.annotations import UNASSIGNED, SetReport
+from processing.core.annotation_sets import SetReport
+from processing.core.annotations import UNASSIGNED
 from processing.core.errors import Note, Rejection
 
 _MOST_SETS: Final = 6

@@ -24,10 +24,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from processing.core.annotation_sets import AnnotationSet
 from processing.core.annotations import (
     SPLITS,
     UNASSIGNED,
-    AnnotationSet,
     Flag,
     Instance,
     TableRow,

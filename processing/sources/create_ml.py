@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from processing.core.annotations import AnnotationSet
+from processing.core.annotation_sets import AnnotationSet
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.image_search import locate_in_reading
 from processing.sources.paths import folder_of

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from processing.core.annotations import NOT_DECLARED, UNASSIGNED, AnnotationSet
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import NOT_DECLARED, UNASSIGNED
 from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.image_search import locate_in_reading
 from processing.sources.paths import folder_of

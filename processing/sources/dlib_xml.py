@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from processing.core.annotations import NOT_DECLARED, AnnotationSet, Flag
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import NOT_DECLARED, Flag
 from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.image_search import locate_in_reading
 from processing.sources.paths import folder_of

@@ -25,14 +25,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from processing.core.annotations import (
-    UNASSIGNED,
-    AnnotationSet,
-    Flag,
-    Instance,
-    TableRow,
-    table_from_rows,
-)
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import UNASSIGNED, Flag, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError, Rejection
 from processing.sources.own_images import OwnImages
 from processing.sources.paths import folder_of, parent_of

@@ -19,7 +19,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from processing.core.annotations import AnnotationSet, Instance, TableRow, table_from_rows
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.image_search import locate_in_reading
 from processing.sources.list_files import first_lines, list_files

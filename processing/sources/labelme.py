@@ -24,7 +24,8 @@ from typing import Any, Final
 
 import msgspec
 
-from processing.core.annotations import NOT_DECLARED, AnnotationSet, Flag
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import NOT_DECLARED, Flag
 from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.image_search import locate_in, usual_layouts
 from processing.sources.paths import folder_and_parents, folder_of

@@ -17,7 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.annotations import AnnotationSet, AnnotationTable, Flag
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import AnnotationTable, Flag
 from processing.core.errors import Rejection, SourceError
 from processing.sources.source_format import Reading
 

@@ -20,14 +20,8 @@ from typing import Final
 
 import numpy as np
 
-from processing.core.annotations import (
-    SPLITS,
-    UNASSIGNED,
-    AnnotationSet,
-    Instance,
-    TableRow,
-    table_from_rows,
-)
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import SPLITS, UNASSIGNED, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError, Note
 from processing.sources.image_search import locate_in_reading, usual_layouts
 from processing.sources.list_files import first_lines, list_files

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from processing.core.annotation_sets import AnnotationSet, SetReport
 from processing.core.annotations import (
     SPLITS,
     UNASSIGNED,
-    AnnotationSet,
     AnnotationTable,
-    SetReport,
     concatenate,
     table_from_rows,
 )

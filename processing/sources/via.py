@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import msgspec
 
-from processing.core.annotations import AnnotationSet
+from processing.core.annotation_sets import AnnotationSet
 from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.image_search import locate_in_reading, usual_layouts
 from processing.sources.paths import folder_of

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from processing.core.annotations import INSTANCE_COLUMNS, AnnotationSet, Flag, ImageAnnotations
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import INSTANCE_COLUMNS, Flag, ImageAnnotations
 from processing.core.columns import RaggedArray
 from processing.core.errors import Dropped
 from processing.imaging import image_rows

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from processing.core.annotations import SetReport
+from processing.core.annotation_sets import SetReport
 from processing.core.errors import Note, SourceError, TooManyRejectedError
 from processing.data_processor import DataProcessor
 from processing.run.processing_report import FileReport, ProcessingReport, SplitReport

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processing.core.annotations import AnnotationSet, Instance, TableRow, concatenate
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import Instance, TableRow, concatenate
 from processing.core.annotations import table_from_rows as rows_to_table
 from processing.core.errors import SourceError
 from processing.sources import read_sources

@@ -5,13 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processing.core.annotations import (
-    AnnotationSet,
-    Flag,
-    Instance,
-    TableRow,
-    table_from_rows,
-)
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import Flag, Instance, TableRow, table_from_rows
 from processing.core.coordinates import stored_to_upright
 from processing.core.errors import SourceError, SourceNotFoundError
 from processing.imaging.photo import ImageHeader

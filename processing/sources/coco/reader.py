@@ -46,12 +46,8 @@ from typing import Final
 
 import numpy as np
 
-from processing.core.annotations import (
-    INSTANCE_COLUMNS,
-    AnnotationSet,
-    AnnotationTable,
-    take_columns,
-)
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import INSTANCE_COLUMNS, AnnotationTable, take_columns
 from processing.core.columns import offsets_of
 from processing.core.errors import AnnotationError, Note, Rejection, SourceError
 from processing.sources.coco.corners import check_not_corners

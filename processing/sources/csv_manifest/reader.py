@@ -32,14 +32,8 @@ import dataclasses
 from collections import defaultdict
 from typing import Final
 
-from processing.core.annotations import (
-    UNASSIGNED,
-    AnnotationSet,
-    Flag,
-    Instance,
-    TableRow,
-    table_from_rows,
-)
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import UNASSIGNED, Flag, Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError, Note
 from processing.sources.celeba import is_celeba_list
 from processing.sources.csv_manifest.boxes import check_sizes, corners_of

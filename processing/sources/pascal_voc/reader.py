@@ -26,13 +26,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from processing.core.annotations import (
-    UNASSIGNED,
-    AnnotationSet,
-    Instance,
-    TableRow,
-    table_from_rows,
-)
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import UNASSIGNED, Instance, TableRow, table_from_rows
 from processing.core.errors import Note, Rejection
 from processing.sources.own_images import OwnImages
 from processing.sources.pascal_voc.coordinate_base import coordinate_bases

@@ -16,10 +16,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from processing.core.annotation_sets import AnnotationSet
 from processing.core.annotations import (
     NOT_DECLARED,
     UNASSIGNED,
-    AnnotationSet,
     AnnotationTable,
     Flag,
     Instance,

@@ -24,7 +24,8 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final
 
-from processing.core.annotations import AnnotationSet, Instance, TableRow, table_from_rows
+from processing.core.annotation_sets import AnnotationSet
+from processing.core.annotations import Instance, TableRow, table_from_rows
 from processing.core.errors import AnnotationError, Note, Rejection, SourceError
 from processing.sources.paths import folder_of
 from processing.sources.raw_directory import RawDirectory

@@ -1,0 +1,134 @@
+"""The stored images of one photograph: rendered from its pixels, or copied from an earlier run.
+
+A key says which pixels a row has. Rows with the same key are copied, and nothing is decoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.core.coordinates import Rect, Size
+from processing.imaging.photo import Photo
+from processing.imaging.placement import largest_reduction, place, rendered_rect
+from processing.imaging.resizing import render
+from processing.imaging.tasks import PIXELS_VERSION, Task, View
+
+_REDUCTIONS: Final = (8, 4, 2, 1)  # the scales of a JPEG codec, coarsest first
+
+Views = Mapping[Task, Sequence[View]]
+
+
+class EarlierImages(Protocol):
+    """Stored images of an earlier run; `EarlierRows` finds them in its files."""
+
+    def find(self, task: str, path: str, key: int) -> NDArray[np.uint8] | None:
+        """The images that a task made of one photograph, uint8 (k, H, W, 3); None if unknown."""
+
+
+class Rendered(NamedTuple):
+    """A stored image, uint8 (H, W, 3), and the rectangle of its source that it shows."""
+
+    image: NDArray[np.uint8]
+    source_rect: Rect
+
+
+# One entry per view; None if the view shows nothing of the photograph.
+Renderings = dict[Task, list[Rendered | None]]
+
+
+def keys_of(origin: str, views: Views, source_size: Size) -> dict[int, int]:
+    """The key of the rows for each reduction that the codec may choose, the coarsest first."""
+    largest: list[int] = []
+    for task, task_views in views.items():
+        largest += [largest_reduction(v.rect, source_size, task.image_size) for v in task_views]
+    coarsest = min(largest, default=1)
+    allowed = [reduction for reduction in _REDUCTIONS if reduction <= coarsest]
+    return {reduction: _key(origin, views, reduction) for reduction in allowed}
+
+
+def _key(origin: str, views: Views, reduction: int) -> int:
+    """Hash of everything that decides the pixels of an image's rows; never 0.
+
+    Args:
+        origin: the image's path, size and checksum.
+        views: the rectangles to render.
+        reduction: the reduction that the image is decoded at.
+    """
+    text = f"{PIXELS_VERSION}\0{origin}\0{reduction}"
+    digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8)
+    for task, task_views in views.items():
+        digest.update(f"{task.name}\0{task.image_size}\0{len(task_views)}".encode())
+        for view in task_views:
+            digest.update(view.rect.astype("<f8").tobytes())  # equal on every machine
+    return int.from_bytes(digest.digest(), "little") or 1  # 0 stands for a rejected image
+
+
+def find_earlier(
+    earlier: EarlierImages, path: str, keys: Mapping[int, int], views: Views, source_size: Size
+) -> tuple[int, Renderings] | None:
+    """Looks up all views of an image in an earlier run's files.
+
+    Args:
+        earlier: the earlier run.
+        path: the image.
+        keys: by reduction, the key of rows that were decoded at it.
+        views: the views to look up.
+        source_size: height, width of the upright image.
+
+    Returns:
+        The key and the stored images; None unless every task's images were found.
+    """
+    # The codec may have reduced less than it was asked to, so each reduction is possible.
+    for reduction, key in keys.items():
+        renderings: Renderings = {}
+        for task, task_views in views.items():
+            images = earlier.find(task.name, path, key)
+            if images is None:
+                break
+            rendered = _match_images(images, task, task_views, source_size, reduction)
+            if rendered is None:
+                break
+            renderings[task] = rendered
+        else:
+            return key, renderings
+    return None
+
+
+def _match_images(
+    images: NDArray[np.uint8], task: Task, views: Sequence[View], source_size: Size, reduction: int
+) -> list[Rendered | None] | None:
+    """Assigns stored images to the views that they show; None if number or size differ.
+
+    Rows hold the rectangle as float32, so it is computed again, at full precision.
+    """
+    if images.shape[1:] != (*task.image_size, 3):
+        return None
+    rendered: list[Rendered | None] = []
+    remaining = iter(images)
+    for view in views:
+        spans = place(view.rect, source_size, task.image_size, reduction)
+        if spans is None:  # such a view had no row
+            rendered.append(None)
+            continue
+        image = next(remaining, None)
+        if image is None:
+            return None
+        rendered.append(Rendered(image, rendered_rect(spans, task.image_size)))
+    return rendered if next(remaining, None) is None else None
+
+
+def render_views(photo: Photo, views: Views) -> Renderings:
+    """Renders every view of a decoded photograph."""
+    renderings: Renderings = {}
+    for task, task_views in views.items():
+        rendered = renderings[task] = []
+        for view in task_views:
+            image = np.empty((*task.image_size, 3), dtype=np.uint8)
+            source_rect = render(photo, view.rect, task.image_size, image)
+            rendered.append(None if source_rect is None else Rendered(image, source_rect))
+    return renderings
