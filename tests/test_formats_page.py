@@ -25,6 +25,7 @@ REASON_POSITION = {"AnnotationError": 1, "ImageError": 1, "Rejection": 2, "Note"
 
 INDIRECT = {
     "coco/instances.py: reason": {"unknown_image_id", "unknown_category", "malformed"},
+    "coco/reader.py: reason": {"no_boxes", "predictions"},
     "plausibility.py: reason": {"looks_like_fractions", "looks_like_pixels"},
     "imaging/photo.py: reason": {"truncated", "corrupt"},
 }

@@ -59,9 +59,9 @@ def kept(*boxes):
     return {"boxes": list(boxes)}
 
 
-def lost(annotation_file, reason, says=".", **more):
+def lost(annotation_file, reason, says=".", image="bad.png", **more):
     """The annotation is rejected and the image with it, which else would seem to be empty."""
-    both = ((annotation_file, reason), ("bad.png", "no_usable_annotation"))
+    both = ((annotation_file, reason), (image, "no_usable_annotation"))
     return {"rejected": both, "says": says} | more
 
 

@@ -21,8 +21,8 @@ HALF = [6, 6, 18, 18]
 CENTRE = "0 0.5 0.5 0.5 0.5"
 
 
-def in_labels(reason, says, **more):
-    return alone("labels/bad.txt", reason, says, notes={"unlisted_images": 1}) | more
+def in_labels(reason, says):
+    return lost("labels/bad.txt", reason, says, image="images/bad.png")
 
 
 ROWS = {
@@ -299,7 +299,7 @@ def csv_first_line_cases():
 
 PTS = "version: 1\nn_points: 2\n{\n6 6\n16 16\n}\n"
 NOT_ALL = "version: 1\nn_points: 3\n{{\n6 6\n{}\n16 16\n}}\n"
-CUT = alone("bad.pts", "malformed", "bad.pts: expected", notes={"unlisted_images": 1})
+CUT = lost("bad.pts", "malformed", "bad.pts: expected")
 FACE_POINTS = {
     "sound": (PTS, {"points": GOOD_POINTS}),
     "edge at the width": (PTS.replace("16 16", "25 25"), {"points": [[5, 5, 2], [24, 24, 2]]}),
@@ -315,7 +315,7 @@ FACE_POINTS = {
     ),
     "none labelled": (
         PTS.replace("6 6\n16 16", "-1 -1\n0 0"),
-        alone("bad.pts", "no_points", "none of its 2", notes={"unlisted_images": 1}),
+        lost("bad.pts", "no_points", "none of its 2"),
     ),
     "1e308": (PTS.replace("16 16", "1e308 16"), dropped("no_extent")),
     "3e38": (PTS.replace("16 16", "3e38 16"), dropped("no_extent")),
@@ -335,7 +335,7 @@ FACE_POINTS = {
     "no points": ("version: 1\nn_points: 0\n{\n}\n", CUT),
     "more than any face has": (
         PTS + " " * (64 << 20),
-        alone("bad.pts", "too_large", "expected at most", notes={"unlisted_images": 1}),
+        lost("bad.pts", "too_large", "expected at most"),
     ),
 }
 
@@ -367,10 +367,9 @@ def voc(name="bad", box=(5, 5, 14, 14), size=(24, 24), title="face", more=""):
 
 
 ENTITY = "<!DOCTYPE a [{}]><annotation><filename>&x;</filename></annotation>"
-NO_XML = alone("bad.xml", "malformed", "not a readable XML", notes={"unlisted_images": 1})
-NO_OBJECT = alone("bad.xml", "malformed", "object 1: expected a name", notes={"unlisted_images": 1})
-ELSEWHERE = alone("bad.xml", "malformed", "expected each bndbox in an object of annotation",
-    notes={"unlisted_images": 1})  # fmt: skip
+NO_XML = lost("bad.xml", "malformed", "not a readable XML")
+NO_OBJECT = lost("bad.xml", "malformed", "object 1: expected a name")
+ELSEWHERE = lost("bad.xml", "malformed", "expected each bndbox in an object of annotation")
 BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax></bndbox>"
 OBJECTS = {
     "sound": (voc(), kept(TEN)),

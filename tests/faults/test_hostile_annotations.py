@@ -89,6 +89,8 @@ def test_every_hostile_annotation_comes_to_its_verdict_and_no_good_one_is_lost(t
         counts = processed.counts("detector" if boxes else "landmarker")
         assert counts.repairs == case.repairs
         assert case.notes.items() <= processed.report.notes.items()
+        if any(path.endswith("bad.png") for path, _ in listed):
+            assert "unlisted_images" not in processed.report.notes, "it is listed already"
         stages = [v[0] for verdicts in processed.rejected.values() for v in verdicts]
         assert processed.report.has_rejections == any(stage != "rules" for stage in stages)
         if case.rejected:

@@ -64,11 +64,11 @@ def test_trainset_and_testset_are_splits(tmp_path):
         "",
     ],
 )
-def test_only_a_bad_file_is_rejected(tmp_path, text):
+def test_only_a_bad_file_and_its_image_are_rejected(tmp_path, text):
     files = {"a.pts": TWO, "b.pts": text}
     reading = read_sources(write_raw(tmp_path, files, ["a.png", "b.png"]))
     assert list(boxes_of(reading)) == ["a.png"]
-    assert reasons_of(reading) == [("b.pts", "malformed")]
+    assert reasons_of(reading) == [("b.pts", "malformed"), ("b.png", "no_usable_annotation")]
 
 
 def test_a_file_cut_short_at_any_byte_is_rejected(tmp_path):

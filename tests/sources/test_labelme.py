@@ -117,7 +117,10 @@ def test_two_images_that_fit_are_refused(tmp_path):
     files = {"a.json": labelme(BOX, image="b.jpg"), "c.json": labelme(BOX, image="c.jpg")}
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg", "b.jpg", "c.jpg"]))
     assert list(boxes_of(reading)) == ["c.jpg"]
-    assert reasons_of(reading) == [("a.json", "ambiguous_image")]
+    assert reasons_of(reading) == [
+        ("a.json", "ambiguous_image"),
+        ("a.jpg", "no_usable_annotation"),
+    ]
     assert "imagePath names b.jpg, but a.jpg" in reading.rejections[0].message
 
 
@@ -151,7 +154,7 @@ def test_an_image_whose_only_shape_is_lost_is_no_negative(tmp_path):
     }
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg", "b.jpg"]))
     assert list(boxes_of(reading)) == ["b.jpg"]
-    assert reasons_of(reading) == [("a.json", "malformed")]
+    assert reasons_of(reading) == [("a.json", "malformed"), ("a.jpg", "no_usable_annotation")]
 
 
 def test_a_shape_with_nan_is_rejected(tmp_path):
@@ -166,7 +169,12 @@ def test_a_damaged_file_in_a_folder_of_labelme_files_is_rejected_with_its_image(
     files = {"a.json": whole, "b.json": whole[:60], "c.json": "", "readme.json": "no json"}
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg", "b.jpg", "c.jpg"]))
     assert list(boxes_of(reading)) == ["a.jpg"]
-    assert reasons_of(reading) == [("b.json", "malformed"), ("c.json", "malformed")]
+    assert reasons_of(reading) == [
+        ("b.json", "malformed"),
+        ("c.json", "malformed"),
+        ("b.jpg", "no_usable_annotation"),
+        ("c.jpg", "no_usable_annotation"),
+    ]
     assert "interrupted" in reading.rejections[0].message
 
 
@@ -288,7 +296,7 @@ def test_a_list_of_points_with_another_number_of_points_is_rejected(tmp_path):
         files[f"{i}.json"] = labelme(shape("face", points, "points"), image=f"{i}.jpg")
     reading = read_sources(write_raw(tmp_path, files, ["0.jpg", "1.jpg", "2.jpg"]))
     assert list(boxes_of(reading)) == ["0.jpg", "1.jpg"]
-    assert reasons_of(reading) == [("2.json", "malformed")]
+    assert reasons_of(reading) == [("2.json", "malformed"), ("2.jpg", "no_usable_annotation")]
     assert "expected 3 points, as most objects have; found 2" in reading.rejections[0].message
 
 

@@ -111,11 +111,11 @@ def test_without_image_sets_the_folders_are_splits(tmp_path):
         '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation>&b;</annotation>',
     ],
 )
-def test_only_a_damaged_or_hostile_file_is_rejected(tmp_path, content):
+def test_only_a_damaged_or_hostile_file_and_its_image_are_rejected(tmp_path, content):
     files = {"a.xml": xml(thing()), "b.xml": content}
     reading = read(tmp_path, files, ["a.jpg", "b.jpg"])
     assert list(boxes_of(reading)) == ["a.jpg"]
-    assert reasons_of(reading) == [("b.xml", "malformed")]
+    assert reasons_of(reading) == [("b.xml", "malformed"), ("b.jpg", "no_usable_annotation")]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_an_image_with_only_bad_objects_is_no_negative(tmp_path):
     files = {"a.xml": xml(thing(name="")), "b.xml": xml()}
     reading = read(tmp_path, files, ["a.jpg", "b.jpg"])
     assert boxes_of(reading) == {"b.jpg": []}
-    assert reasons_of(reading) == [("a.xml", "malformed")]
+    assert reasons_of(reading) == [("a.xml", "malformed"), ("a.jpg", "no_usable_annotation")]
 
 
 def test_other_xml_is_not_found(tmp_path):

@@ -145,7 +145,8 @@ def test_the_error_for_a_directory_without_annotations_lists_all_patterns(tmp_pa
 def test_annotations_that_are_all_rejected_are_an_error_with_the_reasons(tmp_path):
     write_raw(tmp_path, {"a.pts": "", "b.pts": PTS}, ["a.jpg"])
     with pytest.raises(
-        SourceError, match=r"2 rejected[^$]*a\.pts: expected [^$]*b\.pts: expected an"
+        SourceError,
+        match=r"3 rejected[^$]*a\.pts: expected [^$]*b\.pts: expected an[^$]*a\.jpg: all its ",
     ):
         read_sources(tmp_path)
 

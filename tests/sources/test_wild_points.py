@@ -64,10 +64,10 @@ def test_files_that_all_have_nan_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("row", ["-1 -1", "0 0", "nan nan"])
-def test_a_file_without_any_labelled_point_is_rejected_by_name(tmp_path, row):
+def test_a_file_without_any_labelled_point_and_its_image_are_rejected_by_name(tmp_path, row):
     reading = read(tmp_path, {"a.pts": pts(row, row), "b.pts": TWO}, ["a.jpg", "b.jpg"])
     assert list(boxes_of(reading)) == ["b.jpg"]
-    assert reasons_of(reading) == [("a.pts", "no_points")]
+    assert reasons_of(reading) == [("a.pts", "no_points"), ("a.jpg", "no_usable_annotation")]
 
 
 def test_no_file_with_a_labelled_point_is_an_error(tmp_path):

@@ -113,7 +113,11 @@ def test_an_object_with_a_score_is_a_prediction(tmp_path, key):
     files = {"a.xml": xml(thing(), predicted), "b.xml": xml(predicted)}
     reading = read(tmp_path, files, ["a.jpg", "b.jpg"])
     assert boxes_of(reading) == {"a.jpg": [("cat", [0, 1, 30, 40])]}
-    assert reasons_of(reading) == [("a.xml", "prediction"), ("b.xml", "prediction")]
+    assert reasons_of(reading) == [
+        ("a.xml", "prediction"),
+        ("b.xml", "prediction"),
+        ("b.jpg", "no_usable_annotation"),
+    ]
 
 
 @pytest.mark.parametrize("other", [CVAT, DLIB, CVAT[:40], DLIB[:60]])

@@ -174,7 +174,8 @@ def test_a_file_of_pixels_gives_no_negative(tmp_path):
     files = {"data.yaml": YAML} | LABELS | {"labels/val/0.txt": "0 100 50 40 40\n1 9 9 3 3\n"}
     reading = read(tmp_path, files)
     assert "images/val/0.jpg" not in names_of(reading)
-    assert reasons_of(reading) == [("labels/val/0.txt", "not_fractions")] * 2
+    lost = ("images/val/0.jpg", "no_usable_annotation")
+    assert reasons_of(reading) == [*[("labels/val/0.txt", "not_fractions")] * 2, lost]
     assert (
         "coordinates are not fractions: 100 50 40 40; divide by the image's width and height"
         in (reading.rejections[0].message)

@@ -28,7 +28,10 @@ BAD = "0 .5 .5\n"
 
 def test_an_image_whose_rows_are_rejected_is_not_called_unlisted(tmp_path):
     reading = read(tmp_path, {"data.yaml": YAML} | LABELS | {"labels/train/0.txt": BAD})
-    assert reasons_of(reading) == [("labels/train/0.txt", "malformed")]
+    assert reasons_of(reading) == [
+        ("labels/train/0.txt", "malformed"),
+        ("images/train/0.jpg", "no_usable_annotation"),
+    ]
     assert reading.notes == []
 
 

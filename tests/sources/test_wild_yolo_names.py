@@ -96,7 +96,10 @@ def test_a_background_before_other_names_is_refused(tmp_path):
 def test_a_placeholder_names_no_class(tmp_path):
     reading = read(tmp_path, TREE | {"labelmap.txt": "???\npear\n"}, PAIR)
     assert names_of(reading) == {"images/1.jpg": "pear"}
-    assert reasons_of(reading) == [("labels/0.txt", "unknown_category")]
+    assert reasons_of(reading) == [
+        ("labels/0.txt", "unknown_category"),
+        ("images/0.jpg", "no_usable_annotation"),
+    ]
 
 
 def test_without_names_the_report_says_so(tmp_path):

@@ -119,7 +119,10 @@ def test_a_folder_in_place_of_labels_makes_no_negative(tmp_path):
     (tmp_path / "labels/train/a.txt").mkdir(parents=True)
     reading = read(tmp_path, {"data.yaml": YAML, "labels/val/b.txt": ROW})
     assert list(boxes_of(reading)) == [VAL]
-    assert reasons_of(reading) == [("labels/train/a.txt", "not_a_file")]
+    assert reasons_of(reading) == [
+        ("labels/train/a.txt", "not_a_file"),
+        (TRAIN, "no_usable_annotation"),
+    ]
 
 
 def test_a_class_name_in_another_encoding_loses_no_box(tmp_path):
@@ -287,7 +290,7 @@ def test_an_entry_that_leaves_the_raw_directory_is_rejected(tmp_path, entry, rea
 def test_labels_in_another_encoding_are_rejected_and_the_rest_kept(tmp_path):
     files = {"data.yaml": YAML} | LABELS | {"labels/val/b.txt": b"\xff\xfe0"}
     reading = read(tmp_path, files)
-    assert reasons_of(reading) == [("labels/val/b.txt", "malformed")]
+    assert reasons_of(reading) == [("labels/val/b.txt", "malformed"), (VAL, "no_usable_annotation")]
     assert boxes_of(reading) == {TRAIN: [("cat", CORNERS)]}
 
 
@@ -302,7 +305,7 @@ def test_labels_in_another_encoding_are_rejected_and_the_rest_kept(tmp_path):
 def test_an_image_with_only_bad_rows_is_no_negative(tmp_path, row, reason, found):
     reading = read(tmp_path, {"data.yaml": YAML} | LABELS | {"labels/val/b.txt": row})
     assert boxes_of(reading) == {TRAIN: [("cat", CORNERS)]}
-    assert reasons_of(reading) == [("labels/val/b.txt", reason)]
+    assert reasons_of(reading) == [("labels/val/b.txt", reason), (VAL, "no_usable_annotation")]
     assert found in reading.rejections[0].message
 
 

@@ -212,13 +212,19 @@ def test_points_that_do_not_fit_the_shape_reject_their_row(tmp_path, row, shape,
     rows = ["0 .5 .5 .2 .4 " + " ".join([".5 .5 2" if shape[1] == 3 else ".5 .5"] * 2), row]
     reading = read_rows(tmp_path, rows, SHAPE.format(*shape))
     assert list(boxes_of(reading)) == ["images/0.jpg"]
-    assert reasons_of(reading) == [("labels/1.txt", reason)]
+    lost = ("images/1.jpg", "no_usable_annotation")
+    assert reasons_of(reading) == [("labels/1.txt", reason), lost]
 
 
 def test_one_bad_row_does_not_change_how_the_others_are_read(tmp_path):
     rows = [*poses(20, 5, 3), "0 .5 .5 .2 .4 .1 .1 2", "0 .5 .5 .2 .4 .1 .1 .2 .2"]
     reading = read_rows(tmp_path, rows)
-    assert reasons_of(reading) == [("labels/20.txt", "malformed"), ("labels/21.txt", "malformed")]
+    assert reasons_of(reading) == [
+        ("labels/20.txt", "malformed"),
+        ("labels/21.txt", "malformed"),
+        ("images/20.jpg", "no_usable_annotation"),
+        ("images/21.jpg", "no_usable_annotation"),
+    ]
     assert "a box and 5 points of 3 numbers" in details_of(reading)
 
 
