@@ -182,12 +182,13 @@ def read_sources(
     reported = {rejection.path for rejection in reading.rejections}
     refused = [rejection for rejection in raw.rejections if rejection.path not in reported]
     rejections = reading.rejections + refused + merged.rejections
-    table, unusable = reject_unusable(merged.table, reading.images_missing_annotations, rejections)
+    table, unusable = reject_unusable(
+        merged.table, raw.files.intersection(reading.images_missing_annotations), rejections
+    )
     # Images with the same label file, such as a.jpg and a.png, give its rejections twice.
     rejections = list(dict.fromkeys([*rejections, *unusable]))
     notes = _true_notes(reading.notes, merged.table) + merged.notes
-    # The label file of an image may be listed in its place.
-    explained = {path for path, _ in reading.images_missing_annotations}
+    explained = set(reading.images_missing_annotations)
     explained.update(note.path for note in notes)
     explained.update(rejection.path for rejection in rejections)
     notes += _notes_on_unread(raw, explained.union(table.image_paths.tolist()))

@@ -234,9 +234,7 @@ def _read_group(
             for path in paths
         ],
     )
-    return Reading(
-        table, rejections, images_missing_annotations={(image, "") for image in missing | twice}
-    )
+    return Reading(table, rejections, images_missing_annotations=missing | twice)
 
 
 def _instance(face: _Face, first: str, base: int) -> Instance:

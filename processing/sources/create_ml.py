@@ -84,7 +84,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
                     drafts.append(_draft(position, decoded(annotation, _Annotation)))
             if unusable:
                 rejections += unusable
-                missing.add((image, ""))
+                missing.add(image)
             table.add(image, drafts, split=split)
     annotations = [AnnotationSet(path, place="annotation {}")]
     reading = Reading(table.table(annotations), rejections, images_missing_annotations=missing)

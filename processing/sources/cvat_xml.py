@@ -79,7 +79,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
             with collecting(rejections, path, f"{image.name}: shape {entry}"):
                 raise failure
         if grouped.failures:
-            missing.add((image.path, ""))
+            missing.add(image.path)
         table.add(image.path, grouped.drafts, size=image.size, split=image.split)
         notes += grouped.notes(image.path, path)
         if image.rotated:

@@ -57,7 +57,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
     for image in images:
         if image.rejections:
             rejections += image.rejections
-            missing.add((image.path, ""))
+            missing.add(image.path)
         table.add(image.path, image.drafts, size=image.size, split=split)
     sets = [AnnotationSet(path, place="box {}")]
     reading = Reading(table.table(sets), rejections, notes, missing)

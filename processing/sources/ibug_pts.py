@@ -85,7 +85,7 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int = 1) -> Re
             )
         rejections += found
         if found and image:
-            images_missing_annotations.add((image, path))
+            images_missing_annotations.add(image)
     rejections += _report_nan(paths, with_nan)
     annotation_sets = [AnnotationSet(f"{folder}*.pts", place="") for folder in sets]
     table = table_from_rows(rows, category_names=["face"], annotation_sets=annotation_sets)

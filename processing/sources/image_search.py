@@ -145,7 +145,7 @@ def locate_in_reading(
         reading: the rows of the file, with image paths as `RawDirectory.image` returns them.
         layouts: as for `locate_in`; None for the usual ones.
     """
-    missing = sorted(image for image, _ in reading.images_missing_annotations)
+    missing = sorted(reading.images_missing_annotations)
     written = list(dict.fromkeys([*reading.table.image_paths.tolist(), *missing]))
     located = locate_in(raw, path, layouts or usual_layouts(raw, path), written)
     table = dataclasses.replace(
@@ -162,7 +162,7 @@ def _moved(reading: Reading, moved: Mapping[str, str]) -> Reading:
     for rejection in reading.rejections:
         path = moved.get(rejection.path, rejection.path)
         rejections.append(dataclasses.replace(rejection, path=path))
-    missing = {(moved.get(path, path), own) for path, own in reading.images_missing_annotations}
+    missing = {moved.get(path, path) for path in reading.images_missing_annotations}
     image_paths = np.array(paths, dtype=np.dtypes.StringDType())
     table = dataclasses.replace(reading.table, image_paths=image_paths)
     return dataclasses.replace(

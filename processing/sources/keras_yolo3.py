@@ -83,7 +83,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
                 instances.append(_instance(number, text, classes, labels))
             except AnnotationError as error:
                 rejections.append(rejection(path, error, f"line {number}: box {position}"))
-                images_missing_annotations.add((image, ""))
+                images_missing_annotations.add(image)
         rows.append(TableRow(image, instances, split=split))
 
     rejections += each_line(raw, path, use)

@@ -112,7 +112,7 @@ def read(raw: RawDirectory, paths: list[str]) -> Reading:
             file.rejections.append(rejection(file.path, error, f"shape {entry}"))
         if file.rejections:
             rejections += file.rejections
-            missing.add((image, file.path))
+            missing.add(image)
         if file.readable:
             table.add(
                 image,

@@ -70,14 +70,15 @@ def merge_images(table: AnnotationTable) -> Reading:
 
 def reject_unusable(
     table: AnnotationTable,
-    images_missing_annotations: Collection[tuple[str, str]],
+    images_missing_annotations: Collection[str],
     rejections: Sequence[Rejection],
 ) -> tuple[AnnotationTable, list[Rejection]]:
     """Removes the images that have no instances only because all of them were rejected.
 
     Args:
         table: one row per image.
-        images_missing_annotations: as in `Reading`.
+        images_missing_annotations: as in `Reading`, without images that are not there: their own
+            file is rejected, and no name of an image is certain.
         rejections: the rejections so far. An image that one of them names is not reported again.
 
     Returns:
@@ -86,7 +87,7 @@ def reject_unusable(
     if not images_missing_annotations:
         return table, []
     annotated = set(table.image_paths[np.diff(table.offsets) > 0].tolist())
-    unusable = {path for path, _ in images_missing_annotations} - annotated
+    unusable = set(images_missing_annotations) - annotated
     kept = [i for i, path in enumerate(table.image_paths.tolist()) if path not in unusable]
     reported = {rejection.path for rejection in rejections}
     new = [_no_usable_annotation(path) for path in sorted(unusable - reported)]

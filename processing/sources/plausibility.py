@@ -74,7 +74,7 @@ def reject_wrong_units(reading: Reading) -> Reading:
     ]
     owners = np.repeat(np.arange(len(table)), np.diff(table.offsets))
     lost = np.unique(owners[fractions | pixels])
-    missing = {(path, "") for path in table.image_paths[lost].tolist()}
+    missing = set(table.image_paths[lost].tolist())
     return dataclasses.replace(
         reading,
         table=table.keep_instances(~(fractions | pixels)),
@@ -120,9 +120,8 @@ def reject_odd_landmarks(reading: Reading) -> Reading:
         message = f"{file}: {place}: {lengths[i]} points, but most others have {others[0]}"
         rejections.append(Rejection(file, "annotation", "malformed", message))
     owners = np.repeat(np.arange(len(table)), np.diff(table.offsets))
-    files = table.annotation_files.tolist()
     paths = table.image_paths.tolist()
-    missing = {(paths[row], files[row]) for row in np.unique(owners[odd]).tolist()}
+    missing = {paths[row] for row in np.unique(owners[odd]).tolist()}
     return dataclasses.replace(
         reading,
         table=table.keep_instances(~odd),

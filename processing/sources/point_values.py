@@ -60,8 +60,8 @@ def settle_points(reading: Reading) -> Reading:
         explain = _look_like_fractions if fractions[i] else _no_points
         rejections.append((_odd_visibility if malformed[i] else explain)(table, i))
     rows = np.repeat(np.arange(len(table)), np.diff(table.offsets))
-    paths, files = table.image_paths.tolist(), table.annotation_files.tolist()
-    missing = {(paths[row], files[row]) for row in np.unique(rows[lost]).tolist()}
+    paths = table.image_paths.tolist()
+    missing = {paths[row] for row in np.unique(rows[lost]).tolist()}
     return dataclasses.replace(
         reading,
         table=_without_points(table, empty).keep_instances(~lost),

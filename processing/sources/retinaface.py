@@ -75,7 +75,7 @@ class _List:
         self._own = folder_of(path)
         self._image: str | None = None
         self.faces: dict[str, list[Instance]] = {}
-        self.images_missing_annotations: set[tuple[str, str]] = set()
+        self.images_missing_annotations: set[str] = set()
         self.has_rows = False
 
     def use(self, number: int, line: str) -> None:
@@ -106,7 +106,7 @@ class _List:
                 check_text(line)
                 self.faces[self._image].append(_instance(number, text))
             except AnnotationError:
-                self.images_missing_annotations.add((self._image, ""))
+                self.images_missing_annotations.add(self._image)
                 raise
 
 

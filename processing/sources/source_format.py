@@ -50,8 +50,7 @@ class Reading:
         table: one row per image; until the rows are merged, a path may occur several times.
         rejections: the parts that were left out, and why.
         notes: the cases that a harmless rule settled, such as ``ambiguous_split``.
-        images_missing_annotations: images that lost an annotation: (image path, path of its own
-            annotation file, or "").
+        images_missing_annotations: paths of the images that lost an annotation.
         hints: for paths of missing images, where such an image is, for people.
         sets: each annotation set as it was read, before images were merged.
         named_splits: positions in `SPLITS` of splits that a source names, but of which it left out
@@ -62,7 +61,7 @@ class Reading:
     table: AnnotationTable = EMPTY
     rejections: list[Rejection] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
-    images_missing_annotations: Set[tuple[str, str]] = frozenset()
+    images_missing_annotations: Set[str] = frozenset()
     hints: Mapping[str, str] = field(default_factory=dict)
     sets: tuple[SetReport, ...] = ()
     mixed_landmarks: str = ""
@@ -247,7 +246,7 @@ def combine(readings: Sequence[Reading]) -> Reading:
     """Joins several readings into one; rows and rejections keep their order."""
     rejections: list[Rejection] = []
     notes: list[Note] = []
-    missing: set[tuple[str, str]] = set()
+    missing: set[str] = set()
     named_splits: set[int] = set()
     # Sets grow in place here: a union of frozensets per reading would copy all earlier ones.
     for reading in readings:

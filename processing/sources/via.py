@@ -174,7 +174,7 @@ def _read_file(raw: RawDirectory, path: str, class_attribute: str) -> Reading:
             image.rejections.append(rejection(path, failure, part))
         if image.rejections:
             rejections += image.rejections
-            missing.add((image.path, ""))
+            missing.add(image.path)
         table.add(image.path, grouped.drafts, split=split)
         notes += grouped.notes(image.path, path)
     sets = [AnnotationSet(path, place="region {}")]

@@ -39,7 +39,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
     (split,) = _FILE.findall(path)
     own = folder_of(path)
     faces: defaultdict[str, list[Instance]] = defaultdict(list)
-    images_missing_annotations: set[tuple[str, str]] = set()
+    images_missing_annotations: set[str] = set()
 
     def use(number: int, line: str) -> None:
         check_text(line)
@@ -51,7 +51,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
         if numbers is None or len(words) != _NUMBERS + 1:
             # The last word is the image, even if some number is missing or damaged.
             image = raw.image(own, line.split()[-1])
-            images_missing_annotations.add((image, ""))
+            images_missing_annotations.add(image)
             raise malformed(
                 f"expected {_NUMBERS} numbers and an image, found {len(line.split())} words, "
                 f"the last one {line.split()[-1]!r}"

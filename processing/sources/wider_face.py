@@ -54,7 +54,7 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
             faces = [_instance(line, numbers) for line, numbers in entry.rows]
             rows.append(TableRow(image, faces, split=SPLITS.index(split)))
             if entry.malformed:
-                images_missing_annotations.add((image, ""))
+                images_missing_annotations.add(image)
         for line, fault in entry.malformed:
             rejections.append(rejection(path, fault, f"line {line}"))
     table = table_from_rows(rows, category_names=["face"])

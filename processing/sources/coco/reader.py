@@ -145,7 +145,7 @@ def read_file(raw: RawDirectory, path: str, *, unlabelled_are_negatives: bool) -
     return Reading(
         table,
         categories.rejections + images.rejections + duplicate_ids + rejections,
-        images_missing_annotations={(located.paths[row], "") for row in rows_missing_annotations},
+        images_missing_annotations={located.paths[row] for row in rows_missing_annotations},
     )
 
 

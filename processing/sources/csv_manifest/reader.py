@@ -137,7 +137,7 @@ class _Table:
         self.header = header
         self.names = ImageNames(raw, path, usual_layouts(raw, path), header)
         self.rows: list[Row] = []
-        self.images_missing_annotations: set[tuple[str, str]] = set()
+        self.images_missing_annotations: set[str] = set()
         self._spelling = Spelling()
         # The first fault that spoils the whole file, found while its lines are read.
         self._fault: AnnotationError | None = None
@@ -168,7 +168,7 @@ class _Table:
                 )
             elif self.names.is_image(written):
                 with contextlib.suppress(AnnotationError):
-                    self.images_missing_annotations.add((self.names.find(written), ""))
+                    self.images_missing_annotations.add(self.names.find(written))
             raise
 
     def _check_score(self, number: int, cells: list[str]) -> None:

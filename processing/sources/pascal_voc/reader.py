@@ -80,7 +80,7 @@ def read(raw: RawDirectory, paths: list[str], *, coordinate_base: int | None = N
             # The better error: such an image is missing because its path is not allowed.
             _check_filename(raw, file)
         elif file.rejections:
-            images_missing_annotations.add((image, path))
+            images_missing_annotations.add(image)
         rejections += file.rejections
         if file.readable:
             split = _split(lists, path, image, notes)

@@ -164,7 +164,7 @@ class _Reader:
             if image in left_out:
                 continue
             if path and files[path].is_incomplete:
-                missing.add((image, path))
+                missing.add(image)
             table_rows.append(self._table_row(image, path, instances.get(path, [])))
         details = [long_rows.details, f"names from {names.path}" if names else ""]
         annotation_set = AnnotationSet(
