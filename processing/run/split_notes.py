@@ -39,13 +39,19 @@ def ungrouped(paths: Sequence[str], group_by: str | None) -> Iterator[Note]:
 
 
 def empty_splits(files: Collection[PlannedFile]) -> Iterator[Note]:
-    """Notes files without images, unless `train_split` asks for an empty side."""
+    """Notes files without images, unless `train_split` asks for an empty side.
+
+    A split with images for another task is right: its images have no points, or no boxes.
+    """
     images: Counter[str] = Counter()
+    filled = set()
     for file in files:
         images[file.task.name] += len(file.images)
+        if len(file.images):
+            filled.add(file.split)
     for file in files:
         is_wanted = 0 < file.metadata["options"]["train_split"] < 1
-        if is_wanted and len(file.images) == 0:
+        if is_wanted and file.split not in filled:
             yield Note(
                 "empty_split",
                 f"{file.name}.npz",

@@ -336,7 +336,7 @@ def test_one_image_with_a_name_twice_does_not_make_landmarks_classes(tmp_path):
     files["4.json"] = labelme(*landmarks(*"abcc"), image="4.jpg")
     reading = read_sources(write_raw(tmp_path, files, [f"{i}.jpg" for i in range(5)]))
     assert list(points_of(reading)) == [f"{i}.jpg" for i in range(4)]
-    assert {path for path, _ in reasons_of(reading)} == {"4.json"}
+    assert {path for path, _ in reasons_of(reading)} == {"4.json", "4.jpg"}
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b"]])

@@ -80,7 +80,7 @@ def test_bare_points_of_which_none_is_labelled_are_rejected(tmp_path):
     good = {"b.json": labelme(PLACED, box=False)["a.json"] | {"imagePath": "b.jpg"}}
     reading = read_sources(write_raw(tmp_path, bad | good, ["a.jpg", "b.jpg"]))
     assert list(points_of(reading)) == ["b.jpg"]
-    assert reasons_of(reading) == [("a.json", "no_points")]
+    assert reasons_of(reading) == [("a.json", "no_points"), ("a.jpg", "no_usable_annotation")]
     assert reading.notes == []
 
 
@@ -144,7 +144,7 @@ def test_points_in_fractions_next_to_a_box_in_pixels_are_rejected(tmp_path):
     files = labelme(fractions) | {"b.json": good}
     reading = read_sources(write_raw(tmp_path, files, ["a.jpg", "b.jpg"]))
     assert list(points_of(reading)) == ["b.jpg"]
-    assert reasons_of(reading) == [("a.json", "looks_like_fractions")]
+    assert reasons_of(reading)[0] == ("a.json", "looks_like_fractions")
     assert "such as (0.3, 0.4), look like fractions" in reading.rejections[0].message
 
 
