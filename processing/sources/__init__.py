@@ -44,14 +44,13 @@ from processing.sources import (
 from processing.sources.image_search import locate_in_reading
 from processing.sources.merging import merge_images, reject_unusable, usable_splits
 from processing.sources.missing_images import hints_for
-from processing.sources.paths import folder_of
-from processing.sources.plausibility import (
+from processing.sources.mixing import (
     check_class_names,
-    check_not_misread,
     describe_mixed_landmarks,
     reject_odd_landmarks,
-    reject_wrong_units,
 )
+from processing.sources.paths import folder_of
+from processing.sources.plausibility import check_not_misread, reject_wrong_units
 from processing.sources.point_values import settle_points
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.registry import formats_for, with_plug_ins

@@ -116,6 +116,7 @@ CASES = [
         "image whose annotations are all rejected",
         {"x.json": coco_file(annotations=[coco_box(bbox=(1, 2))])},
         *("a.jpg", "no_usable_annotation", "all its annotations were rejected"),
+        images=["a.jpg"],
     ),
     Case(
         "two sizes of one image",

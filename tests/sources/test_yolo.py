@@ -98,8 +98,9 @@ def test_roboflow_folders_are_found(tmp_path):
     reading = read(tmp_path, files, images)
     assert splits_of(reading) == {images[0]: "train", images[1]: "val"}
     assert len(reading.table.boxes) == 2
-    assert reasons_of(reading) == [("data.yaml", "missing_folder")]
-    assert "test: '../test/images'" in reading.rejections[0].message
+    assert reading.rejections == []
+    assert reading.note_counts == {"no_test_split": 1}
+    assert "test: '../test/images'" in reading.notes[0].message
 
 
 def test_lists_of_images_are_followed(tmp_path):

@@ -49,10 +49,9 @@ from processing.sources.csv_manifest.header import (
 from processing.sources.csv_manifest.images import ImageNames
 from processing.sources.csv_manifest.rows import Row, Spelling, cell, parse
 from processing.sources.image_search import locate_in_reading, usual_layouts
-from processing.sources.paths import folder_of
 from processing.sources.raw_directory import RawDirectory
 from processing.sources.source_format import Reading, SourceFormat, combine, each_line, rejection
-from processing.sources.split_names import split_of, split_of_word
+from processing.sources.split_names import split_of
 from processing.sources.text import check_text, malformed, numbers_of
 
 
@@ -85,7 +84,7 @@ def read(raw: RawDirectory, paths: list[str]) -> Reading:
             readings.append(Reading(notes=[note]))
         except AnnotationError as error:
             readings.append(Reading(rejections=[rejection(path, error)]))
-    return combine(_only_numbered_once(readings))
+    return combine(readings)
 
 
 FORMAT: Final = SourceFormat(
@@ -269,26 +268,3 @@ def _check_header(header: Header) -> None:
         )
     if header.problem:
         raise malformed(f"{where}: {header.problem}")
-
-
-def _only_numbered_once(readings: list[Reading]) -> list[Reading]:
-    """Lets the files of one data set that only numbers its classes count as one.
-
-    Class 1 of ``train/labels.csv`` is class 1 of ``val/labels.csv`` with the same columns, but need
-    not be that of another folder. Only the first file of a data set then counts as unnamed.
-    """
-    seen: set[tuple[str, str]] = set()
-    result = []
-    for reading in readings:
-        table = reading.table
-        if table.annotation_sets and not table.annotation_sets[0].has_names:
-            (one,) = table.annotation_sets
-            parts = folder_of(one.path).split("/")
-            key = "/".join(p for p in parts if split_of_word(p) == UNASSIGNED), one.details
-            if key in seen:
-                sets = (dataclasses.replace(one, has_names=True),)
-                table = dataclasses.replace(table, annotation_sets=sets)
-                reading = dataclasses.replace(reading, table=table)
-            seen.add(key)
-        result.append(reading)
-    return result
