@@ -466,10 +466,11 @@ def test_a_set_of_points_of_another_number_is_refused_and_leaves_the_others_alon
         (raw / f"{name}.pts").write_text(f"version: 1\nn_points: {count}\n{{\n{lines}\n}}\n")
     report = processor(raw, tmp_path / "out").process_landmarker()
     assert sum(file.rows for file in report.files) == 3
-    assert report.rejected_annotations == {"malformed": 1}
-    (line,) = (tmp_path / "out/train_landmarker.rejected.jsonl").read_text().splitlines()
-    assert "c.pts: " in line
-    assert "2 points, but most others have 3" in line
+    assert report.rejected_annotations == {"malformed": 1, "no_usable_annotation": 1}
+    lines = (tmp_path / "out/train_landmarker.rejected.jsonl").read_text().splitlines()
+    assert "c.pts: " in lines[0]
+    assert "2 points, but most others have 3" in lines[0]
+    assert "c.png" in lines[1]
     with np.load(tmp_path / "out/train_landmarker.npz") as stored:
         assert stored["keypoints"].shape[1:] == (3, 3)
 

@@ -37,7 +37,9 @@ class Processed:
             of_file = {}
             for line in listed.read_text().splitlines():
                 entry = json.loads(line)
-                verdict = (entry["stage"], entry["reason"], entry["message"])
+                # Each task lists the objects that it lost: boxes, or sets of points.
+                message = entry["message"].partition("; its objects: ")[0]
+                verdict = (entry["stage"], entry["reason"], message)
                 of_file.setdefault(entry["path"], []).append(verdict)
             for path, verdicts in of_file.items():
                 assert self.rejected.setdefault(path, verdicts) == verdicts

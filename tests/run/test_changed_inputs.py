@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from processing.data_processor import DataProcessor
-from processing.imaging import image_rows
+from processing.imaging import image_rows, renderings
 from tests.conftest import write_coco
 
 SMALL = {"detector": 64, "landmarker": 48, "teacher": 32}
@@ -83,7 +83,7 @@ def test_one_image_changed_is_one_image_decoded(folder, index):
     others = in_split_of(folder, path) - 1
     report = processed_again(folder)
     assert (report.images_decoded, report.images_copied) == (1, others)
-    assert f"1 images and {others} unchanged ones" in str(report)
+    assert f"1 image and {others} unchanged ones" in str(report)
 
 
 def test_a_moved_box_costs_one_decode_for_crops_and_none_for_the_whole_image(folder):
@@ -153,7 +153,7 @@ def test_an_option_that_shows_the_same_decodes_nothing(folder):
 
 
 def test_a_new_way_of_making_pixels_decodes_everything(folder, monkeypatch):
-    monkeypatch.setattr(image_rows, "PIXELS_VERSION", 10_000)
+    monkeypatch.setattr(renderings, "PIXELS_VERSION", 10_000)
     assert processor(folder).process_all(0.5).images_copied == 0
 
 
