@@ -88,14 +88,16 @@ def check_centres(boxes: Sequence[Row]) -> None:
         AnnotationError: all boxes could be two corners, and half of them reach beyond the image if
             they are centres and sizes; reason ``looks_like_corners``.
     """
-    if len(boxes) < _MIN_BOXES:
+    values = np.array([row.values for row in boxes]).reshape(-1, BOX_NUMBERS)
+    finite = np.flatnonzero(np.isfinite(values).all(axis=1))
+    values = values[finite]
+    if len(values) < _MIN_BOXES:
         return
-    values = np.array([row.values for row in boxes])
     ordered = (values >= 0) & (values <= 1) & (values >= np.tile(values[:, :2], 2))
     edges = np.abs(values[:, :2] - 0.5) + values[:, 2:] / 2
     beyond = (edges > 0.5 + _BEYOND).any(axis=1)
     if ordered.all() and beyond.mean() >= 0.5:
-        row = boxes[int(np.argmax(beyond))]
+        row = boxes[int(finite[np.argmax(beyond)])]
         raise AnnotationError(
             f"{np.count_nonzero(beyond)} of {len(boxes)} boxes reach beyond the image, such as "
             f"{_shown(row.values)}: these look like two corners; the rows of YOLO are the centre "
