@@ -45,7 +45,7 @@ from processing.run.processing_run import ProcessingRun
 from processing.run.split_notes import notes_on_splits
 from processing.run.splits import assign_splits, group_pattern
 from processing.sources import check_sources, read_sources
-from processing.sources.source_format import Reading, SourceFormat, set_reports
+from processing.sources.source_format import Reading, SourceFormat
 
 
 class DataProcessor:
@@ -246,7 +246,7 @@ class DataProcessor:
             removed=tuple(removed),
             replaced_data=run.replaced_data,
             skipped_tasks=work.skipped,
-            sets=reading.sets or set_reports(reading.table),
+            sets=reading.sets,
             splits=SplitReport.of(reading.table.splits, work.train_split, self.group_by),
             note_examples=first_of_each_kind(notes),
             notes_path=notes_path,
@@ -274,7 +274,7 @@ class DataProcessor:
                 reading.table,
                 reading.rejections,
                 reading.notes,
-                reading.sets or set_reports(reading.table),
+                reading.sets,
             )
             problems = "; ".join(f"{name}: {why}" for name, why in skipped.items())
             raise SourceError("\n    ".join([problems, *causes]))

@@ -54,13 +54,13 @@ def _folded(path: str) -> str:
 def _elsewhere(path: str, images: list[str]) -> str:
     name = posixpath.basename(path)
     if len(images) == 1:
-        where = f"{_listed(images)} has the same name, but lies in another folder"
+        where = f"{_listed(images)} has the same name in another folder: if it is the right one"
     else:
-        where = f"{len(images)} images are called {name}: {_listed(images)}"
+        where = f"{len(images)} images are called {name}, {_listed(images)}: if one is right"
     folder = folder_of(images[0]).rstrip("/") or "."
     return (
-        f"{where}. If it is the right one, name its folder: an entry of `sources` takes "
-        f"'images': {folder!r}"
+        f"{where}, name its folder: an entry of `sources` takes 'images': {folder!r}, and --source "
+        f"takes images={folder}"
     )
 
 
