@@ -203,8 +203,8 @@ def test_the_elements_of_earlier_images_are_freed(tmp_path):
         tracemalloc.stop()
         return most
 
-    # 400 more images have 2.4 MB of polygons.
-    assert peak(500) - peak(100) < 1_200_000
+    # 120 more images have 720 kB of polygons.
+    assert peak(150) - peak(30) < 360_000
 
 
 @pytest.mark.parametrize("rotation", ["inf", "nan", "-inf"])
