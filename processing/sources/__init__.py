@@ -187,10 +187,11 @@ def read_sources(
     # Images with the same label file, such as a.jpg and a.png, give its rejections twice.
     rejections = list(dict.fromkeys([*rejections, *unusable]))
     notes = _true_notes(reading.notes, merged.table) + merged.notes
+    paths = table.image_paths.tolist()
     explained = set(reading.images_missing_annotations)
     explained.update(note.path for note in notes)
     explained.update(rejection.path for rejection in rejections)
-    notes += _notes_on_unread(raw, explained.union(table.image_paths.tolist()))
+    notes += _notes_on_unread(raw, explained.union(paths))
     # Of all rows that were read: a split whose images are all rejected still divides the others.
     named = reading.named_splits | set(np.unique(reading.table.splits).tolist())
     if len(table) == 0:
@@ -199,7 +200,7 @@ def read_sources(
         dataclasses.replace(table, splits=usable_splits(table, named)),
         rejections,
         notes,
-        hints=hints_for(raw, table.image_paths.tolist()),
+        hints=hints_for(raw, paths),
         sets=set_reports(reading.table, merged.table.annotation_sets),
         mixed_landmarks=describe_mixed_landmarks(reading.table),
     )

@@ -91,6 +91,8 @@ def check_class_names(table: AnnotationTable) -> None:
     Raises:
         SourceError: two data sets do; their class 0 may be two different things.
     """
+    if all(one.has_names for one in table.annotation_sets):
+        return
     used = set(np.repeat(table.set_ids, np.diff(table.offsets)).tolist())
     data_sets = set()
     unnamed = []
