@@ -7,17 +7,17 @@ is imported.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import lightning as L
 import torch
 from torch.utils.data import Sampler, SequentialSampler
 
 from datamodules.epoch_loader import EpochLoader
+from datamodules.keypoint_names import AnyDataset, with_keypoint_names
 from datamodules.sampler import EpochSampler
 from datamodules.settings import (
     PathLike,
@@ -34,14 +34,13 @@ from processing.datasets.collate import collate_transformed
 from processing.datasets.loader import BatchLoader
 from processing.datasets.names import check_same_names
 from processing.datasets.sample_dataset import Transform
-from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
+from processing.lazy_dataset import open_dataset
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
 
 _LOG = logging.getLogger(__name__)
 
-AnyDataset: TypeAlias = LazyNPZDataset[Any] | CombinedLazyDataset[Any]
 
 _SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
     "fit": ("train", "val"),
@@ -177,7 +176,7 @@ class LazyNPZDataModule(L.LightningDataModule):
         self._check_names()
         # Now, so that names that do not fit stop the run before training, not at the first batch.
         if "train" in self.datasets and self.augment is not None:
-            self._augment = _with_names(self.augment, self.datasets["train"])
+            self._augment = with_keypoint_names(self.augment, self.datasets["train"])
 
     def _check_names(self) -> None:
         """Checks that labels and keypoints mean the same in all open splits.
@@ -185,14 +184,13 @@ class LazyNPZDataModule(L.LightningDataModule):
         Raises:
             ValueError: they do not. All datasets are closed.
         """
-        (first_split, first), *others = self.datasets.items()
-        for split, other in others:
-            place, other_place = self._paths(first_split)[0], self._paths(split)[0]
-            try:
-                check_same_names(str(place), first.layout, str(other_place), other.layout)
-            except ValueError:
-                self.teardown()
-                raise
+        try:
+            check_same_names(
+                [(str(self._paths(split)[0]), one.layout) for split, one in self.datasets.items()]
+            )
+        except ValueError:
+            self.teardown()
+            raise
 
     def teardown(self, stage: str | None = None) -> None:
         """Closes all datasets."""
@@ -334,34 +332,3 @@ class LazyNPZDataModule(L.LightningDataModule):
         if self.trainer is not None:
             return self.trainer.strategy.root_device.type == "cuda"
         return torch.cuda.is_available()
-
-
-def _with_names(augment: Augmentation, dataset: AnyDataset) -> Augmentation:
-    """Returns the augmentation with the names of the data's keypoints.
-
-    Raises:
-        ValueError: the keypoints cannot be mirrored by these names.
-    """
-    if dataset.task != "landmarker" or not augment.horizontal_flip:
-        return augment
-    for file in _files(dataset):
-        names = list(file.metadata.get("keypoint_names", ()))
-        if augment.keypoint_names is None:
-            augment = dataclasses.replace(augment, keypoint_names=names)
-        elif names and names != list(augment.keypoint_names):
-            expected = list(augment.keypoint_names)
-            raise ValueError(f"{file.path}: expected keypoints named {expected}, found {names}")
-        expected_shape = (len(file), len(augment.mirrored_order), 3)
-        if file.keypoints is None or file.keypoints.shape != expected_shape:
-            found = None if file.keypoints is None else file.keypoints.shape
-            raise ValueError(
-                f"{file.path}: mirroring by {expected_shape[1]} names needs keypoints "
-                f"{expected_shape}, found {found}: give other keypoint_names, or horizontal_flip=0"
-            )
-    return augment
-
-
-def _files(dataset: AnyDataset) -> list[LazyNPZDataset[Any]]:
-    """Returns the parts of a dataset; `open_dataset` combines only files."""
-    parts = dataset.datasets if isinstance(dataset, CombinedLazyDataset) else (dataset,)
-    return [part for part in parts if isinstance(part, LazyNPZDataset)]

@@ -62,13 +62,13 @@ class CombinedLazyDataset(SampleDataset[T_co]):
 
     def _common_layout(self) -> Layout:
         """Returns the layout of all parts; its names of keypoints are those of any part."""
+        check_same_names([(dataset._file, dataset.layout) for dataset in self.datasets])
         first, *others = self.datasets
-        common, named = first.layout, first
+        common = first.layout
         for position, dataset in enumerate(others, start=1):
             found = dataset.layout
-            check_same_names(named._file, common, dataset._file, found)
             if common.keypoint_names is None:  # a file of another writer, which fits any names
-                common, named = common._replace(keypoint_names=found.keypoint_names), dataset
+                common = common._replace(keypoint_names=found.keypoint_names)
             found = found._replace(keypoint_names=common.keypoint_names)
             for field, value, expected in zip(Layout._fields, found, common, strict=True):
                 if value != expected:

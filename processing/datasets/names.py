@@ -14,33 +14,34 @@ _MEANINGS: Final = {"category_names": "label", "keypoint_names": "keypoint"}
 _SHOWN: Final = 4  # names of each list in a message
 
 
-def check_same_names(place: str, layout: Layout, other_place: str, other: Layout) -> None:
-    """Checks that two datasets have the same names of categories and keypoints, in one order.
+def check_same_names(parts: Sequence[tuple[str, Layout]]) -> None:
+    """Checks that datasets have the same names of categories and keypoints, in one order.
 
     Files of other writers have no names; they are not compared.
 
     Args:
-        place: the first dataset's file, for the message.
-        layout: the first dataset's layout.
-        other_place: the second dataset's file.
-        other: the second dataset's layout.
+        parts: for each dataset its file, for the message, and its layout.
 
     Raises:
         ValueError: the names differ, or only one of two files of this package has names.
     """
     for field, meaning in _MEANINGS.items():
-        names, other_names = getattr(layout, field), getattr(other, field)
-        known = names is not None and other_names is not None
-        if field == "category_names":  # a file of this package always has some
-            known = bool(names) and bool(other_names)
-        if known and names != other_names:
-            raise ValueError(
-                f"{other_place}: cannot be used together with {place}, because the same {meaning} "
-                f"would mean different things. Their {field} differ: "
-                f"{_difference(other_names, names)}. Process both data sets together in one raw "
-                "directory, or give both annotations the same names in the same order, and process "
-                "them again"
-            )
+        known: tuple[str, Sequence[str]] | None = None
+        for place, layout in parts:
+            names = getattr(layout, field)
+            # A file of this package always has a category, but may have no names of keypoints.
+            if names is None or (field == "category_names" and not names):
+                continue
+            if known is None:
+                known = place, names
+            elif names != known[1]:
+                raise ValueError(
+                    f"{place}: cannot be used together with {known[0]}, because the same {meaning} "
+                    f"would mean different things. Their {field} differ: "
+                    f"{_difference(names, known[1])}. Process both data sets together in one raw "
+                    "directory, or give both annotations the same names in the same order, and "
+                    "process them again"
+                )
 
 
 def _difference(found: Sequence[str], expected: Sequence[str]) -> str:

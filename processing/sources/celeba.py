@@ -20,7 +20,7 @@ import csv
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +28,7 @@ from processing.core.annotation_sets import AnnotationSet
 from processing.core.annotations import (
     SPLITS,
     UNASSIGNED,
+    AnnotationTable,
     Flag,
     Instance,
     TableRow,
@@ -209,32 +210,40 @@ def _read_group(
             faces[image].lines[kind] = (number, numbers)
 
         rejections += each_line(raw, path, use)
-    sets = {_kind(path): i for i, path in enumerate(paths)}
+    usable = {image: face for image, face in faces.items() if face.lines and image not in twice}
+    table = _table(paths, usable, folders, splits, base)
+    return Reading(table, rejections, images_missing_annotations=missing | twice)
+
+
+def _table(
+    paths: Sequence[str],
+    faces: Mapping[str, _Face],
+    folders: Sequence[str],
+    splits: Mapping[str, int],
+    base: int,
+) -> AnnotationTable:
+    """Makes a row of each face; `paths` are the lists of the group."""
+    set_ids = {_kind(path): i for i, path in enumerate(paths)}
     rows = []
     for image, face in faces.items():
-        if face.lines and image not in twice:
-            first = min(face.lines, key=sets.__getitem__)
-            instance = _instance(face, first, base)
-            split = splits.get(_stem(image), UNASSIGNED)
-            rows.append(TableRow(image, [instance], split=split, set_id=sets[first]))
+        first = min(face.lines, key=set_ids.__getitem__)
+        instance = _instance(face, first, base)
+        split = splits.get(_stem(image), UNASSIGNED)
+        rows.append(TableRow(image, [instance], split=split, set_id=set_ids[first]))
     details = f"images in {', '.join(folders[:3])}; pixels counted from {base}"
     # A face with a box and points is an object of the list of boxes.
     both = sum("bbox" in face.lines and len(face.lines) > 1 for face in faces.values())
     points = f"; points of {both:,} faces with a box in the other list" if both else ""
-    table = table_from_rows(
+    sets = []
+    for path in paths:
+        found = details if _kind(path) == "bbox" else details + points
+        sets.append(AnnotationSet(path, details=found, keypoint_names=_POINT_NAMES))
+    return table_from_rows(
         rows,
         category_names=["face"],
         keypoint_names=_POINT_NAMES,
-        annotation_sets=[
-            AnnotationSet(
-                path,
-                details=details if _kind(path) == "bbox" else details + points,
-                keypoint_names=_POINT_NAMES,
-            )
-            for path in paths
-        ],
+        annotation_sets=sets,
     )
-    return Reading(table, rejections, images_missing_annotations=missing | twice)
 
 
 def _instance(face: _Face, first: str, base: int) -> Instance:
