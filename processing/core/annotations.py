@@ -329,7 +329,7 @@ def _columns_from(
 def concatenate(tables: Sequence[AnnotationTable]) -> AnnotationTable:
     """Joins the rows of all tables; categories with the same name become one.
 
-    Categories are in the order in which they first appear. `keypoint_names` are kept if all tables
+    Categories keep the order of their first appearance. `keypoint_names` are kept if all tables
     with points have the same ones; otherwise the result has none.
     """
     names = tuple(dict.fromkeys(chain.from_iterable(table.category_names for table in tables)))

@@ -25,14 +25,14 @@ def explain_no_annotations(
     notes: Sequence[Note],
     sets: Sequence[SetReport],
 ) -> list[str]:
-    """Says what was read, what was rejected and noted, and what the listed images are.
+    """Lists the annotation sets, the rejections and notes by reason, and the state of the images.
 
     Args:
         raw_dir: the raw directory.
         table: its annotations.
         rejections: the annotations that cannot be used.
         notes: the notes on the others.
-        sets: what was read.
+        sets: the annotation sets that were read.
 
     Returns:
         Lines of text.
@@ -44,7 +44,7 @@ def explain_no_annotations(
     ]
     negatives = int(np.count_nonzero(np.diff(table.offsets) == 0))
     lines.append(f"{negatives} of {len(table)} listed images have no object at all")
-    # Loads the disk only here, where the run has failed.
+    # A look at the disk for each image is affordable here, since the run has failed.
     paths = table.image_paths.tolist()
     absent = [path for path in paths if not os.path.exists(f"{raw_dir}/{path}")]  # noqa: PTH110 - a Path per image would double the time
     if absent:

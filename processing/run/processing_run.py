@@ -278,8 +278,12 @@ class ProcessingRun:
             rejections = [next(iter(result.rejections.values()), None) for result in batch]
             self._inputs.check_not_lost(positions, rejections)
             done += len(batch)
-            errors = [r.error for r in batch if r.error is not None and _path_of(r) not in known]
-            limit.add(errors)
+            new = [
+                r
+                for r, found in zip(batch, rejections, strict=True)
+                if found and found.path not in known
+            ]
+            limit.add([result.error for result in new if result.error is not None])
             copied = sum(result.copied for result in batch)
             self.images_copied += copied
             self.images_decoded += len(batch) - copied
@@ -349,8 +353,3 @@ class ProcessingRun:
         spread = np.zeros(len(self._table), dtype=values.dtype)
         spread[self._images if images is None else images] = values
         return spread
-
-
-def _path_of(result: ImageResult) -> str:
-    """The path of an image that at least one task rejected."""
-    return next(iter(result.rejections.values())).path

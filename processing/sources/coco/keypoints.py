@@ -16,8 +16,8 @@ def points_of(entries: Sequence[Annotation]) -> tuple[RaggedArray, NDArray[np.bo
     """Collects the points of n entries.
 
     Returns:
-        The points, without those of entries of which no point is labelled. And bool (n,),
-        marking the entries with complete points, three numbers each.
+        The points, without those of entries that have no labelled point. And bool (n,), marking
+        the entries with complete points, three numbers each.
     """
     n = len(entries)
     written = [entry.keypoints or () for entry in entries]
