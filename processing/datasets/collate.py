@@ -19,6 +19,7 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 from processing.core.columns import ColumnArray, RaggedArray
 from processing.datasets.batch import Batch, TensorList, register_container
 from processing.datasets.buffers import BufferPool
+from processing.datasets.ragged_row import ragged_row
 from processing.datasets.shared_tensors import empty_shared, is_plain, stack_shared
 
 # Members of the file are plural; a sample has one of each.
@@ -174,8 +175,26 @@ def collate_samples(
         if key in first.ragged:
             collated[key] = TensorList(map(torch.as_tensor, values))
         else:
-            collated[key] = collate_transformed(values)
+            collated[key] = _collate_key(key, values)
     return collated
+
+
+def _collate_key(key: str, values: Sequence[Any]) -> Any:
+    """Collates the values of one key.
+
+    Raises:
+        ValueError: they are arrays of different shapes.
+    """
+    shapes = {np.shape(v) for v in values if isinstance(v, np.ndarray | torch.Tensor)}
+    if len(shapes) > 1 and not all(getattr(value, "is_ragged", False) for value in values):
+        first, second = sorted(shapes, key=str)[:2]
+        raise ValueError(
+            f"{key!r} has other shapes in other samples of the batch, for example {first} and "
+            f"{second}, so the samples make no tensor. Give all the same shape, or give the loader "
+            "a collate_fn, which is called with the list of samples. Boxes, points and labels "
+            "under the keys of the dataset's own samples may differ in number"
+        )
+    return collate_transformed(values)
 
 
 def collate_transformed(batch: Sequence[Any]) -> Any:
@@ -217,6 +236,8 @@ def _stack(
 
 def _row(column: ColumnArray, row: int) -> Any:
     value = column[row]
+    if isinstance(column, RaggedArray):
+        return ragged_row(value)
     return str(value) if isinstance(value, np.str_) else value
 
 

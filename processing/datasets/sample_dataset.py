@@ -10,7 +10,7 @@ import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Self, SupportsIndex, TypeAlias
+from typing import Any, NamedTuple, Self, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ T_co = TypeVar("T_co", covariant=True, default=Sample)
 
 Transform: TypeAlias = Callable[[Sample], Any]
 Rows: TypeAlias = Mapping[str, ColumnArray]
+Indices: TypeAlias = slice | Sequence[SupportsIndex] | NDArray[Any] | torch.Tensor
+"""Several samples: a slice, integers, or a mask."""
 Allocate: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], torch.Tensor]
 
 
@@ -152,20 +154,50 @@ class SampleDataset(Dataset[T_co], ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __getitem__(self, index: SupportsIndex) -> T_co:
-        """Returns one sample, as arrays that the caller owns and may write.
+    # The first overload is for types that are sequences too, though numpy's have `__index__`.
+    @overload
+    def __getitem__(self, index: Indices) -> dict[str, NDArray[Any]]: ...
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> T_co: ...
+    def __getitem__(self, index: Any) -> Any:
+        """Returns one sample, or several as `get_batch` does; the caller owns all arrays.
+
+        Args:
+            index: an integer for one sample. A slice, a sequence of integers, or a mask of one bool
+                per sample for several.
 
         Returns:
             A `Sample`: ``image`` uint8 (H, W, 3); ``bboxes`` float32 (k, 4) (detector) or (4,)
             (teacher), or ``keypoints`` float32 (K, 3); ``labels`` int64, if the file has them;
             ``image_path`` str; ``index`` int64, if wanted. With a transform, its result.
+            For several samples the result of `get_batch`, a dict with plural keys.
 
         Raises:
-            IndexError: `index` is outside ``[-len, len)``.
+            IndexError: `index` is outside ``[-len, len)``, or a mask has another length.
+            TypeError: several samples of a dataset with a transform, which takes only one.
         """
+        if isinstance(index, slice) or np.ndim(index) > 0:
+            return self.get_batch(self._several(index))
         row = self._checked_indices([operator.index(index)])
-        sample: T_co = self._samples(row, self._batch(row))[0]
-        return sample
+        return self._samples(row, self._batch(row))[0]
+
+    def _several(self, index: Indices) -> NDArray[Any]:
+        """Returns a slice, a sequence of integers or a mask as indices, not checked."""
+        n = len(self)
+        if self._transforms_of(np.arange(min(n, 1))):
+            raise TypeError(
+                f"{self._file}: several samples at once are not transformed, and this dataset has "
+                "a transform: use [dataset[i] for i in ...], or get_batch(...) for samples before "
+                "the transform"
+            )
+        if isinstance(index, slice):
+            return np.arange(n)[index]
+        asked = np.asarray(index)
+        if asked.dtype != np.bool_:
+            return asked if asked.size else np.empty(0, np.intp)
+        if asked.shape != (n,):
+            raise IndexError(f"a mask needs one bool for each of {n} samples, got {asked.shape}")
+        return np.flatnonzero(asked)
 
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> Sequence[T_co]:
         """Returns the samples of one batch, gathered at once; DataLoader calls this method.
