@@ -1,8 +1,9 @@
 """Sample, SampleBatch, and how samples become a batch, ragged boxes included.
 
-Importing this module registers `Sample` in torch's `default_collate_fn_map`, so a plain DataLoader
-needs no `collate_fn`. A batch that was gathered at once is not copied when it is collated: the
-tensors share memory with its arrays. Functions keep no state, so any thread may call them.
+Importing this module registers `Sample` and `RaggedRow` in torch's `default_collate_fn_map`, so a
+plain DataLoader needs no `collate_fn`. A batch that was gathered at once is not copied when it is
+collated: the tensors share memory with its arrays. Functions keep no state, so any thread may call
+them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 from processing.core.columns import ColumnArray, RaggedArray
 from processing.datasets.batch import Batch, TensorList, register_container
 from processing.datasets.buffers import BufferPool
-from processing.datasets.ragged_row import ragged_row
+from processing.datasets.ragged_row import RaggedRow, ragged_row
 from processing.datasets.shared_tensors import empty_shared, is_plain, stack_shared
 
 # Members of the file are plural; a sample has one of each.
@@ -197,6 +198,16 @@ def _collate_key(key: str, values: Sequence[Any]) -> Any:
     return collate_transformed(values)
 
 
+def _collate_rows(
+    batch: Sequence[Any], *, collate_fn_map: dict[Any, Callable[..., Any]] | None = None
+) -> Any:
+    """Collates ragged rows to a `TensorList`, and any others as plain arrays."""
+    rows = [row.view(np.ndarray) if isinstance(row, RaggedRow) else row for row in batch]
+    if all(getattr(row, "is_ragged", False) for row in batch):
+        return TensorList(map(torch.as_tensor, rows))
+    return collate(rows, collate_fn_map=collate_fn_map)
+
+
 def collate_transformed(batch: Sequence[Any]) -> Any:
     """Collates the results of a transform, of any type, as `default_collate` does.
 
@@ -253,4 +264,5 @@ def _unflatten_sample(values: Iterable[Any], names: list[list[str]]) -> Sample:
 
 register_container(Sample, _flatten_sample, _unflatten_sample)
 default_collate_fn_map[Sample] = collate_samples
+default_collate_fn_map[RaggedRow] = _collate_rows
 _COLLATE = {**default_collate_fn_map, torch.Tensor: _stack}

@@ -1,21 +1,16 @@
 """RaggedRow: an array that remembers that its first dimension differs from sample to sample.
 
 torch's `default_collate` sees only values, once a user has put them into a dict, a tuple or under
-another name. Importing this module registers `RaggedRow` in torch's `default_collate_fn_map`, so
-that such values become a `TensorList` wherever they are. Other arrays are collated as ever.
+another name. `processing.datasets.collate` registers this class, so that such values become a
+`TensorList` wherever they are. Imports numpy only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data._utils.collate import collate, default_collate_fn_map
-
-from processing.datasets.batch import TensorList
 
 
 class RaggedRow(np.ndarray[Any, np.dtype[Any]]):
@@ -79,16 +74,3 @@ def ragged_row(array: NDArray[Any]) -> RaggedRow:
     row = array.view(RaggedRow)
     row.is_ragged = True
     return row
-
-
-def _collate_rows(
-    batch: Sequence[Any], *, collate_fn_map: dict[Any, Callable[..., Any]] | None = None
-) -> Any:
-    """Collates ragged rows to a `TensorList`, and any others as plain arrays."""
-    rows = [row.view(np.ndarray) if isinstance(row, RaggedRow) else row for row in batch]
-    if all(getattr(row, "is_ragged", False) for row in batch):
-        return TensorList(map(torch.as_tensor, rows))
-    return collate(rows, collate_fn_map=collate_fn_map)
-
-
-default_collate_fn_map[RaggedRow] = _collate_rows
