@@ -118,7 +118,7 @@ class Detector(Model):
             profiles.append(torch.exp(-((offset / sigma) ** 2) / 2))
         return profiles[0][:, :, None] * profiles[1][:, None, :]
 
-    def predict(self, batch: Batch) -> list[Any]:
+    def evaluate(self, batch: Batch) -> list[Any]:
         """Return (detections, truth) per sample; detections in order of descending score."""
         logits, boxes = self(batch["image"])
         # Only local maxima count: this takes the place of non-maximum suppression.

@@ -76,7 +76,7 @@ class Landmarker(Model):
         percent: Tensor = 100 * mean / batch["image"].shape[2]
         return percent
 
-    def predict(self, batch: Batch) -> list[Any]:
+    def evaluate(self, batch: Batch) -> list[Any]:
         """Return (predicted points, true points) per sample."""
         points, truth = to_numpy(self(batch["image"])), to_numpy(keypoints_of(batch))
         return list(zip(points, truth, strict=True))

@@ -74,7 +74,7 @@ class Model(L.LightningModule):
         """Return the scalar to minimise."""
 
     @abstractmethod
-    def predict(self, batch: Batch) -> list[Any]:
+    def evaluate(self, batch: Batch) -> list[Any]:
         """Return one record per sample: the prediction and whatever `score` and `draw` need."""
 
     @abstractmethod
@@ -117,7 +117,7 @@ class Model(L.LightningModule):
 
     def validation_step(self, batch: Batch) -> None:
         """Keep a record of every sample and draw the first few."""
-        records = self.predict(batch)
+        records = self.evaluate(batch)
         images = batch["image"][: TILES - len(self.tiles)]
         # Not strict: there are fewer images than records once all tiles are drawn.
         for image, record in zip(images, records, strict=False):

@@ -56,7 +56,7 @@ class Teacher(Model):
         """Return the mean squared error."""
         return F.mse_loss(self(batch["image"]), batch["image"].float())
 
-    def predict(self, batch: Batch) -> list[Any]:
+    def evaluate(self, batch: Batch) -> list[Any]:
         """Return (PSNR, reconstruction) per sample; the reconstruction is None if not drawn."""
         drawn = self(batch["image"])
         errors = peak_signal_to_noise(to_numpy(drawn), to_numpy(batch["image"]))

@@ -258,7 +258,7 @@ def test_the_detector_decodes_the_peaks_of_its_heat_maps():
     boxes = torch.arange(4 * 16 * 24, dtype=torch.float32).view(1, 4, 16, 24)
     model.forward = lambda _: (logits, boxes)
     batch = {"image": images(1), "bboxes": [torch.zeros(0, 4)], "labels": [torch.zeros(0)]}
-    ((found, truth),) = model.predict(batch)
+    ((found, truth),) = model.evaluate(batch)
     assert found.labels.tolist() == [1, 0]
     np.testing.assert_allclose(found.scores, torch.tensor([3.0, 1.0]).sigmoid())
     np.testing.assert_allclose(found.boxes[0], boxes[0, :, 3, 5])
