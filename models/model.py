@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.drawing import Colour, Image
+from models.drawing import Colour, Image, sheet, stack
+from models.gallery import GROUP_SIZE, Candidate, Gallery
 
 Batch = Mapping[str, Any]
 
-TILES = 8
-"""Validation samples in the picture."""
 TILE_HEIGHT = 320
 """Height of an image in the picture, in pixels."""
 WHITE, TRUTH, PREDICTION = (235, 235, 235), (40, 210, 70), (250, 60, 60)
@@ -27,7 +26,7 @@ class Model(L.LightningModule):
     """Training schedule, a score over the samples of all ranks, and tiles for the picture.
 
     Batches are dicts, as `LazyNPZDataModule` delivers them on the device, with images float
-    (B, 3, H, W) in [0, 1].
+    (B, 3, H, W) in [0, 1]. Samples whose `valid` is False change neither the loss nor the score.
 
     Args:
         learning_rate: peak learning rate of the schedule.
@@ -36,23 +35,24 @@ class Model(L.LightningModule):
         task: task whose data the model learns from.
         metric: name of the score, also in the log.
         mode: ``max`` if a higher score is better, ``min`` if a lower one is.
-        unit: unit of the score, with a space before it.
-        legend: words of the picture's caption with their colours.
-        records: one record per sample of the last validation; `score` computes the score from them.
-        tiles: drawings of the first samples of the last validation.
+        unit: unit of the score, or what it is a fraction of, with a space before it.
+        records: one record per sample of the last validation, of all ranks; `scores` takes them.
+        last_scores: scores of the last validation by name, `metric` first.
+        gallery: the samples of the last validation that `picture` shows.
     """
 
     task: ClassVar[str]
     metric: ClassVar[str]
     mode: ClassVar[str] = "max"
     unit: ClassVar[str] = ""
-    legend: ClassVar[Sequence[tuple[str, Colour]]] = (("truth", TRUTH), ("prediction", PREDICTION))
 
     def __init__(self, learning_rate: float) -> None:
         super().__init__()
         self.learning_rate = learning_rate
         self.records: list[Any] = []
-        self.tiles: list[Image] = []
+        self.last_scores: dict[str, float] = {}
+        self.gallery = Gallery()
+        self._loss_of_samples = torch.zeros(2, dtype=torch.float64)  # sum of losses, samples
 
     def setup(self, stage: str) -> None:
         """Check that the data module serves this model's task.
@@ -71,19 +71,31 @@ class Model(L.LightningModule):
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
-        """Return the scalar to minimise."""
+        """Return the scalar to minimise; samples that are not valid have a weight of 0."""
 
     @abstractmethod
     def evaluate(self, batch: Batch) -> list[Any]:
-        """Return one record per sample: the prediction and whatever `score` and `draw` need."""
+        """Return one record per sample: the prediction and whatever `scores` and `draw` need."""
 
     @abstractmethod
-    def score(self, records: Sequence[Any]) -> float:
-        """Return the metric over all samples."""
+    def scores(self, records: Sequence[Any]) -> dict[str, float]:
+        """Return the scores over all samples by name; the first is `metric`."""
+
+    @abstractmethod
+    def quality(self, record: Any) -> float:
+        """Return how good the prediction of one sample is; higher is better."""
 
     @abstractmethod
     def draw(self, image: Image, record: Any) -> Image:
         """Draw the truth and the prediction of one sample."""
+
+    def legend(self) -> Sequence[tuple[str, Colour]]:
+        """Return the words of the picture's caption with their colours."""
+        return ("truth", TRUTH), ("prediction", PREDICTION)
+
+    def essence(self, record: Any) -> Any:
+        """Return the part of a record that `scores` needs; all records stay in memory."""
+        return record
 
     def training_data(self) -> Any:
         """Return the training split, which knows the numbers of categories and landmarks."""
@@ -112,29 +124,84 @@ class Model(L.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Drop the records and tiles of the previous validation."""
-        self.records, self.tiles = [], []
+        """Drop the records and samples of the previous validation."""
+        self.records, self.gallery = [], Gallery()
+        self._loss_of_samples = torch.zeros(2, dtype=torch.float64)
 
     def validation_step(self, batch: Batch) -> None:
-        """Keep a record of every sample and draw the first few."""
-        records = self.evaluate(batch)
-        images = batch["image"][: TILES - len(self.tiles)]
-        # Not strict: there are fewer images than records once all tiles are drawn.
-        for image, record in zip(images, records, strict=False):
-            self.tiles.append(self.draw(to_uint8(image), record))
-        self.records += records
+        """Add the loss, and keep a record of every sample and the images of a few."""
+        valid = weights_of(batch).tolist()
+        count = sum(valid)
+        if not count:
+            return  # only copies of samples that other batches hold
+        loss = float(self.loss(batch))
+        self._loss_of_samples += torch.tensor([count * loss, count], dtype=torch.float64)
+        for i, record in enumerate(self.evaluate(batch)):
+            if not valid[i]:
+                continue
+            key = self._sample_key(batch, i)
+            image = batch["image"][i]
+            self.gallery.add(
+                Candidate(self.quality(record), key),
+                lambda image=image, record=record: (to_uint8(image), record),  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
+            )
+            self.records.append(self.essence(record))
+
+    def _sample_key(self, batch: Batch, i: int) -> str:
+        """Return a name for a sample that no other sample of the validation has, on any rank."""
+        if "index" in batch:
+            return f"{batch['image_path'][i]} {int(batch['index'][i])}"
+        return f"{batch['image_path'][i]} {self.global_rank} {len(self.records)}"
 
     def on_validation_epoch_end(self) -> None:
-        """Compute the score from the records of all ranks."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            shares: list[Any] = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(shares, self.records)
-            # The mean of the ranks' scores would be another metric: average precision and the
-            # mean over unequal shares both need the samples themselves.
-            self.records = []
-            for share in shares:
-                self.records += share
-        self.log(self.metric, self.score(self.records), prog_bar=True, sync_dist=True)
+        """Compute the scores and the loss from the samples of all ranks."""
+        # The mean of the ranks' scores would be another metric: average precision and the mean over
+        # unequal shares both need the samples themselves.
+        shares = _of_all_ranks(
+            (self.records, self._loss_of_samples, self.gallery.seen, self.gallery.shortlist)
+        )
+        self.records = [record for share in shares for record in share[0]]
+        for i, (_, _, seen, shortlist) in enumerate(shares):
+            if i != self.global_rank:
+                self.gallery.merge(seen, shortlist)
+        # Only now is known which images are shown: only these are sent.
+        for samples in _of_all_ranks(self.gallery.chosen()):
+            self.gallery.samples |= samples
+        total, count = torch.stack([share[1] for share in shares]).sum(dim=0).tolist()
+        if not count:
+            return  # no validation sample: there is nothing to log
+        self.last_scores = self.scores(self.records)
+        self.log("val_loss", total / count)
+        self.log_dict(self.last_scores, prog_bar=True)
+
+    def picture(self, title: str) -> Image:
+        """Return the best, the worst and some random samples of the last validation, drawn.
+
+        Args:
+            title: begins the caption.
+        """
+        pages = [sheet([], GROUP_SIZE, [(title, WHITE), *self.legend()])]
+        for group, keys in self.gallery.groups().items():
+            tiles = [self.draw(*self.gallery.samples[key]) for key in keys]
+            pages.append(sheet(tiles, GROUP_SIZE, [(group, WHITE)]))
+        return stack(pages)
+
+
+def weights_of(batch: Batch) -> Tensor:
+    """Return the weight of each sample, float (B,): 0 if it is only a copy of another, else 1."""
+    image: Tensor = batch["image"]
+    if "valid" in batch:
+        return batch["valid"].to(torch.float32)  # type: ignore[no-any-return]  # a batch holds Any
+    return torch.ones(len(image), device=image.device)
+
+
+def _of_all_ranks(share: Any) -> list[Any]:
+    """Return what each rank has handed over, in the order of ranks."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [share]
+    shares: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(shares, share)
+    return shares
 
 
 def one_cycle(progress: float) -> float:
