@@ -28,7 +28,7 @@ class Detector(Model):
     Args:
         width: channels at a quarter of the image's resolution.
         learning_rate: peak learning rate of the schedule.
-        num_classes: number of categories; None: taken from the training data.
+        num_classes: number of categories; None: taken from the data module.
 
     Attributes:
         threshold: lowest score of a detection that is shown; the last validation chose it.
@@ -55,12 +55,12 @@ class Detector(Model):
         """
         super().setup(stage)
         if self.heat is None:
-            self.hparams["num_classes"] = max(1, len(self.training_data().category_names))
+            self.hparams["num_classes"] = self.of_data("num_classes")
             self.heat = self.heat_maps(self.hparams["num_classes"])
-        elif stage == "fit" and len(self.training_data().category_names) > self.heat.out_channels:
-            names = self.training_data().category_names
+        elif stage == "fit" and self.of_data("num_classes") > self.heat.out_channels:
             raise ValueError(
-                f"the detector has {self.heat.out_channels} categories, the data {len(names)}: "
+                f"the detector has {self.heat.out_channels} categories, the data "
+                f"{self.of_data('num_classes')}: "
                 "omit num_classes, or load a checkpoint that was trained on these categories"
             )
 

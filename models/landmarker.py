@@ -34,7 +34,7 @@ class Landmarker(Model):
     Args:
         width: channels at a quarter of the image's resolution.
         learning_rate: peak learning rate of the schedule.
-        num_keypoints: landmarks per sample; None: taken from the training data.
+        num_keypoints: landmarks per sample; None: taken from the data module.
     """
 
     task = "landmarker"
@@ -54,7 +54,7 @@ class Landmarker(Model):
         """Create the last layer, with one heat map for each landmark of the data."""
         super().setup(stage)
         if self.heat is None:
-            self.hparams["num_keypoints"] = len(self.training_data()[0]["keypoints"])
+            self.hparams["num_keypoints"] = self.of_data("num_keypoints")
             self.heat = self.heat_maps(self.hparams["num_keypoints"])
 
     def heat_maps(self, num_keypoints: int) -> nn.Module:

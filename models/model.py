@@ -97,10 +97,20 @@ class Model(L.LightningModule):
         """Return the part of a record that `scores` needs; all records stay in memory."""
         return record
 
-    def training_data(self) -> Any:
-        """Return the training split, which knows the numbers of categories and landmarks."""
+    def of_data(self, name: str) -> Any:
+        """Return a fact about the data, such as ``num_classes``, from the data module.
+
+        Raises:
+            RuntimeError: the data module does not know it, so the model's argument must be given.
+        """
         trainer: Any = self.trainer
-        return trainer.datamodule.train_dataloader().dataset
+        fact = getattr(trainer.datamodule, name, None)
+        if fact is None:
+            raise RuntimeError(
+                f"{type(self).__name__}: {name} is not known, because the data module has no such "
+                f"attribute: use LazyNPZDataModule, or give the model {name}"
+            )
+        return fact
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with a learning rate that rises and falls once during the run."""

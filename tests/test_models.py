@@ -59,9 +59,7 @@ def teacher_batch():
 
 
 class OneBatch(Dataset):
-    """A dataset of one ready-made batch, with the category names that models ask for."""
-
-    category_names = ("cat", "dog")
+    """A dataset of one ready-made batch."""
 
     def __init__(self, batch):
         self.batch = batch
@@ -77,6 +75,11 @@ class OneBatch(Dataset):
 
 
 class OneBatchModule(L.LightningDataModule):
+    """Serves a ready-made batch, and knows the numbers that models ask for."""
+
+    num_classes = 2
+    num_keypoints = 4
+
     def __init__(self, batch):
         super().__init__()
         self.batch = batch
