@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -14,8 +14,14 @@ from torch import Tensor
 
 from models.drawing import Colour, Image, sheet, stack
 from models.gallery import GROUP_SIZE, Candidate, Gallery
+from models.schedule import Schedule
 
 Batch = Mapping[str, Any]
+
+
+Batch = Mapping[str, Any]
+
+_LOG = logging.getLogger(__name__)
 
 TILE_HEIGHT = 320
 """Height of an image in the picture, in pixels."""
@@ -53,6 +59,8 @@ class Model(L.LightningModule):
         self.last_scores: dict[str, float] = {}
         self.gallery = Gallery()
         self._loss_of_samples = torch.zeros(2, dtype=torch.float64)  # sum of losses, samples
+        self.schedule: Schedule | None = None
+        self.saved_schedule: tuple[int, Schedule] | None = None
 
     def setup(self, stage: str) -> None:
         """Check that the data module serves this model's task.
@@ -113,15 +121,52 @@ class Model(L.LightningModule):
         return fact
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW with a learning rate that rises and falls once during the run."""
+        """Return AdamW with a learning rate that rises and falls once during the run.
+
+        A run that continues a checkpoint keeps its `Schedule`. If its planned number of steps has
+        changed, the learning rate falls from that of the checkpoint, or from a tenth of the peak
+        if it was lower, to nearly 0 at the new end.
+        """
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=1e-2)
-        steps = int(self.trainer.estimated_stepping_batches)
+        self.schedule = self.continued(Schedule.planned(self.trainer.estimated_stepping_batches))
         # Not torch's OneCycleLR: its checkpoint stores the number of steps, and a finished run
         # could not continue for more epochs.
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: one_cycle(step / steps)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        factor = self.schedule.factor
+        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def continued(self, planned: Schedule) -> Schedule:
+        """Return the schedule of the checkpoint to continue, fitted to this run's end."""
+        if self.saved_schedule is None:
+            return planned
+        step, earlier = self.saved_schedule
+        schedule = earlier.continued(step, planned.end)
+        if schedule != earlier and self.trainer.is_global_zero:
+            _LOG.info(
+                "the run now ends at step %g instead of %g: the learning rate falls from %.3g at "
+                "step %g to nearly 0 at the new end",
+                *(schedule.end, earlier.end, schedule.height * self.learning_rate, schedule.start),
+            )
+        return schedule
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the schedule, so that a continued run repeats its learning rates exactly."""
+        if self.schedule is not None:
+            checkpoint["schedule"] = self.schedule.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the schedule of the checkpoint for `configure_optimizers`."""
+        if "schedule" in checkpoint:  # checkpoints of earlier versions have none
+            self.saved_schedule = checkpoint["global_step"], Schedule(**checkpoint["schedule"])
+
+    def on_train_start(self) -> None:
+        """Set the learning rate of the first step, which a checkpoint has stored for its own end.
+
+        A scheduler of torch sets the rate after each step only.
+        """
+        if self.schedule is not None and self.trainer.global_step:
+            for group in self.trainer.optimizers[0].param_groups:
+                group["lr"] = self.learning_rate * self.schedule.factor(self.trainer.global_step)
 
     def on_fit_start(self) -> None:
         """Convert the weights to channels_last, the memory layout of the data module's images."""
@@ -212,20 +257,6 @@ def _of_all_ranks(share: Any) -> list[Any]:
     shares: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(shares, share)
     return shares
-
-
-def one_cycle(progress: float) -> float:
-    """Return the factor of the learning rate after a fraction `progress` of the run.
-
-    The one-cycle policy (Smith and Topin 2018) with cosines: the factor rises from 1/25 to 1 in the
-    first 30 % of the run, then falls to nearly 0.
-    """
-    low, begin = 4e-6, 1.0  # falls from 0.3 to the end
-    if progress < 0.3:
-        low, begin = 0.04, 0.0  # rises from the start to 0.3
-    height = (progress - begin) / (0.3 - begin)  # 0 at the low end, 1 at the peak
-    # Clamped, because a run may take more steps than were estimated.
-    return low + (1 - low) * (1 - math.cos(math.pi * min(max(height, 0.0), 1.0))) / 2
 
 
 def to_numpy(tensor: Tensor) -> Any:
