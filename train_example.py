@@ -24,11 +24,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
-from models.drawing import sheet
-from models.model import WHITE, Model
+from models.model import Model
 from processing.core.error_notes import format_error
 from processing.core.errors import ProcessingError
 from processing.demo import render_demo
+from training.curves import CurveRecorder
+from training.duration import UNLIMITED, Duration
+from training.verdict import FactsRecorder, TrainingFacts, verdict
 
 DEMO_DIR = Path("data/raw")
 """The only place where the demo is rendered: any other missing directory is a typing mistake."""
@@ -77,7 +79,11 @@ def train(cfg: DictConfig) -> None:
         run_dir / "checkpoints", "best", monitor=model.metric, mode=model.mode, save_last=True
     )
     logger = hydra.utils.instantiate(cfg.logger)
-    trainer = hydra.utils.instantiate(cfg.trainer, logger=logger, callbacks=[best])
+    duration, facts = Duration(**cfg.duration), FactsRecorder()
+    curves = CurveRecorder(run_dir / "curves.png")
+    limits = {"max_epochs": UNLIMITED} if cfg.trainer.max_epochs is None else {}
+    callbacks = [duration, curves, facts, best]
+    trainer = hydra.utils.instantiate(cfg.trainer, logger=logger, callbacks=callbacks, **limits)
     trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.ckpt_path)
     # If the last epoch scores as high as the best, show the last: a detector may score 0 for some
     # epochs although it is learning.
@@ -86,20 +92,20 @@ def train(cfg: DictConfig) -> None:
         weights = best.last_model_path
     trainer.validate(model, datamodule=datamodule, ckpt_path=weights or None, verbose=False)
     if trainer.is_global_zero:  # under DDP one process reports for all
-        report(model, datamodule.task, run_dir)
+        report(model, datamodule.task, run_dir, facts.facts)
 
 
-def report(model: Model, task: str, run_dir: Path) -> None:
+def report(model: Model, task: str, run_dir: Path, facts: TrainingFacts | None) -> None:
     """Print the score of the last validation and save the picture of its first samples."""
     if not model.records:
         print(f"{task}: training finished; no score, because there are no validation images")  # noqa: T201 - a script prints
         return
-    score = f"{model.metric} = {model.score(model.records):.4g}{model.unit}"
-    caption = [(f"{task}: {score}", WHITE), *model.legend]
     picture = run_dir / "predictions.png"
-    cv2.imwrite(str(picture), sheet(model.tiles, 4, caption)[..., ::-1])  # OpenCV writes BGR
-    images = f"on {len(model.records)} validation images"
-    print(f"{task}: {score} {images}; predictions: {os.path.relpath(picture)}")  # noqa: T201 - a script prints
+    cv2.imwrite(str(picture), model.picture()[..., ::-1])  # OpenCV writes BGR
+    meaning = facts and verdict(model.metric, model.last_scores[model.metric], facts)
+    explained = f" ({meaning})" if meaning else ""
+    images = f"on {len(model.records)} validation images{explained}"
+    print(f"{task}: {model.score_text()} {images}; predictions: {os.path.relpath(picture)}")  # noqa: T201 - a script prints
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ class Detector(Model):
         self.pyramid = FeaturePyramid(width)
         self.sides = nn.Conv2d(self.pyramid.channels, 4, 1)
         self.threshold = 0.3
+        self.category_names: Sequence[str] = ()
         self.heat = None if num_classes is None else self.heat_maps(num_classes)
 
     def setup(self, stage: str) -> None:
@@ -54,6 +55,8 @@ class Detector(Model):
             ValueError: the data has more categories than the model.
         """
         super().setup(stage)
+        trainer: Any = self.trainer
+        self.category_names = getattr(trainer.datamodule, "category_names", self.category_names)
         if self.heat is None:
             self.hparams["num_classes"] = self.of_data("num_classes")
             self.heat = self.heat_maps(self.hparams["num_classes"])
@@ -155,21 +158,22 @@ class Detector(Model):
         predicted = f"prediction, score at least {self.threshold:.2f} (where F1 is highest)"
         return ("truth", TRUTH), (predicted, PREDICTION)
 
+    def category_name(self, label: int) -> str:
+        """Return the name of a category of the training data, or its number."""
+        return self.category_names[label] if label < len(self.category_names) else str(label)
+
     def draw(self, image: Image, record: tuple[Detections, Truth]) -> Image:
         """Draw the true boxes, and the predicted ones whose score reaches the threshold."""
         tile, scale = enlarge(image, TILE_HEIGHT)
         found, truth = record
         for box, label in zip(truth.boxes, truth.labels, strict=True):
-            draw_box(tile, box * scale, TRUTH, self.name_of(label), below=True)
+            draw_box(tile, box * scale, TRUTH, self.category_name(label), below=True)
         sure = found.scores >= self.threshold
         for box, score, label in zip(*(field[sure] for field in found), strict=True):
-            draw_box(tile, box * scale, PREDICTION, f"{self.name_of(label)} {score:.2f}".strip())
+            draw_box(
+                tile, box * scale, PREDICTION, f"{self.category_name(label)} {score:.2f}".strip()
+            )
         return tile
-
-    def name_of(self, label: int) -> str:
-        """Return the name of a category; empty if there is only one, which needs no name."""
-        # TODO facts
-        return str(label)
 
 
 def labels_of(batch: Batch) -> Sequence[Tensor]:

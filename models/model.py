@@ -18,9 +18,6 @@ from models.schedule import Schedule
 
 Batch = Mapping[str, Any]
 
-
-Batch = Mapping[str, Any]
-
 _LOG = logging.getLogger(__name__)
 
 TILE_HEIGHT = 320
@@ -29,7 +26,7 @@ WHITE, TRUTH, PREDICTION = (235, 235, 235), (40, 210, 70), (250, 60, 60)
 
 
 class Model(L.LightningModule):
-    """Training schedule, a score over the samples of all ranks, and tiles for the picture.
+    """Training schedule, scores over the samples of all ranks, and a picture of some of them.
 
     Batches are dicts, as `LazyNPZDataModule` delivers them on the device, with images float
     (B, 3, H, W) in [0, 1]. Samples whose `valid` is False change neither the loss nor the score.
@@ -204,9 +201,11 @@ class Model(L.LightningModule):
 
     def _sample_key(self, batch: Batch, i: int) -> str:
         """Return a name for a sample that no other sample of the validation has, on any rank."""
-        if "index" in batch:
-            return f"{batch['image_path'][i]} {int(batch['index'][i])}"
-        return f"{batch['image_path'][i]} {self.global_rank} {len(self.records)}"
+        number = f"{self.global_rank} {len(self.records)}"
+        if "index" in batch:  # the same for any number of ranks
+            number = str(int(batch["index"][i]))
+        path = batch["image_path"][i] if "image_path" in batch else ""
+        return f"{path} {number}"
 
     def on_validation_epoch_end(self) -> None:
         """Compute the scores and the loss from the samples of all ranks."""
@@ -226,16 +225,19 @@ class Model(L.LightningModule):
         if not count:
             return  # no validation sample: there is nothing to log
         self.last_scores = self.scores(self.records)
-        self.log("val_loss", total / count)
-        self.log_dict(self.last_scores, prog_bar=True)
+        # All ranks have the same values: `sync_dist` changes nothing, but Lightning asks for it.
+        self.log("val_loss", total / count, sync_dist=True)
+        self.log_dict(self.last_scores, prog_bar=True, sync_dist=True)
 
-    def picture(self, title: str) -> Image:
-        """Return the best, the worst and some random samples of the last validation, drawn.
+    def score_text(self) -> str:
+        """Return the scores of the last validation in words."""
+        others = [f"{name} = {value:.4g}" for name, value in self.last_scores.items()]
+        return ", ".join([others[0] + self.unit, *others[1:]])
 
-        Args:
-            title: begins the caption.
-        """
-        pages = [sheet([], GROUP_SIZE, [(title, WHITE), *self.legend()])]
+    def picture(self) -> Image:
+        """Return the best, the worst and some random samples of the last validation, drawn."""
+        title = f"{self.task}: {self.score_text()}"
+        pages = [sheet([], GROUP_SIZE, [(title, WHITE)]), sheet([], GROUP_SIZE, self.legend())]
         for group, keys in self.gallery.groups().items():
             tiles = [self.draw(*self.gallery.samples[key]) for key in keys]
             pages.append(sheet(tiles, GROUP_SIZE, [(group, WHITE)]))
