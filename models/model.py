@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.data_facts import DataFacts
 from models.drawing import Colour, Image
-
-Batch = Mapping[str, Any]
+from models.inputs import as_floats
+from models.predictor import Batch, Predictor
 
 TILES = 8
 """Validation samples in the picture."""
@@ -23,11 +23,11 @@ TILE_HEIGHT = 320
 WHITE, TRUTH, PREDICTION = (235, 235, 235), (40, 210, 70), (250, 60, 60)
 
 
-class Model(L.LightningModule):
+class Model(Predictor):
     """Training schedule, a score over the samples of all ranks, and tiles for the picture.
 
     Batches are dicts, as `LazyNPZDataModule` delivers them on the device, with images float
-    (B, 3, H, W) in [0, 1].
+    (B, 3, H, W) in [0, 1]; uint8 (B, H, W, 3), as datasets deliver them, is converted.
 
     Args:
         learning_rate: peak learning rate of the schedule.
@@ -55,10 +55,11 @@ class Model(L.LightningModule):
         self.tiles: list[Image] = []
 
     def setup(self, stage: str) -> None:
-        """Check that the data module serves this model's task.
+        """Check that the data module serves this model's task, and learn the names of its data.
 
         Raises:
-            ValueError: the data module serves another task.
+            ValueError: the data module serves another task, or other categories than those of the
+                model's training.
         """
         trainer: Any = self.trainer
         # A data module of another project need not have a task.
@@ -68,6 +69,7 @@ class Model(L.LightningModule):
                 f"{type(self).__name__} learns from {self.task} data, but the data module serves "
                 f"{served} data: choose both at once with datamodule={self.task}"
             )
+        self.learn_facts(stage)
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
@@ -84,11 +86,6 @@ class Model(L.LightningModule):
     @abstractmethod
     def draw(self, image: Image, record: Any) -> Image:
         """Draw the truth and the prediction of one sample."""
-
-    def training_data(self) -> Any:
-        """Return the training split, which knows the numbers of categories and landmarks."""
-        trainer: Any = self.trainer
-        return trainer.datamodule.train_dataloader().dataset
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with a learning rate that rises and falls once during the run."""
@@ -107,7 +104,7 @@ class Model(L.LightningModule):
 
     def training_step(self, batch: Batch) -> Tensor:
         """Log and return the loss."""
-        loss = self.loss(batch)
+        loss = self.loss(self.ready(batch))
         self.log("train_loss", loss, prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
@@ -117,6 +114,7 @@ class Model(L.LightningModule):
 
     def validation_step(self, batch: Batch) -> None:
         """Keep a record of every sample and draw the first few."""
+        batch = self.ready(batch)
         records = self.evaluate(batch)
         images = batch["image"][: TILES - len(self.tiles)]
         # Not strict: there are fewer images than records once all tiles are drawn.
@@ -135,6 +133,25 @@ class Model(L.LightningModule):
             for share in shares:
                 self.records += share
         self.log(self.metric, self.score(self.records), prog_bar=True, sync_dist=True)
+
+    def on_test_epoch_start(self) -> None:
+        """Do the same as for a validation."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: Batch) -> None:
+        """Do the same as for a validation."""
+        self.validation_step(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Do the same as for a validation."""
+        self.on_validation_epoch_end()
+
+    def ready(self, batch: Batch) -> Batch:
+        """Return the batch with float images; note their size, if no data set has told it."""
+        images = as_floats(batch["image"])
+        height, width = images.shape[-2:]
+        self.facts = self.facts.completed_by(DataFacts(image_size=(height, width)))
+        return {**batch, "image": images}
 
 
 def one_cycle(progress: float) -> float:

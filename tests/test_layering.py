@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "__main__": "commands",
     "__init__": "",
     "datamodules": "lazy_dataset datasets core",
-    "models": "",
+    "models": "imaging core",
     "conf": "",
     "train_example": "models demo core",
 }
