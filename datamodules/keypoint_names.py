@@ -19,7 +19,7 @@ def with_keypoint_names(augment: Augmentation, dataset: AnyDataset) -> Augmentat
     """
     if dataset.task != "landmarker" or not augment.horizontal_flip:
         return augment
-    for file in _files(dataset):
+    for file in files_of(dataset):
         names = list(file.metadata.get("keypoint_names", ()))
         if augment.keypoint_names is None:
             augment = dataclasses.replace(augment, keypoint_names=names)
@@ -36,7 +36,7 @@ def with_keypoint_names(augment: Augmentation, dataset: AnyDataset) -> Augmentat
     return augment
 
 
-def _files(dataset: AnyDataset) -> list[LazyNPZDataset[Any]]:
+def files_of(dataset: AnyDataset) -> list[LazyNPZDataset[Any]]:
     """Returns the parts of a dataset; `open_dataset` combines only files."""
     parts = dataset.datasets if isinstance(dataset, CombinedLazyDataset) else (dataset,)
     return [part for part in parts if isinstance(part, LazyNPZDataset)]

@@ -16,6 +16,7 @@ import lightning as L
 import torch
 from torch.utils.data import Sampler, SequentialSampler
 
+from datamodules.data_info import DataInfo, DescribedData, describe
 from datamodules.epoch_loader import EpochLoader
 from datamodules.keypoint_names import AnyDataset, with_keypoint_names
 from datamodules.sampler import EpochSampler
@@ -51,7 +52,7 @@ _SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
 }
 
 
-class LazyNPZDataModule(L.LightningDataModule):
+class LazyNPZDataModule(DescribedData, L.LightningDataModule):
     """Feeds one task's samples to a Trainer.
 
     Batches reach the model as dicts: `image` float32 (B, 3, H, W), 0 to 1, in channels_last memory;
@@ -95,6 +96,13 @@ class LazyNPZDataModule(L.LightningDataModule):
 
     Attributes:
         datasets: the open datasets by split; `teardown` closes them.
+        num_classes: number of categories. This attribute and the next four are known after `setup`;
+            before it, the headers of the files are read, if the files exist.
+        category_names: a label is a position in this list, which has at least one name.
+        num_keypoints: number of keypoints of every sample; 0 if the data has none.
+        keypoint_names: empty if the keypoints have no names.
+        flip_indices: for each keypoint, the position of the one that takes its place in a mirrored
+            image.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -174,6 +182,7 @@ class LazyNPZDataModule(L.LightningDataModule):
             if split not in self.datasets:
                 self.datasets[split] = self._open(split)
         self._check_names()
+        self._info = self._describe()
         # Now, so that names that do not fit stop the run before training, not at the first batch.
         if "train" in self.datasets and self.augment is not None:
             self._augment = with_keypoint_names(self.augment, self.datasets["train"])
@@ -247,6 +256,10 @@ class LazyNPZDataModule(L.LightningDataModule):
         # Lightning converts batches before their transfer, when the images are still integers.
         batch["image"] = trainer.precision_plugin.convert_input(batch["image"])
         return batch
+
+    def _describe(self) -> DataInfo:
+        paths = {split: self._paths(split) for split in get_args(Split)}
+        return describe(self.datasets, paths, self.task)
 
     def _open(self, split: Split) -> AnyDataset:
         paths = self._paths(split)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -37,14 +37,17 @@ class DataFacts:
     def of_datamodule(cls, datamodule: Any, stage: str) -> Self:
         """Return the facts that a data module of any project gives after its `setup`.
 
-        Its own attributes count first, then those of a dataset. A fact that neither has is unknown.
+        A fact that neither the data module nor its dataset has is unknown.
 
         Args:
             datamodule: the data module, or None.
             stage: the stage that was set up: ``fit``, ``validate``, ``test`` or ``predict``.
         """
         dataset = _open_dataset(datamodule, stage)
-        names = _names(datamodule, dataset, "category_names")
+        names = _names("category_names", dataset, datamodule)
+        if stage != "fit" and dataset is not None:
+            # Our data module makes up names for files without names: these are not compared.
+            names = _names("category_names", dataset)
         num_classes = _attribute(datamodule, "num_classes")
         if num_classes is None and names is not None:
             num_classes = max(1, len(names))
@@ -54,7 +57,7 @@ class DataFacts:
         size = getattr(dataset, "image_size", None)
         return cls(
             tuple(names or ()),
-            tuple(_names(datamodule, dataset, "keypoint_names") or ()),
+            tuple(_names("keypoint_names", datamodule, dataset) or ()),
             num_classes,
             num_keypoints,
             None if size is None else (int(size[0]), int(size[1])),
@@ -161,12 +164,13 @@ def _attribute(datamodule: Any, name: str) -> int | None:
     return None if number is None else int(number)
 
 
-def _names(datamodule: Any, dataset: Any, name: str) -> Sequence[str] | None:
-    """Return names that the data module has, or its dataset, or None."""
-    for owner in (datamodule, dataset, getattr(dataset, "layout", None)):
-        names = getattr(owner, name, None)
-        if names is not None:
-            return [str(one) for one in names]
+def _names(name: str, *owners: Any) -> list[str] | None:
+    """Return the names that the first of `owners` has; None if none has any."""
+    for owner in owners:
+        for place in (owner, getattr(owner, "layout", None)):
+            names = getattr(place, name, None)
+            if names:
+                return [str(one) for one in names]
     return None
 
 

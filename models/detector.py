@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.data_facts import DataFacts, stored_facts
-from models.drawing import Image, draw_box, enlarge
+from models.drawing import Colour, Image, draw_box, enlarge
 from models.inputs import ImageInput, ModelInput
 from models.layers import FeaturePyramid
-from models.metrics import Detections, Truth, average_precision
-from models.model import PREDICTION, TILE_HEIGHT, TRUTH, Model, to_numpy
+from models.metrics import Detections, Truth, agreement, average_precision
+from models.model import PREDICTION, TILE_HEIGHT, TRUTH, Model, to_numpy, weights_of
 from models.predictor import Batch, to_arrays
 from models.results import DetectorResult
 from processing.core.arguments import check_number
@@ -42,10 +42,11 @@ class Detector(Model):
     Args:
         width: channels at a quarter of the image's resolution.
         learning_rate: peak learning rate of the schedule.
-        num_classes: number of categories; None: taken from the training data.
+        num_classes: number of categories; None: taken from the data module.
 
     Attributes:
-        threshold: the lowest score of a detection that `predict` returns.
+        threshold: lowest score of a detection that is shown, and that `predict` returns; the last
+            validation chose it.
     """
 
     task = "detector"
@@ -114,6 +115,7 @@ class Detector(Model):
         logits, boxes = self(batch["image"])
         heat = logits.new_zeros(logits.shape)
         error = logits.new_zeros(())
+        weights = weights_of(batch)
         for i, (truth, labels) in enumerate(zip(batch["bboxes"], labels_of(batch), strict=True)):
             if not len(truth):
                 continue
@@ -125,9 +127,11 @@ class Detector(Model):
             inside = weight > 0.1  # cells near a centre; each trains the box that is nearest
             # The weights of an image add up to its number of boxes, whatever their sizes.
             share = len(truth) * weight[inside] / weight[inside].sum()
-            error = error + (share * giou_loss(boxes[i, :, inside].T, truth[owner[inside]])).sum()
-        total: Tensor = focal_loss(logits, heat) + 2 * error
-        return total / max(1, sum(map(len, batch["bboxes"])))
+            giou = giou_loss(boxes[i, :, inside].T, truth[owner[inside]])
+            error = error + weights[i] * (share * giou).sum()
+        total: Tensor = (weights * focal_loss(logits, heat)).sum() + 2 * error
+        counts = weights.new_tensor([len(boxes) for boxes in batch["bboxes"]])
+        return total / (weights * counts).sum().clamp(min=1)
 
     def gaussians(self, boxes: Tensor, size: Sequence[int]) -> Tensor:
         """Return a Gaussian for each box (k, 4), with 1 in the cell of the centre: (k, h, w)."""
@@ -224,20 +228,32 @@ class Detector(Model):
             boxes[kept], scores[kept], labels[kept], names, source.size, source.path
         )
 
-    def score(self, records: Sequence[Any]) -> float:
-        """Return AP@0.5, the mean over the categories in the data."""
-        found = [detections for detections, _ in records]
-        return average_precision(found, [truth for _, truth in records])
+    def scores(self, records: Sequence[Any]) -> dict[str, float]:
+        """Return AP@0.5 and AP@0.5:0.95, means over the categories; choose the threshold."""
+        precision = average_precision([found for found, _ in records], [t for _, t in records])
+        self.threshold = precision.threshold
+        return {self.metric: precision.ap50, "AP@0.5:0.95": precision.ap50_95}
+
+    def quality(self, record: tuple[Detections, Truth]) -> float:
+        """Return how well the detections of one image agree with the truth."""
+        return agreement(*record)
+
+    def legend(self) -> Sequence[tuple[str, Colour]]:
+        """Return the words of the picture's caption, with the threshold of drawn boxes."""
+        predicted = f"prediction, score at least {self.threshold:.2f} (where F1 is highest)"
+        return ("truth", TRUTH), (predicted, PREDICTION)
 
     def draw(self, image: Image, record: tuple[Detections, Truth]) -> Image:
-        """Draw the true boxes, and the predicted ones that have a score of at least 0.3."""
+        """Draw the true boxes, and the predicted ones whose score reaches the threshold."""
         tile, scale = enlarge(image, TILE_HEIGHT)
         found, truth = record
-        for box in truth.boxes:
-            draw_box(tile, box * scale, TRUTH)
-        for box, score in zip(found.boxes, found.scores, strict=True):
-            if score >= 0.3:
-                draw_box(tile, box * scale, PREDICTION, f"{score:.2f}")
+        for box, label in zip(truth.boxes, truth.labels, strict=True):
+            draw_box(tile, box * scale, TRUTH, self.category_name(label), below=True)
+        sure = found.scores >= self.threshold
+        for box, score, label in zip(*(field[sure] for field in found), strict=True):
+            draw_box(
+                tile, box * scale, PREDICTION, f"{self.category_name(label)} {score:.2f}".strip()
+            )
         return tile
 
 
@@ -250,17 +266,17 @@ def labels_of(batch: Batch) -> Sequence[Tensor]:
 
 
 def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
-    """Return CenterNet's focal loss, summed.
+    """Return CenterNet's focal loss, summed over each sample: (B,).
 
     Args:
-        logits: any shape.
+        logits: (B, ...).
         heat: the same shape; 1 at centres, and between 0 and 1 near them, where a wrong detection
             is penalised less.
     """
     probability = logits.sigmoid()
     found = (1 - probability) ** 2 * F.logsigmoid(logits)
     spared = (1 - heat) ** 4 * probability**2 * F.logsigmoid(-logits)
-    return -torch.where(heat == 1, found, spared).sum()
+    return -torch.where(heat == 1, found, spared).flatten(1).sum(dim=1)
 
 
 def giou_loss(boxes: Tensor, truth: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from models.drawing import Image, draw_lines, draw_points, enlarge
 from models.inputs import ImageInput, ModelInput
 from models.layers import FeaturePyramid
 from models.metrics import normalized_mean_error
-from models.model import PREDICTION, TILE_HEIGHT, TRUTH, WHITE, Model, to_numpy
+from models.model import PREDICTION, TILE_HEIGHT, TRUTH, WHITE, Model, to_numpy, weights_of
 from models.predictor import Batch
 from models.results import LandmarkerResult
 from processing.core.coordinates import stored_to_source
@@ -36,12 +36,13 @@ class Landmarker(Model):
     Args:
         width: channels at a quarter of the image's resolution.
         learning_rate: peak learning rate of the schedule.
-        num_keypoints: landmarks per sample; None: taken from the training data.
+        num_keypoints: landmarks per sample; None: taken from the data module.
     """
 
     task = "landmarker"
     metric = "NME"
     mode = "min"
+    unit = " of the diagonal of the box around the landmarks"
 
     def __init__(
         self, width: int = 16, learning_rate: float = 4e-3, num_keypoints: int | None = None
@@ -90,7 +91,7 @@ class Landmarker(Model):
         truth = keypoints_of(batch)
         points: Tensor = self(batch["image"])
         distances = (points - truth[..., :2]).norm(dim=2)
-        labelled = truth[..., 2] > 0
+        labelled = (truth[..., 2] > 0) & (weights_of(batch)[:, None] > 0)
         # A batch may have no labelled point at all: its loss is 0, not NaN.
         mean: Tensor = distances[labelled].sum() / labelled.sum().clamp(min=1)
         percent: Tensor = 100 * mean / batch["image"].shape[2]
@@ -143,11 +144,19 @@ class Landmarker(Model):
             points[0] if source.is_single else points, names, source.size, source.path
         )
 
-    def score(self, records: Sequence[Any]) -> float:
-        """Return the mean NME of the samples that have a scale; see `normalized_mean_error`."""
-        points = np.stack([predicted for predicted, _ in records])
-        truth = np.stack([true for _, true in records])
-        return float(np.nanmean(normalized_mean_error(points, truth)))
+    def scores(self, records: Sequence[Any]) -> dict[str, float]:
+        """Return the mean NME of the samples that have a scale; see `normalized_mean_error`.
+
+        NaN if no sample has one.
+        """
+        errors = -np.array([self.quality(record) for record in records])
+        known = errors[~np.isnan(errors)]
+        return {self.metric: float(known.mean()) if len(known) else float("nan")}
+
+    def quality(self, record: tuple[Any, Any]) -> float:
+        """Return the negative NME of one sample; NaN if it has no scale."""
+        points, truth = record
+        return -float(normalized_mean_error(points[None], truth[None])[0])
 
     def draw(self, image: Image, record: tuple[Any, Any]) -> Image:
         """Draw the labelled points, each joined to its prediction by a line."""

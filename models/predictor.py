@@ -46,6 +46,10 @@ class Predictor(L.LightningModule):
         """The names of the landmarks in the training data; empty if they have none."""
         return list(self.facts.keypoint_names)
 
+    def category_name(self, label: int) -> str:
+        """Return the name of a label; its number, if it has none."""
+        return self.facts.category_name(label)
+
     @abstractmethod
     def answer(self, images: Tensor) -> dict[str, Tensor]:
         """Return the tensors (B, …) that make up a prediction; an exported model returns the same.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from models.drawing import Image, enlarge
+from models.drawing import Colour, Image, enlarge
 from models.inputs import ImageInput, ModelInput
 from models.layers import Residual, convolution, downward
 from models.metrics import peak_signal_to_noise
-from models.model import TILE_HEIGHT, TILES, WHITE, Model, to_numpy, to_uint8
+from models.model import TILE_HEIGHT, WHITE, Model, to_numpy, to_uint8, weights_of
 from models.predictor import Batch
 from models.results import TeacherResult
 
@@ -32,7 +32,6 @@ class Teacher(Model):
     task = "teacher"
     metric = "PSNR"
     unit = " dB"
-    legend = (("above: image, below: reconstruction", WHITE),)
 
     def __init__(
         self, width: int = 16, learning_rate: float = 1.5e-2, code_channels: int = 32
@@ -62,15 +61,15 @@ class Teacher(Model):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean squared error."""
-        return F.mse_loss(self(batch["image"]), batch["image"].float())
+        images, weights = batch["image"].float(), weights_of(batch)
+        errors = F.mse_loss(self(images), images, reduction="none").mean(dim=(1, 2, 3))
+        return (errors * weights).sum() / weights.sum().clamp(min=1)
 
     def evaluate(self, batch: Batch) -> list[Any]:
-        """Return (PSNR, reconstruction) per sample; the reconstruction is None if not drawn."""
+        """Return (PSNR, reconstruction) per sample."""
         drawn = self(batch["image"])
         errors = peak_signal_to_noise(to_numpy(drawn), to_numpy(batch["image"]))
-        # Records of all samples stay in memory: keep only the images that the picture shows.
-        shown = [to_uint8(image) for image in drawn[: TILES - len(self.tiles)]]
-        return list(zip_longest(errors, shown))
+        return [(error, to_uint8(image)) for error, image in zip(errors, drawn, strict=True)]
 
     def answer(self, images: Tensor) -> dict[str, Tensor]:
         """Return ``reconstruction`` (B, 3, H, W) in [0, 1], and ``code`` (B, C, H / 16, W / 16)."""
@@ -100,11 +99,23 @@ class Teacher(Model):
         fields += [values["code"], source.rects]
         if source.is_single:
             fields = [field[0] for field in fields]
-        return TeacherResult(*fields, source.size, source.path)
+        return TeacherResult._make([*fields, source.size, source.path, None])
 
-    def score(self, records: Sequence[Any]) -> float:
+    def essence(self, record: tuple[float, Image]) -> float:
+        """Return the PSNR: reconstructions of all samples would fill the memory."""
+        return record[0]
+
+    def scores(self, records: Sequence[Any]) -> dict[str, float]:
         """Return the mean PSNR of the samples in dB."""
-        return float(np.mean([error for error, _ in records]))
+        return {self.metric: float(np.mean(records))}
+
+    def quality(self, record: tuple[float, Image]) -> float:
+        """Return the PSNR."""
+        return record[0]
+
+    def legend(self) -> Sequence[tuple[str, Colour]]:
+        """Return the words of the picture's caption."""
+        return (("above: image, below: reconstruction", WHITE),)
 
     def draw(self, image: Image, record: tuple[float, Image]) -> Image:
         """Draw the image with its reconstruction below it."""

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import socket
 from datetime import timedelta
@@ -15,7 +16,7 @@ from models import Detector, Landmarker, Teacher
 from models.detector import STRIDE, focal_loss, giou_loss
 from models.drawing import draw_box, draw_lines, draw_points, enlarge, sheet
 from models.metrics import Detections, Truth
-from models.model import one_cycle
+from models.schedule import Schedule
 from tests.processes import ForkServer
 
 pytestmark = [
@@ -59,9 +60,7 @@ def teacher_batch():
 
 
 class OneBatch(Dataset):
-    """A dataset of one ready-made batch, with the category names that models ask for."""
-
-    category_names = ("cat", "dog")
+    """A dataset of one ready-made batch."""
 
     def __init__(self, batch):
         self.batch = batch
@@ -77,6 +76,11 @@ class OneBatch(Dataset):
 
 
 class OneBatchModule(L.LightningDataModule):
+    """Serves a ready-made batch, and knows the numbers that models ask for."""
+
+    num_classes = 2
+    num_keypoints = 4
+
     def __init__(self, batch):
         super().__init__()
         self.batch = batch
@@ -204,13 +208,50 @@ def test_two_ranks_report_the_score_of_all_samples(tmp_path):
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_zero():
-    rates = [one_cycle(step / 1000) for step in range(1001)]
+    rates = [Schedule.planned(1000).factor(step) for step in range(1001)]
     top = rates.index(max(rates))
     assert (rates[0], top) == (pytest.approx(0.04), 300)
     assert rates[top] == pytest.approx(1)
     assert rates[-1] < 1e-5
     assert all(a < b for a, b in pairwise(rates[:top]))
     assert all(a > b for a, b in pairwise(rates[top:]))
+
+
+def test_a_continued_run_with_the_same_end_keeps_its_learning_rates():
+    schedule = Schedule.planned(100)
+    assert schedule.continued(40, 100) is schedule
+
+
+@pytest.mark.parametrize(("step", "steps"), [(35, 60), (50, 200), (90, 95), (90, 1000)])
+def test_another_end_lets_the_learning_rate_fall_from_that_of_the_checkpoint(step, steps):
+    schedule = Schedule.planned(100)
+    continued = schedule.continued(step, steps)
+    assert continued.factor(step) == pytest.approx(max(schedule.factor(step), 0.1))
+    rates = [continued.factor(later) for later in range(step, steps + 1)]
+    assert all(a > b for a, b in pairwise(rates))
+    assert rates[-1] < 1e-5
+
+
+def test_a_finished_run_that_is_extended_starts_at_a_tenth_of_the_peak():
+    continued = Schedule.planned(100).continued(100, 300)
+    assert continued.factor(100) == pytest.approx(0.1)
+    assert continued.continued(300, 400).factor(300) == pytest.approx(0.1)
+
+
+def test_a_run_that_is_extended_while_its_rate_rises_completes_the_rise():
+    schedule = Schedule.planned(100)
+    continued = schedule.continued(10, 500)
+    assert [continued.factor(step) for step in range(31)] == [
+        schedule.factor(step) for step in range(31)
+    ]
+    assert continued.factor(31) < 1
+    assert continued.factor(500) < 1e-5
+
+
+def test_a_run_without_a_planned_end_keeps_the_peak():
+    endless = Schedule.planned(math.inf)
+    assert endless.factor(10**6) == 1
+    assert endless.continued(1000, 2000).factor(1500) == pytest.approx(0.5, abs=0.01)
 
 
 def test_data_of_another_task_is_refused_with_a_remedy(tmp_path):
