@@ -6,25 +6,27 @@ differentiable, so that the error in pixels itself is the loss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from models.data_facts import DataFacts
 from models.drawing import Image, draw_lines, draw_points, enlarge
+from models.inputs import ImageInput, ModelInput
 from models.layers import FeaturePyramid
 from models.metrics import normalized_mean_error
-from models.model import (
-    PREDICTION,
-    TILE_HEIGHT,
-    TRUTH,
-    WHITE,
-    Batch,
-    Model,
-    to_numpy,
-    weights_of,
+from models.model import PREDICTION, TILE_HEIGHT, TRUTH, WHITE, Model, to_numpy, weights_of
+from models.predictor import Batch
+from models.results import LandmarkerResult
+from processing.core.coordinates import stored_to_source
+
+UNKNOWN = (
+    "num_keypoints is not known: give it, as in Landmarker(num_keypoints=5), train with a data "
+    "module, or load a checkpoint"
 )
 
 
@@ -51,11 +53,20 @@ class Landmarker(Model):
         self.heat = None if num_keypoints is None else self.heat_maps(num_keypoints)
 
     def setup(self, stage: str) -> None:
-        """Create the last layer, with one heat map for each landmark of the data."""
+        """Create the last layer, with one heat map for each landmark of the data.
+
+        Raises:
+            ValueError: the number of landmarks is not known.
+        """
         super().setup(stage)
-        if self.heat is None:
-            self.hparams["num_keypoints"] = self.of_data("num_keypoints")
-            self.heat = self.heat_maps(self.hparams["num_keypoints"])
+        if self.heat is None and stage == "fit":  # the optimizer needs all weights
+            raise ValueError(UNKNOWN)
+
+    def create_head(self, facts: DataFacts) -> None:
+        """Create the heat maps."""
+        if self.heat is None and facts.num_keypoints is not None:
+            self.hparams["num_keypoints"] = facts.num_keypoints
+            self.heat = self.heat_maps(facts.num_keypoints)
 
     def heat_maps(self, num_keypoints: int) -> nn.Module:
         """Return the last layer: one heat map for each landmark."""
@@ -64,7 +75,7 @@ class Landmarker(Model):
     def forward(self, images: Tensor) -> Tensor:
         """Map images to points x, y in pixels: (B, K, 2)."""
         if self.heat is None:
-            raise RuntimeError("num_keypoints is not known: give it, or train with a data module")
+            raise RuntimeError(UNKNOWN)
         logits = self.heat(self.pyramid(images)).float()
         share = logits.flatten(2).softmax(dim=2).view_as(logits)
         height, width = share.shape[2:]
@@ -90,6 +101,48 @@ class Landmarker(Model):
         """Return (predicted points, true points) per sample."""
         points, truth = to_numpy(self(batch["image"])), to_numpy(keypoints_of(batch))
         return list(zip(points, truth, strict=True))
+
+    def answer(self, images: Tensor) -> dict[str, Tensor]:
+        """Return ``points`` (B, K, 2): x, y in pixels."""
+        return {"points": self(images)}
+
+    def predict(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        boxes: ArrayLike | Sequence[ArrayLike] | None = None,
+        *,
+        batch_size: int = 16,
+    ) -> list[LandmarkerResult]:
+        """Find the landmarks in photographs of any size, without gradients, in evaluation mode.
+
+        Args:
+            images: as for `Detector.predict`.
+            boxes: for each image (4,) or (k, 4) x1, y1, x2, y2, where the objects are, in pixels of
+                the upright image; for a single image, its own. The crop is that of the processor:
+                the box, grown by the margin of the training data. None: the whole image is the
+                crop.
+            batch_size: crops that go through the model at once.
+
+        Returns:
+            One result per image, in pixels of the image as it was given, upright.
+
+        Raises:
+            ImageError: a file is missing, unreadable or damaged.
+            TypeError: an image is of a type that is not supported.
+            ValueError: an image or a box has another shape or range, or the numbers of images and
+                boxes differ.
+        """
+        return self.predict_images(images, boxes, batch_size)
+
+    def result(self, values: Mapping[str, NDArray[Any]], source: ModelInput) -> LandmarkerResult:
+        """Return the points in pixels of the image."""
+        points = values["points"].astype(np.float32)
+        for i, rect in enumerate(source.rects):
+            points[i] = stored_to_source(points[i], rect, source.input_size)
+        names = self.facts.keypoint_labels(points.shape[1])
+        return LandmarkerResult(
+            points[0] if source.is_single else points, names, source.size, source.path
+        )
 
     def scores(self, records: Sequence[Any]) -> dict[str, float]:
         """Return the mean NME of the samples that have a scale; see `normalized_mean_error`.

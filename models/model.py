@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.data_facts import DataFacts
 from models.drawing import Colour, Image, sheet, stack
 from models.gallery import GROUP_SIZE, Candidate, Gallery
+from models.inputs import as_floats
+from models.predictor import Batch, Predictor
 from models.schedule import Schedule
-
-Batch = Mapping[str, Any]
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,11 +25,12 @@ TILE_HEIGHT = 320
 WHITE, TRUTH, PREDICTION = (235, 235, 235), (40, 210, 70), (250, 60, 60)
 
 
-class Model(L.LightningModule):
+class Model(Predictor):
     """Training schedule, scores over the samples of all ranks, and a picture of some of them.
 
     Batches are dicts, as `LazyNPZDataModule` delivers them on the device, with images float
-    (B, 3, H, W) in [0, 1]. Samples whose `valid` is False change neither the loss nor the score.
+    (B, 3, H, W) in [0, 1]; uint8 (B, H, W, 3), as datasets deliver them, is converted. Samples
+    whose `valid` is False change neither the loss nor the score.
 
     Args:
         learning_rate: peak learning rate of the schedule.
@@ -39,6 +40,7 @@ class Model(L.LightningModule):
         metric: name of the score, also in the log.
         mode: ``max`` if a higher score is better, ``min`` if a lower one is.
         unit: unit of the score, or what it is a fraction of, with a space before it.
+        min_steps: optimizer steps that a training from scratch needs, however little data it has.
         records: one record per sample of the last validation, of all ranks; `scores` takes them.
         last_scores: scores of the last validation by name, `metric` first.
         gallery: the samples of the last validation that `picture` shows.
@@ -48,6 +50,7 @@ class Model(L.LightningModule):
     metric: ClassVar[str]
     mode: ClassVar[str] = "max"
     unit: ClassVar[str] = ""
+    min_steps: ClassVar[int] = 1000
 
     def __init__(self, learning_rate: float) -> None:
         super().__init__()
@@ -60,10 +63,11 @@ class Model(L.LightningModule):
         self.saved_schedule: tuple[int, Schedule] | None = None
 
     def setup(self, stage: str) -> None:
-        """Check that the data module serves this model's task.
+        """Check that the data module serves this model's task, and learn the names of its data.
 
         Raises:
-            ValueError: the data module serves another task.
+            ValueError: the data module serves another task, or other categories than those of the
+                model's training.
         """
         trainer: Any = self.trainer
         # A data module of another project need not have a task.
@@ -73,6 +77,7 @@ class Model(L.LightningModule):
                 f"{type(self).__name__} learns from {self.task} data, but the data module serves "
                 f"{served} data: choose both at once with datamodule={self.task}"
             )
+        self.learn_facts(stage)
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
@@ -101,21 +106,6 @@ class Model(L.LightningModule):
     def essence(self, record: Any) -> Any:
         """Return the part of a record that `scores` needs; all records stay in memory."""
         return record
-
-    def of_data(self, name: str) -> Any:
-        """Return a fact about the data, such as ``num_classes``, from the data module.
-
-        Raises:
-            RuntimeError: the data module does not know it, so the model's argument must be given.
-        """
-        trainer: Any = self.trainer
-        fact = getattr(trainer.datamodule, name, None)
-        if fact is None:
-            raise RuntimeError(
-                f"{type(self).__name__}: {name} is not known, because the data module has no such "
-                f"attribute: use LazyNPZDataModule, or give the model {name}"
-            )
-        return fact
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with a learning rate that rises and falls once during the run.
@@ -148,11 +138,13 @@ class Model(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the schedule, so that a continued run repeats its learning rates exactly."""
+        super().on_save_checkpoint(checkpoint)
         if self.schedule is not None:
             checkpoint["schedule"] = self.schedule.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the schedule of the checkpoint for `configure_optimizers`."""
+        super().on_load_checkpoint(checkpoint)
         if "schedule" in checkpoint:  # checkpoints of earlier versions have none
             self.saved_schedule = checkpoint["global_step"], Schedule(**checkpoint["schedule"])
 
@@ -171,7 +163,7 @@ class Model(L.LightningModule):
 
     def training_step(self, batch: Batch) -> Tensor:
         """Log and return the loss."""
-        loss = self.loss(batch)
+        loss = self.loss(self.ready(batch))
         self.log("train_loss", loss, prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
@@ -182,6 +174,7 @@ class Model(L.LightningModule):
 
     def validation_step(self, batch: Batch) -> None:
         """Add the loss, and keep a record of every sample and the images of a few."""
+        batch = self.ready(batch)
         valid = weights_of(batch).tolist()
         count = sum(valid)
         if not count:
@@ -242,6 +235,25 @@ class Model(L.LightningModule):
             tiles = [self.draw(*self.gallery.samples[key]) for key in keys]
             pages.append(sheet(tiles, GROUP_SIZE, [(group, WHITE)]))
         return stack(pages)
+
+    def on_test_epoch_start(self) -> None:
+        """Do the same as for a validation."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: Batch) -> None:
+        """Do the same as for a validation."""
+        self.validation_step(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Do the same as for a validation."""
+        self.on_validation_epoch_end()
+
+    def ready(self, batch: Batch) -> Batch:
+        """Return the batch with float images; note their size, if no data set has told it."""
+        images = as_floats(batch["image"])
+        height, width = images.shape[-2:]
+        self.facts = self.facts.completed_by(DataFacts(image_size=(height, width)))
+        return {**batch, "image": images}
 
 
 def weights_of(batch: Batch) -> Tensor:

@@ -435,9 +435,6 @@ def test_the_detector_chooses_its_threshold_from_the_scores_and_names_categories
     assert scores == {"AP@0.5": 1, "AP@0.5:0.95": 1}
     assert model.threshold == 0.7
     assert "0.70" in model.legend()[1][0]
-    model.category_names = ["cat", "dog"]
-    assert model.category_name(1) == "dog"
-    assert model.category_name(7) == "7"
 
 
 def with_copy(batch):

@@ -18,7 +18,7 @@ import datamodules
 import processing
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("processing", "datamodules", "models", "conf")
+FOLDERS = ("processing", "datamodules", "models", "conf", "training")
 
 # A file of another project. It uses every public name.
 NAMES = [*processing.__all__, *datamodules.__all__]
@@ -86,7 +86,9 @@ def test_a_wheel_states_its_license_page_and_extras(wheel):
     assert fields["License-Expression"] == "Apache-2.0"
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
     assert fields.get_payload() == (ROOT / "README.md").read_text()
-    assert set(fields.get_all("Provides-Extra")) == {"bench", "dev", "tensorboard", "test"}
+    assert set(fields.get_all("Provides-Extra")) == {
+        *("bench", "dev", "mlflow", "tensorboard", "test", "wandb"),
+    }
 
 
 @pytest.fixture(scope="module")

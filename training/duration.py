@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import lightning as L
 
+from processing.commands.console import print_result
 from processing.core.arguments import check_integer
 
 UNLIMITED: Final = -1
@@ -51,14 +52,19 @@ class Duration(L.Callback):
 
     Args:
         epochs: epochs of a training with enough data.
-        min_steps: optimizer steps that a training has at least.
+        min_steps: optimizer steps that a training has at least. None: the attribute `min_steps` of
+            the model; 0 if it has none.
         validations: about as many validations in the whole training, if it has that many epochs.
     """
 
-    def __init__(self, epochs: int = 6, min_steps: int = 1000, validations: int = 25) -> None:
+    def __init__(
+        self, epochs: int = 6, min_steps: int | None = None, validations: int = 25
+    ) -> None:
         super().__init__()
         self.epochs = check_integer("epochs", epochs, least=1)
-        self.min_steps = check_integer("min_steps", min_steps, least=0)
+        self.min_steps = (
+            None if min_steps is None else check_integer("min_steps", min_steps, least=0)
+        )
         self.validations = check_integer("validations", validations, least=1)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -66,28 +72,31 @@ class Duration(L.Callback):
         if stage != "fit" or trainer.max_epochs != UNLIMITED:
             return
         steps = self._steps_per_epoch(trainer)
-        epochs = epochs_for(steps, epochs=self.epochs, min_steps=self.min_steps)
+        least = self.min_steps
+        if least is None:
+            least = int(getattr(pl_module, "min_steps", 0))
+        epochs = epochs_for(steps, epochs=self.epochs, min_steps=least)
         if trainer.check_val_every_n_epoch == 1:
             interval = validation_interval(epochs, validations=self.validations)
             epochs = interval * math.ceil(epochs / interval)
             trainer.check_val_every_n_epoch = interval
         trainer.fit_loop.max_epochs = epochs
         if trainer.is_global_zero and epochs > self.epochs:
-            print(self._explanation(trainer, steps, epochs))  # noqa: T201 - a part of the script
+            print_result(self._explanation(trainer, steps, epochs, least))
 
     def _steps_per_epoch(self, trainer: L.Trainer) -> int:
         """Return the optimizer steps of one epoch, with all limits that the trainer has."""
         trainer.fit_loop.max_epochs = 1
         return int(trainer.estimated_stepping_batches)
 
-    def _explanation(self, trainer: L.Trainer, steps: int, epochs: int) -> str:
+    def _explanation(self, trainer: L.Trainer, steps: int, epochs: int, least: int) -> str:
         samples = _number_of_samples(trainer)
         have = f"{samples:,} training samples are" if samples else "the training data is"
         every = trainer.check_val_every_n_epoch
         validated = "" if every in (None, 1) else f", validated every {every} epochs"
         return (
             f"{have} {steps:,} step{'s' * (steps != 1)} an epoch: {epochs:,} epochs instead of "
-            f"{self.epochs}, for at least {self.min_steps:,} steps{validated} "
+            f"{self.epochs}, for at least {least:,} steps{validated} "
             f"(trainer.max_epochs={self.epochs} would train for {self.epochs} epochs only)"
         )
 

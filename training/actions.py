@@ -1,0 +1,54 @@
+"""The actions of the command: fit, test, predict and export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.exit_status import SettingsError
+
+if TYPE_CHECKING:
+    from training.build import Run
+
+
+def fit(run: Run) -> float | None:
+    """Train the model, validate its best checkpoint and return its score."""
+    trainer, model, data = run.trainer, run.model, run.datamodule
+    trainer.fit(model, datamodule=data, ckpt_path=run.ckpt_path)
+    weights = run.best_weights()
+    # The epochs are over: this validation is no row of their metrics.
+    trainer.loggers = []
+    results = trainer.validate(model, datamodule=data, ckpt_path=weights, verbose=False)
+    return run.score(results)
+
+
+def test(run: Run) -> float | None:
+    """Score a checkpoint on the test split and return the score."""
+    if run.ckpt_path is None:
+        raise SettingsError("ckpt_path is required for action=test: the checkpoint to score")
+    results = run.trainer.test(run.model, datamodule=run.datamodule, ckpt_path=run.ckpt_path)
+    return run.score(results)
+
+
+ACTIONS: dict[str, Callable[[Run], float | None]] = {"fit": fit, "test": test}
+"""Each action by its name, the values of ``action``."""
+
+
+def needs_data(action: str) -> bool:
+    """Return whether an action reads the data module's files."""
+    return action in ("fit", "test")
+
+
+def existing_checkpoint(ckpt_path: str | None) -> Path | None:
+    """Return the checkpoint to start from.
+
+    Raises:
+        SettingsError: there is no such file.
+    """
+    if not ckpt_path:
+        return None
+    path = Path(ckpt_path).expanduser()
+    if not path.exists():
+        raise SettingsError(f"ckpt_path={ckpt_path}: there is no such checkpoint")
+    return path

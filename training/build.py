@@ -1,0 +1,208 @@
+"""Builds the parts of a run from its settings: data module, model, callbacks, loggers, trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+from hydra.errors import InstantiationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+
+from training.actions import existing_checkpoint
+from training.checkpoints import LastCheckpoint
+from training.curves import CurveRecorder
+from training.data import DataSummary
+from training.duration import UNLIMITED
+from training.exit_status import SettingsError
+from training.report import Picture, Score
+from training.settings import argument_problem, constructor_problem
+from training.verdict import FactsRecorder
+
+
+@dataclass
+class Run:
+    """The parts of one run.
+
+    Args:
+        datamodule: serves the data.
+        model: is trained.
+        trainer: trains it.
+        ckpt_path: checkpoint to start from, or None.
+        run_dir: directory of the results.
+        source: photographs to predict on, or None.
+    """
+
+    datamodule: L.LightningDataModule
+    model: L.LightningModule
+    trainer: L.Trainer
+    ckpt_path: Path | None
+    run_dir: Path
+    source: str | None = None
+
+    @property
+    def picture(self) -> Path:
+        """The picture of the last validation; it need not exist."""
+        return self.run_dir / "predictions.png"
+
+    @property
+    def best(self) -> ModelCheckpoint | None:
+        """The callback that keeps the best checkpoint."""
+        found: ModelCheckpoint | None = self._callback(ModelCheckpoint)
+        return found
+
+    @property
+    def last(self) -> LastCheckpoint | None:
+        """The callback that keeps the last checkpoint."""
+        found: LastCheckpoint | None = self._callback(LastCheckpoint)
+        return found
+
+    def _callback(self, kind: type[Any]) -> Any:
+        found = (one for one in self.trainer.callbacks if isinstance(one, kind))  # type: ignore[attr-defined]  # set by Lightning, not declared
+        return next(found, None)
+
+    def best_weights(self) -> str | None:
+        """Return the checkpoint to show after a training; None: the weights in memory.
+
+        If the last epoch scores as high as the best, it is the last: a detector may score 0 for
+        some epochs although it is learning.
+        """
+        if self.best is None or not self.best.best_model_path:
+            return None
+        monitor = self.best.monitor or ""
+        if self.trainer.callback_metrics.get(monitor) == self.best.best_model_score:
+            return str(self.last.path) if self.last is not None else None
+        return self.best.best_model_path
+
+    def score(self, results: Sequence[Any]) -> float | None:
+        """Return the model's score among the metrics of `Trainer.validate` or `Trainer.test`."""
+        metrics = dict(results[0]) if results else {}
+        score = metrics.get(getattr(self.model, "metric", ""))
+        return None if score is None else float(score)
+
+
+def build(config: DictConfig) -> Run:
+    """Build the parts of a run. Nothing is read or written yet.
+
+    Raises:
+        SettingsError: an argument is out of range; the message has its full key.
+    """
+    ckpt_path = existing_checkpoint(config.ckpt_path)
+    run_dir = Path(config.run_dir)
+    L.seed_everything(config.seed, verbose=False)
+    datamodule = _built(config, "datamodule")
+    model = _built(config, "model")
+    loggers = list(_loggers(config))
+    callbacks = [*_callbacks(config, model, loggers), DataSummary()]
+    facts, picture = FactsRecorder(), run_dir / "predictions.png"
+    callbacks += [CurveRecorder(run_dir / "curves.png"), facts]
+    callbacks += [Picture(picture), Score(picture, facts)]
+    trainer = _trainer(config, loggers, callbacks)
+    return Run(datamodule, model, trainer, ckpt_path, run_dir, config.get("source"))
+
+
+def _built(config: DictConfig, key: str) -> Any:
+    node = OmegaConf.select(config, key)
+    return _checked(config, key, lambda: hydra.utils.instantiate(node))
+
+
+def _checked(config: DictConfig, key: str, make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except InstantiationException as error:
+        raise SettingsError(constructor_problem(error, config, key)) from error
+    except (TypeError, ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
+        raise SettingsError(argument_problem(error, config, key)) from error
+
+
+def _trainer(config: DictConfig, loggers: list[Any], callbacks: list[Callback]) -> L.Trainer:
+    settings = config.trainer.copy()
+    with open_dict(settings):
+        settings.pop("callbacks", None)
+        settings.pop("logger", None)
+        if settings.get("max_epochs") is None and settings.get("max_steps") is None:
+            settings.max_epochs = UNLIMITED  # the callback `Duration` chooses the epochs
+    check_devices(config)
+    trainer: L.Trainer = _checked(
+        config,
+        "trainer",
+        lambda: hydra.utils.instantiate(settings, logger=loggers or False, callbacks=callbacks),
+    )
+    return trainer
+
+
+def check_devices(config: DictConfig) -> None:
+    """Check that there are as many devices as the settings ask for.
+
+    Lightning starts any number of processes on CPUs.
+
+    Raises:
+        SettingsError: there are fewer.
+    """
+    wanted = config.trainer.get("devices")
+    if config.trainer.get("accelerator") != "cpu" or not isinstance(wanted, int):
+        return
+    import os
+
+    most = max(2, os.cpu_count() or 1)
+    if wanted > most:
+        raise SettingsError(
+            f"trainer.devices={wanted}: there are {os.cpu_count()} CPUs; at most {most} processes"
+        )
+
+
+def _entries(config: DictConfig, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield (full key, node) for a group that holds one ``_target_``, or several under names."""
+    node = config.get(key)
+    if isinstance(node, DictConfig) and "_target_" in node:
+        yield key, node
+    elif isinstance(node, ListConfig):
+        for position in range(len(node)):
+            yield f"{key}[{position}]", node[position]
+    elif isinstance(node, DictConfig):
+        for name in map(str, node):
+            yield f"{key}.{name}", node[name]
+
+
+def _loggers(config: DictConfig) -> Iterator[Any]:
+    """Yield the loggers of the group and those of ``trainer.logger``; False there: none at all."""
+    extra = config.trainer.get("logger")
+    if extra is False:
+        return
+    if extra is True:
+        raise SettingsError("trainer.logger=true: choose logger=csv or logger=tensorboard instead")
+    for parent, key in ((config, "logger"), (config.trainer, "logger")):
+        for full, node in _entries(parent, key):
+            if node is not None:
+                yield _built(config, full if parent is config else f"trainer.{full}")
+
+
+def _callbacks(config: DictConfig, model: Any, loggers: list[Any]) -> Iterator[Callback]:
+    """Yield the callbacks of the group and those of ``trainer.callbacks``."""
+    for parent, key in ((config, "callbacks"), (config.trainer, "callbacks")):
+        for full, node in _entries(parent, key):
+            if node is None:
+                continue
+            name = full if parent is config else f"trainer.{full}"
+            callback = _callback(config, name, node, model)
+            if isinstance(callback, LearningRateMonitor) and not loggers:
+                continue  # it has nowhere to write to
+            if isinstance(callback, ProgressBar) and not config.trainer.get("enable_progress_bar"):
+                continue
+            yield callback
+
+
+def _callback(config: DictConfig, key: str, node: Any, model: Any) -> Callback:
+    """Build a callback; ``monitor: null`` stands for the model's score."""
+    filled = {}
+    if "monitor" in node and node["monitor"] is None:
+        filled = {"monitor": model.metric, "mode": model.mode}
+    callback = _checked(config, key, lambda: hydra.utils.instantiate(node, **filled))
+    if not isinstance(callback, Callback):
+        raise SettingsError(f"{key}: {type(callback).__name__} is not a Lightning callback")
+    return callback

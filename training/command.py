@@ -1,0 +1,95 @@
+"""Runs the command: one line for whatever is wrong, and an exit status that says which kind."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from processing.commands.console import print_error
+from processing.core.error_notes import format_error
+from processing.core.errors import ProcessingError
+from training.exit_status import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, SettingsError
+from training.run_directory import shared_directory
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def command(conf: Path, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator of a function that `hydra.main` made.
+
+    Called without settings, the function reads the command line, and settings that cannot be
+    composed end the process with status 2. Called with settings, it raises its errors.
+
+    Args:
+        conf: directory of the settings.
+        name: name of the main file in it.
+    """
+
+    def decorate(main: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(main)
+        def run(config: Any = None) -> Any:
+            if config is not None:
+                return main(config)
+            # Modules of the project from whose folder the script is run, for _target_.
+            if str(Path.cwd()) not in sys.path:
+                sys.path.append(str(Path.cwd()))
+            sys.argv += shared_directory(sys.argv[1:])
+            if _wants_traceback():
+                return main()
+            return _without_traceback(main, conf, name)
+
+        return run
+
+    return decorate
+
+
+def _wants_traceback() -> bool:
+    return os.environ.get(FULL_ERROR) == "1"
+
+
+def _without_traceback(main: Callable[..., Any], conf: Path, name: str) -> Any:
+    arguments = sys.argv[1:]
+    # Hydra would print several lines and exit with status 1; so it hands the error on.
+    os.environ[FULL_ERROR] = "1"
+    try:
+        return main()
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        os.environ.pop(FULL_ERROR)
+        from training.overrides import explain
+
+        print_error(explain(error, arguments, conf, name))
+        raise SystemExit(EXIT_USAGE) from error
+    finally:
+        os.environ.pop(FULL_ERROR, None)
+
+
+@contextmanager
+def exit_statuses() -> Iterator[None]:
+    """Turn errors of the settings and of the data into a message and an exit status.
+
+    With ``HYDRA_FULL_ERROR=1`` in the environment they stay exceptions with a traceback.
+    """
+    # Set by the command for the time of composition; processes that are started must not see it.
+    composed_here = os.environ.pop(FULL_ERROR, None)
+    try:
+        yield
+    except SettingsError as error:
+        print_error(str(error))
+        raise SystemExit(EXIT_USAGE) from error
+    except (ProcessingError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        print_error(f"{format_error(error)}\n(set {FULL_ERROR}=1 to see the traceback)")
+        raise SystemExit(EXIT_FAILURE) from error
+    except KeyboardInterrupt as error:
+        print_error("interrupted: the same command continues")
+        raise SystemExit(EXIT_INTERRUPTED) from error
+    finally:
+        if composed_here is not None:
+            os.environ[FULL_ERROR] = composed_here

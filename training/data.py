@@ -1,0 +1,83 @@
+"""The data of a run: the demo, if nothing else is there, and a few lines about the data in use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.callbacks import Callback
+
+from processing.commands.console import print_result
+
+if TYPE_CHECKING:
+    import lightning as L
+
+DEMO_DIR = Path("data/raw")
+"""The only place where the demo is rendered: any other missing directory is a typing mistake."""
+
+LEFT_OUT = {"rejected": "left out", "dropped": "dropped from stored images"}
+
+
+def render_demo_if_needed(datamodule: Any, images: int) -> None:
+    """Render the demo if the data module will read the default directory and it does not exist.
+
+    Args:
+        datamodule: the data module; it needs the demo if one of its processors reads `DEMO_DIR`.
+        images: number of photographs.
+    """
+    sources = [Path(one.raw_data_dir) for one in getattr(datamodule, "processors", ())]
+    # Of several processes on one machine, the first processes the data; the others wait for it.
+    if DEMO_DIR not in sources or DEMO_DIR.exists() or local_rank() != 0:
+        return
+    from filelock import FileLock
+
+    from processing.demo import render_demo
+
+    DEMO_DIR.parent.mkdir(parents=True, exist_ok=True)
+    # Machines may share the directory, and each has a first process.
+    with FileLock(DEMO_DIR.with_name(f".{DEMO_DIR.name}.lock")):
+        if not DEMO_DIR.exists():
+            print_result(f"{DEMO_DIR} does not exist: rendering {images} demo photographs")
+            render_demo(DEMO_DIR, images=images)
+
+
+def local_rank() -> int:
+    """Return the number of this process among those on its machine, before Lightning starts."""
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
+
+
+class DataSummary(Callback):
+    """Prints which files a run reads, their numbers of samples, and which inputs were left out."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Print the lines, once the data module has opened its files."""
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        datasets = getattr(datamodule, "datasets", None)
+        if stage == "fit" and trainer.is_global_zero and isinstance(datasets, Mapping):
+            for line in summary_lines(datamodule):
+                print_result(line)
+
+
+def summary_lines(datamodule: Any) -> Iterator[str]:
+    """Return the lines about an open `LazyNPZDataModule`."""
+    task = datamodule.task
+    counts = ", ".join(f"{name} {len(split)}" for name, split in datamodule.datasets.items())
+    directories = ", ".join(map(str, datamodule.data_dirs))
+    yield f"data: {directories}, {task}: {counts} samples"
+    for directory in datamodule.data_dirs:
+        for kind, words in LEFT_OUT.items():
+            lists = sorted(Path(directory).glob(f"*_{task}.{kind}.jsonl"))
+            found = {path.name: _count_lines(path) for path in lists}
+            parts = [f"{count} in {name}" for name, count in found.items() if count]
+            if parts:
+                yield f"{words}, listed in {directory}: {', '.join(parts)}"
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)

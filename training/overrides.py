@@ -1,0 +1,122 @@
+"""Explains, in one line, why Hydra cannot compose the settings of a command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+
+from training.hints import nearest
+
+
+def explain(error: Exception, arguments: Sequence[str], conf: Path, name: str) -> str:
+    """Return one line with the wrong override, what is wrong with it and the nearest valid name.
+
+    Args:
+        error: what Hydra or OmegaConf raised.
+        arguments: the command line without the program's name.
+        conf: directory of the settings.
+        name: name of the main file in it.
+    """
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override}: cannot be read as KEY=VALUE: {_first(error.message)}; quote the "
+            "whole override if it has brackets, braces, spaces or commas"
+        )
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _unknown_choice(error, arguments)
+    key = _key_of(error)
+    override = next((one for one in _overrides(arguments) if one.key_or_group == key), None)
+    text = override.input_line if override is not None else key
+    message = _first(error)
+    if key and override is not None:
+        return _wrong_key(override, message, conf, name)
+    return f"{text}: {message}" if text else message
+
+
+def _wrong_key(override: Override, message: str, conf: Path, name: str) -> str:
+    line, key = override.input_line or override.key_or_group, override.key_or_group
+    if "already at" in message:
+        return f"{line}: the setting exists; write {line.lstrip('+')}"
+    if override.is_delete():
+        return f"{line}: there is no such setting to delete{_similar(key, conf, name)}"
+    if "No match in the defaults list" in message or "Key" in message or "append" in message:
+        return f"{line}: no such setting{_similar(key, conf, name)}; +{line.lstrip('+')} adds one"
+    return f"{line}: {message}"
+
+
+def _unknown_choice(error: MissingConfigException, arguments: Sequence[str]) -> str:
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    override = next(
+        (one for one in _overrides(arguments) if _group(one.key_or_group) == group), None
+    )
+    text = override.input_line if override is not None else f"{group}={choice}"
+    if not error.options:
+        return f"{text}: there is no settings file {error.missing_cfg_file}"
+    options = ", ".join(error.options)
+    return f"{text}: must be one of {options}{nearest(choice, error.options)}"
+
+
+def _group(key: str) -> str:
+    """Return the group of ``processor@datamodule.processor``."""
+    return key.partition("@")[0]
+
+
+def _overrides(arguments: Sequence[str]) -> Iterator[Override]:
+    """Parse those arguments that are overrides; wrong ones are left out."""
+    parser = OverridesParser.create()
+    for argument in arguments:
+        if argument.startswith("-"):
+            continue
+        try:
+            yield parser.parse_override(argument)
+        except HydraException:
+            continue
+
+
+def _key_of(error: Exception) -> str:
+    """Return the key that a message of Hydra names."""
+    found = re.search(r"(?:override|at|delete from config\.|full_key:) '?([\w.@/-]+)'?", str(error))
+    quoted = re.search(r"'([\w.@/-]+)'", str(error))
+    match = found or quoted
+    return match[1].rstrip(".") if match else ""
+
+
+def _first(error: Any) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _similar(key: str, conf: Path, name: str) -> str:
+    """Return the most similar key of the default settings, or of any group, as a question."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        config = compose(name)
+    known = [*_keys(config), *(path.name for path in conf.iterdir() if path.is_dir())]
+    found = nearest(key, known)
+    if found:
+        return found
+    # The last part may be right, such as in batch_size=8.
+    last = key.rpartition(".")[2]
+    same = [one for one in known if one.rpartition(".")[2] == last]
+    return f"; did you mean {same[0]}?" if same else ""
+
+
+def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in map(str, config):
+        if key.startswith("_"):
+            continue
+        yield f"{prefix}{key}"
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not (
+            OmegaConf.is_missing(config, key) or node._is_none()
+        ):
+            yield from _keys(node, f"{prefix}{key}.")

@@ -1,0 +1,282 @@
+"""Checks the composed settings before anything is built, rendered or processed.
+
+Every key under a ``_target_`` must be an argument of that class or function, and its value must
+suit the argument's type hint. The classes themselves check ranges when they are built.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from training.exit_status import SettingsError
+from training.hints import allowed, choices, fits, hints_of, nearest
+
+ROOT_HINTS: dict[str, Any] = {
+    "action": Literal["fit", "test", "predict", "export"],
+    "raw_data_dir": str,
+    "output_dir": str,
+    "run_dir": str,
+    "seed": int,
+    "ckpt_path": str | None,
+    "demo_images": int,
+    "source": str | None,
+}
+"""Keys of ``train.yaml`` that hold a single value."""
+LEAST = {"seed": 0, "demo_images": 1}
+BUILT = ("model", "datamodule", "trainer")
+"""Keys of ``train.yaml`` that hold a ``_target_``."""
+NAMED = ("callbacks", "logger")
+"""Keys that hold a ``_target_``, or several under names of the user; null or {}: none."""
+SPECIAL = ("_target_", "_convert_", "_recursive_", "_partial_", "_args_")
+FILLED_IN = ("monitor", "mode")
+"""Arguments of callbacks that the script fills in with the model's score if they are null."""
+MIGRATED = "see python train_example.py --help"
+
+
+class Problem(str):
+    """A message in place of a value that cannot be had."""
+
+    __slots__ = ()
+
+
+def check_settings(config: DictConfig) -> None:
+    """Check the composed settings.
+
+    Raises:
+        SettingsError: keys are unknown, values are missing or have a wrong type. Each has one line.
+    """
+    problems = list(_root_problems(config))
+    if problems:
+        raise SettingsError("\n".join(problems))
+
+
+def _root_problems(config: DictConfig) -> Iterator[str]:
+    known = [*ROOT_HINTS, *BUILT, *NAMED]
+    text = OmegaConf.to_yaml(config)
+    for key in map(str, config):
+        if key in known or f"${{{key}" in text:  # a key of the user that others refer to
+            continue
+        yield f"{key}={_shown(config, key)}: no such setting{nearest(key, known)}"
+    for key, hint in ROOT_HINTS.items():
+        if key in config:
+            yield from _value_problems(config, key, key, hint)
+    for key in BUILT:
+        node = _resolved(config, key) if key in config else None
+        if isinstance(node, Problem):
+            yield node
+        elif not isinstance(node, DictConfig) or "_target_" not in node:
+            yield f"{key}={_shown(config, key)}: must be a mapping with _target_; {MIGRATED}"
+        else:
+            yield from _target_problems(node, key)
+    for key in NAMED:
+        if key in config:
+            yield from _named_problems(config, key)
+
+
+def _named_problems(config: DictConfig, key: str) -> Iterator[str]:
+    node = _resolved(config, key)
+    if isinstance(node, Problem):
+        yield node
+    elif isinstance(node, DictConfig) and "_target_" in node:
+        yield from _target_problems(node, key)
+    elif isinstance(node, DictConfig):
+        for name in map(str, node):
+            entry = _resolved(node, name, f"{key}.{name}")
+            if isinstance(entry, DictConfig) and "_target_" in entry:
+                yield from _target_problems(entry, f"{key}.{name}")
+            elif entry is not None:
+                yield f"{key}.{name}={_shown(node, name)}: must be a mapping with _target_, or null"
+    elif node is not None:
+        yield f"{key}={_shown(config, key)}: must be a mapping with _target_, or null"
+
+
+def _target_problems(node: DictConfig, key: str) -> Iterator[str]:
+    """Check one mapping with ``_target_``, and those inside."""
+    name = _resolved(node, "_target_", f"{key}._target_")
+    if isinstance(name, Problem):
+        yield name
+        return
+    if not isinstance(name, str) or not name:
+        yield f"{key}._target_={name!r}: must be the dotted name of a class or function"
+        return
+    target = _imported(name, f"{key}._target_")
+    if isinstance(target, str):
+        yield target
+        return
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):  # built into Python: it checks its arguments itself
+        return
+    hints, takes_any = hints_of(target), _has_kind(parameters, inspect.Parameter.VAR_KEYWORD)
+    for argument in map(str, node):
+        full = f"{key}.{argument}"
+        if argument in SPECIAL:
+            continue
+        if argument not in parameters and not takes_any:
+            wrong = f"{name.rpartition('.')[2]} has no such argument"
+            yield f"{full}={_shown(node, argument)}: {wrong}{nearest(argument, parameters)}"
+            continue
+        yield from _value_problems(node, argument, full, hints.get(argument, Any))
+    if not node.get("_partial_") and "_args_" not in node:
+        yield from _missing(node, key, parameters)
+
+
+def _has_kind(parameters: Any, kind: Any) -> bool:
+    return any(one.kind is kind for one in parameters.values())
+
+
+def _missing(node: DictConfig, key: str, parameters: Any) -> Iterator[str]:
+    single = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    for argument, parameter in parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind in single
+        filled_in = key.startswith("callbacks.") and argument in FILLED_IN
+        if required and argument not in node and not filled_in:
+            yield f"{key}.{argument} is required by {node['_target_']}"
+
+
+def _value_problems(node: DictConfig, name: str, full: str, hint: Any) -> Iterator[str]:
+    value = _resolved(node, name, full)
+    if isinstance(value, Problem):
+        yield value
+    elif isinstance(value, DictConfig) and "_target_" in value:
+        yield from _target_problems(value, full)
+    elif isinstance(value, ListConfig):
+        yield from _list_problems(value, full, hint)
+    else:
+        yield from _plain_problems(value, full, hint)
+
+
+def _list_problems(value: ListConfig, full: str, hint: Any) -> Iterator[str]:
+    plain = True
+    for position in range(len(value)):
+        entry = value[position]
+        if isinstance(entry, DictConfig) and "_target_" in entry:
+            plain = False
+            yield from _target_problems(entry, f"{full}[{position}]")
+    if plain:
+        yield from _plain_problems(value, full, hint)
+
+
+def _plain_problems(value: Any, full: str, hint: Any) -> Iterator[str]:
+    if OmegaConf.is_config(value):
+        try:
+            value = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            yield f"{full}: {first_line(error)}"
+            return
+    name = full.rpartition(".")[2]
+    filled_in = full.startswith("callbacks.") and name in FILLED_IN
+    if value is None and filled_in:
+        return
+    if not fits(value, hint):
+        close = nearest(value, choices(hint)) if isinstance(value, str) else ""
+        yield f"{full}={value!r}: must be {allowed(hint)}{close}"
+    elif full in LEAST and value < LEAST[full]:
+        yield f"{full}={value!r}: must be at least {LEAST[full]}"
+    elif full in ROOT_HINTS and value == "":
+        yield f"{full}='': is empty; was a variable not set?"
+
+
+def _resolved(node: DictConfig, name: str, full: str | None = None) -> Any:
+    """Return a value with its interpolations resolved, or the `Problem` with it."""
+    full = full or name
+    if OmegaConf.is_missing(node, name):
+        return Problem(f"{full} is required: add {full}=VALUE")
+    try:
+        return node[name]
+    except OmegaConfBaseException as error:
+        return Problem(f"{full}={_shown(node, name)}: {first_line(error)}")
+
+
+def _shown(node: DictConfig, name: str) -> str:
+    """Return a value as the user wrote it, shortened."""
+    if name not in node and not OmegaConf.is_missing(node, name):
+        return "null"
+    raw = OmegaConf.to_container(node, resolve=False)
+    value = raw.get(name) if isinstance(raw, dict) else None
+    text = "null" if value is None else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _imported(name: str, full: str) -> Callable[..., Any] | Problem:
+    try:
+        target = get_object(name)
+    except Exception as error:  # importing a module of the user can raise anything
+        cause = error.__cause__ or error
+        module, _, last = name.rpartition(".")
+        return Problem(
+            f"{full}={name}: cannot be imported: {first_line(cause)}{_sibling(module, last)}"
+        )
+    if not callable(target):
+        return Problem(f"{full}={name}: is neither a class nor a function")
+    return target  # type: ignore[no-any-return]  # checked above
+
+
+def _sibling(module: str, name: str) -> str:
+    """Return the most similar name in the same module, as a question."""
+    try:
+        names = dir(get_object(module)) if module else []
+    except Exception:  # the message about the target says what is wrong
+        return ""
+    return nearest(name, [f"{one}" for one in names if not one.startswith("_")])
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, without the names and hints on its other lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def constructor_problem(error: InstantiationException, config: DictConfig, key: str) -> str:
+    """Return one line for an error of a constructor, with the full key of the argument.
+
+    Args:
+        error: what Hydra raised; it knows the node, and its cause the argument.
+        config: all settings.
+        key: key of the node that was to be built.
+    """
+    found = re.search(r"full_key: (\S+)", str(error))
+    return argument_problem(error.__cause__ or error, config, found[1] if found else key)
+
+
+def argument_problem(cause: BaseException, config: DictConfig, key: str) -> str:
+    """Return one line for an error, with the full key and the value of the argument it names."""
+    message = " ".join(str(cause).split())
+    node = OmegaConf.select(config, key)
+    names = [str(name) for name in node if name not in SPECIAL] if _is_mapping(node) else []
+    for name in sorted(names, key=lambda name: _position(name, message)):
+        if _position(name, message) < len(message):
+            return f"{key}.{name}={_shown(node, name)}: {message}"
+    return f"{key}: {message}"
+
+
+def _is_mapping(node: Any) -> bool:
+    return isinstance(node, DictConfig) and not node._is_none()
+
+
+def _position(name: str, message: str) -> int:
+    """Return where a message names an argument; its length if it does not."""
+    found = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", message)
+    return found.start() if found else len(message)
+
+
+def existing_directory(path: Path, key: str) -> None:
+    """Check that a directory of the user exists.
+
+    Raises:
+        SettingsError: it does not, or is a file; the message names a similar one next to it.
+    """
+    if path.is_dir():
+        return
+    problem = "is not a directory" if path.exists() else "there is no such directory"
+    siblings = [one.name for one in path.parent.glob("*")] if path.parent.is_dir() else []
+    raise SettingsError(f"{key}={path}: {problem}{nearest(path.name, siblings)}")
