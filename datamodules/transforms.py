@@ -92,8 +92,9 @@ class Augmentation:
 
         Args:
             batch: `image` float (B, C, H, W), 0 to 1; `index` int64 (B,); perhaps `keypoints` float
-                (B, K, 3) and `bboxes`. A list of boxes is in pixels of these images and moves with
-                them; boxes of which less than 40 % stay inside are dropped, with their `labels`. A tensor of boxes, as a teacher has it, is in pixels of the source image
+                (B, K, 3), `bboxes` and `labels`. A list of boxes is in pixels of these images and
+                moves with them; boxes of which less than 40 % stay inside are dropped, with their
+                labels. A tensor of boxes, as a teacher has it, is in pixels of the source image
                 and stays. Everything else is passed on.
             seed: of the run; not negative.
             epoch: of the training; not negative.
