@@ -254,11 +254,14 @@ class Detector(Model):
         tile, scale = enlarge(image, TILE_HEIGHT)
         found, truth = record
         for box, label in zip(truth.boxes, truth.labels, strict=True):
-            draw_box(tile, box * scale, TRUTH, self.category_name(label), below=True)
+            draw_box(tile, box * scale, TRUTH, self.facts.category_name(label), below=True)
         sure = found.scores >= self.threshold
         for box, score, label in zip(*(field[sure] for field in found), strict=True):
             draw_box(
-                tile, box * scale, PREDICTION, f"{self.category_name(label)} {score:.2f}".strip()
+                tile,
+                box * scale,
+                PREDICTION,
+                f"{self.facts.category_name(label)} {score:.2f}".strip(),
             )
         return tile
 

@@ -26,7 +26,7 @@ WHITE, TRUTH, PREDICTION = (235, 235, 235), (40, 210, 70), (250, 60, 60)
 
 
 class Model(Predictor):
-    """Training schedule, a score over the samples of all ranks, and tiles for the picture.
+    """Training schedule, scores over the samples of all ranks, and a picture of some of them.
 
     Batches are dicts, as `LazyNPZDataModule` delivers them on the device, with images float
     (B, 3, H, W) in [0, 1]; uint8 (B, H, W, 3), as datasets deliver them, is converted. Samples
@@ -40,6 +40,7 @@ class Model(Predictor):
         metric: name of the score, also in the log.
         mode: ``max`` if a higher score is better, ``min`` if a lower one is.
         unit: unit of the score, or what it is a fraction of, with a space before it.
+        min_steps: optimizer steps that a training from scratch needs, however little data it has.
         records: one record per sample of the last validation, of all ranks; `scores` takes them.
         last_scores: scores of the last validation by name, `metric` first.
         gallery: the samples of the last validation that `picture` shows.
@@ -49,6 +50,7 @@ class Model(Predictor):
     metric: ClassVar[str]
     mode: ClassVar[str] = "max"
     unit: ClassVar[str] = ""
+    min_steps: ClassVar[int] = 1000
 
     def __init__(self, learning_rate: float) -> None:
         super().__init__()
@@ -192,9 +194,11 @@ class Model(Predictor):
 
     def _sample_key(self, batch: Batch, i: int) -> str:
         """Return a name for a sample that no other sample of the validation has, on any rank."""
-        if "index" in batch:
-            return f"{batch['image_path'][i]} {int(batch['index'][i])}"
-        return f"{batch['image_path'][i]} {self.global_rank} {len(self.records)}"
+        number = f"{self.global_rank} {len(self.records)}"
+        if "index" in batch:  # the same for any number of ranks
+            number = str(int(batch["index"][i]))
+        path = batch["image_path"][i] if "image_path" in batch else ""
+        return f"{path} {number}"
 
     def on_validation_epoch_end(self) -> None:
         """Compute the scores and the loss from the samples of all ranks."""
@@ -214,16 +218,19 @@ class Model(Predictor):
         if not count:
             return  # no validation sample: there is nothing to log
         self.last_scores = self.scores(self.records)
-        self.log("val_loss", total / count)
-        self.log_dict(self.last_scores, prog_bar=True)
+        # All ranks have the same values: `sync_dist` changes nothing, but Lightning asks for it.
+        self.log("val_loss", total / count, sync_dist=True)
+        self.log_dict(self.last_scores, prog_bar=True, sync_dist=True)
 
-    def picture(self, title: str) -> Image:
-        """Return the best, the worst and some random samples of the last validation, drawn.
+    def score_text(self) -> str:
+        """Return the scores of the last validation in words."""
+        others = [f"{name} = {value:.4g}" for name, value in self.last_scores.items()]
+        return ", ".join([others[0] + self.unit, *others[1:]])
 
-        Args:
-            title: begins the caption.
-        """
-        pages = [sheet([], GROUP_SIZE, [(title, WHITE), *self.legend()])]
+    def picture(self) -> Image:
+        """Return the best, the worst and some random samples of the last validation, drawn."""
+        title = f"{self.task}: {self.score_text()}"
+        pages = [sheet([], GROUP_SIZE, [(title, WHITE)]), sheet([], GROUP_SIZE, self.legend())]
         for group, keys in self.gallery.groups().items():
             tiles = [self.draw(*self.gallery.samples[key]) for key in keys]
             pages.append(sheet(tiles, GROUP_SIZE, [(group, WHITE)]))
