@@ -51,6 +51,11 @@ class Detector(Model):
     """
 
     task = "detector"
+    outputs = {  # noqa: RUF012 - declared as a class variable by the base class
+        "boxes": "float32 (B, k, 4): x1, y1, x2, y2 in pixels of the input; at most 100 per image",
+        "scores": "float32 (B, k): 0 to 1, in descending order; 0 where an image has fewer boxes",
+        "labels": "int64 (B, k): positions in category_names",
+    }
     metric = "AP@0.5"
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Writes predictions as COCO results, one at a time, so that memory does not grow with their number.
+"""Writes predictions as COCO results, one by one: memory does not grow with their number.
 
 Two files belong together: ``images.json`` has the images and the categories, ``predictions.json``
 the results, whose ids refer to it. ``COCO("images.json").loadRes("predictions.json")`` of
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +91,7 @@ def writing(
 
 def _publish(partial: list[Path]) -> None:
     for path in partial:
-        os.replace(path, path.with_suffix(""))
+        path.replace(path.with_suffix(""))
 
 
 def _append(file: TextIO, entry: Mapping[str, Any], *, is_first: bool) -> None:

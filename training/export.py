@@ -14,7 +14,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ from training.exit_status import SettingsError
 if TYPE_CHECKING:
     from models.model import Model
 
-Format = Literal["torch", "onnx"]
 Arrays = dict[str, NDArray[Any]]
 Exported = Callable[[Tensor], Arrays]
 
@@ -65,7 +64,7 @@ class _Answer(nn.Module):
 
 
 def export(
-    model: Model, directory: Path, format: Format = "torch", photographs: Tensor | None = None
+    model: Model, directory: Path, format: str = "torch", photographs: Tensor | None = None
 ) -> tuple[Path, list[Comparison]]:
     """Export a model, compare the file with the model, and return both.
 
@@ -117,7 +116,7 @@ def metadata(model: Model) -> dict[str, Any]:
         "padding": PADDING,
         "image_size": [height, width],
         "crop_margin": facts.crop_margin,
-        "outputs": " ".join((type(model).answer.__doc__ or "").split()),
+        "outputs": dict(model.outputs),
         "category_names": list(facts.category_names),
         "keypoint_names": list(facts.keypoint_names),
         **model.settings(),
@@ -147,11 +146,7 @@ def _write_onnx(model: Model, path: Path) -> None:
     program: Any = torch.onnx.export(
         _export_program(model), dynamo=True, verbose=False, input_names=["images"]
     )
-    outputs = program.model.graph.outputs
-    with torch.no_grad():
-        height, width = model.facts.image_size or (0, 0)
-        names = list(model.answer(torch.zeros(1, 3, height, width)))
-    for output, name in zip(outputs, names, strict=True):
+    for output, name in zip(program.model.graph.outputs, model.outputs, strict=True):
         output.name = name
     for key, value in metadata(model).items():
         program.model.metadata_props[key] = value if isinstance(value, str) else json.dumps(value)
@@ -206,7 +201,7 @@ def _compare(
         for images in batches:
             for name, (difference, scale) in _differences(model, exported, images).items():
                 differences[name] = max(differences.get(name, 0.0), difference)
-                # Not `>`: a comparison with NaN is false.
+                # Not with `>`: a comparison with NaN is false.
                 if not difference <= TOLERANCE * max(scale, 1.0):
                     path.unlink()
                     raise RuntimeError(

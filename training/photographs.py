@@ -52,7 +52,7 @@ def find_photographs(source: str | Sequence[str] | None) -> Photographs:
     for place in places:
         root, files = _files(str(place))
         images = [file for file in files if is_image_name(file.name)]
-        if len(files) == 1 and files[0] == Path(os.path.abspath(Path(place).expanduser())):
+        if files == [_absolute(place)]:
             images = files  # a file that is named is taken for an image, whatever its name
         if not images:
             raise SettingsError(
@@ -70,8 +70,7 @@ def _files(place: str) -> tuple[Path, list[Path]]:
     Raises:
         SettingsError: there is no such file or folder.
     """
-    # Not `resolve`: a link to a photograph keeps its own name.
-    path = Path(os.path.abspath(Path(place).expanduser()))
+    path = _absolute(place)
     if path.is_dir():
         return path, list(_below(path))
     if path.exists():
@@ -81,8 +80,14 @@ def _files(place: str) -> tuple[Path, list[Path]]:
     root = path
     while glob.has_magic(str(root)):
         root = root.parent
-    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    # Not `Path.glob`: it would take a pattern such as `[0]` in the folder's own name literally.
+    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207
     return root, [match for match in matches if match.is_file()]
+
+
+def _absolute(place: str) -> Path:
+    # Not `resolve`: a link to a photograph keeps its own name.
+    return Path(os.path.abspath(Path(place).expanduser()))  # noqa: PTH100 - see above
 
 
 def _below(folder: Path) -> Iterator[Path]:

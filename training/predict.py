@@ -17,8 +17,8 @@ from tqdm.auto import tqdm
 from models.detector import LEAST_SCORE, Detector
 from models.inputs import read_photograph
 from models.results import DetectorResult, Result
-from processing.core.errors import ImageError
 from processing.core.error_notes import with_filename
+from processing.core.errors import ImageError
 from training.coco_results import ResultFiles, categories_of, writing
 from training.drawn_results import draw_result
 

@@ -17,7 +17,7 @@ from models.model import Model
 from training.exit_status import SettingsError
 
 
-def load_model(path: str | os.PathLike[str], *others: type[Any]) -> Model:
+def load_model(path: str | os.PathLike[str], *others: Any) -> Model:
     """Return the model of a checkpoint, on the CPU and in evaluation mode.
 
     Args:
@@ -33,7 +33,9 @@ def load_model(path: str | os.PathLike[str], *others: type[Any]) -> Model:
             f"ckpt_path={path}: is a checkpoint of another project, or of a version that did not "
             "store names and sizes: give a checkpoint that train_example.py has written"
         )
-    classes = {one.__name__: one for one in (*others, Detector, Landmarker, Teacher)}
+    classes: dict[str, Any] = {}
+    for one in (Detector, Landmarker, Teacher, *others):
+        classes[one.__name__] = one
     name = facts["model"]
     if name not in classes:
         raise SettingsError(
