@@ -7,7 +7,8 @@ There are no anchors and no non-maximum suppression.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,11 @@ class Detector(Model):
     """
 
     task = "detector"
+    outputs = {  # noqa: RUF012 - declared as a class variable by the base class
+        "boxes": "float32 (B, k, 4): x1, y1, x2, y2 in pixels of the input; at most 100 per image",
+        "scores": "float32 (B, k): 0 to 1, in descending order; 0 where an image has fewer boxes",
+        "labels": "int64 (B, k): positions in category_names",
+    }
     metric = "AP@0.5"
 
     def __init__(
@@ -207,11 +213,16 @@ class Detector(Model):
             TypeError: an image is of a type that is not supported.
             ValueError: an image has another shape or range.
         """
-        before = self.threshold
-        if threshold is not None:
-            self.threshold = check_number("threshold", threshold, least=0, most=1)
-        try:
+        lowest = self.threshold if threshold is None else threshold
+        with self.at_threshold(check_number("threshold", lowest, least=0, most=1)):
             return self.predict_images(images, batch_size=batch_size)
+
+    @contextlib.contextmanager
+    def at_threshold(self, threshold: float) -> Iterator[None]:
+        """Use another threshold for a while."""
+        before, self.threshold = self.threshold, threshold
+        try:
+            yield
         finally:
             self.threshold = before
 

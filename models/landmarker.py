@@ -40,6 +40,9 @@ class Landmarker(Model):
     """
 
     task = "landmarker"
+    outputs = {  # noqa: RUF012 - declared as a class variable by the base class
+        "points": "float32 (B, K, 2): x, y in pixels of the input, in the order of keypoint_names"
+    }
     metric = "NME"
     mode = "min"
     unit = " of the diagonal of the box around the landmarks"

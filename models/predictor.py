@@ -31,6 +31,8 @@ class Predictor(L.LightningModule):
     """
 
     task: ClassVar[str]
+    outputs: ClassVar[Mapping[str, str]]
+    """The tensors of `answer`, in their order, each with its dtype, shape and meaning."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +54,7 @@ class Predictor(L.LightningModule):
 
     @abstractmethod
     def answer(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the tensors (B, …) that make up a prediction; an exported model returns the same.
+        """Return the tensors (B, …) named in `outputs`; an exported model returns the same.
 
         Args:
             images: float (B, 3, H, W) in [0, 1].

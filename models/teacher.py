@@ -30,6 +30,10 @@ class Teacher(Model):
     """
 
     task = "teacher"
+    outputs = {  # noqa: RUF012 - declared as a class variable by the base class
+        "reconstruction": "float32 (B, 3, H, W): RGB, 0 to 1",
+        "code": "float32 (B, C, H / 16, W / 16), rounded up",
+    }
     metric = "PSNR"
     unit = " dB"
 
