@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.arguments import check_count
 from models.drawing import Image, draw_box, enlarge
 from models.layers import FeaturePyramid
 from models.metrics import Detections, Truth, average_precision
@@ -62,6 +63,7 @@ class Detector(Model):
 
     def heat_maps(self, num_classes: int) -> nn.Conv2d:
         """Return the last layer: one heat map for each category."""
+        check_count("num_classes", num_classes, least=1)
         layer = nn.Conv2d(self.pyramid.channels, num_classes, 1)
         # At the start every cell is background with a probability of 0.98, as most cells are.
         nn.init.constant_(layer.bias, -4.0)  # type: ignore[arg-type]  # Conv2d has a bias by default

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.arguments import check_count
 from models.drawing import Image, draw_lines, draw_points, enlarge
 from models.layers import FeaturePyramid
 from models.metrics import normalized_mean_error
@@ -49,6 +50,7 @@ class Landmarker(Model):
 
     def heat_maps(self, num_keypoints: int) -> nn.Module:
         """Return the last layer: one heat map for each landmark."""
+        check_count("num_keypoints", num_keypoints, least=1)
         return nn.Conv2d(self.pyramid.channels, num_keypoints, 1)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arguments import check_positive
 from models.drawing import Colour, Image
 from models.schedule import Schedule
 
@@ -53,6 +54,7 @@ class Model(L.LightningModule):
 
     def __init__(self, learning_rate: float) -> None:
         super().__init__()
+        check_positive("learning_rate", learning_rate)
         self.learning_rate = learning_rate
         self.records: list[Any] = []
         self.tiles: list[Image] = []
