@@ -21,22 +21,29 @@ from torch import Tensor
 from datamodules import geometry
 from processing.core.arguments import check_number
 from processing.datasets.batch import TensorList
+from processing.datasets.channels import stored_channel_axis
 
 _DRAWS: Final = 3
 """Random numbers per sample: for flip, brightness and contrast."""
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Converts stored images to the input of a model.
+    """Converts images to the input of a model.
 
     Args:
-        images: uint8 (B, H, W, C), 0 to 255.
+        images: uint8 from 0 to 255, or floats, which are not divided. (B, H, W, C), or (B, C, H, W)
+            if only that can be meant: 1, 3 or 4 channels in the first place and not in the last.
 
     Returns:
-        float32 (B, C, H, W), 0 to 1, in channels_last memory. The permutation is only a view, so
-        the pixels are passed over once.
+        float32 (B, C, H, W) in channels_last memory; from uint8 it is 0 to 1. The permutation is
+        only a view, so the pixels are passed over once. Grey images get three equal channels.
     """
-    return images.permute(0, 3, 1, 2).div(255)
+    if stored_channel_axis(images.shape[1:]) == 2:
+        images = images.permute(0, 3, 1, 2)
+    if images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1)
+    floats = images.div(255) if images.dtype == torch.uint8 else images.float()
+    return floats.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
