@@ -36,6 +36,12 @@ def main(cfg: DictConfig) -> float | None:
         from training.settings import check_settings
 
         check_settings(cfg)
+        if cfg.action in ("predict", "export"):
+            from training.answers import answer
+            from training.saved_run import build_saved_run
+
+            answer(cfg.action, build_saved_run(cfg))
+            return None
         from training.build import build
         from training.run import act
 

@@ -7,20 +7,35 @@ There are no anchors and no non-maximum suppression.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.arguments import check_count
-from models.drawing import Image, draw_box, enlarge
+from models.data_facts import DataFacts, stored_facts
+from models.drawing import Colour, Image, draw_box, enlarge
+from models.inputs import ImageInput, ModelInput
 from models.layers import FeaturePyramid
-from models.metrics import Detections, Truth, average_precision
-from models.model import PREDICTION, TILE_HEIGHT, TRUTH, Batch, Model, to_numpy
+from models.metrics import Detections, Truth, agreement, average_precision
+from models.model import PREDICTION, TILE_HEIGHT, TRUTH, Model, to_numpy, weights_of
+from models.predictor import Batch, to_arrays
+from models.results import DetectorResult
+from processing.core.arguments import check_number
+from processing.core.coordinates import stored_to_source
 
 STRIDE = FeaturePyramid.STRIDE
+UNKNOWN = (
+    "num_classes is not known: give it, as in Detector(num_classes=3), train with a data module, "
+    "or load a checkpoint"
+)
+LEAST_SCORE = 0.02
+"""Detections with a lower score would hardly change the average precision."""
 
 
 class Detector(Model):
@@ -30,9 +45,18 @@ class Detector(Model):
         width: channels at a quarter of the image's resolution.
         learning_rate: peak learning rate of the schedule.
         num_classes: number of categories; None: taken from the data module.
+
+    Attributes:
+        threshold: lowest score of a detection that is shown, and that `predict` returns; the last
+            validation chose it.
     """
 
     task = "detector"
+    outputs = {  # noqa: RUF012 - declared as a class variable by the base class
+        "boxes": "float32 (B, k, 4): x1, y1, x2, y2 in pixels of the input; at most 100 per image",
+        "scores": "float32 (B, k): 0 to 1, in descending order; 0 where an image has fewer boxes",
+        "labels": "int64 (B, k): positions in category_names",
+    }
     metric = "AP@0.5"
 
     def __init__(
@@ -43,23 +67,29 @@ class Detector(Model):
         self.pyramid = FeaturePyramid(width)
         self.sides = nn.Conv2d(self.pyramid.channels, 4, 1)
         self.heat = None if num_classes is None else self.heat_maps(num_classes)
+        self.threshold = 0.3
 
     def setup(self, stage: str) -> None:
         """Create the heat maps, one for each category of the data.
 
         Raises:
-            ValueError: the data has more categories than the model.
+            ValueError: the data has more categories than the model, or their number is not known.
         """
         super().setup(stage)
-        if self.heat is None:
-            self.hparams["num_classes"] = self.of_data("num_classes")
-            self.heat = self.heat_maps(self.hparams["num_classes"])
-        elif stage == "fit" and self.of_data("num_classes") > self.heat.out_channels:
+        if self.heat is None and stage == "fit":  # the optimizer needs all weights
+            raise ValueError(UNKNOWN)
+        found = self.facts.num_classes or 0
+        if self.heat is not None and stage == "fit" and found > self.heat.out_channels:
             raise ValueError(
-                f"the detector has {self.heat.out_channels} categories, the data "
-                f"{self.of_data('num_classes')}: "
+                f"the detector has {self.heat.out_channels} categories, the data {found}: "
                 "omit num_classes, or load a checkpoint that was trained on these categories"
             )
+
+    def create_head(self, facts: DataFacts) -> None:
+        """Create the heat maps."""
+        if self.heat is None and facts.num_classes is not None:
+            self.hparams["num_classes"] = facts.num_classes
+            self.heat = self.heat_maps(facts.num_classes)
 
     def heat_maps(self, num_classes: int) -> nn.Conv2d:
         """Return the last layer: one heat map for each category."""
@@ -77,7 +107,7 @@ class Detector(Model):
             pixels, float (B, 4, h, w).
         """
         if self.heat is None:
-            raise RuntimeError("num_classes is not known: give it, or train with a data module")
+            raise RuntimeError(UNKNOWN)
         features = self.pyramid(images)
         height, width = features.shape[-2:]
         columns = torch.arange(width, device=features.device)
@@ -93,6 +123,7 @@ class Detector(Model):
         logits, boxes = self(batch["image"])
         heat = logits.new_zeros(logits.shape)
         error = logits.new_zeros(())
+        weights = weights_of(batch)
         for i, (truth, labels) in enumerate(zip(batch["bboxes"], labels_of(batch), strict=True)):
             if not len(truth):
                 continue
@@ -104,9 +135,11 @@ class Detector(Model):
             inside = weight > 0.1  # cells near a centre; each trains the box that is nearest
             # The weights of an image add up to its number of boxes, whatever their sizes.
             share = len(truth) * weight[inside] / weight[inside].sum()
-            error = error + (share * giou_loss(boxes[i, :, inside].T, truth[owner[inside]])).sum()
-        total: Tensor = focal_loss(logits, heat) + 2 * error
-        return total / max(1, sum(map(len, batch["bboxes"])))
+            giou = giou_loss(boxes[i, :, inside].T, truth[owner[inside]])
+            error = error + weights[i] * (share * giou).sum()
+        total: Tensor = (weights * focal_loss(logits, heat)).sum() + 2 * error
+        counts = weights.new_tensor([len(boxes) for boxes in batch["bboxes"]])
+        return total / (weights * counts).sum().clamp(min=1)
 
     def gaussians(self, boxes: Tensor, size: Sequence[int]) -> Tensor:
         """Return a Gaussian for each box (k, 4), with 1 in the cell of the centre: (k, h, w)."""
@@ -120,35 +153,123 @@ class Detector(Model):
             profiles.append(torch.exp(-((offset / sigma) ** 2) / 2))
         return profiles[0][:, :, None] * profiles[1][:, None, :]
 
-    def predict(self, batch: Batch) -> list[Any]:
-        """Return (detections, truth) per sample; detections in order of descending score."""
-        logits, boxes = self(batch["image"])
+    def answer(self, images: Tensor, most: int = 100) -> dict[str, Tensor]:
+        """Return the boxes of the highest peaks, in order of descending score.
+
+        Args:
+            images: float (B, 3, H, W) in [0, 1].
+            most: peaks per image; 100, as COCO counts.
+
+        Returns:
+            ``boxes`` (B, k, 4) x1, y1, x2, y2 in pixels, ``scores`` (B, k) in [0, 1], and
+            ``labels`` int64 (B, k). If an image has fewer peaks than k, the others score 0.
+        """
+        logits, boxes = self(images)
         # Only local maxima count: this takes the place of non-maximum suppression.
         peaks = logits.where(logits == F.max_pool2d(logits, 3, 1, 1), -torch.inf).flatten(1)
-        scores, places = peaks.topk(min(100, peaks.shape[1]))  # at most 100, as COCO counts
-        labels, cells = places // logits[0, 0].numel(), places % logits[0, 0].numel()
-        found = boxes.flatten(2).gather(2, cells[:, None].expand(-1, 4, -1)).transpose(1, 2)
+        scores, places = peaks.topk(min(most, peaks.shape[1]))
+        cells = logits.shape[2] * logits.shape[3]
+        where = (places % cells)[:, None].expand(-1, 4, -1)
+        found = boxes.flatten(2).gather(2, where).transpose(1, 2)
+        return {"boxes": found, "scores": scores.sigmoid(), "labels": places // cells}
+
+    def evaluate(self, batch: Batch) -> list[Any]:
+        """Return (detections, truth) per sample; detections in order of descending score."""
+        found = to_arrays(self.answer(batch["image"]))
         records = []
         for i, truth in enumerate(zip(batch["bboxes"], labels_of(batch), strict=True)):
-            sure = scores[i].sigmoid() > 0.02  # the others would hardly change the AP
-            detections = found[i][sure], scores[i][sure].sigmoid(), labels[i][sure]
-            records.append((Detections(*map(to_numpy, detections)), Truth(*map(to_numpy, truth))))
+            sure = found["scores"][i] > LEAST_SCORE
+            detections = (found[name][i][sure] for name in ("boxes", "scores", "labels"))
+            records.append((Detections(*detections), Truth(*map(to_numpy, truth))))
         return records
 
-    def score(self, records: Sequence[Any]) -> float:
-        """Return AP@0.5, the mean over the categories in the data."""
-        found = [detections for detections, _ in records]
-        return average_precision(found, [truth for _, truth in records])
+    def settings(self) -> dict[str, float]:
+        """Return the threshold."""
+        return {"threshold": self.threshold}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the threshold from the checkpoint as well."""
+        super().on_load_checkpoint(checkpoint)
+        self.threshold = float((stored_facts(checkpoint) or {}).get("threshold", self.threshold))
+
+    def predict(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        *,
+        threshold: float | None = None,
+        batch_size: int = 16,
+    ) -> list[DetectorResult]:
+        """Find objects in photographs of any size, without gradients and in evaluation mode.
+
+        Args:
+            images: one image or several: paths, uint8 arrays (H, W, 3) in RGB, or tensors
+                (3, H, W) or (B, 3, H, W), uint8 or float in [0, 1].
+            threshold: the lowest score to return, in [0, 1]; None: the model's `threshold`.
+            batch_size: images that go through the model at once.
+
+        Returns:
+            One result per image, in pixels of the image as it was given, upright.
+
+        Raises:
+            ImageError: a file is missing, unreadable or damaged.
+            TypeError: an image is of a type that is not supported.
+            ValueError: an image has another shape or range.
+        """
+        lowest = self.threshold if threshold is None else threshold
+        with self.at_threshold(check_number("threshold", lowest, least=0, most=1)):
+            return self.predict_images(images, batch_size=batch_size)
+
+    @contextlib.contextmanager
+    def at_threshold(self, threshold: float) -> Iterator[None]:
+        """Use another threshold for a while."""
+        before, self.threshold = self.threshold, threshold
+        try:
+            yield
+        finally:
+            self.threshold = before
+
+    def result(self, values: Mapping[str, NDArray[Any]], source: ModelInput) -> DetectorResult:
+        """Return the boxes that score at least `threshold`, cut off at the edges of the image."""
+        boxes, scores, labels = (values[name][0] for name in ("boxes", "scores", "labels"))
+        height, width = source.size
+        boxes = stored_to_source(boxes, source.rects[0], source.input_size)
+        boxes = boxes.clip(0, (width, height, width, height)).astype(np.float32)
+        # A box that lies in the grey around the image has no part of the image.
+        kept = (scores >= self.threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        names = [self.facts.category_name(label) for label in labels[kept].tolist()]
+        return DetectorResult(
+            boxes[kept], scores[kept], labels[kept], names, source.size, source.path
+        )
+
+    def scores(self, records: Sequence[Any]) -> dict[str, float]:
+        """Return AP@0.5 and AP@0.5:0.95, means over the categories; choose the threshold."""
+        precision = average_precision([found for found, _ in records], [t for _, t in records])
+        self.threshold = precision.threshold
+        return {self.metric: precision.ap50, "AP@0.5:0.95": precision.ap50_95}
+
+    def quality(self, record: tuple[Detections, Truth]) -> float:
+        """Return how well the detections of one image agree with the truth."""
+        return agreement(*record)
+
+    def legend(self) -> Sequence[tuple[str, Colour]]:
+        """Return the words of the picture's caption, with the threshold of drawn boxes."""
+        predicted = f"prediction, score at least {self.threshold:.2f} (where F1 is highest)"
+        return ("truth", TRUTH), (predicted, PREDICTION)
 
     def draw(self, image: Image, record: tuple[Detections, Truth]) -> Image:
-        """Draw the true boxes, and the predicted ones that have a score of at least 0.3."""
+        """Draw the true boxes, and the predicted ones whose score reaches the threshold."""
         tile, scale = enlarge(image, TILE_HEIGHT)
         found, truth = record
-        for box in truth.boxes:
-            draw_box(tile, box * scale, TRUTH)
-        for box, score in zip(found.boxes, found.scores, strict=True):
-            if score >= 0.3:
-                draw_box(tile, box * scale, PREDICTION, f"{score:.2f}")
+        for box, label in zip(truth.boxes, truth.labels, strict=True):
+            draw_box(tile, box * scale, TRUTH, self.facts.category_name(label), below=True)
+        sure = found.scores >= self.threshold
+        for box, score, label in zip(*(field[sure] for field in found), strict=True):
+            draw_box(
+                tile,
+                box * scale,
+                PREDICTION,
+                f"{self.facts.category_name(label)} {score:.2f}".strip(),
+            )
         return tile
 
 
@@ -161,17 +282,17 @@ def labels_of(batch: Batch) -> Sequence[Tensor]:
 
 
 def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
-    """Return CenterNet's focal loss, summed.
+    """Return CenterNet's focal loss, summed over each sample: (B,).
 
     Args:
-        logits: any shape.
+        logits: (B, ...).
         heat: the same shape; 1 at centres, and between 0 and 1 near them, where a wrong detection
             is penalised less.
     """
     probability = logits.sigmoid()
     found = (1 - probability) ** 2 * F.logsigmoid(logits)
     spared = (1 - heat) ** 4 * probability**2 * F.logsigmoid(-logits)
-    return -torch.where(heat == 1, found, spared).sum()
+    return -torch.where(heat == 1, found, spared).flatten(1).sum(dim=1)
 
 
 def giou_loss(boxes: Tensor, truth: Tensor) -> Tensor:

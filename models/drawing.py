@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
+BACKGROUND = 24
+"""Grey value of a sheet."""
+
 _SHIFT = 4
 """Fractional bits of the fixed-point coordinates that OpenCV takes."""
 
@@ -27,18 +30,33 @@ def enlarge(image: Image, height: int) -> tuple[Image, float]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8), scale
 
 
-def draw_box(image: Image, box: ArrayLike, colour: Colour, text: str = "") -> None:
-    """Draw the outline of `box` (4,) x1, y1, x2, y2, with `text` at its upper left corner."""
+def draw_box(
+    image: Image, box: ArrayLike, colour: Colour, text: str = "", *, below: bool = False
+) -> None:
+    """Draw the outline of `box` (4,) x1, y1, x2, y2, with `text` next to it.
+
+    Args:
+        image: drawn on in place.
+        box: corners in pixels.
+        colour: of the outline, and of the area behind the text.
+        text: written above the upper left corner.
+        below: write the text below the lower left corner instead.
+    """
     x1, y1, x2, y2 = _fixed_point(box)
     cv2.rectangle(image, (x1, y1), (x2, y2), colour, 2, cv2.LINE_AA, _SHIFT)
     if text:
         (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
-        # At the upper edge of the image the text moves into the box, so that it stays visible.
-        left, bottom = x1 >> _SHIFT, max(y1 >> _SHIFT, height + 5)
+        left, bottom = x1 >> _SHIFT, y1 >> _SHIFT
+        if below:
+            bottom = (y2 >> _SHIFT) + height + 5
+        # At an edge of the image the text moves into the box, so that it stays visible.
+        left = min(max(left, 1), max(image.shape[1] - width - 4, 1))
+        bottom = min(max(bottom, height + 5), image.shape[0] - 1)
         cv2.rectangle(
             image, (left - 1, bottom - height - 5), (left + width + 3, bottom), colour, -1
         )
-        _write(image, text, (left + 1, bottom - 3), (255, 255, 255), 0.4)
+        dark = sum(colour) > 3 * 128
+        _write(image, text, (left + 1, bottom - 3), (20, 20, 20) if dark else (255, 255, 255), 0.4)
 
 
 def draw_points(image: Image, points: NDArray[Any], colour: Colour) -> None:
@@ -61,18 +79,19 @@ def sheet(tiles: Sequence[Image], columns: int, caption: Sequence[tuple[str, Col
     """Return a new image with the tiles in rows, below a line of coloured text.
 
     Args:
-        tiles: at least one; all get the room of the largest.
+        tiles: all get the room of the largest; none: the sheet is the caption.
         columns: tiles per row.
         caption: pieces of text with their colours.
     """
     gap = 6
-    height = max(tile.shape[0] for tile in tiles)
-    width = max(tile.shape[1] for tile in tiles)
-    columns = min(columns, len(tiles))
+    height = max((tile.shape[0] for tile in tiles), default=0)
+    width = max((tile.shape[1] for tile in tiles), default=0)
+    columns = max(1, min(columns, len(tiles)))
     rows = -(-len(tiles) // columns)  # rounded up
     top = 34  # height of the caption
-    across = max(columns * (width + gap) + gap, 480)  # the caption is wider than a single tile
-    page = np.full((top + rows * (height + gap), across, 3), 24, np.uint8)
+    written = sum(_width(text, 0.55) + 3 * gap for text, _ in caption) + 2 * gap
+    across = max(columns * (width + gap) + gap, written)  # a caption may be wider than the tiles
+    page = np.full((top + rows * (height + gap), across, 3), BACKGROUND, np.uint8)
     for i, tile in enumerate(tiles):
         y, x = top + i // columns * (height + gap), gap + i % columns * (width + gap)
         page[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
@@ -82,11 +101,26 @@ def sheet(tiles: Sequence[Image], columns: int, caption: Sequence[tuple[str, Col
     return page
 
 
+def stack(pages: Sequence[Image]) -> Image:
+    """Return a new image with the pages below each other; narrow ones get a margin on the right."""
+    width = max(page.shape[1] for page in pages)
+    widened = []
+    for page in pages:
+        margin = ((0, 0), (0, width - page.shape[1]), (0, 0))
+        widened.append(np.pad(page, margin, constant_values=BACKGROUND))
+    return np.vstack(widened)
+
+
+def _width(text: str, size: float) -> int:
+    """Return the width of a line of text in pixels."""
+    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0])
+
+
 def _write(image: Image, text: str, corner: tuple[int, int], colour: Colour, size: float) -> int:
     """Write `text` with its lower left end at `corner`; return its width in pixels."""
     font = cv2.FONT_HERSHEY_SIMPLEX
     cv2.putText(image, text, corner, font, size, colour, 1, cv2.LINE_AA)
-    return int(cv2.getTextSize(text, font, size, 1)[0][0])
+    return _width(text, size)
 
 
 def _fixed_point(numbers: ArrayLike) -> list[int]:

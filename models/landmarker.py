@@ -6,18 +6,29 @@ differentiable, so that the error in pixels itself is the loss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from models.arguments import check_count
+from models.data_facts import DataFacts
 from models.drawing import Image, draw_lines, draw_points, enlarge
+from models.inputs import ImageInput, ModelInput
 from models.layers import FeaturePyramid
 from models.metrics import normalized_mean_error
-from models.model import PREDICTION, TILE_HEIGHT, TRUTH, WHITE, Batch, Model, to_numpy
+from models.model import PREDICTION, TILE_HEIGHT, TRUTH, WHITE, Model, to_numpy, weights_of
+from models.predictor import Batch
+from models.results import LandmarkerResult
+from processing.core.coordinates import stored_to_source
+
+UNKNOWN = (
+    "num_keypoints is not known: give it, as in Landmarker(num_keypoints=5), train with a data "
+    "module, or load a checkpoint"
+)
 
 
 class Landmarker(Model):
@@ -30,8 +41,12 @@ class Landmarker(Model):
     """
 
     task = "landmarker"
+    outputs = {  # noqa: RUF012 - declared as a class variable by the base class
+        "points": "float32 (B, K, 2): x, y in pixels of the input, in the order of keypoint_names"
+    }
     metric = "NME"
     mode = "min"
+    unit = " of the diagonal of the box around the landmarks"
 
     def __init__(
         self, width: int = 16, learning_rate: float = 4e-3, num_keypoints: int | None = None
@@ -42,11 +57,20 @@ class Landmarker(Model):
         self.heat = None if num_keypoints is None else self.heat_maps(num_keypoints)
 
     def setup(self, stage: str) -> None:
-        """Create the last layer, with one heat map for each landmark of the data."""
+        """Create the last layer, with one heat map for each landmark of the data.
+
+        Raises:
+            ValueError: the number of landmarks is not known.
+        """
         super().setup(stage)
-        if self.heat is None:
-            self.hparams["num_keypoints"] = self.of_data("num_keypoints")
-            self.heat = self.heat_maps(self.hparams["num_keypoints"])
+        if self.heat is None and stage == "fit":  # the optimizer needs all weights
+            raise ValueError(UNKNOWN)
+
+    def create_head(self, facts: DataFacts) -> None:
+        """Create the heat maps."""
+        if self.heat is None and facts.num_keypoints is not None:
+            self.hparams["num_keypoints"] = facts.num_keypoints
+            self.heat = self.heat_maps(facts.num_keypoints)
 
     def heat_maps(self, num_keypoints: int) -> nn.Module:
         """Return the last layer: one heat map for each landmark."""
@@ -56,7 +80,7 @@ class Landmarker(Model):
     def forward(self, images: Tensor) -> Tensor:
         """Map images to points x, y in pixels: (B, K, 2)."""
         if self.heat is None:
-            raise RuntimeError("num_keypoints is not known: give it, or train with a data module")
+            raise RuntimeError(UNKNOWN)
         logits = self.heat(self.pyramid(images)).float()
         share = logits.flatten(2).softmax(dim=2).view_as(logits)
         height, width = share.shape[2:]
@@ -72,22 +96,72 @@ class Landmarker(Model):
         truth = keypoints_of(batch)
         points: Tensor = self(batch["image"])
         distances = (points - truth[..., :2]).norm(dim=2)
-        labelled = truth[..., 2] > 0
+        labelled = (truth[..., 2] > 0) & (weights_of(batch)[:, None] > 0)
         # A batch may have no labelled point at all: its loss is 0, not NaN.
         mean: Tensor = distances[labelled].sum() / labelled.sum().clamp(min=1)
         percent: Tensor = 100 * mean / batch["image"].shape[2]
         return percent
 
-    def predict(self, batch: Batch) -> list[Any]:
+    def evaluate(self, batch: Batch) -> list[Any]:
         """Return (predicted points, true points) per sample."""
         points, truth = to_numpy(self(batch["image"])), to_numpy(keypoints_of(batch))
         return list(zip(points, truth, strict=True))
 
-    def score(self, records: Sequence[Any]) -> float:
-        """Return the mean NME of the samples that have a scale; see `normalized_mean_error`."""
-        points = np.stack([predicted for predicted, _ in records])
-        truth = np.stack([true for _, true in records])
-        return float(np.nanmean(normalized_mean_error(points, truth)))
+    def answer(self, images: Tensor) -> dict[str, Tensor]:
+        """Return ``points`` (B, K, 2): x, y in pixels."""
+        return {"points": self(images)}
+
+    def predict(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        boxes: ArrayLike | Sequence[ArrayLike] | None = None,
+        *,
+        batch_size: int = 16,
+    ) -> list[LandmarkerResult]:
+        """Find the landmarks in photographs of any size, without gradients, in evaluation mode.
+
+        Args:
+            images: as for `Detector.predict`.
+            boxes: for each image (4,) or (k, 4) x1, y1, x2, y2, where the objects are, in pixels of
+                the upright image; for a single image, its own. The crop is that of the processor:
+                the box, grown by the margin of the training data. None: the whole image is the
+                crop.
+            batch_size: crops that go through the model at once.
+
+        Returns:
+            One result per image, in pixels of the image as it was given, upright.
+
+        Raises:
+            ImageError: a file is missing, unreadable or damaged.
+            TypeError: an image is of a type that is not supported.
+            ValueError: an image or a box has another shape or range, or the numbers of images and
+                boxes differ.
+        """
+        return self.predict_images(images, boxes, batch_size)
+
+    def result(self, values: Mapping[str, NDArray[Any]], source: ModelInput) -> LandmarkerResult:
+        """Return the points in pixels of the image."""
+        points = values["points"].astype(np.float32)
+        for i, rect in enumerate(source.rects):
+            points[i] = stored_to_source(points[i], rect, source.input_size)
+        names = self.facts.keypoint_labels(points.shape[1])
+        return LandmarkerResult(
+            points[0] if source.is_single else points, names, source.size, source.path
+        )
+
+    def scores(self, records: Sequence[Any]) -> dict[str, float]:
+        """Return the mean NME of the samples that have a scale; see `normalized_mean_error`.
+
+        NaN if no sample has one.
+        """
+        errors = -np.array([self.quality(record) for record in records])
+        known = errors[~np.isnan(errors)]
+        return {self.metric: float(known.mean()) if len(known) else float("nan")}
+
+    def quality(self, record: tuple[Any, Any]) -> float:
+        """Return the negative NME of one sample; NaN if it has no scale."""
+        points, truth = record
+        return -float(normalized_mean_error(points[None], truth[None])[0])
 
     def draw(self, image: Image, record: tuple[Any, Any]) -> Image:
         """Draw the labelled points, each joined to its prediction by a line."""

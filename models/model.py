@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.arguments import check_positive
-from models.drawing import Colour, Image
+from models.data_facts import DataFacts
+from models.drawing import Colour, Image, sheet, stack
+from models.gallery import GROUP_SIZE, Candidate, Gallery
+from models.inputs import as_floats
+from models.predictor import Batch, Predictor
 from models.schedule import Schedule
-
-Batch = Mapping[str, Any]
 
 _LOG = logging.getLogger(__name__)
 
-TILES = 8
-"""Validation samples in the picture."""
 TILE_HEIGHT = 320
 """Height of an image in the picture, in pixels."""
 WHITE, TRUTH, PREDICTION = (235, 235, 235), (40, 210, 70), (250, 60, 60)
 
 
-class Model(L.LightningModule):
-    """Training schedule, a score over the samples of all ranks, and tiles for the picture.
+class Model(Predictor):
+    """Training schedule, scores over the samples of all ranks, and a picture of some of them.
 
     Batches are dicts, as `LazyNPZDataModule` delivers them on the device, with images float
-    (B, 3, H, W) in [0, 1].
+    (B, 3, H, W) in [0, 1]; uint8 (B, H, W, 3), as datasets deliver them, is converted. Samples
+    whose `valid` is False change neither the loss nor the score.
 
     Args:
         learning_rate: peak learning rate of the schedule.
@@ -40,32 +40,36 @@ class Model(L.LightningModule):
         task: task whose data the model learns from.
         metric: name of the score, also in the log.
         mode: ``max`` if a higher score is better, ``min`` if a lower one is.
-        unit: unit of the score, with a space before it.
-        legend: words of the picture's caption with their colours.
-        records: one record per sample of the last validation; `score` computes the score from them.
-        tiles: drawings of the first samples of the last validation.
+        unit: unit of the score, or what it is a fraction of, with a space before it.
+        min_steps: optimizer steps that a training from scratch needs, however little data it has.
+        records: one record per sample of the last validation, of all ranks; `scores` takes them.
+        last_scores: scores of the last validation by name, `metric` first.
+        gallery: the samples of the last validation that `picture` shows.
     """
 
     task: ClassVar[str]
     metric: ClassVar[str]
     mode: ClassVar[str] = "max"
     unit: ClassVar[str] = ""
-    legend: ClassVar[Sequence[tuple[str, Colour]]] = (("truth", TRUTH), ("prediction", PREDICTION))
+    min_steps: ClassVar[int] = 1000
 
     def __init__(self, learning_rate: float) -> None:
         super().__init__()
         check_positive("learning_rate", learning_rate)
         self.learning_rate = learning_rate
         self.records: list[Any] = []
-        self.tiles: list[Image] = []
+        self.last_scores: dict[str, float] = {}
+        self.gallery = Gallery()
+        self._loss_of_samples = torch.zeros(2, dtype=torch.float64)  # sum of losses, samples
         self.schedule: Schedule | None = None
         self.saved_schedule: tuple[int, Schedule] | None = None
 
     def setup(self, stage: str) -> None:
-        """Check that the data module serves this model's task.
+        """Check that the data module serves this model's task, and learn the names of its data.
 
         Raises:
-            ValueError: the data module serves another task.
+            ValueError: the data module serves another task, or other categories than those of the
+                model's training.
         """
         trainer: Any = self.trainer
         # A data module of another project need not have a task.
@@ -75,37 +79,35 @@ class Model(L.LightningModule):
                 f"{type(self).__name__} learns from {self.task} data, but the data module serves "
                 f"{served} data: choose both at once with datamodule={self.task}"
             )
+        self.learn_facts(stage)
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
-        """Return the scalar to minimise."""
+        """Return the scalar to minimise; samples that are not valid have a weight of 0."""
 
     @abstractmethod
-    def predict(self, batch: Batch) -> list[Any]:
-        """Return one record per sample: the prediction and whatever `score` and `draw` need."""
+    def evaluate(self, batch: Batch) -> list[Any]:
+        """Return one record per sample: the prediction and whatever `scores` and `draw` need."""
 
     @abstractmethod
-    def score(self, records: Sequence[Any]) -> float:
-        """Return the metric over all samples."""
+    def scores(self, records: Sequence[Any]) -> dict[str, float]:
+        """Return the scores over all samples by name; the first is `metric`."""
+
+    @abstractmethod
+    def quality(self, record: Any) -> float:
+        """Return how good the prediction of one sample is; higher is better."""
 
     @abstractmethod
     def draw(self, image: Image, record: Any) -> Image:
         """Draw the truth and the prediction of one sample."""
 
-    def of_data(self, name: str) -> Any:
-        """Return a fact about the data, such as ``num_classes``, from the data module.
+    def legend(self) -> Sequence[tuple[str, Colour]]:
+        """Return the words of the picture's caption with their colours."""
+        return ("truth", TRUTH), ("prediction", PREDICTION)
 
-        Raises:
-            RuntimeError: the data module does not know it, so the model's argument must be given.
-        """
-        trainer: Any = self.trainer
-        fact = getattr(trainer.datamodule, name, None)
-        if fact is None:
-            raise RuntimeError(
-                f"{type(self).__name__}: {name} is not known, because the data module has no such "
-                f"attribute: use LazyNPZDataModule, or give the model {name}"
-            )
-        return fact
+    def essence(self, record: Any) -> Any:
+        """Return the part of a record that `scores` needs; all records stay in memory."""
+        return record
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with a learning rate that rises and falls once during the run.
@@ -138,11 +140,13 @@ class Model(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the schedule, so that a continued run repeats its learning rates exactly."""
+        super().on_save_checkpoint(checkpoint)
         if self.schedule is not None:
             checkpoint["schedule"] = self.schedule.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the schedule of the checkpoint for `configure_optimizers`."""
+        super().on_load_checkpoint(checkpoint)
         if "schedule" in checkpoint:  # checkpoints of earlier versions have none
             self.saved_schedule = checkpoint["global_step"], Schedule(**checkpoint["schedule"])
 
@@ -161,34 +165,114 @@ class Model(L.LightningModule):
 
     def training_step(self, batch: Batch) -> Tensor:
         """Log and return the loss."""
-        loss = self.loss(batch)
+        loss = self.loss(self.ready(batch))
         self.log("train_loss", loss, prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Drop the records and tiles of the previous validation."""
-        self.records, self.tiles = [], []
+        """Drop the records and samples of the previous validation."""
+        self.records, self.gallery = [], Gallery()
+        self._loss_of_samples = torch.zeros(2, dtype=torch.float64)
 
     def validation_step(self, batch: Batch) -> None:
-        """Keep a record of every sample and draw the first few."""
-        records = self.predict(batch)
-        images = batch["image"][: TILES - len(self.tiles)]
-        # Not strict: there are fewer images than records once all tiles are drawn.
-        for image, record in zip(images, records, strict=False):
-            self.tiles.append(self.draw(to_uint8(image), record))
-        self.records += records
+        """Add the loss, and keep a record of every sample and the images of a few."""
+        batch = self.ready(batch)
+        valid = weights_of(batch).tolist()
+        count = sum(valid)
+        if not count:
+            return  # only copies of samples that other batches hold
+        loss = float(self.loss(batch))
+        self._loss_of_samples += torch.tensor([count * loss, count], dtype=torch.float64)
+        for i, record in enumerate(self.evaluate(batch)):
+            if not valid[i]:
+                continue
+            key = self._sample_key(batch, i)
+            image = batch["image"][i]
+            self.gallery.add(
+                Candidate(self.quality(record), key),
+                lambda image=image, record=record: (to_uint8(image), record),  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
+            )
+            self.records.append(self.essence(record))
+
+    def _sample_key(self, batch: Batch, i: int) -> str:
+        """Return a name for a sample that no other sample of the validation has, on any rank."""
+        number = f"{self.global_rank} {len(self.records)}"
+        if "index" in batch:  # the same for any number of ranks
+            number = str(int(batch["index"][i]))
+        path = batch["image_path"][i] if "image_path" in batch else ""
+        return f"{path} {number}"
 
     def on_validation_epoch_end(self) -> None:
-        """Compute the score from the records of all ranks."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            shares: list[Any] = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(shares, self.records)
-            # The mean of the ranks' scores would be another metric: average precision and the
-            # mean over unequal shares both need the samples themselves.
-            self.records = []
-            for share in shares:
-                self.records += share
-        self.log(self.metric, self.score(self.records), prog_bar=True, sync_dist=True)
+        """Compute the scores and the loss from the samples of all ranks."""
+        # The mean of the ranks' scores would be another metric: average precision and the mean over
+        # unequal shares both need the samples themselves.
+        shares = _of_all_ranks(
+            (self.records, self._loss_of_samples, self.gallery.seen, self.gallery.shortlist)
+        )
+        self.records = [record for share in shares for record in share[0]]
+        for i, (_, _, seen, shortlist) in enumerate(shares):
+            if i != self.global_rank:
+                self.gallery.merge(seen, shortlist)
+        # Only now is known which images are shown: only these are sent.
+        for samples in _of_all_ranks(self.gallery.chosen()):
+            self.gallery.samples |= samples
+        total, count = torch.stack([share[1] for share in shares]).sum(dim=0).tolist()
+        if not count:
+            return  # no validation sample: there is nothing to log
+        self.last_scores = self.scores(self.records)
+        # All ranks have the same values: `sync_dist` changes nothing, but Lightning asks for it.
+        self.log("val_loss", total / count, sync_dist=True)
+        self.log_dict(self.last_scores, prog_bar=True, sync_dist=True)
+
+    def score_text(self) -> str:
+        """Return the scores of the last validation in words."""
+        others = [f"{name} = {value:.4g}" for name, value in self.last_scores.items()]
+        return ", ".join([others[0] + self.unit, *others[1:]])
+
+    def picture(self) -> Image:
+        """Return the best, the worst and some random samples of the last validation, drawn."""
+        title = f"{self.task}: {self.score_text()}"
+        pages = [sheet([], GROUP_SIZE, [(title, WHITE)]), sheet([], GROUP_SIZE, self.legend())]
+        for group, keys in self.gallery.groups().items():
+            tiles = [self.draw(*self.gallery.samples[key]) for key in keys]
+            pages.append(sheet(tiles, GROUP_SIZE, [(group, WHITE)]))
+        return stack(pages)
+
+    def on_test_epoch_start(self) -> None:
+        """Do the same as for a validation."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: Batch) -> None:
+        """Do the same as for a validation."""
+        self.validation_step(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Do the same as for a validation."""
+        self.on_validation_epoch_end()
+
+    def ready(self, batch: Batch) -> Batch:
+        """Return the batch with float images; note their size, if no data set has told it."""
+        images = as_floats(batch["image"])
+        height, width = images.shape[-2:]
+        self.facts = self.facts.completed_by(DataFacts(image_size=(height, width)))
+        return {**batch, "image": images}
+
+
+def weights_of(batch: Batch) -> Tensor:
+    """Return the weight of each sample, float (B,): 0 if it is only a copy of another, else 1."""
+    image: Tensor = batch["image"]
+    if "valid" in batch:
+        return batch["valid"].to(torch.float32)  # type: ignore[no-any-return]  # a batch holds Any
+    return torch.ones(len(image), device=image.device)
+
+
+def _of_all_ranks(share: Any) -> list[Any]:
+    """Return what each rank has handed over, in the order of ranks."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [share]
+    shares: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(shares, share)
+    return shares
 
 
 def to_numpy(tensor: Tensor) -> Any:

@@ -29,9 +29,9 @@ MAY_IMPORT = {
     "__main__": "commands",
     "__init__": "",
     "datamodules": "lazy_dataset datasets core",
-    "models": "",
+    "models": "imaging core",
     "conf": "",
-    "training": "models demo core commands",
+    "training": "models demo core commands imaging sources",
     "train_example": "training",
 }
 # Imports allowed under `if __name__ == "__main__"` only: (importing entry, imported entry).
@@ -41,11 +41,13 @@ ONLY_MODULES = {
     ("commands", "imaging"): {"processing.imaging.tasks"},
     ("commands", "sources"): {"processing.sources"},
     ("training", "commands"): {"processing.commands.console"},
+    ("training", "sources"): {"processing.sources.paths"},
 }
 # The only modules that know Hydra's settings: all others get plain objects.
 KNOW_HYDRA = {
     "train_example",
     "training.build",
+    "training.saved_run",
     "training.command",
     "training.overrides",
     "training.settings",

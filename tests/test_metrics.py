@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.metrics import (
     Detections,
     Truth,
+    agreement,
     average_precision,
     iou_matrix,
     normalized_mean_error,
@@ -39,73 +40,74 @@ def test_iou_of_empty_boxes_is_zero():
     assert iou_matrix(boxes(), boxes(A)).shape == (0, 1)
 
 
+def ap50(detections, truths):
+    return average_precision(detections, truths).ap50
+
+
 def test_perfect_detections_have_average_precision_one():
-    assert average_precision([found([A, B], [0.9, 0.8])], [truth([B, A])]) == 1
+    assert average_precision([found([A, B], [0.9, 0.8])], [truth([B, A])])[:2] == (1, 1)
 
 
 def test_detecting_nothing_has_average_precision_zero():
-    assert average_precision([found([], [])], [truth([A])]) == 0
+    assert average_precision([found([], [])], [truth([A])]) == (0, 0, 0.5)
 
 
-def test_average_precision_follows_the_definition():
-    # By score: hit, miss, hit, of 3 boxes: recall 1/3 at precision 1, 2/3 at precision 2/3.
+def test_average_precision_is_that_of_coco():
+    # By score: hit, miss, hit, of 3 boxes. COCO takes the precision at 101 recalls: it is 1 up to
+    # 1/3 (34 of them), 2/3 up to 2/3 (33 more), and 0 beyond.
     detections = [found([A, C], [0.9, 0.8]), found([B], [0.7])]
     truths = [truth([A]), truth([B, C])]
-    assert average_precision(detections, truths) == pytest.approx((1 + 2 / 3) / 3)
+    assert ap50(detections, truths) == pytest.approx((34 + 33 * 2 / 3) / 101)
 
 
-def test_precision_is_made_non_increasing():
-    # By score: miss, hit, hit: precision 0, 1/2, 2/3 becomes 2/3 throughout.
-    detections = [found([C, A, B], [0.9, 0.8, 0.7])]
-    assert average_precision(detections, [truth([A, B])]) == pytest.approx(2 / 3)
+def test_average_precision_over_ious_needs_exact_boxes():
+    # An IoU of 0.8: a hit at 0.5, 0.55, ..., 0.8, a miss at 0.85, 0.9 and 0.95.
+    found_boxes, truths = [found([(0, 0, 10, 8)], [0.9])], [truth([A])]
+    assert average_precision(found_boxes, truths)[:2] == (1, pytest.approx(0.7))
 
 
 def test_a_second_detection_of_a_box_is_false():
-    # By score: hit, miss, hit.
+    # By score: hit, miss, hit: 51 recalls with a precision of 1, 50 with 2/3.
     detections = [found([A, (1, 0, 11, 10), B], [0.9, 0.8, 0.7])]
-    assert average_precision(detections, [truth([A, B])]) == pytest.approx((1 + 2 / 3) / 2)
-
-
-def test_the_detection_of_higher_score_takes_the_box_in_any_order():
-    detections = [found([(4, 0, 14, 10), A], [0.1, 0.9])]
-    assert average_precision(detections, [truth([A])]) == 1
-
-
-def test_overlap_below_the_threshold_does_not_count():
-    detections, truths = [found([(5, 0, 15, 10)], [0.9])], [truth([A])]
-    assert average_precision(detections, truths) == 0
-    assert average_precision(detections, truths, iou_threshold=0.3) == 1
-
-
-def test_overlap_of_exactly_the_threshold_counts():
-    """COCO: a match has an IoU of at least the threshold. Halves and quarters are exact floats."""
-    detections = [found([(0, 0, 10, 5)], [0.9])]
-    assert iou_matrix(boxes((0, 0, 10, 5)), boxes(A)).item() == 0.5
-    assert average_precision(detections, [truth([A])], iou_threshold=0.5) == 1
-    assert average_precision(detections, [truth([A])], iou_threshold=np.nextafter(0.5, 1)) == 0
-    quarter = [found([(0, 0, 5, 5)], [0.9])]
-    assert average_precision(quarter, [truth([A])], iou_threshold=0.25) == 1
+    assert ap50(detections, [truth([A, B])]) == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 
 def test_boxes_of_other_images_and_categories_do_not_count():
-    assert average_precision([found([A], [0.9]), found([], [])], [truth([]), truth([A])]) == 0
-    assert average_precision([found([A], [0.9], [1])], [truth([A], [0])]) == 0
+    assert ap50([found([A], [0.9]), found([], [])], [truth([]), truth([A])]) == 0
+    assert ap50([found([A], [0.9], [1])], [truth([A], [0])]) == 0
 
 
 def test_all_categories_of_the_truth_have_equal_weight():
     detections = [found([A, B, C], [0.9, 0.8, 0.7], [0, 1, 7])]
     truths = [truth([A, C, C, B], [0, 0, 0, 1])]
-    assert average_precision(detections, truths) == pytest.approx((1 / 3 + 1) / 2)
+    assert ap50(detections, truths) == pytest.approx((34 / 101 + 1) / 2)
 
 
 def test_average_precision_without_truth_is_undefined():
-    assert np.isnan(average_precision([found([A], [0.9])], [truth([])]))
-    assert np.isnan(average_precision([], []))
+    assert np.isnan(average_precision([found([A], [0.9])], [truth([])])[:2]).all()
+    assert np.isnan(average_precision([], [])[:2]).all()
 
 
-@given(st.data())
-def test_average_precision_does_not_depend_on_the_order_of_images(data):
-    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+def test_detections_of_other_images_than_the_truth_are_refused():
+    with pytest.raises(ValueError, match="1 images have detections, 2 have truths"):
+        average_precision([found([A], [0.9])], [truth([A]), truth([B])])
+
+
+def test_the_threshold_separates_right_detections_from_wrong_ones():
+    detections = [found([A, B, C], [0.9, 0.6, 0.4]), found([C], [0.3])]
+    assert average_precision(detections, [truth([A, B]), truth([])]).threshold == 0.6
+
+
+def test_one_threshold_serves_all_categories():
+    # Category 0 alone would take 0.9, category 1 alone 0.2: 0.2 finds both, and one wrong box.
+    detections = [found([A, C, B], [0.9, 0.5, 0.2], [0, 0, 1])]
+    assert average_precision(detections, [truth([A, B], [0, 1])]).threshold == 0.2
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=20)
+def test_average_precision_does_not_depend_on_the_order_of_images(seed):
+    rng = np.random.default_rng(seed)
     corners = rng.uniform(0, 20, (12, 2))
     truths = [truth(np.hstack([c, c + 8])) for c in corners.reshape(6, 2, 2)]
     near = [t.boxes + rng.normal(0, 1.5, t.boxes.shape) for t in truths]
@@ -114,7 +116,18 @@ def test_average_precision_does_not_depend_on_the_order_of_images(data):
     order = rng.permutation(6)
     shuffled = average_precision([detections[i] for i in order], [truths[i] for i in order])
     assert shuffled == pytest.approx(expected)
-    assert 0 <= expected <= 1
+    assert 0 <= expected.ap50_95 <= expected.ap50 <= 1
+
+
+def test_agreement_is_high_for_right_boxes_and_low_for_wrong_or_missing_ones():
+    expected = truth([A, B])
+    assert agreement(found([B, A], [1.0, 1.0]), expected) == 1
+    assert agreement(found([A], [1.0]), expected) == pytest.approx(2 / 3)
+    assert agreement(found([A, B, C], [1.0, 1.0, 1.0]), expected) == pytest.approx(4 / 5)
+    assert agreement(found([A, B], [1.0, 1.0], [1, 1]), expected) == 0
+    assert agreement(found([], []), expected) == 0
+    assert agreement(found([A], [0.5]), truth([])) == 0
+    assert agreement(found([], []), truth([])) == 1
 
 
 def test_normalized_mean_error_is_in_units_of_the_diagonal():

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from models import Detector, Landmarker, Teacher
 from models.detector import STRIDE, focal_loss, giou_loss
-from models.drawing import draw_box, draw_lines, draw_points, enlarge, sheet
+from models.drawing import draw_box, draw_lines, draw_points, enlarge, sheet, stack
 from models.metrics import Detections, Truth
 from models.schedule import Schedule
 from tests.processes import ForkServer
@@ -130,8 +130,11 @@ def test_each_model_learns_one_batch_and_draws_it(case, tmp_path):
         gain * (1 if model.mode == "max" else -1)
         > {"AP@0.5": 0.6, "NME": 0.1, "PSNR": 1}[model.metric]
     )
-    assert len(model.records) == len(model.tiles) == 3
-    assert all(tile.dtype == np.uint8 and tile.shape[1] == 480 for tile in model.tiles)
+    assert len(model.records) == 3
+    assert next(iter(model.last_scores)) == model.metric
+    page = model.picture()
+    assert page.dtype == np.uint8
+    assert page.shape[0] > 3 * 320, "one row each for the best, the worst and a random sample"
 
 
 def test_a_checkpoint_restores_the_numbers_of_categories_and_landmarks(case, tmp_path):
@@ -186,7 +189,10 @@ def validate_on_two_ranks(directory, port):
     strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
     run = trainer(directory, strategy=strategy, devices=2, use_distributed_sampler=False)
     (logged,) = run.validate(model, datamodule=OneBatchModule(batch), verbose=False)
-    outcome = {"score": logged["PSNR"], "records": len(model.records)}
+    shown = sorted(key for keys in model.gallery.groups().values() for key in keys)
+    assert len(shown) == len(model.gallery.chosen())
+    outcome = {"score": logged["PSNR"], "loss": logged["val_loss"], "shown": shown}
+    outcome["records"] = len(model.records)
     with open(f"{directory}/rank_{rank}.json", "w") as file:
         json.dump(outcome, file)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else 0
@@ -204,7 +210,12 @@ def test_two_ranks_report_the_score_of_all_samples(tmp_path):
     assert status == 0, log.read_text()[-3000:]
     for rank in range(2):
         outcome = json.loads((tmp_path / f"rank_{rank}.json").read_text())
-        assert outcome == {"score": pytest.approx(alone["PSNR"], rel=1e-5), "records": 4}
+        assert outcome == {
+            "score": pytest.approx(alone["PSNR"], rel=1e-5),
+            "loss": pytest.approx(alone["val_loss"], rel=1e-5),
+            "shown": [" 0 0", " 0 1", " 0 2", " 1 0"],  # rank and number; images of both ranks
+            "records": 4,
+        }
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_zero():
@@ -299,7 +310,7 @@ def test_the_detector_decodes_the_peaks_of_its_heat_maps():
     boxes = torch.arange(4 * 16 * 24, dtype=torch.float32).view(1, 4, 16, 24)
     model.forward = lambda _: (logits, boxes)
     batch = {"image": images(1), "bboxes": [torch.zeros(0, 4)], "labels": [torch.zeros(0)]}
-    ((found, truth),) = model.predict(batch)
+    ((found, truth),) = model.evaluate(batch)
     assert found.labels.tolist() == [1, 0]
     np.testing.assert_allclose(found.scores, torch.tensor([3.0, 1.0]).sigmoid())
     np.testing.assert_allclose(found.boxes[0], boxes[0, :, 3, 5])
@@ -397,15 +408,63 @@ def test_a_sheet_holds_every_tile_below_the_caption():
     assert all((page == 60 + 20 * i).all(axis=2).sum() >= 600 for i in range(6))
     distance = np.abs(page[:34].astype(int) - RED).sum(axis=2)  # OpenCV 4 draws paler strokes
     assert distance.min() < 200 < np.abs(np.array([24] * 3) - RED).sum()
-    assert sheet(tiles[:1], 4, []).shape[1] == 480, "the caption needs its room above one tile"
+    assert sheet(tiles[:1], 4, [("long " * 30, RED)]).shape[1] > 900, "the caption is cut off"
+    both = stack([page, sheet([], 4, [("below", RED)])])
+    assert both.shape[1] == page.shape[1]
+    assert both.shape[0] > page.shape[0]
 
 
-def test_the_detector_draws_truth_and_predictions_of_high_score():
+def test_the_detector_draws_truth_and_predictions_that_reach_the_threshold():
     truth = Truth(np.array([[5.0, 5, 20, 20]]), np.array([0]))
     unsure = Detections(np.array([[40.0, 5, 60, 20]]), np.array([0.2]), np.array([0]))
     sure = unsure._replace(scores=np.array([0.8]))
     image, model = np.zeros((32, 64, 3), np.uint8), Detector(8, num_classes=1)
+    model.threshold = 0.5
     without, shown = model.draw(image, (unsure, truth)), model.draw(image, (sure, truth))
     assert without.any()
     assert not without[:, 320:].any()
     assert shown[:, 320:].any()
+
+
+def test_the_detector_chooses_its_threshold_from_the_scores_and_names_categories():
+    model = Detector(8, num_classes=2)
+    truth = Truth(np.array([[5.0, 5, 20, 20]]), np.array([1]))
+    boxes = np.array([[5.0, 5, 20, 20], [40, 5, 60, 20]])
+    found = Detections(boxes, np.array([0.7, 0.1]), np.array([1, 1]))
+    scores = model.scores([(found, truth)])
+    assert scores == {"AP@0.5": 1, "AP@0.5:0.95": 1}
+    assert model.threshold == 0.7
+    assert "0.70" in model.legend()[1][0]
+
+
+def with_copy(batch):
+    """The batch with its first sample repeated at the end, as a rank with too few samples does."""
+    copied = {"valid": torch.tensor([True, True, True, False]), "index": torch.tensor([0, 1, 2, 0])}
+    for name, field in batch.items():
+        if isinstance(field, torch.Tensor):
+            copied[name] = torch.cat([field, field[:1]])
+        else:
+            copied[name] = [*field, field[0]]
+    return copied
+
+
+def test_a_repeated_sample_changes_neither_the_loss_nor_the_records(case, tmp_path):
+    model, batch = case
+    trainer(tmp_path, max_epochs=1).fit(model, datamodule=OneBatchModule(batch))
+    model.eval()
+    batch["index"] = torch.arange(3)
+    repeated = with_copy(batch)
+    with torch.no_grad():
+        torch.testing.assert_close(model.loss(repeated), model.loss(batch))
+        # Only the weight of the copy is 0: no other sample can take its place.
+        repeated["valid"] = torch.tensor([False, True, True, True])
+        torch.testing.assert_close(model.loss(repeated), model.loss(batch))
+        repeated["valid"][:] = False
+        assert model.loss(repeated) == 0
+    outcomes = []
+    for one in (batch, with_copy(batch)):
+        run = trainer(tmp_path)
+        outcomes += run.validate(model, datamodule=OneBatchModule(one), verbose=False)
+        assert len(model.records) == model.gallery.seen == 3
+    assert outcomes[0] == pytest.approx(outcomes[1])
+    assert {"val_loss", model.metric} <= set(outcomes[0])

@@ -15,11 +15,14 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelChec
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from training.checkpoints import LastCheckpoint
+from training.curves import CurveRecorder
 from training.data import DataSummary
+from training.duration import UNLIMITED
 from training.exit_status import SettingsError
 from training.report import Picture, Score
 from training.settings import argument_problem, constructor_problem
 from training.starting_point import check_checkpoint, existing_checkpoint
+from training.verdict import FactsRecorder
 
 
 @dataclass
@@ -98,7 +101,9 @@ def build(config: DictConfig) -> Run:
         check_checkpoint(ckpt_path, model)
     loggers = list(_loggers(config))
     callbacks = [*_callbacks(config, model, loggers), DataSummary()]
-    callbacks += [Picture(run_dir / "predictions.png"), Score(run_dir / "predictions.png")]
+    facts, picture = FactsRecorder(), run_dir / "predictions.png"
+    callbacks += [CurveRecorder(run_dir / "curves.png"), facts]
+    callbacks += [Picture(picture), Score(picture, facts)]
     trainer = _trainer(config, loggers, callbacks)
     return Run(datamodule, model, trainer, ckpt_path, run_dir, config.get("source"))
 
@@ -122,6 +127,8 @@ def _trainer(config: DictConfig, loggers: list[Any], callbacks: list[Callback]) 
     with open_dict(settings):
         settings.pop("callbacks", None)
         settings.pop("logger", None)
+        if settings.get("max_epochs") is None and settings.get("max_steps") is None:
+            settings.max_epochs = UNLIMITED  # the callback `Duration` chooses the epochs
     check_devices(config)
     trainer: L.Trainer = _checked(
         config,

@@ -7,6 +7,7 @@ import signal
 from processing.commands.console import (
     EXIT_FAILURE,
     EXIT_INTERRUPTED,
+    EXIT_REJECTIONS,
     EXIT_SUCCESS,
     EXIT_USAGE,
 )
@@ -14,6 +15,7 @@ from processing.commands.console import (
 __all__ = [
     "EXIT_FAILURE",
     "EXIT_INTERRUPTED",
+    "EXIT_REJECTIONS",
     "EXIT_SUCCESS",
     "EXIT_TERMINATED",
     "EXIT_USAGE",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.callbacks import Callback
 
 from processing.commands.console import print_error, print_result
+from training.verdict import FactsRecorder, TrainingFacts, verdict
 
 if TYPE_CHECKING:
     import lightning as L
@@ -42,33 +43,31 @@ class Score(Callback):
 
     Args:
         picture: the picture that `Picture` draws.
+        recorder: knows the facts about the training that explain a bad score.
     """
 
-    def __init__(self, picture: str | os.PathLike[str]) -> None:
+    def __init__(self, picture: str | os.PathLike[str], recorder: FactsRecorder) -> None:
         self.picture = Path(picture)
+        self.recorder = recorder
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the line, unless the validation is part of a training."""
         if trainer.state.fn == "validate" and trainer.is_global_zero:
-            print_score(pl_module, self.picture)
+            print_score(pl_module, self.picture, self.recorder.facts)
 
 
 def save_picture(model: Any, path: Path) -> None:
-    """Draw the samples of the model's last validation; a model of another project may have none."""
-    if not getattr(model, "tiles", None):
+    """Draw the samples of the last validation; a model of another project may have no picture."""
+    if not hasattr(model, "picture") or not getattr(model, "records", None):
         return
     import cv2
 
-    from models.drawing import sheet
-    from models.model import WHITE
-
-    caption = [(f"{model.task}: {_score(model)}", WHITE), *model.legend]
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), sheet(model.tiles, 4, caption)[..., ::-1])  # OpenCV writes BGR
+    cv2.imwrite(str(path), model.picture()[..., ::-1])  # OpenCV writes BGR
 
 
-def print_score(model: Any, picture: Path) -> None:
-    """Print the score of the model's last validation."""
+def print_score(model: Any, picture: Path, facts: TrainingFacts | None) -> None:
+    """Print the score of the model's last validation, and what a bad score means."""
     records = getattr(model, "records", None)
     if records is None:  # a model of another project: Lightning has its metrics
         return
@@ -77,13 +76,15 @@ def print_score(model: Any, picture: Path) -> None:
             f"{model.task}: training finished; no score, because there are no validation images"
         )
         return
-    images = f"on {len(records)} validation images"
+    meaning = ""
+    if facts is not None:
+        meaning = verdict(model.metric, model.last_scores[model.metric], facts)
+    explained = f" ({meaning})" if meaning else ""
     shown = os.path.relpath(picture)
-    print_result(f"{model.task}: {_score(model)} {images}; predictions: {shown}")
-
-
-def _score(model: Any) -> str:
-    return f"{model.metric} = {model.score(model.records):.4g}{model.unit}"
+    print_result(
+        f"{model.task}: {model.score_text()} on {len(records)} validation images{explained}; "
+        f"predictions: {shown}"
+    )
 
 
 def report_stop(run: Run, signum: int) -> None:

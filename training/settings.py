@@ -27,7 +27,8 @@ ROOT_HINTS: dict[str, Any] = {
     "seed": int,
     "ckpt_path": str | None,
     "demo_images": int,
-    "source": str | None,
+    "source": str | list[str] | None,
+    "export": dict[str, Literal["torch", "onnx"]],
 }
 """Keys of ``train.yaml`` that hold a single value."""
 LEAST = {

@@ -1,0 +1,73 @@
+"""Loads a model of this project from a checkpoint alone: its class, its settings and its names."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models import Detector, Landmarker, Teacher
+from models.data_facts import stored_facts
+from models.model import Model
+from training.exit_status import SettingsError
+
+
+def load_model(path: str | os.PathLike[str], *others: Any) -> Model:
+    """Return the model of a checkpoint, on the CPU and in evaluation mode.
+
+    Args:
+        path: the checkpoint.
+        others: classes that the checkpoint may name, next to the three of `models`.
+
+    Raises:
+        SettingsError: the file is no checkpoint of these models.
+    """
+    facts = stored_facts(_read(path))
+    if facts is None:
+        raise SettingsError(
+            f"ckpt_path={path}: is a checkpoint of another project, or of a version that did not "
+            "store names and sizes: give a checkpoint that train_example.py has written"
+        )
+    classes: dict[str, Any] = {}
+    for one in (Detector, Landmarker, Teacher, *others):
+        classes[one.__name__] = one
+    name = facts["model"]
+    if name not in classes:
+        raise SettingsError(
+            f"ckpt_path={path}: is a checkpoint of the model {name}; known are "
+            f"{', '.join(classes)}: set model._target_ to its class"
+        )
+    try:
+        model = classes[name].load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, TypeError, KeyError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SettingsError(f"ckpt_path={path}: does not fit {name}: {reason}") from error
+    model.eval()
+    loaded: Model = model
+    return loaded
+
+
+def _read(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Return the content of a checkpoint.
+
+    Raises:
+        SettingsError: the file cannot be read as one.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise SettingsError(f"ckpt_path={path}: there is no such checkpoint") from error
+    except (
+        *(pickle.UnpicklingError, zipfile.BadZipFile, EOFError, RuntimeError, OSError),
+        *(ValueError, KeyError, AttributeError, TypeError),
+    ) as error:  # what torch raises for files of other kinds
+        kind = "a folder" if Path(path).is_dir() else "no checkpoint, or it is damaged"
+        raise SettingsError(f"ckpt_path={path}: is {kind}; give a .ckpt file") from error
+    if not isinstance(content, Mapping) or "state_dict" not in content:
+        raise SettingsError(f"ckpt_path={path}: holds no Lightning checkpoint; give a .ckpt file")
+    return content
