@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import lightning as L
 import torch
-from torch.utils.data import Sampler, SequentialSampler
 
 from datamodules.data_info import DataInfo, DescribedData, describe
-from datamodules.epoch_loader import EpochLoader
 from datamodules.keypoint_names import AnyDataset, with_keypoint_names
-from datamodules.sampler import EpochSampler
+from datamodules.process_loader import ProcessLoader
+from datamodules.resuming import ResumeEpoch
 from datamodules.settings import (
     PathLike,
     Split,
@@ -34,6 +33,7 @@ from processing.datasets.batch import Batch
 from processing.datasets.collate import collate_transformed
 from processing.datasets.loader import BatchLoader
 from processing.datasets.names import check_same_names
+from processing.datasets.resumable import ResumableLoader
 from processing.datasets.sample_dataset import Transform
 from processing.lazy_dataset import open_dataset
 
@@ -60,13 +60,15 @@ class LazyNPZDataModule(DescribedData, L.LightningDataModule):
     (B,), positions in the split's dataset.
 
     The order of training samples depends only on seed and epoch, and their augmentation on seed,
-    epoch and index, for any number of workers and ranks. All ranks get the same number of training
-    batches. Validation, test and prediction read each sample exactly once over all ranks, so the
-    shares of two ranks may differ by one sample. Lightning's `log(sync_dist=True)` ignores that
-    difference: reduce sums and counts for an exact mean.
+    epoch and index, for any number of workers and ranks. In every stage, all ranks get the same
+    number of batches, and each sample belongs to one rank. The batches of two ranks may differ by
+    one sample. If there are fewer samples than ranks in a step, a rank repeats a sample, for which
+    `valid` is False. Lightning's `log(sync_dist=True)` ignores both: reduce sums and counts for an
+    exact mean.
 
     Testing and predicting use the test split, or val if there is none. A run that is resumed from a
-    checkpoint continues with the next batch of its epoch.
+    checkpoint continues with the next sample of its epoch. Batch size, number of ranks and workers,
+    and `accumulate_grad_batches` may have changed.
 
     With storage that all nodes share, set the attribute `prepare_data_per_node` to False.
 
@@ -91,8 +93,8 @@ class LazyNPZDataModule(DescribedData, L.LightningDataModule):
         verify: whether to compare each image with its checksum when it is read.
         train_transform: called with each training sample, a dict of numpy arrays; returns a dict
             whose image is still uint8 (H, W, 3). Training then uses a DataLoader with processes,
-            because threads do not speed up Python code. Such a run resumes at the beginning of an
-            epoch. The transform must be picklable unless processes are forked.
+            because threads do not speed up Python code. The transform must be picklable unless
+            processes are forked.
 
     Attributes:
         datasets: the open datasets by split; `teardown` closes them.
@@ -156,6 +158,7 @@ class LazyNPZDataModule(DescribedData, L.LightningDataModule):
         self.verify = check_flag("verify", verify)
         self.train_transform = train_transform
         self.datasets: dict[Split, AnyDataset] = {}
+        self._train_loader: ResumableLoader[Any] | None = None
 
     def prepare_data(self) -> None:
         """Runs the processors; one whose output is up to date returns at once."""
@@ -186,6 +189,9 @@ class LazyNPZDataModule(DescribedData, L.LightningDataModule):
         # Now, so that names that do not fit stop the run before training, not at the first batch.
         if "train" in self.datasets and self.augment is not None:
             self._augment = with_keypoint_names(self.augment, self.datasets["train"])
+        callbacks: list[Any] = getattr(self.trainer, "callbacks", [])
+        if stage == "fit" and not any(isinstance(one, ResumeEpoch) for one in callbacks):
+            callbacks.insert(0, ResumeEpoch())
 
     def _check_names(self) -> None:
         """Checks that labels and keypoints mean the same in all open splits.
@@ -206,35 +212,36 @@ class LazyNPZDataModule(DescribedData, L.LightningDataModule):
         for dataset in self.datasets.values():
             dataset.close()
         self.datasets.clear()
+        self._train_loader = None
 
-    def train_dataloader(self) -> BatchLoader[Any] | EpochLoader:
+    def train_dataloader(self) -> ResumableLoader[Any]:
         """Returns a loader of the training split, in the order of the trainer's epoch.
 
         Raises:
             ValueError: there is no sample, or `drop_last` leaves no batch.
         """
-        loader: BatchLoader[Any] | EpochLoader
-        if self.train_transform is None:
-            loader = self._dataloader("train")
-        else:
-            loader = self._transforming_dataloader()
+        loader = self._dataloader("train")
         if len(loader) == 0:  # Lightning would skip the training and report success
             raise ValueError(
                 f"{self._paths('train')[0]}: no batch to train on: "
                 f"{len(self.datasets['train'])} samples, batch_size {self.batch_size} a rank, "
                 f"drop_last={self.drop_last}"
             )
+        # Lightning may ask for a new loader before or within the epoch that it resumes.
+        if self._train_loader is not None:
+            loader.continue_from(self._train_loader)
+        self._train_loader = loader
         return loader
 
-    def val_dataloader(self) -> BatchLoader[Any]:
+    def val_dataloader(self) -> ResumableLoader[Any]:
         """Returns a loader of the validation split, in its stored order."""
         return self._dataloader("val")
 
-    def test_dataloader(self) -> BatchLoader[Any]:
+    def test_dataloader(self) -> ResumableLoader[Any]:
         """Returns a loader of the test split, or of val if there is none, in its stored order."""
         return self._dataloader("test")
 
-    def predict_dataloader(self) -> BatchLoader[Any]:
+    def predict_dataloader(self) -> ResumableLoader[Any]:
         """Returns the same as `test_dataloader`."""
         return self._dataloader("test")
 
@@ -294,46 +301,32 @@ class LazyNPZDataModule(DescribedData, L.LightningDataModule):
             raise RuntimeError(f"{split} is not open: call setup() first, as a Trainer does")
         return self.datasets[split]
 
-    def _dataloader(self, split: Split) -> BatchLoader[Any]:
-        ranks = self._ranks()
-        return BatchLoader(
-            self._dataset(split),
-            self.batch_size,
-            shuffle=split == "train" and not self._overfits(),
-            num_workers=self.num_workers,
-            drop_last=self.drop_last and split == "train",
-            seed=self.seed,
-            pin_memory=self._pin_memory(),
-            prefetch_factor=self.prefetch_factor,
-            rank=ranks["rank"],
-            world_size=ranks["num_replicas"],
-        )
-
-    def _transforming_dataloader(self) -> EpochLoader:
-        dataset = self._dataset("train")
-        has_workers = self.num_workers > 0  # without workers, torch refuses the settings for them
-        sampler: Sampler[int]
-        if self._overfits():
-            sampler = SequentialSampler(
-                dataset
-            )  # Lightning would replace any other, with a warning
-        else:
-            sampler = EpochSampler(dataset, shuffle=True, seed=self.seed, **self._ranks())
-        return EpochLoader(
+    def _dataloader(self, split: Split) -> ResumableLoader[Any]:
+        dataset = self._dataset(split)
+        options: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "shuffle": split == "train" and not self._overfits(),
+            "num_workers": self.num_workers,
+            "drop_last": self.drop_last and split == "train",
+            "seed": self.seed,
+            "pin_memory": self._pin_memory(),
+            "prefetch_factor": self.prefetch_factor,
+            **self._ranks(),
+        }
+        if split != "train" or self.train_transform is None:
+            return BatchLoader(dataset, **options)
+        return ProcessLoader(
             dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
             collate_fn=collate_transformed,
-            pin_memory=self._pin_memory(),
-            drop_last=self.drop_last,
-            persistent_workers=self.persistent_workers and has_workers,
-            prefetch_factor=self.prefetch_factor if has_workers else None,
+            persistent_workers=self.persistent_workers,
+            **options,
         )
 
     def _ranks(self) -> dict[str, int]:
+        """Returns the arguments of a loader that say which share of the samples it reads."""
         trainer = self.trainer
-        return (trainer and trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
+        found = (trainer and trainer.distributed_sampler_kwargs) or {"num_replicas": 1, "rank": 0}
+        return {"rank": found["rank"], "world_size": found["num_replicas"]}
 
     def _overfits(self) -> bool:
         """Checks whether the trainer repeats the same few batches, which must not be shuffled."""

@@ -1,39 +1,16 @@
-"""The order of samples: a function of seed and epoch only.
+"""The order of samples, a function of seed and epoch only, and the steps that ranks make of it.
 
-Keeps no state and uses no global random generator. An order is made for the whole dataset; each
-rank then takes its share, so that one optimisation step sees the same samples on any number of
-ranks. Imports numpy only.
+Keeps no state and uses no global random generator. An order is made for the whole dataset. A step
+takes the next samples of that order, and the ranks divide them. So one step sees the same samples
+on any number of ranks, and all ranks make the same number of steps. Imports numpy only.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
-
-
-def epoch_share(
-    n: int, *, shuffle: bool, seed: int, epoch: int, rank: int, world_size: int, start: int = 0
-) -> NDArray[np.int64]:
-    """Returns the indices that one rank reads in one epoch, in their order.
-
-    Args:
-        n: number of samples in the dataset.
-        shuffle: whether the order is random and all shares have the same size, as training needs
-            it; otherwise the order is that of the file, and each index is in exactly one share.
-        seed: seed of the order; not negative.
-        epoch: number of the epoch; not negative, the first is 0.
-        rank: in ``[0, world_size)``.
-        world_size: number of ranks.
-        start: how many samples of the epoch all ranks together have already read.
-
-    Returns:
-        int64 (M,); of a whole epoch, M is `share_size`.
-
-    Raises:
-        ValueError: `seed` or `epoch` is negative, or `rank` is outside ``[0, world_size)``.
-    """
-    order = epoch_order(n, seed=seed, epoch=epoch) if shuffle else np.arange(n)
-    return rank_share(order, rank, world_size, pad=shuffle, start=start)
 
 
 def epoch_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -54,46 +31,59 @@ def epoch_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.argsort(bits)
 
 
-def rank_share(
-    indices: NDArray[np.int64], rank: int, world_size: int, *, pad: bool, start: int = 0
-) -> NDArray[np.int64]:
-    """Returns the indices that one rank reads: every `world_size`-th, beginning with the `rank`-th.
+@dataclass(frozen=True)
+class Steps:
+    """The steps that read a part of an epoch's order, on all ranks together.
+
+    Each step takes `batch_size` samples for each rank; the last one takes the samples that are
+    left. If the last step would have fewer samples than there are ranks, the step before it leaves
+    some to it, so that no rank is without a sample. That is impossible only if there are fewer
+    samples than ranks, or if `batch_size` is 1. A rank without a sample then repeats one.
 
     Args:
-        indices: int64 (n,), the same on every rank.
-        rank: in ``[0, world_size)``.
-        world_size: number of ranks.
-        pad: whether to repeat indices from the beginning until all ranks have the same number.
-            Training needs this, because ranks wait for each other at every step. Otherwise each
-            index belongs to exactly one rank.
-        start: how many of the indices to leave out, because all ranks together have read them.
+        begin: position in the order at which the first step begins; not negative.
+        end: position in the order after the last sample.
+        batch_size: samples of each rank in a step; at least 1.
+        world_size: number of ranks; at least 1.
+        drop_last: whether to leave out the last step if it is smaller.
 
-    Returns:
-        int64 (M,); of a whole epoch, M is `share_size`.
-
-    Raises:
-        ValueError: `rank` is outside ``[0, world_size)``.
+    Example:
+        >>> steps = Steps(0, 9, batch_size=4, world_size=2)
+        >>> [steps.span(step) for step in range(len(steps))]
+        [(0, 7), (7, 9)]
     """
-    size = share_size(max(len(indices) - start, 0), rank, world_size, pad=pad)
-    positions = start + rank + world_size * np.arange(size, dtype=np.int64)
-    # Padding runs past the end and goes on at the beginning. The divisor may not be 0.
-    return indices[positions % max(len(indices), 1)]
 
+    begin: int
+    end: int
+    batch_size: int
+    world_size: int = 1
+    drop_last: bool = False
 
-def share_size(n: int, rank: int, world_size: int, *, pad: bool) -> int:
-    """Returns how many of n indices `rank_share` gives to one rank.
+    @property
+    def samples_per_step(self) -> int:
+        """Samples that all ranks together read in a whole step."""
+        return self.batch_size * self.world_size
 
-    Args:
-        n: number of indices.
-        rank: in ``[0, world_size)``.
-        world_size: number of ranks.
-        pad: whether indices are repeated until all ranks have the same number.
+    def __len__(self) -> int:
+        left = max(self.end - self.begin, 0)
+        if self.drop_last:
+            return left // self.samples_per_step
+        return -(-left // self.samples_per_step)
 
-    Raises:
-        ValueError: `rank` is outside ``[0, world_size)``.
-    """
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank must be in [0, {world_size}), found {rank}")
-    if pad:
-        return -(-n // world_size)
-    return len(range(rank, n, world_size))
+    def span(self, step: int) -> tuple[int, int]:
+        """Returns the positions in the order where a step begins and where it ends.
+
+        Args:
+            step: in ``[0, len)``.
+        """
+        return self._boundary(step), self._boundary(step + 1)
+
+    def _boundary(self, step: int) -> int:
+        """Returns the position after `step` steps."""
+        position = self.begin + step * self.samples_per_step
+        if self.drop_last:
+            return position
+        is_before_last = 0 < step == len(self) - 1
+        if is_before_last and self.batch_size > 1:
+            return min(position, self.end - self.world_size)
+        return min(position, self.end)

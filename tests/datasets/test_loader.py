@@ -1,5 +1,6 @@
 import contextlib
 import gc
+import itertools
 import threading
 from itertools import chain
 
@@ -47,6 +48,15 @@ def dataset(path):
 
 def seen(loader):
     return [batch["index"].tolist() for batch in loader]
+
+
+def own(loader):
+    """Returns the batches like `seen`, without samples that only fill up a batch."""
+    batches = []
+    for batch in loader:
+        valid = batch.get("valid", torch.ones(len(batch["index"]), dtype=torch.bool))
+        batches.append(batch["index"][valid].tolist())
+    return batches
 
 
 def flat(batches):
@@ -135,20 +145,18 @@ def test_a_resumed_epoch_goes_on_in_the_same_order(
         consumed, states = [], set()
         for loader in first:
             with contextlib.closing(iter(loader)) as batches:
-                consumed += [i for _ in range(steps) for i in next(batches)["index"].tolist()]
+                consumed += flat(own(itertools.islice(batches, steps)))
             states.add(tuple(loader.state_dict().items()))
         (state,) = states  # the same on all ranks
         rest = loaders(batch_sizes[1], worlds[1])
         for loader in rest:
             loader.load_state_dict(dict(state))
-        left = [seen(loader) for loader in rest]
-        if state[0][1] == 0:  # unless the epoch was over: every sample is seen, few of them twice
+        left = [own(loader) for loader in rest]
+        if dict(state)["epoch"] == 0:  # unless the epoch was over: each sample is seen once
             together = consumed + flat(map(flat, left))
-            assert set(together) == set(range(N))
-            padding = (worlds[0] - 1) + (worlds[1] - 1) if shuffle else 0
-            assert len(together) <= N + padding
+            assert sorted(together) == list(range(N))
         for loader in rest:  # and the next epoch is whole
-            assert loader.state_dict() == {"epoch": 1, "consumed": 0}
+            assert loader.next_position == (1, 0)
         assert seen(rest[0]) == seen(_at_epoch(loaders(batch_sizes[1], worlds[1])[0], 1))
 
 
@@ -172,10 +180,40 @@ def test_a_resumed_epoch_equals_the_rest_of_the_whole(dataset):
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_ranks_share_the_samples(dataset, shuffle):
-    shares = [flat(seen(BatchLoader(dataset, 5, shuffle, rank=r, world_size=4))) for r in range(4)]
-    together = flat(shares)
-    assert set(together) == set(range(N))
-    assert len(together) == (120 if shuffle else N)
+    loaders = [BatchLoader(dataset, 5, shuffle, rank=r, world_size=4) for r in range(4)]
+    assert sorted(flat(flat(seen(loader)) for loader in loaders)) == list(range(N))
+    assert (
+        [len(loader) for loader in loaders] == [len(seen(loader)) for loader in loaders] == [6] * 4
+    )
+
+
+def test_a_rank_without_a_sample_repeats_one_and_marks_it(tmp_path):
+    with LazyNPZDataset(write(tmp_path / "two.npz", 2), return_index=True) as dataset:
+        loaders = [BatchLoader(dataset, 4, rank=r, world_size=3) for r in range(3)]
+        batches = [next(iter(loader)) for loader in loaders]
+    assert [batch["valid"].tolist() for batch in batches] == [[True], [True], [False]]
+    assert [batch["index"].tolist() for batch in batches] == [[0], [1], [0]]
+
+
+def test_one_rank_needs_no_marks(dataset):
+    assert "valid" not in next(iter(BatchLoader(dataset, 4)))
+
+
+def test_a_loader_takes_its_rank_from_the_process_group(dataset, tmp_path):
+    loader = BatchLoader(dataset, 4)  # before the group exists, as in a script that starts ranks
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    try:
+        assert (loader.rank, loader.world_size) == (0, 1)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_the_length_outlives_the_dataset(path):
+    with LazyNPZDataset(path) as dataset:
+        loader = BatchLoader(dataset, 10)
+    assert len(loader) == 12
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -241,6 +279,7 @@ def test_no_samples_are_no_batches(tmp_path):
         ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
         ({"prefetch_factor": 0}, "prefetch_factor must be at least 1, got 0"),
         ({"rank": 2, "world_size": 2}, "world_size must be at least 3, got 2"),
+        ({"rank": 1}, "give rank and world_size together, got 1 and None"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
     ],
 )
@@ -254,7 +293,7 @@ def test_arguments_out_of_range_are_refused(dataset, wrong, message):
     [
         ({}, ValueError),
         ({"epoch": 1}, ValueError),
-        ({"epoch": 1, "consumed": 0, "seed": 3}, ValueError),
+        ({"epoch": 1, "consumed": 0, "batch": 3}, ValueError),
         ({"epoch": 1, "consumed": -1}, ValueError),
         ({"epoch": "1", "consumed": 0}, TypeError),
     ],
@@ -262,3 +301,15 @@ def test_arguments_out_of_range_are_refused(dataset, wrong, message):
 def test_a_state_that_is_not_a_loaders_is_refused(dataset, state, error):
     with pytest.raises(error, match=r"epoch|consumed"):
         BatchLoader(dataset, 2).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"samples": 3}, "samples in the dataset was 3 and is 117"), ({"seed": 1}, "seed was 1 and")],
+)
+def test_an_epoch_of_other_data_is_not_continued(dataset, changed, message):
+    loader = BatchLoader(dataset, 2, shuffle=True)
+    state = {**loader.state_dict(), **changed}
+    loader.load_state_dict(state)  # at the start of an epoch, all data are welcome
+    with pytest.raises(ValueError, match=f"cannot continue within epoch 0: the {message}"):
+        loader.load_state_dict({**state, "consumed": 4})

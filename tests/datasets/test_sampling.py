@@ -1,12 +1,10 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.epoch_loader import EpochLoader
-from datamodules.sampler import EpochSampler
-from processing.datasets.sampling import epoch_order, rank_share, share_size
+from processing.datasets.resumable import RankBatches
+from processing.datasets.sampling import Steps, epoch_order
 
 
 @given(n=st.integers(0, 200), seed=st.integers(0, 2**40), epoch=st.integers(0, 1000))
@@ -35,73 +33,74 @@ def test_negative_seed_or_epoch_is_refused(seed, epoch):
         epoch_order(4, seed=seed, epoch=epoch)
 
 
-@given(n=st.integers(0, 100), world_size=st.integers(1, 9))
-def test_unpadded_shares_hold_each_index_once(n, world_size):
-    indices = epoch_order(n, seed=0, epoch=0)
-    shares = [rank_share(indices, r, world_size, pad=False) for r in range(world_size)]
-    assert sorted(np.concatenate(shares).tolist()) == list(range(n))
-    assert [len(s) for s in shares] == [
-        share_size(n, r, world_size, pad=False) for r in range(world_size)
-    ]
+def batches_of_ranks(n, batch_size, world_size, **part):
+    """Returns, for each rank, its batches as (indices, valid)."""
+    steps = Steps(part.get("begin", 0), n, batch_size, world_size, part.get("drop_last", False))
+    order = np.arange(n)
+    ranks = []
+    for rank in range(world_size):
+        plan = RankBatches(order, steps, rank)
+        batches = [(plan.indices(i).tolist(), plan.valid(i).tolist()) for i in range(len(plan))]
+        ranks.append(batches)
+    return ranks
 
 
-@given(n=st.integers(1, 100), world_size=st.integers(1, 9))
-def test_padded_shares_are_equal_in_size_and_hold_every_index(n, world_size):
-    indices = epoch_order(n, seed=0, epoch=0)
-    shares = [rank_share(indices, r, world_size, pad=True) for r in range(world_size)]
-    assert {len(share) for share in shares} == {share_size(n, 0, world_size, pad=True)}
-    assert set(np.concatenate(shares).tolist()) == set(range(n))
-    assert sum(map(len, shares)) - n < world_size
+def check_shares(n, batch_size, world_size):
+    """Checks one combination of samples, batch size and ranks."""
+    ranks = batches_of_ranks(n, batch_size, world_size)
+    steps = -(-n // (batch_size * world_size))
+    assert [len(batches) for batches in ranks] == [steps] * world_size
+    valid, repeats = [], 0
+    for batches in ranks:
+        for indices, is_valid in batches:
+            assert 1 <= len(indices) == len(is_valid) <= batch_size
+            valid += [i for i, known in zip(indices, is_valid, strict=True) if known]
+            repeats += is_valid.count(False)
+    assert sorted(valid) == list(range(n))
+    # A sample is repeated only where a rank has fewer samples than batches.
+    fewest = n // world_size
+    assert (repeats > 0) == (fewest < steps)
+    # The ranks' batches of one step differ in size by one sample at most.
+    for step in range(steps):
+        sizes = [len(batches[step][0]) for batches in ranks]
+        assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("world_size", range(1, 9))
+def test_ranks_read_each_sample_once_in_the_same_number_of_batches(world_size):
+    for n in range(51):
+        for batch_size in range(1, 9):
+            check_shares(n, batch_size, world_size)
+
+
+@given(n=st.integers(0, 2000), batch_size=st.integers(1, 300), world_size=st.integers(1, 70))
+def test_any_number_of_ranks_shares_any_number_of_samples(n, batch_size, world_size):
+    check_shares(n, batch_size, world_size)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_a_step_sees_the_same_samples_on_any_number_of_ranks(world_size):
-    indices = epoch_order(64, seed=0, epoch=0)
-    per_rank = 8 // world_size
-    steps = [
-        {
-            index
-            for rank in range(world_size)
-            for index in rank_share(indices, rank, world_size, pad=True)[
-                step * per_rank : (step + 1) * per_rank
-            ].tolist()
-        }
-        for step in range(8)
-    ]
-    assert steps == [set(indices[step * 8 : (step + 1) * 8].tolist()) for step in range(8)]
+    ranks = batches_of_ranks(64, 8 // world_size, world_size)
+    for step in range(8):
+        together = [i for batches in ranks for i in batches[step][0]]
+        assert sorted(together) == list(range(step * 8, step * 8 + 8))
 
 
-@pytest.mark.parametrize("rank", [-1, 2])
-def test_rank_outside_the_world_is_refused(rank):
-    with pytest.raises(ValueError, match=rf"rank must be in \[0, 2\), found {rank}"):
-        rank_share(np.arange(4), rank, 2, pad=True)
+@given(
+    n=st.integers(0, 200),
+    batch_size=st.integers(1, 20),
+    world_size=st.integers(1, 5),
+    stop=st.integers(0, 50),
+)
+def test_the_steps_after_a_stop_are_those_of_the_whole_epoch(n, batch_size, world_size, stop):
+    whole = Steps(0, n, batch_size, world_size)
+    spans = [whole.span(step) for step in range(len(whole))]
+    stop = min(stop, len(whole))
+    rest = Steps(spans[stop - 1][1] if stop else 0, n, batch_size, world_size)
+    assert [rest.span(step) for step in range(len(rest))] == spans[stop:]
 
 
-@pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize("n", [0, 1, 5, 70_000])
-def test_sampler_has_the_length_it_yields(n, shuffle):
-    for rank in range(3):
-        sampler = EpochSampler(range(n), shuffle=shuffle, num_replicas=3, rank=rank)
-        assert len(list(sampler)) == len(sampler)
-
-
-def test_sampler_follows_the_epoch_it_is_told():
-    sampler = EpochSampler(range(50), shuffle=True, seed=7)
-    assert list(sampler) == epoch_order(50, seed=7, epoch=0).tolist()
-    sampler.set_epoch(4)
-    assert list(sampler) == epoch_order(50, seed=7, epoch=4).tolist()
-
-
-def test_sampler_keeps_stored_order_without_shuffling():
-    sampler = EpochSampler(range(7), shuffle=False, num_replicas=2, rank=1)
-    sampler.set_epoch(4)
-    assert list(sampler) == [1, 3, 5]
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_loader_begins_the_epoch_with_its_first_batch(num_workers):
-    sampler = EpochSampler(range(6), shuffle=True)
-    loader = EpochLoader(range(6), batch_size=2, sampler=sampler, num_workers=num_workers)
-    batches = iter(loader)
-    sampler.set_epoch(1)
-    assert torch.cat(list(batches)).tolist() == epoch_order(6, seed=0, epoch=1).tolist()
+def test_dropping_the_last_step_leaves_only_whole_ones():
+    ranks = batches_of_ranks(21, 4, 2, drop_last=True)
+    assert [[len(indices) for indices, _ in batches] for batches in ranks] == [[4, 4], [4, 4]]
+    assert len(Steps(0, 7, 4, 2, drop_last=True)) == 0

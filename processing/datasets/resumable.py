@@ -1,0 +1,246 @@
+"""ResumableLoader: the part of a loader that knows which samples come next.
+
+It divides an epoch into steps and each step among ranks, counts the samples that were read, and
+continues after them. Subclasses only read the batches. An iterator belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
+from typing import Any, Final, Generic, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from processing.core.arguments import check_flag, check_integer
+from processing.datasets.sample_dataset import SampleDataset, T_co, check_dataset
+from processing.datasets.sampling import Steps, epoch_order
+
+_LOG = logging.getLogger(__name__)
+
+_SAME_DATA: Final = {"samples": "samples in the dataset", "seed": "seed"}
+"""Parts of a state that must not change within an epoch, because its order depends on them."""
+
+
+class Position(NamedTuple):
+    """How far an iteration has come: an epoch, and the samples of it that all ranks have read."""
+
+    epoch: int = 0
+    consumed: int = 0
+
+
+class RankBatches:
+    """The batches of one rank in a part of an epoch, as indices of samples.
+
+    Args:
+        order: the indices of the whole dataset in the order of the epoch, int64 (n,).
+        steps: the steps of all ranks.
+        rank: in ``[0, steps.world_size)``.
+    """
+
+    def __init__(self, order: NDArray[np.int64], steps: Steps, rank: int) -> None:
+        self._order = order
+        self._steps = steps
+        self._rank = rank
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def indices(self, step: int) -> NDArray[np.int64]:
+        """Returns the indices of a batch, int64 (B,); empty for a step after the last one."""
+        if step >= len(self._steps):
+            return self._order[:0]
+        begin, end = self._steps.span(step)
+        own = self._order[begin + self._rank : end : self._steps.world_size]
+        return own if len(own) else self._order[begin : begin + 1]
+
+    def valid(self, step: int) -> torch.Tensor:
+        """Returns bool (B,): False for a sample that belongs to another rank.
+
+        A rank that has no sample in this step reads the first sample of the step in its place.
+        """
+        begin, end = self._steps.span(step)
+        return torch.full((len(self.indices(step)),), begin + self._rank < end)
+
+
+class ResumableLoader(ABC, Generic[T_co]):
+    """A loader that can stop after any batch and continue in another process.
+
+    The arguments are those of `BatchLoader`.
+    """
+
+    def __init__(
+        self,
+        dataset: SampleDataset[T_co],
+        batch_size: int = 1,
+        shuffle: bool = False,
+        num_workers: int = 0,
+        *,
+        drop_last: bool = False,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        pin_memory: bool = False,
+        prefetch_factor: int = 2,
+    ) -> None:
+        check_dataset(dataset)
+        self.dataset = dataset
+        self.batch_size = check_integer("batch_size", batch_size, least=1)
+        self.shuffle = check_flag("shuffle", shuffle)
+        self.num_workers = check_integer("num_workers", num_workers, least=0)
+        self.drop_last = check_flag("drop_last", drop_last)
+        self.seed = check_integer("seed", seed, least=0)
+        if (rank is None) != (world_size is None):
+            raise ValueError(f"give rank and world_size together, got {rank} and {world_size}")
+        if rank is not None:
+            rank = check_integer("rank", rank, least=0)
+            world_size = check_integer("world_size", world_size, least=rank + 1)
+        self._rank, self._world_size = rank, world_size
+        self.pin_memory = check_flag("pin_memory", pin_memory) and torch.accelerator.is_available()
+        if pin_memory and not self.pin_memory:
+            _LOG.warning("pin_memory=True, but there is no accelerator: memory is not page-locked")
+        self.prefetch_factor = check_integer("prefetch_factor", prefetch_factor, least=1)
+        self._samples = len(dataset)  # kept, so that `len` works after the dataset was closed
+        self._next = self._reached = Position()
+        self._end: int | None = None
+
+    @property
+    def rank(self) -> int:
+        """Which share of the samples this loader reads."""
+        if self._rank is not None:
+            return self._rank
+        return torch.distributed.get_rank() if _is_distributed() else 0
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks that share the samples."""
+        if self._world_size is not None:
+            return self._world_size
+        return torch.distributed.get_world_size() if _is_distributed() else 1
+
+    @property
+    def batch_sampler(self) -> _BatchSampler:
+        """An object with the loader as its `sampler`; Lightning calls `set_epoch` there."""
+        return _BatchSampler(self)
+
+    @property
+    def next_position(self) -> Position:
+        """Where the next iteration begins."""
+        return self._next
+
+    def __len__(self) -> int:
+        """Number of batches in a whole epoch, the same on all ranks."""
+        return len(self.steps())
+
+    def steps(self, begin: int = 0, end: int | None = None) -> Steps:
+        """Returns the steps that this loader makes of a part of an epoch.
+
+        Args:
+            begin: how many samples of the epoch were read before.
+            end: how many samples of the epoch are read afterwards; None: all.
+        """
+        last = self._samples if end is None else min(end, self._samples)
+        return Steps(begin, last, self.batch_size, self.world_size, self.drop_last)
+
+    def __iter__(self) -> Generator[Any]:
+        """Yields the batches of one epoch; the next iteration yields those of the next epoch.
+
+        The epoch is read at the first call of `next`, so `set_epoch` may be called after `iter`.
+        """
+        (epoch, consumed), end = self._next, self._end
+        self._next, self._end = Position(epoch + 1), None
+        steps = self.steps(consumed, end)
+        order = np.arange(self._samples)
+        if self.shuffle:
+            order = epoch_order(self._samples, seed=self.seed, epoch=epoch)
+        plan = RankBatches(order, steps, self.rank)
+        # Closing ends the threads of an iteration that is left early.
+        with contextlib.closing(self._read(plan)) as batches:
+            step = 0
+            for batch in batches:
+                if steps.world_size > 1 and isinstance(batch, dict):
+                    valid = plan.valid(step)
+                    batch["valid"] = valid.pin_memory() if self.pin_memory else valid
+                self._reached = Position(epoch, steps.span(step)[1])
+                step += 1  # noqa: SIM113 - `enumerate` would keep a reference to the batch
+                yield batch
+                # Only the consumer keeps the batch: its memory is reused once it is released.
+                del batch
+        self._reached = Position(epoch + 1)
+
+    @abstractmethod
+    def _read(self, plan: RankBatches) -> Generator[Any]:
+        """Yields one batch for each step of a plan, and keeps no reference to it."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration.
+
+        The iteration begins with the epoch's first batch. If `load_state_dict` chose a later batch
+        of the same epoch, it begins with that one.
+
+        Args:
+            epoch: number of the epoch; not negative.
+
+        Raises:
+            TypeError: `epoch` is not an integer.
+            ValueError: `epoch` is negative.
+        """
+        if check_integer("epoch", epoch, least=0) != self._next.epoch:
+            self._next, self._end = Position(epoch), None
+
+    def end_epoch_at(self, end: int) -> None:
+        """Ends the next iteration after the first `end` samples of its epoch."""
+        self._end = check_integer("end", end, least=0)
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns the position of the iteration, which is the same on all ranks.
+
+        Returns:
+            ``epoch``; ``consumed``: how many samples of the epoch all ranks together have read;
+            ``samples``: length of the dataset; ``seed``.
+        """
+        return {**self._reached._asdict(), "samples": self._samples, "seed": self.seed}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Makes the next iteration continue where another loader stopped.
+
+        Args:
+            state: the `state_dict` of a loader with the same data and seed. Batch size and number
+                of ranks may differ. Without ``samples`` and ``seed``, these are not compared.
+
+        Raises:
+            ValueError: other keys than those of `state_dict`, a negative number, or the loader was
+                stopped within an epoch and had other data or another seed.
+            TypeError: a value is not an integer.
+        """
+        if not set(Position._fields) <= set(state) <= set(self.state_dict()):
+            keys = ", ".join(self.state_dict())
+            raise ValueError(f"a loader's state has the keys {keys}, got {dict(state)}")
+        checked = {key: check_integer(key, state[key], least=0) for key in state}
+        position = Position(checked["epoch"], checked["consumed"])
+        for key, meaning in _SAME_DATA.items():
+            mine = self.state_dict()[key]
+            found = checked.get(key, mine)
+            if position.consumed and found != mine:
+                raise ValueError(
+                    f"cannot continue within epoch {position.epoch}: the {meaning} was {found} and "
+                    f"is {mine} now, so the order of the epoch is another one. Use the same data "
+                    "and seed, or a checkpoint of the end of an epoch"
+                )
+        self._next = self._reached = position
+
+    def continue_from(self, other: ResumableLoader[Any]) -> None:
+        """Makes the next iteration begin where that of another loader of the same data would."""
+        self._next = self._reached = other._next
+
+
+class _BatchSampler(NamedTuple):
+    sampler: ResumableLoader[Any]
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
