@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.arguments import check_count
 from models.data_facts import DataFacts, stored_facts
 from models.drawing import Colour, Image, draw_box, enlarge
 from models.inputs import ImageInput, ModelInput
@@ -92,6 +93,7 @@ class Detector(Model):
 
     def heat_maps(self, num_classes: int) -> nn.Conv2d:
         """Return the last layer: one heat map for each category."""
+        check_count("num_classes", num_classes, least=1)
         layer = nn.Conv2d(self.pyramid.channels, num_classes, 1)
         # At the start every cell is background with a probability of 0.98, as most cells are.
         nn.init.constant_(layer.bias, -4.0)  # type: ignore[arg-type]  # Conv2d has a bias by default

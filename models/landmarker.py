@@ -14,6 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from models.arguments import check_count
 from models.data_facts import DataFacts
 from models.drawing import Image, draw_lines, draw_points, enlarge
 from models.inputs import ImageInput, ModelInput
@@ -73,6 +74,7 @@ class Landmarker(Model):
 
     def heat_maps(self, num_keypoints: int) -> nn.Module:
         """Return the last layer: one heat map for each landmark."""
+        check_count("num_keypoints", num_keypoints, least=1)
         return nn.Conv2d(self.pyramid.channels, num_keypoints, 1)
 
     def forward(self, images: Tensor) -> Tensor:

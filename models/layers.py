@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.arguments import check_count
+
 
 def convolution(channels: int, out_channels: int, stride: int = 1) -> nn.Module:
     """Return a 3x3 convolution with batch normalisation and ReLU."""
@@ -56,6 +58,7 @@ class FeaturePyramid(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        check_count("width", width, least=2)
         # The last two levels are equally wide: the models are meant to train on a CPU.
         widths = (width, 2 * width, 4 * width, 4 * width)
         self.channels = 2 * width

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arguments import check_positive
 from models.data_facts import DataFacts
 from models.drawing import Colour, Image, sheet, stack
 from models.gallery import GROUP_SIZE, Candidate, Gallery
@@ -54,6 +55,7 @@ class Model(Predictor):
 
     def __init__(self, learning_rate: float) -> None:
         super().__init__()
+        check_positive("learning_rate", learning_rate)
         self.learning_rate = learning_rate
         self.records: list[Any] = []
         self.last_scores: dict[str, float] = {}

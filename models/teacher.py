@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from models.arguments import check_count
 from models.drawing import Colour, Image, enlarge
 from models.inputs import ImageInput, ModelInput
 from models.layers import Residual, convolution, downward
@@ -42,6 +43,8 @@ class Teacher(Model):
     ) -> None:
         super().__init__(learning_rate)
         self.save_hyperparameters()
+        check_count("width", width, least=1)
+        check_count("code_channels", code_channels, least=1)
         widths = (width, 2 * width, 4 * width, 4 * width)
         self.encoder = nn.Sequential(downward(3, *widths), nn.Conv2d(widths[-1], code_channels, 1))
         self.decoder = nn.Sequential()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.exit_status import SettingsError
@@ -38,17 +37,3 @@ ACTIONS: dict[str, Callable[[Run], float | None]] = {"fit": fit, "test": test}
 def needs_data(action: str) -> bool:
     """Return whether an action reads the data module's files."""
     return action in ("fit", "test")
-
-
-def existing_checkpoint(ckpt_path: str | None) -> Path | None:
-    """Return the checkpoint to start from.
-
-    Raises:
-        SettingsError: there is no such file.
-    """
-    if not ckpt_path:
-        return None
-    path = Path(ckpt_path).expanduser()
-    if not path.exists():
-        raise SettingsError(f"ckpt_path={ckpt_path}: there is no such checkpoint")
-    return path

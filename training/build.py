@@ -14,7 +14,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from training.actions import existing_checkpoint
 from training.checkpoints import LastCheckpoint
 from training.curves import CurveRecorder
 from training.data import DataSummary
@@ -22,6 +21,7 @@ from training.duration import UNLIMITED
 from training.exit_status import SettingsError
 from training.report import Picture, Score
 from training.settings import argument_problem, constructor_problem
+from training.starting_point import check_checkpoint, existing_checkpoint
 from training.verdict import FactsRecorder
 
 
@@ -97,6 +97,8 @@ def build(config: DictConfig) -> Run:
     L.seed_everything(config.seed, verbose=False)
     datamodule = _built(config, "datamodule")
     model = _built(config, "model")
+    if ckpt_path is not None:
+        check_checkpoint(ckpt_path, model)
     loggers = list(_loggers(config))
     callbacks = [*_callbacks(config, model, loggers), DataSummary()]
     facts, picture = FactsRecorder(), run_dir / "predictions.png"
@@ -198,10 +200,14 @@ def _callbacks(config: DictConfig, model: Any, loggers: list[Any]) -> Iterator[C
 
 
 def _callback(config: DictConfig, key: str, node: Any, model: Any) -> Callback:
-    """Build a callback; ``monitor: null`` stands for the model's score."""
+    """Build a callback; ``monitor: null`` and ``mode: null`` stand for the model's score."""
     filled = {}
     if "monitor" in node and node["monitor"] is None:
-        filled = {"monitor": model.metric, "mode": model.mode}
+        filled["monitor"] = model.metric
+    if "mode" in node and node["mode"] is None:
+        if node.get("monitor") not in (None, model.metric):
+            raise SettingsError(f"{key}.mode is required with monitor={node.monitor}: min or max")
+        filled["mode"] = model.mode
     callback = _checked(config, key, lambda: hydra.utils.instantiate(node, **filled))
     if not isinstance(callback, Callback):
         raise SettingsError(f"{key}: {type(callback).__name__} is not a Lightning callback")

@@ -41,6 +41,11 @@ def command(conf: Path, name: str) -> Callable[[Callable[..., Any]], Callable[..
             # Modules of the project from whose folder the script is run, for _target_.
             if str(Path.cwd()) not in sys.path:
                 sys.path.append(str(Path.cwd()))
+            # Hydra has no other way to choose nothing in a group.
+            none = {
+                f"{group}=null": f"{group}=none" for group in ("logger", "callbacks", "augment")
+            }
+            sys.argv[1:] = [none.get(argument, argument) for argument in sys.argv[1:]]
             sys.argv += shared_directory(sys.argv[1:])
             if _wants_traceback():
                 return main()

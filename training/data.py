@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.callbacks import Callback
 
 from processing.commands.console import print_result
+from training.exit_status import SettingsError
+from training.hints import nearest
 
 if TYPE_CHECKING:
     import lightning as L
@@ -27,7 +29,7 @@ def render_demo_if_needed(datamodule: Any, images: int) -> None:
         datamodule: the data module; it needs the demo if one of its processors reads `DEMO_DIR`.
         images: number of photographs.
     """
-    sources = [Path(one.raw_data_dir) for one in getattr(datamodule, "processors", ())]
+    sources = raw_directories(datamodule)
     # Of several processes on one machine, the first processes the data; the others wait for it.
     if DEMO_DIR not in sources or DEMO_DIR.exists() or local_rank() != 0:
         return
@@ -41,6 +43,25 @@ def render_demo_if_needed(datamodule: Any, images: int) -> None:
         if not DEMO_DIR.exists():
             print_result(f"{DEMO_DIR} does not exist: rendering {images} demo photographs")
             render_demo(DEMO_DIR, images=images)
+
+
+def raw_directories(datamodule: Any) -> list[Path]:
+    """Return the directories that the data module's processors read."""
+    return [Path(one.raw_data_dir) for one in getattr(datamodule, "processors", ())]
+
+
+def check_raw_directories(datamodule: Any) -> None:
+    """Check that all directories to read exist; the demo is rendered where it belongs.
+
+    Raises:
+        SettingsError: one does not exist, or is a file.
+    """
+    for path in raw_directories(datamodule):
+        if path.is_dir() or path == DEMO_DIR:
+            continue
+        problem = "is not a directory" if path.exists() else "there is no such directory"
+        siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise SettingsError(f"raw_data_dir={path}: {problem}{nearest(path.name, siblings)}")
 
 
 def local_rank() -> int:

@@ -54,6 +54,8 @@ def fits(value: object, hint: Any) -> bool:
         hint: an evaluated type hint.
     """
     origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
     if hint is None:
         hint = type(None)
     if origin in UNIONS:

@@ -33,13 +33,18 @@ def explain(error: Exception, arguments: Sequence[str], conf: Path, name: str) -
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_choice(error, arguments)
-    key = _key_of(error)
-    override = next((one for one in _overrides(arguments) if one.key_or_group == key), None)
-    text = override.input_line if override is not None else key
     message = _first(error)
+    keyless = next((one for one in arguments if one.startswith("=")), None)
+    if keyless is not None:
+        return f"{keyless}: has no key before ="
+    if "must be a string or a list" in message:
+        return _wrong_choice(arguments, message, conf)
+    key = _key_of(error)
+    matching = (one for one in _overrides(arguments) if key in (one.key_or_group, _full_key(one)))
+    override = next(matching, None)
     if key and override is not None:
         return _wrong_key(override, message, conf, name)
-    return f"{text}: {message}" if text else message
+    return f"{key}: {message}" if key else message
 
 
 def _wrong_key(override: Override, message: str, conf: Path, name: str) -> str:
@@ -48,26 +53,36 @@ def _wrong_key(override: Override, message: str, conf: Path, name: str) -> str:
         return f"{line}: the setting exists; write {line.lstrip('+')}"
     if override.is_delete():
         return f"{line}: there is no such setting to delete{_similar(key, conf, name)}"
-    if "No match in the defaults list" in message or "Key" in message or "append" in message:
-        return f"{line}: no such setting{_similar(key, conf, name)}; +{line.lstrip('+')} adds one"
+    if "Could not override" in message or "append" in message:
+        return f"{line}: no such setting{_similar(key, conf, name)}"
     return f"{line}: {message}"
 
 
 def _unknown_choice(error: MissingConfigException, arguments: Sequence[str]) -> str:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-    override = next(
-        (one for one in _overrides(arguments) if _group(one.key_or_group) == group), None
-    )
-    text = override.input_line if override is not None else f"{group}={choice}"
+    if not group:
+        return f"--config-name={choice}: there is no such file of settings"
+    texts = [str(one.input_line) for one in _overrides(arguments) if one.value() == choice]
+    text = texts[-1] if texts else f"{group}={choice}"
     if not error.options:
         return f"{text}: there is no settings file {error.missing_cfg_file}"
     options = ", ".join(error.options)
     return f"{text}: must be one of {options}{nearest(choice, error.options)}"
 
 
-def _group(key: str) -> str:
-    """Return the group of ``processor@datamodule.processor``."""
-    return key.partition("@")[0]
+def _wrong_choice(arguments: Sequence[str], message: str, conf: Path) -> str:
+    """Return the line about a group whose choice is no name, such as ``model=null``."""
+    for override in _overrides(arguments):
+        folder = conf / override.key_or_group
+        if folder.is_dir() and not isinstance(override.value(), str | list):
+            options = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            return f"{override.input_line}: must be one of {options}"
+    return message
+
+
+def _full_key(override: Override) -> str:
+    """Return the key as typed, such as ``processor@datamodule.processor``."""
+    return str(override.input_line).partition("=")[0].lstrip("+~")
 
 
 def _overrides(arguments: Sequence[str]) -> Iterator[Override]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from training.exit_status import SettingsError
 from training.hints import allowed, choices, fits, hints_of, nearest
@@ -32,9 +31,19 @@ ROOT_HINTS: dict[str, Any] = {
     "export": dict[str, Literal["torch", "onnx"]],
 }
 """Keys of ``train.yaml`` that hold a single value."""
-LEAST = {"seed": 0, "demo_images": 1}
+LEAST = {
+    "seed": 0,
+    "demo_images": 1,
+    # Lightning accepts smaller values, and divides by them later.
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.num_nodes": 1,
+    "trainer.gradient_clip_val": 0,
+}
 BUILT = ("model", "datamodule", "trainer")
 """Keys of ``train.yaml`` that hold a ``_target_``."""
+GIVEN = ("mirror",)
+"""Keys that other settings refer to."""
 NAMED = ("callbacks", "logger")
 """Keys that hold a ``_target_``, or several under names of the user; null or {}: none."""
 SPECIAL = ("_target_", "_convert_", "_recursive_", "_partial_", "_args_")
@@ -49,6 +58,12 @@ class Problem(str):
     __slots__ = ()
 
 
+class Reference(Problem):
+    """A message about a value that refers to another."""
+
+    __slots__ = ()
+
+
 def check_settings(config: DictConfig) -> None:
     """Check the composed settings.
 
@@ -56,12 +71,14 @@ def check_settings(config: DictConfig) -> None:
         SettingsError: keys are unknown, values are missing or have a wrong type. Each has one line.
     """
     problems = list(_root_problems(config))
-    if problems:
-        raise SettingsError("\n".join(problems))
+    # A value that refers to a wrong one is wrong for that reason only.
+    first = [one for one in problems if not isinstance(one, Reference)] or problems
+    if first:
+        raise SettingsError("\n".join(first))
 
 
 def _root_problems(config: DictConfig) -> Iterator[str]:
-    known = [*ROOT_HINTS, *BUILT, *NAMED]
+    known = [*ROOT_HINTS, *BUILT, *NAMED, *GIVEN]
     text = OmegaConf.to_yaml(config)
     for key in map(str, config):
         if key in known or f"${{{key}" in text:  # a key of the user that others refer to
@@ -70,6 +87,8 @@ def _root_problems(config: DictConfig) -> Iterator[str]:
     for key, hint in ROOT_HINTS.items():
         if key in config:
             yield from _value_problems(config, key, key, hint)
+        else:
+            yield f"{key} is missing: it may be null, but not be deleted with ~"
     for key in BUILT:
         node = _resolved(config, key) if key in config else None
         if isinstance(node, Problem):
@@ -146,14 +165,17 @@ def _missing(node: DictConfig, key: str, parameters: Any) -> Iterator[str]:
 
 def _value_problems(node: DictConfig, name: str, full: str, hint: Any) -> Iterator[str]:
     value = _resolved(node, name, full)
+    refers = OmegaConf.is_interpolation(node, name)
     if isinstance(value, Problem):
         yield value
     elif isinstance(value, DictConfig) and "_target_" in value:
         yield from _target_problems(value, full)
     elif isinstance(value, ListConfig):
-        yield from _list_problems(value, full, hint)
+        for problem in _list_problems(value, full, hint):
+            yield Reference(problem) if refers else problem
     else:
-        yield from _plain_problems(value, full, hint)
+        for problem in _plain_problems(value, full, hint):
+            yield Reference(problem) if refers else problem
 
 
 def _list_problems(value: ListConfig, full: str, hint: Any) -> Iterator[str]:
@@ -180,8 +202,8 @@ def _plain_problems(value: Any, full: str, hint: Any) -> Iterator[str]:
         return
     if not fits(value, hint):
         close = nearest(value, choices(hint)) if isinstance(value, str) else ""
-        yield f"{full}={value!r}: must be {allowed(hint)}{close}"
-    elif full in LEAST and value < LEAST[full]:
+        yield f"{full}={_yaml(value)}: must be {allowed(hint)}{close}"
+    elif full in LEAST and value is not None and value < LEAST[full]:
         yield f"{full}={value!r}: must be at least {LEAST[full]}"
     elif full in ROOT_HINTS and value == "":
         yield f"{full}='': is empty; was a variable not set?"
@@ -195,7 +217,8 @@ def _resolved(node: DictConfig, name: str, full: str | None = None) -> Any:
     try:
         return node[name]
     except OmegaConfBaseException as error:
-        return Problem(f"{full}={_shown(node, name)}: {first_line(error)}")
+        kind = Reference if isinstance(error, InterpolationKeyError) else Problem
+        return kind(f"{full}={_shown(node, name)}: {first_line(error)}")
 
 
 def _shown(node: DictConfig, name: str) -> str:
@@ -204,7 +227,14 @@ def _shown(node: DictConfig, name: str) -> str:
         return "null"
     raw = OmegaConf.to_container(node, resolve=False)
     value = raw.get(name) if isinstance(raw, dict) else None
-    text = "null" if value is None else str(value)
+    return _yaml(value)
+
+
+def _yaml(value: object) -> str:
+    """Return a value as a command line has it, shortened."""
+    text = str(value)
+    if value is None or isinstance(value, bool):
+        text = {None: "null", True: "true", False: "false"}[value]
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -257,6 +287,12 @@ def argument_problem(cause: BaseException, config: DictConfig, key: str) -> str:
     for name in sorted(names, key=lambda name: _position(name, message)):
         if _position(name, message) < len(message):
             return f"{key}.{name}={_shown(node, name)}: {message}"
+    # Such as "no gpu backend found".
+    for name in names:
+        value = node._get_node(name)
+        text = "" if value is None or OmegaConf.is_config(value) else str(value)
+        if len(text) > 1 and _position(text, message) < len(message):
+            return f"{key}.{name}={text}: {message}"
     return f"{key}: {message}"
 
 
@@ -268,16 +304,3 @@ def _position(name: str, message: str) -> int:
     """Return where a message names an argument; its length if it does not."""
     found = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", message)
     return found.start() if found else len(message)
-
-
-def existing_directory(path: Path, key: str) -> None:
-    """Check that a directory of the user exists.
-
-    Raises:
-        SettingsError: it does not, or is a file; the message names a similar one next to it.
-    """
-    if path.is_dir():
-        return
-    problem = "is not a directory" if path.exists() else "there is no such directory"
-    siblings = [one.name for one in path.parent.glob("*")] if path.parent.is_dir() else []
-    raise SettingsError(f"{key}={path}: {problem}{nearest(path.name, siblings)}")
