@@ -70,6 +70,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = 0.0
         self._agreed_step = -1
         self._validation_pending = False
+        self._stops = 0
         self._request = StopRequest()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -100,8 +101,14 @@ class LastCheckpoint(Checkpoint):
         signum, due = self._agree(trainer, regularly=True)
         if signum or due:
             self._save(trainer)
-        if signum:
-            raise Stopped(signum)
+        self._stops = signum
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop if a signal came during the step before, whose metrics have been logged by now."""
+        if self._stops:
+            raise Stopped(self._stops)
 
     def on_validation_batch_start(
         self,

@@ -20,6 +20,7 @@ SCALARS: dict[object, str] = {
     type(None): "null",
 }
 PATHS = (os.PathLike, Path)
+CALLABLE: object = collections.abc.Callable
 UNIONS = (Union, types.UnionType)
 
 
@@ -74,7 +75,7 @@ def fits(value: object, hint: Any) -> bool:
 def _suits_class(value: object, kind: Any, arguments: tuple[Any, ...]) -> bool:
     if not inspect.isclass(kind) or kind is object or getattr(kind, "_is_protocol", False):
         return True  # Any, a type variable, ...
-    if kind is collections.abc.Callable:
+    if kind is CALLABLE:
         return False  # needs a _target_
     if isinstance(value, str):
         return issubclass(kind, str | PATHS[0] | Path)
@@ -118,7 +119,7 @@ def _alternatives(hint: Any) -> Iterable[str]:
 
 
 def _class_words(kind: Any) -> str:
-    if kind is collections.abc.Callable:
+    if kind is CALLABLE:
         return "a function ({_target_: module.function, _partial_: true})"
     if not inspect.isclass(kind):
         return "any value"

@@ -55,12 +55,17 @@ def check_checkpoint(path: Path, model: Any) -> None:
         )
 
 
+def _has(model: Any, weight: str) -> bool:
+    """Return whether a model has the part of a weight, or will make it when it knows the data."""
+    return hasattr(model, weight.partition(".")[0])
+
+
 def _differences(checkpoint: Mapping[str, Any], model: Any) -> Iterator[str]:
     """Yield how the weights of a checkpoint differ from a model's, the likely cause first."""
     saved, own = checkpoint["state_dict"], model.state_dict()
     wrong = [name for name in own if name not in saved or saved[name].shape != own[name].shape]
     # Layers that depend on the data are made later; all others must be there.
-    unknown = sorted({name.partition(".")[0] for name in saved} - set(vars(model)["_modules"]))
+    unknown = sorted({name.partition(".")[0] for name in saved if not _has(model, name)})
     if not wrong and not unknown:
         return
     settings = checkpoint.get("hyper_parameters", {})
