@@ -36,6 +36,11 @@ class ResumeEpoch(L.Callback):
         progress = loop.epoch_loop.batch_progress.current
         if not loop.restarting or epoch.ready <= epoch.processed or not progress.ready:
             return  # nothing is resumed, or an epoch that has not begun
+        if loop._combined_loader_states_to_load and loop._data_fetcher is not None:
+            # `estimated_stepping_batches` in `configure_optimizers` has made the loaders before
+            # the checkpoint's state was known, and Lightning restores loaders only as it makes them.
+            loop._load_combined_loader_states()
+            iter(loop._data_fetcher)
         # Lightning has no public way to its training loaders when there are several.
         loaders = [] if loop._combined_loader is None else loop._combined_loader.flattened
         resumable = [loader for loader in loaders if isinstance(loader, ResumableLoader)]
