@@ -38,7 +38,7 @@ class Counter(L.LightningModule):
     def validation_step(self, batch, _):
         self._keep("val", batch)
 
-    def test_step(self, batch, _):
+    def test_step(self, batch, batch_idx):
         self._keep("test", batch)
 
     def configure_optimizers(self):
