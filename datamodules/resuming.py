@@ -36,6 +36,9 @@ class ResumeEpoch(L.Callback):
         progress: Any = loop.epoch_loop.batch_progress.current  # as above
         if not loop.restarting or not progress.ready:
             return  # nothing is resumed, or no batch was read before
+        # Lightning would only go on with a validation that was interrupted, and the score would be
+        # that of a part of the samples.
+        loop.epoch_loop.val_loop.batch_progress.current.reset()
         batches = int(trainer.num_training_batches)
         if epoch.ready <= epoch.processed:  # the next epoch has not begun
             if loop.epoch_loop.restarted_on_train_batch_end:

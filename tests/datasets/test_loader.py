@@ -313,3 +313,19 @@ def test_an_epoch_of_other_data_is_not_continued(dataset, changed, message):
     loader.load_state_dict(state)  # at the start of an epoch, all data are welcome
     with pytest.raises(ValueError, match=f"cannot continue within epoch 0: the {message}"):
         loader.load_state_dict({**state, "consumed": 4})
+
+
+def test_lightning_is_not_left_to_count_steps_of_another_size(dataset):
+    """A data module tells Lightning how many steps are left; a loader alone cannot."""
+    loader = BatchLoader(dataset, 4, shuffle=True)
+    with contextlib.closing(iter(loader)) as batches:
+        next(batches)
+    same, other = (BatchLoader(dataset, size, shuffle=True) for size in (4, 6))
+    for resumed in (same, other):
+        resumed.load_state_dict(loader.state_dict())
+    same.batch_sampler.sampler.set_epoch(0)
+    assert same.next_position.consumed == 4
+    with pytest.raises(ValueError, match="had 4 samples on all ranks and has 6 now.*Resume"):
+        other.batch_sampler.sampler.set_epoch(0)
+    other.batch_sampler.sampler.set_epoch(1)  # a whole epoch has steps of one size
+    assert seen(other) == seen(_at_epoch(BatchLoader(dataset, 6, shuffle=True), 1))

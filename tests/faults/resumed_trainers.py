@@ -35,8 +35,8 @@ class Recorder(L.LightningModule):
 
     Args:
         checkpoints: directory for checkpoints PLACE-STEP.ckpt: ``within`` and at the ``end`` of
-            each step, after each time that it is ``validated``, and after each ``epoch``. None for
-            none.
+            each step, while ``validating`` the last batch, after it is ``validated``, and after
+            each ``epoch``. None for none.
     """
 
     def __init__(self, checkpoints=None):
@@ -69,6 +69,7 @@ class Recorder(L.LightningModule):
 
     def validation_step(self, batch, _):
         self.validated[-1] += own_samples(batch)
+        self._save("validating")
 
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1)

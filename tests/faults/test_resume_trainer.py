@@ -53,7 +53,7 @@ def places_of(setup, step):
     validates_every = max(1, int(batches_of(setup) * setup["options"].get("val_check_interval", 1)))
     places = ["within", "end"]
     if done % validates_every == 0:
-        places.append("validated")
+        places += ["validating", "validated"]
     if done == batches_of(setup):
         places.append("epoch")
     return places
