@@ -325,7 +325,7 @@ def test_lightning_is_not_left_to_count_steps_of_another_size(dataset):
         resumed.load_state_dict(loader.state_dict())
     same.batch_sampler.sampler.set_epoch(0)
     assert same.next_position.consumed == 4
-    with pytest.raises(ValueError, match="had 4 samples on all ranks and has 6 now.*Resume"):
+    with pytest.raises(ValueError, match=r"had 4 samples on all ranks and has 6 now.*Resume"):
         other.batch_sampler.sampler.set_epoch(0)
     other.batch_sampler.sampler.set_epoch(1)  # a whole epoch has steps of one size
     assert seen(other) == seen(_at_epoch(BatchLoader(dataset, 6, shuffle=True), 1))
