@@ -58,9 +58,14 @@ _SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
 class LazyNPZDataModule(DescribedData, BatchHooks):
     """Feeds one task's samples to a Trainer.
 
-    Batches reach the model as dicts: `image` float32 (B, 3, H, W), 0 to 1, in channels_last memory;
-    `bboxes`, `keypoints` and `labels` as the task has them; `image_path` list of str; `index` int64
-    (B,), positions in the split's dataset.
+    Batches reach the model as dicts: `image` float32 (B, 3, H, W), in channels_last memory, 0 to 1
+    if the file has uint8; `bboxes` or `keypoints` as the task has them; `labels` int64, zeros if
+    the data has one category; `image_path` list of str; `index` int64 (B,), positions in the
+    split's dataset; `valid` bool (B,), False for a sample that is repeated only so that all ranks
+    have the same number of batches.
+
+    Images of other writers: grey ones get three equal channels, channels may be first, and floats
+    stay as they are if they are finite. Any other dtype needs a transform.
 
     The order of training samples depends only on seed and epoch, and their augmentation on seed,
     epoch and index, for any number of workers and ranks. In every stage, all ranks get the same
@@ -92,12 +97,20 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
         prefetch_factor: batches that each worker prepares ahead.
         drop_last: whether to leave out a training epoch's last batch if it is smaller.
         seed: seed of order and augmentation; not negative.
-        augment: changes training batches on the device. None: no change.
+        augment: any callable that changes training batches on the device, after the conversion to
+            float: called with a batch, and with `seed` and `epoch` if it has parameters of these
+            names; returns a dict with `image`. None: no change.
         verify: whether to compare each image with its checksum when it is read.
         train_transform: called with each training sample, a dict of numpy arrays; returns a dict
-            whose image is still uint8 (H, W, 3). Training then uses a DataLoader with processes,
-            because threads do not speed up Python code. The transform must be picklable unless
-            processes are forked.
+            with the same keys. Its image is uint8, or floats, which are not divided by 255; (H, W,
+            C), or (C, H, W), as tensors have it; of one size in all samples. Boxes and points are
+            in pixels of this image. A result that cannot be used is refused, with the name of the
+            transform and the sample. The split is then read in processes, because threads do not
+            speed up Python code; the transform must be picklable unless processes are forked.
+        val_transform: the same for samples of validation, test and prediction.
+        collate_fn: called with the list of a batch's samples, as the transform returns them; makes
+            the batches of all splits, of any keys and type. Such batches are only moved to the
+            device and augmented; if one is a dict with a uint8 `image`, that becomes float.
 
     Attributes:
         datasets: the open datasets by split; `teardown` closes them.
