@@ -363,7 +363,7 @@ def test_without_data_facts_the_missing_argument_is_named(processed_dir, tmp_pat
             with pytest.raises(RuntimeError, match="num_classes is not known: give it"):
                 getattr(trainer(tmp_path), action)(Detector(4), rows)
         with pytest.raises(ValueError, match="num_classes is not known: give it"):
-            trainer(tmp_path, max_steps=1).fit(Detector(4), rows)
+            trainer(tmp_path, max_steps=1).fit(Detector(4), rows, rows)
 
 
 def test_repeated_samples_have_no_result(checkpoints):
