@@ -2,23 +2,29 @@
 
 import json
 import sys
+from pathlib import Path
 
 import cv2
 import lightning as L
 import numpy as np
 import pytest
 import torch
+import yaml
 from faster_coco_eval import COCO
 from PIL import Image
 
 import train_example
 from models import Detector, Landmarker, Teacher
 from models.data_facts import DataFacts
+from tests.markdown import code_blocks, run_python
 from training.exit_status import SettingsError
 from training.export import export
 from training.photographs import find_photographs
 from training.predict import Prediction
 from training.saved_model import load_model
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "prediction.md"
 
 NAMES = ("left_eye", "right_eye", "nose")
 FACTS = DataFacts(("cat", "dog"), NAMES, 2, 3, (64, 96), 0.25)
@@ -42,15 +48,19 @@ def tiny(task):
 def checkpoints(tmp_path_factory):
     """Returns the path of a checkpoint of each model."""
     directory = tmp_path_factory.mktemp("checkpoints")
-    paths = {}
-    for task in MODELS:
-        trainer = L.Trainer(
-            default_root_dir=directory, accelerator="cpu", logger=False, enable_progress_bar=False
-        )
-        trainer.strategy.connect(tiny(task))
-        paths[task] = directory / f"{task}.ckpt"
-        trainer.save_checkpoint(paths[task])
+    paths = {task: directory / f"{task}.ckpt" for task in MODELS}
+    for task, path in paths.items():
+        save(tiny(task), path)
     return paths
+
+
+def save(model, path):
+    """Saves a checkpoint of a model that was not trained."""
+    trainer = L.Trainer(
+        default_root_dir=path.parent, accelerator="cpu", logger=False, enable_progress_bar=False
+    )
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(path)
 
 
 @pytest.fixture
@@ -305,25 +315,79 @@ def test_a_checkpoint_that_does_not_fit_its_class_is_refused(checkpoints, tmp_pa
 # Export
 
 
-def test_the_command_exports_and_compares_on_photographs(
+@pytest.fixture(scope="module")
+def exported(checkpoints, tmp_path_factory):
+    """Returns the folder with the file of an exported detector, and the comparisons."""
+    directory = tmp_path_factory.mktemp("exported")
+    model = load_model(checkpoints["detector"])
+    _, comparisons = export(model, directory, "torch", torch.rand(5, 3, 64, 96))
+    return directory, comparisons
+
+
+def test_an_exported_file_gives_the_same_answers_for_any_number_of_images(exported, checkpoints):
+    directory, comparisons = exported
+    assert [one.inputs for one in comparisons] == ["4 random images", "5 photographs"]
+    assert all(set(one.differences) == {"boxes", "scores", "labels"} for one in comparisons)
+    program = torch.export.load(directory / "detector.pt2").module()
+    model = load_model(checkpoints["detector"])
+    for count in (1, 7):
+        images = torch.rand(count, 3, 64, 96)
+        with torch.no_grad():
+            expected = model.answer(images)
+            for name, value in program(images).items():
+                torch.testing.assert_close(value, expected[name])
+
+
+def test_the_command_compares_on_photographs_of_the_user(
     checkpoints, photos, tmp_path, monkeypatch, capsys
 ):
+    monkeypatch.setattr("training.export._write_torch", lambda model, path: path.touch())
+    model = load_model(checkpoints["landmarker"])
+    answers = lambda images: {"points": model.answer(images)["points"].numpy()}  # noqa: E731
+    monkeypatch.setattr("training.export._load_torch", lambda path: answers)
     arguments = [f"ckpt_path={checkpoints['landmarker']}", f"source={photos / 'a.jpg'}"]
     assert run_script(monkeypatch, tmp_path, "action=export", *arguments) == 0
     printed = capsys.readouterr().out
     assert "on 4 random images: points 0" in printed
-    assert "on 1 photographs: points" in printed
-    metadata = {"metadata.json": ""}
-    program = torch.export.load(tmp_path / "run" / "landmarker.pt2", extra_files=metadata)
-    facts = json.loads(metadata["metadata.json"])
-    assert facts["keypoint_names"] == list(NAMES)
-    assert facts["image_size"] == [64, 96]
-    model = load_model(checkpoints["landmarker"])
-    for count in (1, 5):
-        images = torch.rand(count, 3, 64, 96)
-        with torch.no_grad():
-            expected = model.answer(images)["points"]
-            torch.testing.assert_close(program.module()(images)["points"], expected)
+    assert "on 1 photographs: points 0" in printed
+    assert "landmarker: exported to run/landmarker.pt2" in printed
+
+
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*isinstance\\(treespec, LeafSpec\\).*:FutureWarning")
+def test_the_code_of_the_page_runs(
+    exported, processed_dir, shared_raw_dir, tmp_path, monkeypatch, capsys
+):
+    """Its paths are those of a trained run."""
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "outputs" / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "preprocessed").symlink_to(processed_dir)
+    (tmp_path / "photos").symlink_to(shared_raw_dir / "images")
+    (run / "detector.pt2").symlink_to(exported[0] / "detector.pt2")
+    model = tiny("detector")
+    model.facts = DataFacts(("face",), (), 2, 0, (64, 96))
+    save(model, run / "checkpoints" / "best.ckpt")
+    Prediction(model, find_photographs("photos"), run, {}).run()
+    namespace = {}
+    for block in code_blocks(PAGE):
+        if block.language == "python":
+            run_python(block, namespace, PAGE)
+    assert capsys.readouterr().out.startswith("photos/0001.jpg [('")
+    assert len(namespace["found"].anns) > 0
+    assert namespace["boxes"].shape == namespace["results"][0].boxes.shape
+    assert set(namespace["answers"]) == set(Detector.outputs)
+    assert namespace["facts"]["category_names"] == ["cat", "dog"]
+
+
+def test_the_commands_of_the_page_use_settings_that_exist():
+    (block,) = (block for block in code_blocks(PAGE) if block.language == "bash")
+    settings = yaml.safe_load((ROOT / "conf" / "train.yaml").read_text())
+    for line in block.code.splitlines():
+        for argument in line.split()[2:]:
+            key = argument.partition("=")[0]
+            assert key.partition(".")[0] in settings, key
 
 
 @pytest.mark.long
