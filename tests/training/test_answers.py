@@ -367,7 +367,7 @@ def test_the_code_of_the_page_runs(
     (tmp_path / "photos").symlink_to(shared_raw_dir / "images")
     (run / "detector.pt2").symlink_to(exported[0] / "detector.pt2")
     model = tiny("detector")
-    model.facts = DataFacts(("face",), (), 2, 0, (64, 96))
+    model.facts, model.threshold = DataFacts(("face",), (), 2, 0, (64, 96)), 0.05
     save(model, run / "checkpoints" / "best.ckpt")
     Prediction(model, find_photographs("photos"), run, {}).run()
     namespace = {}
