@@ -4,6 +4,7 @@ May import `processing`, torch and lightning. Networks and Hydra do not belong h
 """
 
 from datamodules.npz_datamodule import LazyNPZDataModule
+from datamodules.resuming import ResumeEpoch
 from datamodules.transforms import Augmentation, to_float
 
-__all__ = ["Augmentation", "LazyNPZDataModule", "to_float"]
+__all__ = ["Augmentation", "LazyNPZDataModule", "ResumeEpoch", "to_float"]

@@ -49,8 +49,22 @@ class DescribedData(ABC):
     They are known after `setup`. Before it, the headers of the files are read, if there are any.
     """
 
+    task: str
     augment: Any
+    data_dirs: list[Path]
+    datasets: dict[Split, AnyDataset]
     _info: DataInfo | None = None
+
+    def __repr__(self) -> str:
+        """Returns task, directories, and a line for each open split."""
+        directories = ", ".join(map(str, self.data_dirs))
+        head = f"{type(self).__name__}(task={self.task!r}, data_dir={directories!r}"
+        if not self.datasets:
+            return f"{head}, no split is open: setup() opens them)"
+        lines = [f"  {split}: {dataset!r}," for split, dataset in self.datasets.items()]
+        return "\n".join([f"{head},", *lines, ")"])
+
+    __str__ = __repr__  # Lightning's own would make all loaders to count their samples
 
     @abstractmethod
     def _describe(self) -> DataInfo:
@@ -121,7 +135,7 @@ def describe(
         task: for the error's message.
 
     Raises:
-        NoDataError: no dataset is open, and no file exists.
+        AttributeError: no dataset is open, and no file exists.
     """
     datasets = list(opened.values())
     if any(dataset.category_names for dataset in datasets):

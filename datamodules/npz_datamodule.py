@@ -8,34 +8,37 @@ is imported.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import lightning as L
 import torch
 
+from datamodules.augmenting import Augment, check_augment, keywords_of
+from datamodules.batch_hooks import BatchHooks
+from datamodules.batches import check_stored_images
 from datamodules.data_info import DataInfo, DescribedData, describe
 from datamodules.keypoint_names import AnyDataset, with_keypoint_names
 from datamodules.process_loader import ProcessLoader
 from datamodules.resuming import ResumeEpoch
 from datamodules.settings import (
-    PathLike,
+    DataDir,
     Split,
     TaskName,
     as_processors,
     cache_sizes,
+    check_callable,
     data_directories,
+    transform_setting,
 )
-from datamodules.transforms import Augmentation, to_float
+from datamodules.split_files import open_split, split_paths
+from datamodules.transform_checks import CheckedCollate, CheckedTransform, UserCollate
+from datamodules.transforms import Augmentation
 from processing.core.arguments import check_flag, check_integer, check_number
-from processing.datasets.batch import Batch
-from processing.datasets.collate import collate_transformed
 from processing.datasets.loader import BatchLoader
 from processing.datasets.names import check_same_names
 from processing.datasets.resumable import ResumableLoader
 from processing.datasets.sample_dataset import Transform
-from processing.lazy_dataset import open_dataset
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
@@ -52,7 +55,7 @@ _SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
 }
 
 
-class LazyNPZDataModule(DescribedData, L.LightningDataModule):
+class LazyNPZDataModule(DescribedData, BatchHooks):
     """Feeds one task's samples to a Trainer.
 
     Batches reach the model as dicts: `image` float32 (B, 3, H, W), 0 to 1, in channels_last memory;
@@ -121,7 +124,7 @@ class LazyNPZDataModule(DescribedData, L.LightningDataModule):
         self,
         *,
         task: TaskName = "detector",
-        data_dir: PathLike | Sequence[PathLike] | None = None,
+        data_dir: DataDir = None,
         processor: DataProcessor | Sequence[DataProcessor] | None = None,
         train_split: float = 0.8,
         batch_size: int = 32,
@@ -132,9 +135,11 @@ class LazyNPZDataModule(DescribedData, L.LightningDataModule):
         prefetch_factor: int = 2,
         drop_last: bool = False,
         seed: int = 0,
-        augment: Augmentation | None = None,
+        augment: Augment | None = None,
         verify: bool = False,
         train_transform: Transform | None = None,
+        val_transform: Transform | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
     ) -> None:
         super().__init__()
         if task not in get_args(TaskName):
@@ -151,12 +156,13 @@ class LazyNPZDataModule(DescribedData, L.LightningDataModule):
         self.prefetch_factor = check_integer("prefetch_factor", prefetch_factor, least=1)
         self.drop_last = check_flag("drop_last", drop_last)
         self.seed = check_integer("seed", seed, least=0)
-        if augment is not None and not callable(augment):
-            raise TypeError(f"augment must be an Augmentation, got {augment!r}")
-        self.augment = augment
-        self._augment = augment  # `setup` adds the names of the data's keypoints to this one
+        self.augment = check_augment(augment)
+        self._augment = self.augment  # `setup` adds the names of the data's keypoints to this one
+        self._augment_keywords = frozenset() if augment is None else keywords_of(augment)
         self.verify = check_flag("verify", verify)
-        self.train_transform = train_transform
+        self.train_transform = check_callable("train_transform", train_transform)
+        self.val_transform = check_callable("val_transform", val_transform)
+        self.collate_fn = check_callable("collate_fn", collate_fn)
         self.datasets: dict[Split, AnyDataset] = {}
         self._train_loader: ResumableLoader[Any] | None = None
 
@@ -187,7 +193,7 @@ class LazyNPZDataModule(DescribedData, L.LightningDataModule):
         self._check_names()
         self._info = self._describe()
         # Now, so that names that do not fit stop the run before training, not at the first batch.
-        if "train" in self.datasets and self.augment is not None:
+        if "train" in self.datasets and isinstance(self.augment, Augmentation):
             self._augment = with_keypoint_names(self.augment, self.datasets["train"])
         callbacks: list[Any] = getattr(self.trainer, "callbacks", [])
         if stage == "fit" and not any(isinstance(one, ResumeEpoch) for one in callbacks):
@@ -245,25 +251,6 @@ class LazyNPZDataModule(DescribedData, L.LightningDataModule):
         """Returns the same as `test_dataloader`."""
         return self._dataloader("test")
 
-    def transfer_batch_to_device(
-        self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
-    ) -> dict[str, Any]:
-        """Moves all tensors of a batch to a device, the boxes of all samples as one tensor."""
-        # Lightning's own method would wait for the device at each ragged field.
-        return Batch(batch).to(device, non_blocking=device.type == "cuda")
-
-    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Converts images, uint8 (B, H, W, 3), to float (B, 3, H, W); augments training batches."""
-        batch = {**batch, "image": to_float(batch["image"])}
-        trainer = self.trainer
-        if trainer is None:
-            return batch
-        if self._augment is not None and trainer.training:
-            batch = self._augment(batch, seed=self.seed, epoch=trainer.current_epoch)
-        # Lightning converts batches before their transfer, when the images are still integers.
-        batch["image"] = trainer.precision_plugin.convert_input(batch["image"])
-        return batch
-
     def _describe(self) -> DataInfo:
         paths = {split: self._paths(split) for split in get_args(Split)}
         return describe(self.datasets, paths, self.task)
@@ -272,29 +259,39 @@ class LazyNPZDataModule(DescribedData, L.LightningDataModule):
         paths = self._paths(split)
         if split == "test" and paths == self._paths("val"):
             _LOG.warning("no test split in %s: val is used", ", ".join(map(str, self.data_dirs)))
-        missing = [str(path) for path in paths if not path.is_file()]
-        if missing:
-            raise FileNotFoundError(
-                f"{', '.join(missing)}: not there. Give the datamodule a processor, run `python -m "
-                f"processing.data_processor --{self.task}`, or point data_dir at its output"
-            )
-        dataset = open_dataset(
-            paths if len(paths) > 1 else paths[0],
+        dataset = open_split(
+            paths,
+            self.task,
             cache_size=self.cache_sizes.get(split, 0),
             verify=self.verify,
             return_index=True,
-            transform=self.train_transform if split == "train" else None,
+            transform=self._transform(split),
         )
-        if (found := dataset.task) != self.task:
-            dataset.close()
-            raise ValueError(f"{paths[0]}: expected samples of task {self.task!r}, found {found!r}")
+        if self.collate_fn is None and self._transform(split) is None:
+            try:
+                check_stored_images(dataset, paths[0], transform_setting(split))
+            except ValueError:
+                dataset.close()
+                raise
         return dataset
 
+    def _transform(self, split: Split) -> Transform | None:
+        """Returns the transform of a split, with its checks unless `collate_fn` replaces them."""
+        transform: Transform | None = getattr(self, transform_setting(split))
+        if transform is None or self.collate_fn is not None:
+            return transform
+        return CheckedTransform(transform_setting(split), transform, self.task)
+
+    def _collate(self, split: Split) -> Callable[[Sequence[Any]], Any] | None:
+        """Returns what makes batches of a split's samples; None: the dataset does it itself."""
+        if self.collate_fn is not None:
+            return UserCollate(self.collate_fn)
+        setting = transform_setting(split)
+        transform = getattr(self, setting)
+        return None if transform is None else CheckedCollate(setting, transform)
+
     def _paths(self, split: Split) -> list[Path]:
-        paths = [directory / f"{split}_{self.task}.npz" for directory in self.data_dirs]
-        if split == "test":
-            return [path for path in paths if path.is_file()] or self._paths("val")
-        return paths
+        return split_paths(self.data_dirs, split, self.task)
 
     def _dataset(self, split: Split) -> AnyDataset:
         if split not in self.datasets:
@@ -313,11 +310,11 @@ class LazyNPZDataModule(DescribedData, L.LightningDataModule):
             "prefetch_factor": self.prefetch_factor,
             **self._ranks(),
         }
-        if split != "train" or self.train_transform is None:
+        if (collate := self._collate(split)) is None:
             return BatchLoader(dataset, **options)
         return ProcessLoader(
             dataset,
-            collate_fn=collate_transformed,
+            collate_fn=collate,
             persistent_workers=self.persistent_workers,
             **options,
         )

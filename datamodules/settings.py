@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from processing.core.arguments import check_different, check_integer, check_path
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 TaskName = Literal["detector", "landmarker", "teacher"]
 Split = Literal["train", "val", "test"]
-PathLike = str | os.PathLike[str]
+DataDir: TypeAlias = Sequence[str] | str | Path | Sequence[str | Path] | None
+"""A directory or several; other `os.PathLike` objects are accepted too.
+
+LightningCLI takes the first type that fits. `os.PathLike` would make text of a list, and of None.
+"""
 
 
 def as_processors(
@@ -37,13 +41,15 @@ def as_processors(
     return processors
 
 
-def data_directories(
-    data_dir: PathLike | Sequence[PathLike] | None, processors: Sequence[DataProcessor]
-) -> list[Path]:
-    """Returns the directories to read: those given, or else the output of the processors."""
-    directories: Sequence[PathLike]
+def data_directories(data_dir: DataDir, processors: Sequence[DataProcessor]) -> list[Path]:
+    """Returns the directories to read: those given, or else the output of the processors.
+
+    Raises:
+        ValueError: there is no directory, or a processor writes to others than those that are read.
+    """
+    directories: Sequence[str | Path]
     if data_dir is None:
-        directories = [processor.output_dir for processor in processors]
+        directories = [Path(processor.output_dir) for processor in processors]
     elif isinstance(data_dir, str | os.PathLike):
         directories = [data_dir]
     else:
@@ -54,7 +60,33 @@ def data_directories(
         raise ValueError("give data_dir, a processor, or both: there is nothing to read")
     paths = [check_path("data_dir", directory) for directory in directories]
     check_different("data_dir", paths)
+    if processors:
+        _check_same_directories(paths, [Path(one.output_dir) for one in processors])
     return paths
+
+
+def _check_same_directories(read: Sequence[Path], written: Sequence[Path]) -> None:
+    """Checks that the directories to read are those that the processors write, in any order."""
+    places = [{path.expanduser().resolve() for path in paths} for paths in (read, written)]
+    if places[0] != places[1]:
+        raise ValueError(
+            f"data_dir is {', '.join(map(str, read))}, but the processor writes to "
+            f"{', '.join(map(str, written))}: one directory would be processed, and another one "
+            "trained on. Leave out data_dir, or set the processor's output_dir to it; for files "
+            "that are there already, set processor to None"
+        )
+
+
+def check_callable(name: str, value: Any) -> Any:
+    """Returns a function that a user has given, or None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function, got {value!r}")
+    return value
+
+
+def transform_setting(split: Split) -> str:
+    """Returns the name of the argument that takes the transform of a split."""
+    return "train_transform" if split == "train" else "val_transform"
 
 
 def cache_sizes(cache_size: int | Mapping[str, int]) -> dict[str, int]:

@@ -2,7 +2,8 @@
 
 All functions are pure; none uses a global random generator. The random numbers of a sample are a
 hash of (seed, epoch, sample index), so they do not depend on workers, ranks, batch size or device.
-No function waits for the device.
+Only scale, rotate and translate wait for the device, and only where there are boxes: the number of
+boxes that stay inside an image must be known on the host.
 """
 
 from __future__ import annotations
@@ -17,29 +18,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules import geometry
 from processing.core.arguments import check_number
 from processing.datasets.batch import TensorList
+from processing.datasets.channels import stored_channel_axis
 
 _DRAWS: Final = 3
 """Random numbers per sample: for flip, brightness and contrast."""
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Converts stored images to the input of a model.
+    """Converts images to the input of a model.
 
     Args:
-        images: uint8 (B, H, W, C), 0 to 255.
+        images: uint8 from 0 to 255, or floats, which are not divided. (B, H, W, C), or (B, C, H, W)
+            if only that can be meant: 1, 3 or 4 channels in the first place and not in the last.
 
     Returns:
-        float32 (B, C, H, W), 0 to 1, in channels_last memory. The permutation is only a view, so
-        the pixels are passed over once.
+        float32 (B, C, H, W) in channels_last memory; from uint8 it is 0 to 1. The permutation is
+        only a view, so the pixels are passed over once. Grey images get three equal channels.
     """
-    return images.permute(0, 3, 1, 2).div(255)
+    if stored_channel_axis(images.shape[1:]) == 2:
+        images = images.permute(0, 3, 1, 2)
+    if images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1)
+    floats = images.div(255) if images.dtype == torch.uint8 else images.float()
+    return floats.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Changes training batches at random; boxes and points are mirrored with the images.
+    """Changes training batches at random; boxes and points move with the images.
 
     Args:
         horizontal_flip: probability that a sample is mirrored left to right, 0 to 1.
@@ -47,6 +56,10 @@ class Augmentation:
         contrast: largest relative change of the distance from mid-grey; not negative.
         keypoint_names: names of the points in their order, needed to mirror them: the points named
             left and right change places. None: the names in the data file.
+        scale: largest relative enlargement; the factor is between 1 / (1 + scale) and 1 + scale.
+        rotate: largest rotation in degrees, in both directions, 0 to 180. A rotated box becomes the
+            smallest box around it, which is larger than the object.
+        translate: largest shift in each direction, as a fraction of the image's sides, 0 to 1.
 
     Raises:
         TypeError: an argument is not a number.
@@ -64,11 +77,17 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     keypoint_names: Sequence[str] | None = None
+    scale: float = 0.0
+    rotate: float = 0.0
+    translate: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("horizontal_flip", self.horizontal_flip, least=0, most=1)
         check_number("brightness", self.brightness, least=0)
         check_number("contrast", self.contrast, least=0)
+        check_number("scale", self.scale, least=0)
+        check_number("rotate", self.rotate, least=0, most=180)
+        check_number("translate", self.translate, least=0, most=1)
 
     @cached_property
     def mirrored_order(self) -> list[int]:
@@ -80,8 +99,9 @@ class Augmentation:
 
         Args:
             batch: `image` float (B, C, H, W), 0 to 1; `index` int64 (B,); perhaps `keypoints` float
-                (B, K, 3) and `bboxes`. A list of boxes is in pixels of these images and is mirrored
-                with them. A tensor of boxes, as a teacher has it, is in pixels of the source image
+                (B, K, 3), `bboxes` and `labels`. A list of boxes is in pixels of these images and
+                moves with them; boxes of which less than 40 % stay inside are dropped, with their
+                labels. A tensor of boxes, as a teacher has it, is in pixels of the source image
                 and stays. Everything else is passed on.
             seed: of the run; not negative.
             epoch: of the training; not negative.
@@ -93,6 +113,8 @@ class Augmentation:
         changed = dict(batch)
         if self.horizontal_flip:
             changed |= self._mirror(batch, flip < self.horizontal_flip)
+        if self.scale or self.rotate or self.translate:
+            changed |= self._warp(changed, seed=seed, epoch=epoch)
         if self.brightness or self.contrast:
             scale = 1 + self.contrast * (2 * contrast - 1)
             # Contrast is relative to 0.5 and not to the mean of the image. A mean is rounded in a
@@ -101,6 +123,23 @@ class Augmentation:
             image = changed["image"]
             scale, shift = (x.to(image.dtype)[:, None, None, None] for x in (scale, shift))
             changed["image"] = image.mul(scale).add_(shift).clamp_(0, 1)
+        return changed
+
+    def _warp(self, batch: Mapping[str, Any], *, seed: int, epoch: int) -> dict[str, Any]:
+        """Scales, rotates and shifts the samples of a batch."""
+        image = batch["image"]
+        size = image.shape[2:]
+        draws = _uniform(batch["index"], seed=seed, epoch=epoch, draws=4, stream=(1,))
+        transforms = geometry.random_transforms(
+            draws, size, scale=self.scale, rotate=self.rotate, translate=self.translate
+        )
+        changed: dict[str, Any] = {"image": geometry.warp_images(image, transforms)}
+        if isinstance(boxes := batch.get("bboxes"), list):
+            changed["bboxes"], kept = geometry.warp_boxes(boxes, transforms, size)
+            if "labels" in batch:
+                changed["labels"] = geometry.kept_labels(batch["labels"], kept)
+        if (points := batch.get("keypoints")) is not None:
+            changed["keypoints"] = geometry.warp_points(points, transforms, size)
         return changed
 
     def _mirror(self, batch: Mapping[str, Any], mirrored: Tensor) -> dict[str, Any]:
@@ -189,15 +228,17 @@ def _mirror_points(points: Tensor, mirrored: Tensor, width: int, order: list[int
     return torch.where(mirrored[:, None, None], flipped[:, order], points)
 
 
-def _uniform(index: Tensor, *, seed: int, epoch: int) -> Tensor:
-    """Returns the random numbers of each sample, float32 (_DRAWS, B) in [0, 1).
+def _uniform(
+    index: Tensor, *, seed: int, epoch: int, draws: int = _DRAWS, stream: tuple[int, ...] = ()
+) -> Tensor:
+    """Returns the random numbers of each sample, float32 (draws, B) in [0, 1).
 
     The bits are the same on every device. The generator is SplitMix64 (Steele, Lea, Flood 2014);
-    sample and draw give its counter, seed and epoch its start.
+    sample and draw give its counter; seed, epoch and stream its start.
     """
-    (key,) = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
-    draws = torch.arange(_DRAWS, device=index.device)
-    counter = index * _DRAWS + draws[:, None]
+    (key,) = np.random.SeedSequence((seed, epoch, *stream)).generate_state(1, np.uint64)
+    numbers = torch.arange(draws, device=index.device)
+    counter = index * draws + numbers[:, None]
     state = counter * _signed(0x9E3779B97F4A7C15) + _signed(int(key))
     state = (state ^ _shift_right(state, 30)) * _signed(0xBF58476D1CE4E5B9)
     state = (state ^ _shift_right(state, 27)) * _signed(0x94D049BB133111EB)

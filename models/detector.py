@@ -78,10 +78,10 @@ class Detector(Model):
         super().setup(stage)
         if self.heat is None and stage == "fit":  # the optimizer needs all weights
             raise ValueError(UNKNOWN)
-        names = self.facts.category_names
-        if self.heat is not None and stage == "fit" and len(names) > self.heat.out_channels:
+        found = self.facts.num_classes or 0
+        if self.heat is not None and stage == "fit" and found > self.heat.out_channels:
             raise ValueError(
-                f"the detector has {self.heat.out_channels} categories, the data {len(names)}: "
+                f"the detector has {self.heat.out_channels} categories, the data {found}: "
                 "omit num_classes, or load a checkpoint that was trained on these categories"
             )
 

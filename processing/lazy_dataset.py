@@ -22,6 +22,7 @@ from processing.core.coordinates import stored_to_source
 from processing.core.errors import DatasetClosedError, NPZFormatError
 from processing.datasets.collate import Sample
 from processing.datasets.combined import CombinedLazyDataset
+from processing.datasets.merging import merge_rows
 from processing.datasets.sample_dataset import (
     CacheInfo,
     Layout,
@@ -29,11 +30,12 @@ from processing.datasets.sample_dataset import (
     SampleDataset,
     T_co,
     Transform,
-    merge_rows,
 )
 from processing.datasets.worker_lifetime import end_with_starter, starting_process
 from processing.npz.contents import Contents
 from processing.npz.verify import verify_columns
+
+_SPLITS = ("train", "val", "test")  # how names of processed files begin
 
 __all__ = ["CombinedLazyDataset", "LazyNPZDataset", "open_dataset"]
 
@@ -132,11 +134,8 @@ class LazyNPZDataset(SampleDataset[T_co]):
     def __repr__(self) -> str:
         if self._columns is None:
             return f"{type(self).__name__}({str(self.path)!r}, closed)"
-        height, width = self.image_size
-        return (
-            f"{type(self).__name__}({str(self.path)!r}, {self.task}, {len(self):,} samples of "
-            f"{height}x{width})"
-        )
+        split = self.path.name.partition("_")[0]
+        return self._described(split if split in _SPLITS else None, repr(str(self.path)))
 
     def close(self) -> None:
         """Closes the file. Arrays taken from the dataset stay valid; the dataset does not."""

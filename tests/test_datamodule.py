@@ -147,7 +147,7 @@ def test_a_batch_has_float_images_and_the_annotations_of_its_samples(data_dir, t
     model = Recorder()
     trainer(tmp_path).validate(model, datamodule=datamodule, verbose=False)
     (batch,) = model.batches
-    assert batch.keys() == {"image", "bboxes", "image_path", "index"}
+    assert batch.keys() == {"image", "bboxes", "labels", "image_path", "index", "valid"}
     assert batch["image"].shape == (9, 3, SIZE, SIZE)
     assert batch["image"].dtype == torch.float32
     assert batch["image"].is_contiguous(memory_format=torch.channels_last)
@@ -516,7 +516,7 @@ def test_names_given_stand_in_for_names_the_file_lacks(data_dir, tmp_path):
         ({"data_dir": []}, "give data_dir, a processor, or both"),
         ({"data_dir": 5}, "data_dir must be a path, or several, got 5"),
         ({"processor": 5}, "processor must be a DataProcessor, or several, got 5"),
-        ({"augment": "yes"}, "augment must be an Augmentation, got 'yes'"),
+        ({"augment": "yes"}, "augment must be a callable on batches, got 'yes'"),
         ({"verify": "no"}, "verify must be true or false, got 'no'"),
         ({"pin_memory": "no"}, "pin_memory must be true or false, got 'no'"),
     ],

@@ -105,9 +105,9 @@ class CurveRecorder(L.Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         self._fetch()
-        # What a training step has logged is in `callback_metrics` as well, and is noted already.
+        # Losses and learning rates of training steps are among them, and are noted already.
         for name, value in trainer.callback_metrics.items():
-            if not name.startswith("train_"):
+            if not name.startswith(("train_", "lr-")):
                 self._add(name, trainer.global_step, float(value))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -172,6 +172,8 @@ def draw_curves(curves: dict[str, Curve], metric: str, path: Path, title: str = 
             axis.plot(steps, values, label=name, linewidth=width, marker="." if few else None)
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
+        if label == "score" and metric.startswith("AP"):
+            axis.set_ylim(-0.02, 1.02)
         if label == "loss" and min(v for n in names for _, v in curves[n].all()) > 0:
             axis.set_yscale("log")
         if len(names) > 1 or label == "score":

@@ -1,8 +1,9 @@
 """Sample, SampleBatch, and how samples become a batch, ragged boxes included.
 
-Importing this module registers `Sample` in torch's `default_collate_fn_map`, so a plain DataLoader
-needs no `collate_fn`. A batch that was gathered at once is not copied when it is collated: the
-tensors share memory with its arrays. Functions keep no state, so any thread may call them.
+Importing this module registers `Sample` and `RaggedRow` in torch's `default_collate_fn_map`, so a
+plain DataLoader needs no `collate_fn`. A batch that was gathered at once is not copied when it is
+collated: the tensors share memory with its arrays. Functions keep no state, so any thread may call
+them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 from processing.core.columns import ColumnArray, RaggedArray
 from processing.datasets.batch import Batch, TensorList, register_container
 from processing.datasets.buffers import BufferPool
+from processing.datasets.ragged_row import RaggedRow, ragged_row
 from processing.datasets.shared_tensors import empty_shared, is_plain, stack_shared
 
 # Members of the file are plural; a sample has one of each.
@@ -174,8 +176,36 @@ def collate_samples(
         if key in first.ragged:
             collated[key] = TensorList(map(torch.as_tensor, values))
         else:
-            collated[key] = collate_transformed(values)
+            collated[key] = _collate_key(key, values)
     return collated
+
+
+def _collate_key(key: str, values: Sequence[Any]) -> Any:
+    """Collates the values of one key.
+
+    Raises:
+        ValueError: they are arrays of different shapes.
+    """
+    shapes = {np.shape(v) for v in values if isinstance(v, np.ndarray | torch.Tensor)}
+    if len(shapes) > 1 and not all(getattr(value, "is_ragged", False) for value in values):
+        first, second = sorted(shapes, key=str)[:2]
+        raise ValueError(
+            f"{key!r} has other shapes in other samples of the batch, for example {first} and "
+            f"{second}, so the samples make no tensor. Give all the same shape, or give the loader "
+            "a collate_fn, which is called with the list of samples. Boxes, points and labels "
+            "under the keys of the dataset's own samples may differ in number"
+        )
+    return collate_transformed(values)
+
+
+def _collate_rows(
+    batch: Sequence[Any], *, collate_fn_map: dict[Any, Callable[..., Any]] | None = None
+) -> Any:
+    """Collates ragged rows to a `TensorList`, and any others as plain arrays."""
+    rows = [row.view(np.ndarray) if isinstance(row, RaggedRow) else row for row in batch]
+    if all(getattr(row, "is_ragged", False) for row in batch):
+        return TensorList(map(torch.as_tensor, rows))
+    return collate(rows, collate_fn_map=collate_fn_map)
 
 
 def collate_transformed(batch: Sequence[Any]) -> Any:
@@ -217,6 +247,8 @@ def _stack(
 
 def _row(column: ColumnArray, row: int) -> Any:
     value = column[row]
+    if isinstance(column, RaggedArray):
+        return ragged_row(value)
     return str(value) if isinstance(value, np.str_) else value
 
 
@@ -232,4 +264,5 @@ def _unflatten_sample(values: Iterable[Any], names: list[list[str]]) -> Sample:
 
 register_container(Sample, _flatten_sample, _unflatten_sample)
 default_collate_fn_map[Sample] = collate_samples
+default_collate_fn_map[RaggedRow] = _collate_rows
 _COLLATE = {**default_collate_fn_map, torch.Tensor: _stack}

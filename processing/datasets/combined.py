@@ -6,12 +6,14 @@ It opens no files itself, and is as safe from several threads and processes as i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.arguments import check_different
 from processing.core.columns import offsets_of
+from processing.datasets.merging import merge_rows
 from processing.datasets.names import check_same_names
 from processing.datasets.sample_dataset import (
     CacheInfo,
@@ -21,8 +23,9 @@ from processing.datasets.sample_dataset import (
     T_co,
     Transform,
     check_dataset,
-    merge_rows,
 )
+
+_SHOWN: Final = 3  # files in a `repr`
 
 
 class CombinedLazyDataset(SampleDataset[T_co]):
@@ -80,6 +83,11 @@ class CombinedLazyDataset(SampleDataset[T_co]):
 
     def __len__(self) -> int:
         return int(self.offsets[-1])
+
+    def __repr__(self) -> str:
+        files = self._files
+        shown = ", ".join(map(repr, files[:_SHOWN])) + (", …" if len(files) > _SHOWN else "")
+        return self._described(None, f"{len(self.datasets)} parts: {shown}")
 
     def close(self) -> None:
         """Closes all parts."""

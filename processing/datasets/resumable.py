@@ -27,10 +27,17 @@ _SAME_DATA: Final = {"samples": "samples in the dataset", "seed": "seed"}
 
 
 class Position(NamedTuple):
-    """How far an iteration has come: an epoch, and the samples of it that all ranks have read."""
+    """How far an iteration has come.
+
+    Attributes:
+        epoch: number of the epoch; the first is 0.
+        consumed: samples of the epoch that all ranks together have read.
+        consumed_before: the same number before the last batch.
+    """
 
     epoch: int = 0
     consumed: int = 0
+    consumed_before: int = 0
 
 
 class RankBatches:
@@ -107,6 +114,7 @@ class ResumableLoader(ABC, Generic[T_co]):
         self._samples = len(dataset)  # kept, so that `len` works after the dataset was closed
         self._next = self._reached = Position()
         self._end: int | None = None
+        self._former_step: int | None = None  # samples in a step before the stop, if it was another
 
     @property
     def rank(self) -> int:
@@ -124,8 +132,8 @@ class ResumableLoader(ABC, Generic[T_co]):
 
     @property
     def batch_sampler(self) -> _BatchSampler:
-        """An object with the loader as its `sampler`; Lightning calls `set_epoch` there."""
-        return _BatchSampler(self)
+        """An object whose `sampler` has the method `set_epoch`, which Lightning calls."""
+        return _BatchSampler(_EpochSetter(self))
 
     @property
     def next_position(self) -> Position:
@@ -151,8 +159,9 @@ class ResumableLoader(ABC, Generic[T_co]):
 
         The epoch is read at the first call of `next`, so `set_epoch` may be called after `iter`.
         """
-        (epoch, consumed), end = self._next, self._end
-        self._next, self._end = Position(epoch + 1), None
+        epoch, consumed, _ = self._next
+        end = self._end
+        self._next, self._end, self._former_step = Position(epoch + 1), None, None
         steps = self.steps(consumed, end)
         order = np.arange(self._samples)
         if self.shuffle:
@@ -165,7 +174,8 @@ class ResumableLoader(ABC, Generic[T_co]):
                 if steps.world_size > 1 and isinstance(batch, dict):
                     valid = plan.valid(step)
                     batch["valid"] = valid.pin_memory() if self.pin_memory else valid
-                self._reached = Position(epoch, steps.span(step)[1])
+                before, after = steps.span(step)
+                self._reached = Position(epoch, after, before)
                 step += 1  # noqa: SIM113 - `enumerate` would keep a reference to the batch
                 yield batch
                 # Only the consumer keeps the batch: its memory is reused once it is released.
@@ -193,45 +203,60 @@ class ResumableLoader(ABC, Generic[T_co]):
             self._next, self._end = Position(epoch), None
 
     def end_epoch_at(self, end: int) -> None:
-        """Ends the next iteration after the first `end` samples of its epoch."""
-        self._end = check_integer("end", end, least=0)
+        """Ends the next iteration after the first `end` samples of its epoch.
+
+        Tells also that the caller, if it counts steps, knows how many are left.
+        """
+        self._end, self._former_step = check_integer("end", end, least=0), None
 
     def state_dict(self) -> dict[str, int]:
         """Returns the position of the iteration, which is the same on all ranks.
 
         Returns:
-            ``epoch``; ``consumed``: how many samples of the epoch all ranks together have read;
-            ``samples``: length of the dataset; ``seed``.
+            ``epoch``, ``consumed`` and ``consumed_before`` as in `Position`; ``samples``: length of
+            the dataset; ``seed``; ``step``: samples that all ranks read in a step. A batch counts
+            as read as soon as it is handed out.
         """
-        return {**self._reached._asdict(), "samples": self._samples, "seed": self.seed}
+        step = self.steps().samples_per_step
+        constant = {"samples": self._samples, "seed": self.seed, "step": step}
+        return {**self._reached._asdict(), **constant}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Makes the next iteration continue where another loader stopped.
 
         Args:
             state: the `state_dict` of a loader with the same data and seed. Batch size and number
-                of ranks may differ. Without ``samples`` and ``seed``, these are not compared.
+                of ranks may differ. Only ``epoch`` and ``consumed`` are required.
 
         Raises:
             ValueError: other keys than those of `state_dict`, a negative number, or the loader was
                 stopped within an epoch and had other data or another seed.
             TypeError: a value is not an integer.
         """
-        if not set(Position._fields) <= set(state) <= set(self.state_dict()):
-            keys = ", ".join(self.state_dict())
+        mine = self.state_dict()
+        if not {"epoch", "consumed"} <= set(state) <= set(mine):
+            keys = ", ".join(mine)
             raise ValueError(f"a loader's state has the keys {keys}, got {dict(state)}")
         checked = {key: check_integer(key, state[key], least=0) for key in state}
-        position = Position(checked["epoch"], checked["consumed"])
+        position = Position(
+            checked["epoch"], checked["consumed"], checked.get("consumed_before", 0)
+        )
         for key, meaning in _SAME_DATA.items():
-            mine = self.state_dict()[key]
-            found = checked.get(key, mine)
-            if position.consumed and found != mine:
+            found = checked.get(key, mine[key])
+            if position.consumed and found != mine[key]:
                 raise ValueError(
                     f"cannot continue within epoch {position.epoch}: the {meaning} was {found} and "
-                    f"is {mine} now, so the order of the epoch is another one. Use the same data "
-                    "and seed, or a checkpoint of the end of an epoch"
+                    f"is {mine[key]} now, so the order of the epoch is another one. Use the same "
+                    "data and seed, or a checkpoint of the end of an epoch"
                 )
         self._next = self._reached = position
+        step = checked.get("step", mine["step"])
+        self._former_step = step if position.consumed and step != mine["step"] else None
+
+    def repeat_last_batch(self) -> None:
+        """Makes the next iteration begin with the last batch that was read before the stop."""
+        epoch, _, before = self._next
+        self._next = self._reached = Position(epoch, before)
 
     def continue_from(self, other: ResumableLoader[Any]) -> None:
         """Makes the next iteration begin where that of another loader of the same data would."""
@@ -239,7 +264,30 @@ class ResumableLoader(ABC, Generic[T_co]):
 
 
 class _BatchSampler(NamedTuple):
-    sampler: ResumableLoader[Any]
+    sampler: _EpochSetter
+
+
+class _EpochSetter(NamedTuple):
+    """Lets Lightning set the epoch of a loader, unless it would read a part of the epoch only."""
+
+    loader: ResumableLoader[Any]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration.
+
+        Raises:
+            ValueError: the loader continues within this epoch with steps of another size, and
+                nothing has told Lightning, which counts steps, how many are left.
+        """
+        loader, former = self.loader, self.loader._former_step
+        if former is not None and epoch == loader.next_position.epoch:
+            raise ValueError(
+                f"cannot continue within epoch {epoch}: a step had {former} samples on all ranks "
+                f"and has {loader.steps().samples_per_step} now, and Lightning counts steps. Add "
+                "datamodules.ResumeEpoch() to the callbacks of the Trainer, or use the former "
+                "batch size and number of ranks"
+            )
+        loader.set_epoch(epoch)
 
 
 def _is_distributed() -> bool:

@@ -10,7 +10,7 @@ import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Self, SupportsIndex, TypeAlias
+from typing import Any, Final, NamedTuple, Self, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from typing_extensions import TypeVar  # typing's own has no `default` before Python 3.13
 
-from processing.core.columns import ColumnArray, RaggedArray, offsets_of
+from processing.core.columns import ColumnArray, RaggedArray
 from processing.datasets.buffers import BufferPool
+from processing.datasets.channels import stored_channel_axis
 from processing.datasets.collate import Sample, SampleBatch, empty_images, ragged_sample
 from processing.datasets.worker_lifetime import end_workers_with_parent
 
@@ -28,7 +29,12 @@ T_co = TypeVar("T_co", covariant=True, default=Sample)
 
 Transform: TypeAlias = Callable[[Sample], Any]
 Rows: TypeAlias = Mapping[str, ColumnArray]
+Indices: TypeAlias = slice | Sequence[SupportsIndex] | NDArray[Any] | torch.Tensor
+"""Several samples: a slice, integers, or a mask."""
 Allocate: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], torch.Tensor]
+
+
+_SHOWN: Final = 5  # names of categories in a `repr`
 
 
 class CacheInfo(NamedTuple):
@@ -95,10 +101,21 @@ class SampleDataset(Dataset[T_co], ABC):
         """Category names, which `labels` are positions in; empty for files of other writers."""
         return self.layout.category_names
 
+    def _described(self, split: str | None, place: str) -> str:
+        """Returns the text of `repr`: task, split, rows, size, categories, and `place`."""
+        height, width = self.image_size
+        parts = [self.task, *([split] if split else []), f"{len(self):,} rows of {height}x{width}"]
+        if names := self.category_names:
+            shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+            number = f"{len(names)} categories" if len(names) > 1 else "1 category"
+            parts.append(f"{number}: {shown}")
+        return f"{type(self).__name__}({', '.join(parts)}, {place})"
+
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the stored images, pixels."""
-        height, width, _ = self.layout.image_shape
+        shape = self.layout.image_shape
+        height, width = shape[1:] if stored_channel_axis(shape) == 0 else shape[:2]
         return height, width
 
     @abstractmethod
@@ -152,20 +169,50 @@ class SampleDataset(Dataset[T_co], ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __getitem__(self, index: SupportsIndex) -> T_co:
-        """Returns one sample, as arrays that the caller owns and may write.
+    # The first overload is for types that are sequences too, though numpy's have `__index__`.
+    @overload
+    def __getitem__(self, index: Indices) -> dict[str, NDArray[Any]]: ...
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> T_co: ...
+    def __getitem__(self, index: Any) -> Any:
+        """Returns one sample, or several as `get_batch` does; the caller owns all arrays.
+
+        Args:
+            index: an integer for one sample. A slice, a sequence of integers, or a mask of one bool
+                per sample for several.
 
         Returns:
             A `Sample`: ``image`` uint8 (H, W, 3); ``bboxes`` float32 (k, 4) (detector) or (4,)
             (teacher), or ``keypoints`` float32 (K, 3); ``labels`` int64, if the file has them;
             ``image_path`` str; ``index`` int64, if wanted. With a transform, its result.
+            For several samples the result of `get_batch`, a dict with plural keys.
 
         Raises:
-            IndexError: `index` is outside ``[-len, len)``.
+            IndexError: `index` is outside ``[-len, len)``, or a mask has another length.
+            TypeError: several samples of a dataset with a transform, which takes only one.
         """
+        if isinstance(index, slice) or np.ndim(index) > 0:
+            return self.get_batch(self._several(index))
         row = self._checked_indices([operator.index(index)])
-        sample: T_co = self._samples(row, self._batch(row))[0]
-        return sample
+        return self._samples(row, self._batch(row))[0]
+
+    def _several(self, index: Indices) -> NDArray[Any]:
+        """Returns a slice, a sequence of integers or a mask as indices, not checked."""
+        n = len(self)
+        if self._transforms_of(np.arange(min(n, 1))):
+            raise TypeError(
+                f"{self._file}: several samples at once are not transformed, and this dataset has "
+                "a transform: use [dataset[i] for i in ...], or get_batch(...) for samples before "
+                "the transform"
+            )
+        if isinstance(index, slice):
+            return np.arange(n)[index]
+        asked = np.asarray(index)
+        if asked.dtype != np.bool_:
+            return asked if asked.size else np.empty(0, np.intp)
+        if asked.shape != (n,):
+            raise IndexError(f"a mask needs one bool for each of {n} samples, got {asked.shape}")
+        return np.flatnonzero(asked)
 
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> Sequence[T_co]:
         """Returns the samples of one batch, gathered at once; DataLoader calls this method.
@@ -267,37 +314,6 @@ class SampleDataset(Dataset[T_co], ABC):
         if outside.any():
             raise IndexError(f"index {asked[outside][0]} is out of range for {n} samples")
         return rows.astype(np.intp)
-
-
-def merge_rows(
-    parts: Sequence[tuple[NDArray[np.intp], Rows]], images_out: NDArray[Any]
-) -> dict[str, ColumnArray]:
-    """Copies rows that were gathered in parts into one batch.
-
-    Args:
-        parts: positions in the batch, and the rows that belong there. The positions of all parts
-            together are 0 to B - 1, each once.
-        images_out: (B, H, W, C), overwritten; the images of the returned batch.
-    """
-    for positions, rows in parts:
-        images_out[positions] = rows["images"]
-    order = np.argsort(np.concatenate([positions for positions, _ in parts]))
-    merged: dict[str, ColumnArray] = {"images": images_out}
-    for name in parts[0][1]:
-        if name != "images":
-            merged[name] = _concatenate([rows[name] for _, rows in parts], order)
-    return merged
-
-
-def _concatenate(columns: Sequence[ColumnArray], order: NDArray[np.intp]) -> ColumnArray:
-    """Joins the rows of several columns and puts them into the given order."""
-    ragged = [column for column in columns if isinstance(column, RaggedArray)]
-    if ragged:
-        values = np.concatenate([column.values for column in ragged])
-        lengths = np.concatenate([column.lengths for column in ragged])
-        return RaggedArray(values, offsets_of(lengths), check=False).take(order)
-    joined: NDArray[Any] = np.concatenate([np.asarray(column) for column in columns])[order]
-    return joined
 
 
 def _as_array(column: ColumnArray) -> NDArray[Any]:

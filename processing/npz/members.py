@@ -122,16 +122,18 @@ def _member(npz: MappedNPZ, name: str) -> NDArray[Any]:
 
 
 def read_images(npz: MappedNPZ) -> NDArray[Any]:
-    """Returns the images, (N, H, W, C), as a view of the file.
+    """Returns the images, (N, H, W, C), as a view of the file; grey ones may lack the channel.
 
     Raises:
         NPZFormatError: the file has no images, or they have another shape.
     """
     images = _member(npz, "images")
+    if images.ndim == 3:
+        images = images[..., None]
     if images.ndim != 4 or images.dtype.kind not in "buif" or 0 in images.shape[1:]:
         raise NPZFormatError(
-            f"{npz.path}: member 'images': expected numbers (N, H, W, C), found {images.dtype} "
-            f"{images.shape}"
+            f"{npz.path}: member 'images': expected numbers (N, H, W, C) or (N, H, W), found "
+            f"{images.dtype} {images.shape}"
         )
     return images
 

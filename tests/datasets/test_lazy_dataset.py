@@ -602,7 +602,7 @@ class TestOlderFiles:
             ({"bboxes": np.array(["a", "b"])}, "'bboxes': expected numbers"),
             ({"bboxes": np.zeros((3, 4))}, "members differ in length: .*'bboxes': 3"),
             ({"keypoints": np.zeros((2, 5, 2))}, "'keypoints': expected"),
-            ({"images": np.zeros((2, 4, 4)), "bboxes": np.zeros((2, 4))}, "'images': expected"),
+            ({"images": np.zeros((2, 4)), "bboxes": np.zeros((2, 4))}, "'images': expected"),
             ({"image_paths": np.zeros(2), "bboxes": np.zeros((2, 4))}, "'image_paths': expected"),
             (
                 {"bboxes": np.zeros((1, 4)), "bboxes_offsets": np.array([0, 1, 2])},

@@ -156,7 +156,7 @@ def test_a_resumed_epoch_goes_on_in_the_same_order(
             together = consumed + flat(map(flat, left))
             assert sorted(together) == list(range(N))
         for loader in rest:  # and the next epoch is whole
-            assert loader.next_position == (1, 0)
+            assert loader.next_position == (1, 0, 0)
         assert seen(rest[0]) == seen(_at_epoch(loaders(batch_sizes[1], worlds[1])[0], 1))
 
 
@@ -313,3 +313,19 @@ def test_an_epoch_of_other_data_is_not_continued(dataset, changed, message):
     loader.load_state_dict(state)  # at the start of an epoch, all data are welcome
     with pytest.raises(ValueError, match=f"cannot continue within epoch 0: the {message}"):
         loader.load_state_dict({**state, "consumed": 4})
+
+
+def test_lightning_is_not_left_to_count_steps_of_another_size(dataset):
+    """A data module tells Lightning how many steps are left; a loader alone cannot."""
+    loader = BatchLoader(dataset, 4, shuffle=True)
+    with contextlib.closing(iter(loader)) as batches:
+        next(batches)
+    same, other = (BatchLoader(dataset, size, shuffle=True) for size in (4, 6))
+    for resumed in (same, other):
+        resumed.load_state_dict(loader.state_dict())
+    same.batch_sampler.sampler.set_epoch(0)
+    assert same.next_position.consumed == 4
+    with pytest.raises(ValueError, match="had 4 samples on all ranks and has 6 now.*Resume"):
+        other.batch_sampler.sampler.set_epoch(0)
+    other.batch_sampler.sampler.set_epoch(1)  # a whole epoch has steps of one size
+    assert seen(other) == seen(_at_epoch(BatchLoader(dataset, 6, shuffle=True), 1))

@@ -36,6 +36,10 @@ torch.cat(batch["bboxes"])
 TYPES = {
     "plain": "LazyNPZDataset[Sample]",
     "plain[0]": "Sample",
+    "plain[np.int64(0)]": "Sample",
+    "plain[2:5]": "dict[str, NDArray[Any]]",
+    "plain[[0, 3]]": "dict[str, NDArray[Any]]",
+    "plain[np.ones(5, bool)]": "dict[str, NDArray[Any]]",
     'sample["image"]': "NDArray[np.uint8]",
     'sample["bboxes"]': "NDArray[np.float32]",
     'sample["keypoints"]': "NDArray[np.float32]",

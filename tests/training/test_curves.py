@@ -30,6 +30,8 @@ class Logging(L.LightningModule):
         return loss
 
     def validation_step(self, batch):
+        # As Lightning's LearningRateMonitor does.
+        self.trainer.callback_metrics["lr-SGD"] = torch.tensor(0.1)
         self.log_dict({"AP@0.5": 10.0 * self.trainer.global_step, "val_loss": 2.0})
 
     def configure_optimizers(self):
