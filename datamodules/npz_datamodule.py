@@ -116,7 +116,7 @@ class LazyNPZDataModule(L.LightningDataModule):
         data_dir: PathLike | Sequence[PathLike] | None = None,
         processor: DataProcessor | Sequence[DataProcessor] | None = None,
         train_split: float = 0.8,
-        batch_size: int = 32,
+        batch_size: int = 16,
         num_workers: int = 0,
         cache_size: int | Mapping[str, int] = 0,
         pin_memory: bool | None = None,

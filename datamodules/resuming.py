@@ -38,7 +38,7 @@ class ResumeEpoch(L.Callback):
             return  # nothing is resumed, or an epoch that has not begun
         if loop._combined_loader_states_to_load and loop._data_fetcher is not None:
             # `estimated_stepping_batches` in `configure_optimizers` has made the loaders before
-            # the checkpoint's state was known, and Lightning restores loaders only as it makes them.
+            # the checkpoint's state was known; Lightning restores loaders only as it makes them.
             loop._load_combined_loader_states()
             iter(loop._data_fetcher)
         # Lightning has no public way to its training loaders when there are several.

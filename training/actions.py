@@ -25,7 +25,7 @@ def fit(run: Run) -> float | None:
 def test(run: Run) -> float | None:
     """Score a checkpoint on the test split and return the score."""
     if run.ckpt_path is None:
-        raise SettingsError("ckpt_path is required for action=test: the checkpoint to score")
+        raise SettingsError("action=test: give ckpt_path, the checkpoint to score")
     results = run.trainer.test(run.model, datamodule=run.datamodule, ckpt_path=run.ckpt_path)
     return run.score(results)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,7 @@ def _trainer(config: DictConfig, loggers: list[Any], callbacks: list[Callback]) 
     with open_dict(settings):
         settings.pop("callbacks", None)
         settings.pop("logger", None)
+        settings.update(processes_of_torchrun(settings))
     check_devices(config)
     trainer: L.Trainer = _checked(
         config,
@@ -129,6 +131,24 @@ def _trainer(config: DictConfig, loggers: list[Any], callbacks: list[Callback]) 
         lambda: hydra.utils.instantiate(settings, logger=loggers or False, callbacks=callbacks),
     )
     return trainer
+
+
+def processes_of_torchrun(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the trainer's settings for the processes that torchrun has started.
+
+    With the defaults, one device and no strategy, each process would train a model of its own.
+    Other settings are left to Lightning, which refuses those that contradict torchrun.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return {}
+    changes: dict[str, Any] = {}
+    if settings.get("devices") in (1, "auto"):
+        changes["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])
+    if settings.get("num_nodes", 1) == 1:
+        changes["num_nodes"] = int(os.environ["GROUP_WORLD_SIZE"])
+    if settings.get("strategy", "auto") == "auto":
+        changes["strategy"] = "ddp"
+    return changes
 
 
 def check_devices(config: DictConfig) -> None:
@@ -142,8 +162,6 @@ def check_devices(config: DictConfig) -> None:
     wanted = config.trainer.get("devices")
     if config.trainer.get("accelerator") != "cpu" or not isinstance(wanted, int):
         return
-    import os
-
     most = max(2, os.cpu_count() or 1)
     if wanted > most:
         raise SettingsError(
