@@ -86,8 +86,6 @@ def test_defaults_equal_those_of_the_constructors(configured, task):
         if hasattr(plain, name):
             assert getattr(built, name) == getattr(plain, name), name
     assert built.cache_sizes == plain.cache_sizes
-    augment = instantiate(config.datamodule.augment, horizontal_flip=0.5)
-    assert vars(augment) == vars(Augmentation())
 
 
 @pytest.mark.parametrize(
@@ -122,7 +120,7 @@ def test_callbacks_and_loggers_of_the_trainer_are_added_to_those_of_the_groups(c
     run = build(configured("trainer=cpu", timer, second))
     names = [type(callback).__name__ for callback in run.trainer.callbacks]
     assert {"Timer", "BestCheckpoint", "LastCheckpoint", "EarlyStopping"} <= set(names)
-    assert [logger.root_dir.rpartition("/")[2] for logger in run.trainer.loggers][1] == "elsewhere"
+    assert run.trainer.loggers[1].save_dir == "elsewhere"
     assert run.best.monitor == "AP@0.5"
 
 

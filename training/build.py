@@ -12,7 +12,13 @@ import hydra
 import lightning as L
 from hydra.errors import InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import (
+    Callback,
+    Checkpoint,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+)
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from training.checkpoints import LastCheckpoint
@@ -124,6 +130,8 @@ def _trainer(config: DictConfig, loggers: list[Any], callbacks: list[Callback]) 
         settings.pop("callbacks", None)
         settings.pop("logger", None)
         settings.update(processes_of_torchrun(settings))
+        if not any(isinstance(one, Checkpoint) for one in callbacks):
+            settings.setdefault("enable_checkpointing", False)  # Lightning would add its own
     check_devices(config)
     trainer: L.Trainer = _checked(
         config,
