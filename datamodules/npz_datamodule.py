@@ -140,7 +140,7 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
         data_dir: DataDir = None,
         processor: DataProcessor | Sequence[DataProcessor] | None = None,
         train_split: float = 0.8,
-        batch_size: int = 32,
+        batch_size: int = 16,
         num_workers: int = 0,
         cache_size: int | Mapping[str, int] = 0,
         pin_memory: bool | None = None,

@@ -10,13 +10,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules import Augmentation, LazyNPZDataModule
 from processing import DataProcessor
+from training.build import build
+from training.settings import check_settings
 
 REPOSITORY = Path(__file__).parents[1]
 CONF = REPOSITORY / "conf"
 CHOICES = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
 REQUIRED = {("datamodule", "combined"): ["datamodule.data_dir=[one,two]"]}
 MOUNTED = {"processor": "processor@datamodule.processor"}
-NEEDS_EXTRA = {("logger", "tensorboard"): "tensorboard"}
+NEEDS_EXTRA = {("logger", name): name for name in ("tensorboard", "wandb", "mlflow")}
 
 
 @pytest.fixture
@@ -52,7 +54,8 @@ def test_every_key_of_every_choice_is_a_constructor_argument(configured, group, 
     config = configured(f"{MOUNTED.get(group, group)}={choice}", *REQUIRED.get((group, choice), []))
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     targets = list(nodes_with_target(config))
-    assert {"datamodule", "model", "trainer", "logger"} <= set(config)
+    assert {"datamodule", "model", "trainer", "logger", "callbacks"} <= set(config)
+    check_settings(config)
     for node in targets:
         parameters = inspect.signature(get_class(node["_target_"])).parameters
         unknown = {str(key) for key in node if not str(key).startswith("_")} - set(parameters)
@@ -69,17 +72,63 @@ def test_every_constructor_argument_has_a_key(configured, target):
     assert keys == [set(inspect.signature(target).parameters)]
 
 
-def test_defaults_equal_those_of_the_constructors(configured):
-    config = configured()
-    for node, chosen in (
-        # The batch size suits the few hundred photographs of the demo.
-        (config.datamodule, {"processor", "augment", "cache_size", "batch_size"}),
-        (config.datamodule.processor, set()),
-        (config.model, set()),
-    ):
+@pytest.mark.parametrize("task", ["detector", "landmarker", "teacher"])
+def test_defaults_equal_those_of_the_constructors(configured, task):
+    config = configured(f"datamodule={task}")
+    parts = [config.datamodule.processor, config.model]
+    for node in parts:
         for name, parameter in inspect.signature(get_class(node["_target_"])).parameters.items():
-            if name not in chosen:
-                assert node[name] == parameter.default, name
+            assert node[name] == parameter.default, name
+    # Compared when built: a size for each split, all 0, is no other cache than 0.
+    built = instantiate(config.datamodule, processor=None, augment=None, data_dir="data")
+    plain = LazyNPZDataModule(task=task, data_dir="data")
+    for name in inspect.signature(LazyNPZDataModule).parameters:
+        if hasattr(plain, name):
+            assert getattr(built, name) == getattr(plain, name), name
+    assert built.cache_sizes == plain.cache_sizes
+
+
+@pytest.mark.parametrize(
+    ("task", "chosen", "flip", "brightness"),
+    [
+        ("detector", "default", 0.5, 0.2),
+        ("landmarker", "default", 0.0, 0.2),
+        ("landmarker", "strong", 0.0, 0.4),
+        ("teacher", "light", 0.5, 0.05),
+    ],
+)
+def test_augmentations_are_a_group_that_mirrors_no_landmarks(
+    configured, task, chosen, flip, brightness
+):
+    augment = configured(f"datamodule={task}", f"augment={chosen}").datamodule.augment
+    assert (augment.horizontal_flip, augment.brightness) == (flip, brightness)
+
+
+def test_augmentation_none_leaves_batches_as_they_are(configured):
+    assert configured("augment=none").datamodule.augment is None
+
+
+@pytest.mark.parametrize("overrides", [["logger=none"], ["~logger"], ["+trainer.logger=false"]])
+def test_a_training_without_a_logger(configured, overrides):
+    run = build(configured("trainer=cpu", *overrides))
+    assert run.trainer.loggers == []
+
+
+def test_callbacks_and_loggers_of_the_trainer_are_added_to_those_of_the_groups(configured):
+    timer = "+trainer.callbacks=[{_target_: lightning.pytorch.callbacks.Timer}]"
+    second = "+trainer.logger={_target_: lightning.pytorch.loggers.CSVLogger, save_dir: elsewhere}"
+    run = build(configured("trainer=cpu", timer, second))
+    names = [type(callback).__name__ for callback in run.trainer.callbacks]
+    assert {"Timer", "BestCheckpoint", "LastCheckpoint", "EarlyStopping"} <= set(names)
+    assert run.trainer.loggers[1].save_dir == "elsewhere"
+    assert run.best.monitor == "AP@0.5"
+
+
+def test_a_callback_is_left_out_with_null_and_all_with_none(configured):
+    run = build(configured("trainer=cpu", "callbacks.early_stopping=null"))
+    assert "EarlyStopping" not in [type(callback).__name__ for callback in run.trainer.callbacks]
+    run = build(configured("trainer=cpu", "callbacks=none"))
+    assert (run.best, run.last) == (None, None)
 
 
 @pytest.mark.parametrize("task", ["detector", "landmarker", "teacher"])

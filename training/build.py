@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ import hydra
 import lightning as L
 from hydra.errors import InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import (
+    Callback,
+    Checkpoint,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+)
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from models.model import Model
@@ -134,6 +141,9 @@ def _trainer(config: DictConfig, loggers: list[Any], callbacks: list[Callback]) 
         settings.pop("logger", None)
         if settings.get("max_epochs") is None and settings.get("max_steps") is None:
             settings.max_epochs = UNLIMITED  # the callback `Duration` chooses the epochs
+        settings.update(processes_of_torchrun(settings))
+        if not any(isinstance(one, Checkpoint) for one in callbacks):
+            settings.setdefault("enable_checkpointing", False)  # Lightning would add its own
     check_devices(config)
     trainer: L.Trainer = _checked(
         config,
@@ -141,6 +151,24 @@ def _trainer(config: DictConfig, loggers: list[Any], callbacks: list[Callback]) 
         lambda: hydra.utils.instantiate(settings, logger=loggers or False, callbacks=callbacks),
     )
     return trainer
+
+
+def processes_of_torchrun(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the trainer's settings for the processes that torchrun has started.
+
+    With the defaults, one device and no strategy, each process would train a model of its own.
+    Other settings are left to Lightning, which refuses those that contradict torchrun.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return {}
+    changes: dict[str, Any] = {}
+    if settings.get("devices") in (1, "auto"):
+        changes["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])
+    if settings.get("num_nodes", 1) == 1:
+        changes["num_nodes"] = int(os.environ["GROUP_WORLD_SIZE"])
+    if settings.get("strategy", "auto") == "auto":
+        changes["strategy"] = "ddp"
+    return changes
 
 
 def check_devices(config: DictConfig) -> None:
@@ -154,8 +182,6 @@ def check_devices(config: DictConfig) -> None:
     wanted = config.trainer.get("devices")
     if config.trainer.get("accelerator") != "cpu" or not isinstance(wanted, int):
         return
-    import os
-
     most = max(2, os.cpu_count() or 1)
     if wanted > most:
         raise SettingsError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+    SearchPathException,
+)
 from omegaconf import DictConfig, OmegaConf
 
 from training.hints import nearest
@@ -34,6 +40,8 @@ def explain(error: Exception, arguments: Sequence[str], conf: Path, name: str) -
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_choice(error, arguments)
     message = _first(error)
+    if isinstance(error, SearchPathException):
+        return f"--config-dir: {message}"
     keyless = next((one for one in arguments if one.startswith("=")), None)
     if keyless is not None:
         return f"{keyless}: has no key before ="
@@ -112,10 +120,7 @@ def _first(error: Any) -> str:
 
 def _similar(key: str, conf: Path, name: str) -> str:
     """Return the most similar key of the default settings, or of any group, as a question."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        config = compose(name)
-    known = [*_keys(config), *(path.name for path in conf.iterdir() if path.is_dir())]
+    known = _known(conf, name)
     found = nearest(key, known)
     if found:
         return found
@@ -123,6 +128,15 @@ def _similar(key: str, conf: Path, name: str) -> str:
     last = key.rpartition(".")[2]
     same = [one for one in known if one.rpartition(".")[2] == last]
     return f"; did you mean {same[0]}?" if same else ""
+
+
+@cache
+def _known(conf: Path, name: str) -> list[str]:
+    """Return all keys of the default settings, and all groups."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        config = compose(name)
+    return [*_keys(config), *(path.name for path in conf.iterdir() if path.is_dir())]
 
 
 def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:

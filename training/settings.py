@@ -73,7 +73,7 @@ def check_settings(config: DictConfig) -> None:
     """
     problems = list(_root_problems(config))
     # A value that refers to a wrong one is wrong for that reason only.
-    first = [one for one in problems if not isinstance(one, Reference)] or problems
+    first = [one for one in problems if not isinstance(one, Reference)] or problems[:1]
     if first:
         raise SettingsError("\n".join(first))
 
@@ -296,10 +296,10 @@ def argument_problem(cause: BaseException, config: DictConfig, key: str) -> str:
             return f"{key}.{name}={_shown(node, name)}: {message}"
     # Such as "no gpu backend found".
     for name in names:
-        value = node._get_node(name)
-        text = "" if value is None or OmegaConf.is_config(value) else str(value)
-        if len(text) > 1 and _position(text, message) < len(message):
-            return f"{key}.{name}={text}: {message}"
+        value = node[name]
+        texts = list(value) if isinstance(value, ListConfig) else [value]
+        if any(isinstance(one, str) and _position(one, message) < len(message) for one in texts):
+            return f"{key}.{name}={_shown(node, name)}: {message}"
     return f"{key}: {message}"
 
 
