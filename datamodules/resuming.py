@@ -24,6 +24,25 @@ class ResumeEpoch(L.Callback):
         >>> trainer.fit(model, BatchLoader(dataset, 32), ckpt_path="last.ckpt")  # doctest: +SKIP
     """
 
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Opens an epoch again that ended early, because of `max_steps` or `should_stop`.
+
+        Lightning counts it as complete when `fit` returns. With a checkpoint that is saved then,
+        the samples that were not read would be left out.
+        """
+        loop = checkpoint.get("loops", {}).get("fit_loop", {})
+        batches = loop.get("epoch_loop.batch_progress", {})
+        epochs = loop.get("epoch_progress", {})
+        states = loop.get("state_dict", {}).get("combined_loader", [])
+        positions = {(state.get("epoch"), bool(state.get("consumed"))) for state in states}
+        for counts in (epochs.get("current", {}), epochs.get("total", {})):
+            if batches.get("is_last_batch", True) or positions != {(counts["processed"] - 1, True)}:
+                return  # the last epoch is complete, has not begun, or is open
+            counts["processed"] -= 1
+            counts["completed"] -= 1
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Counts the batches of the epoch anew, in batches of the size that they have now.
 

@@ -1,0 +1,93 @@
+"""Checkpoints of runs that ended within an epoch: the next run reads the rest of it.
+
+`max_steps` and `should_stop` end `fit` early, and Lightning then counts the epoch as complete.
+"""
+
+from collections import Counter
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from datamodules import LazyNPZDataModule
+
+SAMPLES = 19  # of the training split
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller:UserWarning"),
+    # Raised by Lightning's own code.
+    pytest.mark.filterwarnings("ignore:.*isinstance\\(treespec, LeafSpec\\).*:FutureWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:Be aware that when using `ckpt_path`, callbacks:UserWarning"
+    ),
+]
+
+
+class Notes(L.LightningModule):
+    """Notes the samples of each batch."""
+
+    def __init__(self, stop_at=None):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.seen = []
+        self.stop_at = stop_at
+
+    def training_step(self, batch, batch_idx):
+        self.seen += batch["index"].tolist()
+        if len(self.seen) == self.stop_at:
+            self.trainer.should_stop = True
+        return self.weight * batch["image"].mean()
+
+    def validation_step(self, batch, batch_idx):
+        """Does nothing; Lightning warns without it."""
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(model, data_dir, batch_size, callbacks=(), ckpt_path=None, **settings):
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, callbacks=list(callbacks),
+        enable_checkpointing=bool(callbacks), **settings,
+    )  # fmt: skip
+    datamodule = LazyNPZDataModule(data_dir=data_dir, batch_size=batch_size)
+    trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("steps", "first_size", "second_size", "epochs"),
+    [(2, 4, 4, 1), (3, 4, 10, 2), (5, 4, 4, 2), (7, 4, 3, 2)],
+)
+@pytest.mark.parametrize("saved_by", ["save_checkpoint", "ModelCheckpoint"])
+def test_a_run_that_max_steps_ended_continues_within_its_epoch(
+    processed_dir, tmp_path, steps, first_size, second_size, epochs, saved_by
+):
+    first, second = Notes(), Notes()
+    callbacks = [ModelCheckpoint(tmp_path, save_last=True)] * (saved_by == "ModelCheckpoint")
+    trainer = fit(first, processed_dir, first_size, callbacks, max_steps=steps)
+    checkpoint = tmp_path / "last.ckpt"
+    if not callbacks:
+        trainer.save_checkpoint(checkpoint)
+    ended = fit(second, processed_dir, second_size, ckpt_path=checkpoint, max_epochs=epochs)
+    assert Counter(first.seen + second.seen) == dict.fromkeys(range(SAMPLES), epochs)
+    assert ended.current_epoch == epochs
+
+
+def test_a_run_that_was_asked_to_stop_continues_within_its_epoch(processed_dir, tmp_path):
+    first, second = Notes(stop_at=8), Notes()
+    fit(first, processed_dir, 4, max_epochs=5).save_checkpoint(tmp_path / "stopped.ckpt")
+    fit(second, processed_dir, 4, ckpt_path=tmp_path / "stopped.ckpt", max_epochs=1)
+    assert sorted(first.seen + second.seen) == list(range(SAMPLES))
+
+
+def test_an_epoch_that_limit_train_batches_ended_is_complete(processed_dir, tmp_path):
+    first, second = Notes(), Notes()
+    limited = {"limit_train_batches": 2}
+    trainer = fit(first, processed_dir, 4, max_epochs=1, **limited)
+    trainer.save_checkpoint(tmp_path / "complete.ckpt")
+    fit(second, processed_dir, 4, ckpt_path=tmp_path / "complete.ckpt", max_epochs=2, **limited)
+    assert (len(first.seen), len(second.seen)) == (8, 8)
