@@ -58,6 +58,7 @@ class Detector(Model):
         "labels": "int64 (B, k): positions in category_names",
     }
     metric = "AP@0.5"
+    good_enough = 0.99
 
     def __init__(
         self, width: int = 24, learning_rate: float = 4e-3, num_classes: int | None = None

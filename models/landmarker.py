@@ -45,6 +45,7 @@ class Landmarker(Model):
         "points": "float32 (B, K, 2): x, y in pixels of the input, in the order of keypoint_names"
     }
     metric = "NME"
+    min_steps = 2000
     mode = "min"
     unit = " of the diagonal of the box around the landmarks"
 

@@ -42,6 +42,7 @@ class Model(Predictor):
         mode: ``max`` if a higher score is better, ``min`` if a lower one is.
         unit: unit of the score, or what it is a fraction of, with a space before it.
         min_steps: optimizer steps that a training from scratch needs, however little data it has.
+        good_enough: score at which a training may stop; None: it always goes on.
         records: one record per sample of the last validation, of all ranks; `scores` takes them.
         last_scores: scores of the last validation by name, `metric` first.
         gallery: the samples of the last validation that `picture` shows.
@@ -51,7 +52,8 @@ class Model(Predictor):
     metric: ClassVar[str]
     mode: ClassVar[str] = "max"
     unit: ClassVar[str] = ""
-    min_steps: ClassVar[int] = 1000
+    min_steps: ClassVar[int] = 1200
+    good_enough: ClassVar[float | None] = None
 
     def __init__(self, learning_rate: float) -> None:
         super().__init__()

@@ -208,6 +208,12 @@ def _callback(config: DictConfig, key: str, node: Any, model: Any) -> Callback:
         if node.get("monitor") not in (None, model.metric):
             raise SettingsError(f"{key}.mode is required with monitor={node.monitor}: min or max")
         filled["mode"] = model.mode
+    if (
+        "stopping_threshold" in node
+        and node["stopping_threshold"] is None
+        and node.get("monitor") in (None, model.metric)
+    ):
+        filled["stopping_threshold"] = getattr(model, "good_enough", None)
     callback = _checked(config, key, lambda: hydra.utils.instantiate(node, **filled))
     if not isinstance(callback, Callback):
         raise SettingsError(f"{key}: {type(callback).__name__} is not a Lightning callback")
