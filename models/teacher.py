@@ -37,6 +37,7 @@ class Teacher(Model):
     }
     metric = "PSNR"
     unit = " dB"
+    min_steps = 800
 
     def __init__(
         self, width: int = 16, learning_rate: float = 1.5e-2, code_channels: int = 32
