@@ -49,15 +49,20 @@ def versions(packages: Iterable[str]) -> str:
     return ", ".join(found)
 
 
+def cache_folder(name: str) -> Path:
+    """Return the default folder for the data and results of a benchmark."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return cache / "npz-vision-data" / name
+
+
 def argument_parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """Return a parser with the options of every benchmark."""
     parser = argparse.ArgumentParser(prog=f"benchmarks.{name}", description=description)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     parser.add_argument(
         "--work",
         type=Path,
         metavar="DIR",
-        default=cache / "npz-vision-data" / name,
+        default=cache_folder(name),
         help="folder for data and results, kept between runs (default: %(default)s)",
     )
     parser.add_argument(

@@ -57,6 +57,19 @@ class ProcessLoader(ResumableLoader[Any]):
             prefetch_factor=self.prefetch_factor if has_workers else None,
         )
 
+    @property
+    def _iterator(self) -> Any:
+        """The iterator that keeps the worker processes of a DataLoader between epochs.
+
+        At the end of a run, Lightning ends the processes of every loader with this attribute.
+        Otherwise Python's garbage collector would, after a wait of 5 seconds for each.
+        """
+        return self._loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, iterator: Any) -> None:
+        self._loader._iterator = iterator
+
     def _read(self, plan: RankBatches) -> Generator[Any]:
         self._plan.batches = plan
         try:

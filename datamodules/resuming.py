@@ -33,37 +33,42 @@ class ResumeEpoch(L.Callback):
         """
         loop = trainer.fit_loop
         epoch: Any = loop.epoch_progress.current  # Lightning declares a class without `processed`
-        progress = loop.epoch_loop.batch_progress.current
-        if not loop.restarting or epoch.ready <= epoch.processed or not progress.ready:
-            return  # nothing is resumed, or an epoch that has not begun
-        if loop._combined_loader_states_to_load and loop._data_fetcher is not None:
-            # `estimated_stepping_batches` in `configure_optimizers` has made the loaders before
-            # the checkpoint's state was known, and Lightning restores loaders only as it makes them.
-            loop._load_combined_loader_states()
-            iter(loop._data_fetcher)
+        progress: Any = loop.epoch_loop.batch_progress.current  # as above
+        if not loop.restarting or not progress.ready:
+            return  # nothing is resumed, or no batch was read before
+        batches = int(trainer.num_training_batches)
+        if epoch.ready <= epoch.processed:  # the next epoch has not begun
+            if loop.epoch_loop.restarted_on_train_batch_end:
+                # Lightning begins to count anew only if the last epoch had at least as many batches
+                # as an epoch has now.
+                progress.completed = max(progress.completed, batches)
+            return
+        # Lightning forgets the positions if `configure_optimizers` has asked for
+        # `estimated_stepping_batches`: https://github.com/Lightning-AI/pytorch-lightning/issues/20550
+        loop._load_combined_loader_states()
         # Lightning has no public way to its training loaders when there are several.
         loaders = [] if loop._combined_loader is None else loop._combined_loader.flattened
         resumable = [loader for loader in loaders if isinstance(loader, ResumableLoader)]
-        batches = int(trainer.num_training_batches)
-        done = {_batches_done(loader, epoch.processed, batches) for loader in resumable}
-        if done and (len(loaders) > len(resumable) or len(done) > 1) and done != {progress.ready}:
+        for loader in resumable:
+            _check_position(loader, epoch.processed)
+            if progress.processed < progress.ready:  # stopped by an exception within a batch
+                loader.repeat_last_batch()
+        done = {_batches_done(loader, batches) for loader in resumable}
+        is_same = done == {progress.processed}
+        if not is_same and (len(done) > 1 or len(loaders) > len(resumable) > 0):
             raise ValueError(
                 f"cannot continue within epoch {epoch.processed}: the checkpoint was taken after "
-                f"batch {progress.ready}, but with the present batch sizes the loaders continue "
-                f"after batch {sorted(done)}. Use the former batch sizes and number of ranks, or a "
-                "checkpoint of the end of an epoch"
+                f"batch {progress.processed}, but with the present batch sizes the loaders "
+                f"continue after batch {sorted(done)}. Use the former batch sizes and number of "
+                "ranks, or a checkpoint of the end of an epoch"
             )
-        for shift in (number - progress.ready for number in done):
-            # A checkpoint of `on_train_batch_end` has one batch fewer completed than begun.
+        for shift in (number - progress.processed for number in done):
             for stage in ("ready", "started", "processed", "completed"):
                 setattr(progress, stage, getattr(progress, stage) + shift)
 
 
-def _batches_done(loader: ResumableLoader[Any], epoch: int, batches: int) -> int:
-    """Returns how many batches of an epoch of `batches` do not have to be read any more.
-
-    The loader is told where the epoch ends, because `limit_train_batches` may end it early.
-    """
+def _check_position(loader: ResumableLoader[Any], epoch: int) -> None:
+    """Raises a ValueError if a checkpoint within an epoch did not hold the loader's position."""
     position = loader.next_position
     if position.epoch != epoch or not position.consumed:
         raise ValueError(
@@ -71,6 +76,13 @@ def _batches_done(loader: ResumableLoader[Any], epoch: int, batches: int) -> int
             "it were read, because it was made with another kind of loader. Use a checkpoint of "
             "the end of an epoch"
         )
+
+
+def _batches_done(loader: ResumableLoader[Any], batches: int) -> int:
+    """Returns how many batches of an epoch of `batches` do not have to be read any more.
+
+    Also tells the loader where the epoch ends, because `limit_train_batches` may end it early.
+    """
     end = loader.steps().span(batches - 1)[1]
     loader.end_epoch_at(end)
-    return batches - len(loader.steps(position.consumed, end))
+    return batches - len(loader.steps(loader.next_position.consumed, end))

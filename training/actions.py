@@ -26,7 +26,10 @@ def test(run: Run) -> float | None:
     """Score a checkpoint on the test split and return the score."""
     if run.ckpt_path is None:
         raise SettingsError("ckpt_path is required for action=test: the checkpoint to score")
-    results = run.trainer.test(run.model, datamodule=run.datamodule, ckpt_path=run.ckpt_path)
+    # `Score` prints the score, so that the table of Lightning would only repeat it.
+    results = run.trainer.test(
+        run.model, datamodule=run.datamodule, ckpt_path=run.ckpt_path, verbose=False
+    )
     return run.score(results)
 
 

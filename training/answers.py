@@ -80,11 +80,11 @@ def _report(run: SavedRun, summary: Summary, threshold: float, ignored: int) -> 
     found = ""
     if isinstance(run.model, Detector):
         found = f"{summary.drawn} boxes with a score of at least {threshold:.2f} drawn; "
-    skipped = f"; {ignored} files that are no photographs were skipped" if ignored else ""
+    skipped = f"; skipped {ignored} that have no name of an image" if ignored else ""
     print_result(
-        f"{run.model.task}: {found}{summary.results} results for {summary.predicted} photographs "
-        f"in {directory}/predictions.json (ids: images.json); drawings: {directory}/predictions"
-        f"{skipped}"
+        f"{run.model.task}: {found}{summary.results} results for {summary.predicted} of "
+        f"{summary.total} photographs in {directory}/predictions.json (ids: images.json); "
+        f"drawings: {directory}/predictions{skipped}"
     )
 
 

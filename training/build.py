@@ -14,12 +14,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
+from models.model import Model
 from training.checkpoints import LastCheckpoint
 from training.curves import CurveRecorder
 from training.data import DataSummary
 from training.duration import UNLIMITED
 from training.exit_status import SettingsError
 from training.report import Picture, Score
+from training.saved_model import check_task, load_model
 from training.settings import argument_problem, constructor_problem
 from training.starting_point import check_checkpoint, existing_checkpoint
 from training.verdict import FactsRecorder
@@ -97,7 +99,10 @@ def build(config: DictConfig) -> Run:
     L.seed_everything(config.seed, verbose=False)
     datamodule = _built(config, "datamodule")
     model = _built(config, "model")
-    if ckpt_path is not None:
+    if ckpt_path is not None and config.action == "test" and isinstance(model, Model):
+        model = load_model(ckpt_path, type(model))  # the checkpoint knows its width
+        check_task(model, datamodule, ckpt_path)
+    elif ckpt_path is not None:
         check_checkpoint(ckpt_path, model)
     loggers = list(_loggers(config))
     callbacks = [*_callbacks(config, model, loggers), DataSummary()]

@@ -37,6 +37,7 @@ TOLERANCE = 1e-4
 _SUFFIXES = {"torch": ".pt2", "onnx": ".onnx"}
 _METADATA = "metadata.json"
 _NEEDED_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
+_NOISY = ("torch.onnx", "torch.export", "onnx_ir", "onnxscript")
 _RANDOM_BATCHES = (1, 3)  # two sizes: the batch size must be free
 
 
@@ -169,7 +170,7 @@ def _load_onnx(path: Path) -> Exported:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporters' notes about parts of torch that a user cannot change."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
+    loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

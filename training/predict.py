@@ -156,11 +156,12 @@ class Prediction:
         self.summary.left_out.append((self.photographs.name(file), error.reason, message))
 
     def _write_left_out(self) -> None:
-        """Write the list of bad files."""
+        """Write the list of bad files, and remove that of an earlier run."""
+        path = self.run_dir / "predictions.rejected.jsonl"
         if not self.summary.left_out:
+            path.unlink(missing_ok=True)
             return
         lines = []
         for name, reason, message in self.summary.left_out:
             lines.append(json.dumps({"path": name, "reason": reason, "message": message}))
-        path = self.run_dir / "predictions.rejected.jsonl"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")

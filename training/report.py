@@ -55,6 +55,13 @@ class Score(Callback):
         if trainer.state.fn == "validate" and trainer.is_global_zero:
             print_score(pl_module, self.picture, self.recorder.facts)
 
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the line, and draw the samples of the test."""
+        if trainer.is_global_zero:
+            save_picture(pl_module, self.picture)
+            datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+            print_score(pl_module, self.picture, None, _tested_split(datamodule))
+
 
 def save_picture(model: Any, path: Path) -> None:
     """Draw the samples of the last validation; a model of another project may have no picture."""
@@ -66,8 +73,26 @@ def save_picture(model: Any, path: Path) -> None:
     cv2.imwrite(str(path), model.picture()[..., ::-1])  # OpenCV writes BGR
 
 
-def print_score(model: Any, picture: Path, facts: TrainingFacts | None) -> None:
-    """Print the score of the model's last validation, and what a bad score means."""
+def _tested_split(datamodule: Any) -> str:
+    """Return the kind of images that a test has read."""
+    dataset = getattr(datamodule, "datasets", {}).get("test")
+    files = getattr(dataset, "datasets", (dataset,))  # several files may be read as one
+    if all(Path(getattr(file, "path", "")).name.startswith("val_") for file in files):
+        return "validation images, because there is no test split,"
+    return "test images"
+
+
+def print_score(
+    model: Any, picture: Path, facts: TrainingFacts | None, images: str = "validation images"
+) -> None:
+    """Print the score of the model's last validation or test, and what a bad score means.
+
+    Args:
+        model: the model.
+        picture: the picture of its samples.
+        facts: the facts about the training that explain a bad score, if they are known.
+        images: the kind of images it was scored on.
+    """
     records = getattr(model, "records", None)
     if records is None:  # a model of another project: Lightning has its metrics
         return
@@ -82,7 +107,7 @@ def print_score(model: Any, picture: Path, facts: TrainingFacts | None) -> None:
     explained = f" ({meaning})" if meaning else ""
     shown = os.path.relpath(picture)
     print_result(
-        f"{model.task}: {model.score_text()} on {len(records)} validation images{explained}; "
+        f"{model.task}: {model.score_text()} on {len(records)} {images}{explained}; "
         f"predictions: {shown}"
     )
 

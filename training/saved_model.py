@@ -52,6 +52,20 @@ def load_model(path: str | os.PathLike[str], *others: Any) -> Model:
     return loaded
 
 
+def check_task(model: Model, datamodule: Any, path: str | os.PathLike[str]) -> None:
+    """Check that a data module serves the task of a checkpoint's model.
+
+    Raises:
+        SettingsError: it serves another.
+    """
+    served = getattr(datamodule, "task", model.task)
+    if served != model.task:
+        raise SettingsError(
+            f"ckpt_path={path}: is a {model.task}, the data is for a {served}: add "
+            f"datamodule={model.task}"
+        )
+
+
 def _read(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """Return the content of a checkpoint.
 

@@ -28,9 +28,10 @@ ROOT_HINTS: dict[str, Any] = {
     "ckpt_path": str | None,
     "demo_images": int,
     "source": str | list[str] | None,
-    "export": dict[str, Literal["torch", "onnx"]],
+    "export": dict[str, Any],
+    "export.format": Literal["torch", "onnx"],
 }
-"""Keys of ``train.yaml`` that hold a single value."""
+"""Keys of ``train.yaml`` that hold a single value, or plain values under names."""
 LEAST = {
     "seed": 0,
     "demo_images": 1,
@@ -84,9 +85,11 @@ def _root_problems(config: DictConfig) -> Iterator[str]:
         if key in known or f"${{{key}" in text:  # a key of the user that others refer to
             continue
         yield f"{key}={_shown(config, key)}: no such setting{nearest(key, known)}"
-    for key, hint in ROOT_HINTS.items():
-        if key in config:
-            yield from _value_problems(config, key, key, hint)
+    for full, hint in ROOT_HINTS.items():
+        group, _, key = full.rpartition(".")
+        node = OmegaConf.select(config, group) if group else config
+        if isinstance(node, DictConfig) and key in node:
+            yield from _value_problems(node, key, full, hint)
         else:
             yield f"{key} is missing: it may be null, but not be deleted with ~"
     for key in BUILT:

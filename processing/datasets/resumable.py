@@ -27,10 +27,17 @@ _SAME_DATA: Final = {"samples": "samples in the dataset", "seed": "seed"}
 
 
 class Position(NamedTuple):
-    """How far an iteration has come: an epoch, and the samples of it that all ranks have read."""
+    """How far an iteration has come.
+
+    Attributes:
+        epoch: number of the epoch; the first is 0.
+        consumed: samples of the epoch that all ranks together have read.
+        consumed_before: the same number before the last batch.
+    """
 
     epoch: int = 0
     consumed: int = 0
+    consumed_before: int = 0
 
 
 class RankBatches:
@@ -151,7 +158,8 @@ class ResumableLoader(ABC, Generic[T_co]):
 
         The epoch is read at the first call of `next`, so `set_epoch` may be called after `iter`.
         """
-        (epoch, consumed), end = self._next, self._end
+        epoch, consumed, _ = self._next
+        end = self._end
         self._next, self._end = Position(epoch + 1), None
         steps = self.steps(consumed, end)
         order = np.arange(self._samples)
@@ -165,7 +173,8 @@ class ResumableLoader(ABC, Generic[T_co]):
                 if steps.world_size > 1 and isinstance(batch, dict):
                     valid = plan.valid(step)
                     batch["valid"] = valid.pin_memory() if self.pin_memory else valid
-                self._reached = Position(epoch, steps.span(step)[1])
+                before, after = steps.span(step)
+                self._reached = Position(epoch, after, before)
                 step += 1  # noqa: SIM113 - `enumerate` would keep a reference to the batch
                 yield batch
                 # Only the consumer keeps the batch: its memory is reused once it is released.
@@ -200,8 +209,8 @@ class ResumableLoader(ABC, Generic[T_co]):
         """Returns the position of the iteration, which is the same on all ranks.
 
         Returns:
-            ``epoch``; ``consumed``: how many samples of the epoch all ranks together have read;
-            ``samples``: length of the dataset; ``seed``.
+            ``epoch``, ``consumed`` and ``consumed_before`` as in `Position`; ``samples``: length of
+            the dataset; ``seed``. A batch counts as read as soon as it is handed out.
         """
         return {**self._reached._asdict(), "samples": self._samples, "seed": self.seed}
 
@@ -210,18 +219,20 @@ class ResumableLoader(ABC, Generic[T_co]):
 
         Args:
             state: the `state_dict` of a loader with the same data and seed. Batch size and number
-                of ranks may differ. Without ``samples`` and ``seed``, these are not compared.
+                of ranks may differ. Only ``epoch`` and ``consumed`` are required.
 
         Raises:
             ValueError: other keys than those of `state_dict`, a negative number, or the loader was
                 stopped within an epoch and had other data or another seed.
             TypeError: a value is not an integer.
         """
-        if not set(Position._fields) <= set(state) <= set(self.state_dict()):
+        if not {"epoch", "consumed"} <= set(state) <= set(self.state_dict()):
             keys = ", ".join(self.state_dict())
             raise ValueError(f"a loader's state has the keys {keys}, got {dict(state)}")
         checked = {key: check_integer(key, state[key], least=0) for key in state}
-        position = Position(checked["epoch"], checked["consumed"])
+        position = Position(
+            checked["epoch"], checked["consumed"], checked.get("consumed_before", 0)
+        )
         for key, meaning in _SAME_DATA.items():
             mine = self.state_dict()[key]
             found = checked.get(key, mine)
@@ -232,6 +243,11 @@ class ResumableLoader(ABC, Generic[T_co]):
                     "and seed, or a checkpoint of the end of an epoch"
                 )
         self._next = self._reached = position
+
+    def repeat_last_batch(self) -> None:
+        """Makes the next iteration begin with the last batch that was read before the stop."""
+        epoch, _, before = self._next
+        self._next = self._reached = Position(epoch, before)
 
     def continue_from(self, other: ResumableLoader[Any]) -> None:
         """Makes the next iteration begin where that of another loader of the same data would."""

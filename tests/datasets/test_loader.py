@@ -156,7 +156,7 @@ def test_a_resumed_epoch_goes_on_in_the_same_order(
             together = consumed + flat(map(flat, left))
             assert sorted(together) == list(range(N))
         for loader in rest:  # and the next epoch is whole
-            assert loader.next_position == (1, 0)
+            assert loader.next_position == (1, 0, 0)
         assert seen(rest[0]) == seen(_at_epoch(loaders(batch_sizes[1], worlds[1])[0], 1))
 
 
