@@ -48,7 +48,7 @@ class Duration(L.Callback):
     before it has begun to learn. The number that results is a multiple of the epochs between
     validations, so that the last epoch is validated.
 
-    A trainer with ``max_epochs`` or ``max_steps`` of its own keeps them, and validates as it is told.
+    A trainer with ``max_epochs`` or ``max_steps`` keeps them, and validates as it is told.
 
     Args:
         epochs: epochs of a training with enough data.
