@@ -18,7 +18,7 @@ from models.model import Model
 from training.checkpoints import LastCheckpoint
 from training.curves import CurveRecorder
 from training.data import DataSummary
-from training.duration import UNLIMITED
+from training.duration import UNLIMITED, Duration
 from training.exit_status import SettingsError
 from training.report import Picture, Score
 from training.saved_model import check_task, load_model
@@ -109,6 +109,8 @@ def build(config: DictConfig) -> Run:
     facts, picture = FactsRecorder(), run_dir / "predictions.png"
     callbacks += [CurveRecorder(run_dir / "curves.png"), facts]
     callbacks += [Picture(picture), Score(picture, facts)]
+    # First, because others decide at their setup by the interval of validations when to act.
+    callbacks.sort(key=lambda one: not isinstance(one, Duration))
     trainer = _trainer(config, loggers, callbacks)
     return Run(datamodule, model, trainer, ckpt_path, run_dir, config.get("source"))
 

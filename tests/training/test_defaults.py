@@ -48,6 +48,14 @@ def test_numbers_of_the_user_come_first(tmp_path):
     assert callback(run, Duration).min_steps == 50
 
 
+def test_the_duration_is_known_before_early_stopping_is_set_up(tmp_path):
+    """Early stopping would count epochs without a validation if it saw the former interval."""
+    late = "+callbacks.z={_target_: training.duration.Duration}"
+    for overrides in ([], ["callbacks.duration=null", late]):
+        kinds = [type(one) for one in built(tmp_path, *overrides).trainer.callbacks]
+        assert kinds.index(Duration) < kinds.index(EarlyStopping)
+
+
 def test_a_threshold_of_the_score_is_not_taken_for_another_metric(tmp_path):
     early = "callbacks.early_stopping"
     run = built(tmp_path, f"{early}.monitor=val_loss", f"{early}.mode=min")
