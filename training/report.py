@@ -78,7 +78,7 @@ def _tested_split(datamodule: Any) -> str:
     dataset = getattr(datamodule, "datasets", {}).get("test")
     files = getattr(dataset, "datasets", (dataset,))  # several files may be read as one
     if all(Path(getattr(file, "path", "")).name.startswith("val_") for file in files):
-        return "validation images, because there is no test split,"
+        return "validation images (there is no test split)"
     return "test images"
 
 

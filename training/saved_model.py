@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
-from models import Detector, Landmarker, Teacher
 from models.data_facts import stored_facts
+from models.detector import Detector
+from models.landmarker import Landmarker
 from models.model import Model
+from models.teacher import Teacher
 from training.exit_status import SettingsError
 
 

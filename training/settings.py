@@ -85,13 +85,7 @@ def _root_problems(config: DictConfig) -> Iterator[str]:
         if key in known or f"${{{key}" in text:  # a key of the user that others refer to
             continue
         yield f"{key}={_shown(config, key)}: no such setting{nearest(key, known)}"
-    for full, hint in ROOT_HINTS.items():
-        group, _, key = full.rpartition(".")
-        node = OmegaConf.select(config, group) if group else config
-        if isinstance(node, DictConfig) and key in node:
-            yield from _value_problems(node, key, full, hint)
-        else:
-            yield f"{key} is missing: it may be null, but not be deleted with ~"
+    yield from _plain_root_problems(config)
     for key in BUILT:
         node = _resolved(config, key) if key in config else None
         if isinstance(node, Problem):
@@ -103,6 +97,16 @@ def _root_problems(config: DictConfig) -> Iterator[str]:
     for key in NAMED:
         if key in config:
             yield from _named_problems(config, key)
+
+
+def _plain_root_problems(config: DictConfig) -> Iterator[str]:
+    for full, hint in ROOT_HINTS.items():
+        group, _, key = full.rpartition(".")
+        node = OmegaConf.select(config, group) if group else config
+        if isinstance(node, DictConfig) and key in node:
+            yield from _value_problems(node, key, full, hint)
+        elif not group or isinstance(node, DictConfig):
+            yield f"{full} is missing: it may be null, but not be deleted with ~"
 
 
 def _named_problems(config: DictConfig, key: str) -> Iterator[str]:
