@@ -58,6 +58,7 @@ class Detector(Model):
         "labels": "int64 (B, k): positions in category_names",
     }
     metric = "AP@0.5"
+    good_enough = 0.99
 
     def __init__(
         self, width: int = 24, learning_rate: float = 4e-3, num_classes: int | None = None
@@ -118,9 +119,9 @@ class Detector(Model):
         boxes = torch.cat([centres - sides[:, :2], centres + sides[:, 2:]], dim=1)
         return self.heat(features).float(), boxes
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch, output: Any = None) -> Tensor:
         """Return the focal loss of the heat maps plus the GIoU loss of the boxes, per true box."""
-        logits, boxes = self(batch["image"])
+        logits, boxes = self(batch["image"]) if output is None else output
         heat = logits.new_zeros(logits.shape)
         error = logits.new_zeros(())
         weights = weights_of(batch)
@@ -164,7 +165,11 @@ class Detector(Model):
             ``boxes`` (B, k, 4) x1, y1, x2, y2 in pixels, ``scores`` (B, k) in [0, 1], and
             ``labels`` int64 (B, k). If an image has fewer peaks than k, the others score 0.
         """
-        logits, boxes = self(images)
+        return self.highest_peaks(self(images), most)
+
+    def highest_peaks(self, output: tuple[Tensor, Tensor], most: int = 100) -> dict[str, Tensor]:
+        """Return the boxes of the highest peaks in the output of `forward`, as `answer` does."""
+        logits, boxes = output
         # Only local maxima count: this takes the place of non-maximum suppression.
         peaks = logits.where(logits == F.max_pool2d(logits, 3, 1, 1), -torch.inf).flatten(1)
         scores, places = peaks.topk(min(most, peaks.shape[1]))
@@ -173,9 +178,10 @@ class Detector(Model):
         found = boxes.flatten(2).gather(2, where).transpose(1, 2)
         return {"boxes": found, "scores": scores.sigmoid(), "labels": places // cells}
 
-    def evaluate(self, batch: Batch) -> list[Any]:
+    def evaluate(self, batch: Batch, output: Any = None) -> list[Any]:
         """Return (detections, truth) per sample; detections in order of descending score."""
-        found = to_arrays(self.answer(batch["image"]))
+        output = self(batch["image"]) if output is None else output
+        found = to_arrays(self.highest_peaks(output))
         records = []
         for i, truth in enumerate(zip(batch["bboxes"], labels_of(batch), strict=True)):
             sure = found["scores"][i] > LEAST_SCORE

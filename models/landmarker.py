@@ -45,6 +45,7 @@ class Landmarker(Model):
         "points": "float32 (B, K, 2): x, y in pixels of the input, in the order of keypoint_names"
     }
     metric = "NME"
+    min_steps = 2000
     mode = "min"
     unit = " of the diagonal of the box around the landmarks"
 
@@ -91,10 +92,10 @@ class Landmarker(Model):
         x = (share.sum(dim=2) * columns).sum(dim=2)
         return torch.stack([x, y], dim=2) * FeaturePyramid.STRIDE
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch, output: Any = None) -> Tensor:
         """Return the mean error of the labelled points, in percent of the image's height."""
         truth = keypoints_of(batch)
-        points: Tensor = self(batch["image"])
+        points: Tensor = self(batch["image"]) if output is None else output
         distances = (points - truth[..., :2]).norm(dim=2)
         labelled = (truth[..., 2] > 0) & (weights_of(batch)[:, None] > 0)
         # A batch may have no labelled point at all: its loss is 0, not NaN.
@@ -102,9 +103,10 @@ class Landmarker(Model):
         percent: Tensor = 100 * mean / batch["image"].shape[2]
         return percent
 
-    def evaluate(self, batch: Batch) -> list[Any]:
+    def evaluate(self, batch: Batch, output: Any = None) -> list[Any]:
         """Return (predicted points, true points) per sample."""
-        points, truth = to_numpy(self(batch["image"])), to_numpy(keypoints_of(batch))
+        output = self(batch["image"]) if output is None else output
+        points, truth = to_numpy(output), to_numpy(keypoints_of(batch))
         return list(zip(points, truth, strict=True))
 
     def answer(self, images: Tensor) -> dict[str, Tensor]:

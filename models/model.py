@@ -42,6 +42,7 @@ class Model(Predictor):
         mode: ``max`` if a higher score is better, ``min`` if a lower one is.
         unit: unit of the score, or what it is a fraction of, with a space before it.
         min_steps: optimizer steps that a training from scratch needs, however little data it has.
+        good_enough: score at which a training may stop; None: it always goes on.
         records: one record per sample of the last validation, of all ranks; `scores` takes them.
         last_scores: scores of the last validation by name, `metric` first.
         gallery: the samples of the last validation that `picture` shows.
@@ -51,7 +52,8 @@ class Model(Predictor):
     metric: ClassVar[str]
     mode: ClassVar[str] = "max"
     unit: ClassVar[str] = ""
-    min_steps: ClassVar[int] = 1000
+    min_steps: ClassVar[int] = 1200
+    good_enough: ClassVar[float | None] = None
 
     def __init__(self, learning_rate: float) -> None:
         super().__init__()
@@ -82,12 +84,22 @@ class Model(Predictor):
         self.learn_facts(stage)
 
     @abstractmethod
-    def loss(self, batch: Batch) -> Tensor:
-        """Return the scalar to minimise; samples that are not valid have a weight of 0."""
+    def loss(self, batch: Batch, output: Any = None) -> Tensor:
+        """Return the scalar to minimise; samples that are not valid have a weight of 0.
+
+        Args:
+            batch: as for `training_step`.
+            output: what `forward` returns for the batch's images; None: it is computed.
+        """
 
     @abstractmethod
-    def evaluate(self, batch: Batch) -> list[Any]:
-        """Return one record per sample: the prediction and whatever `scores` and `draw` need."""
+    def evaluate(self, batch: Batch, output: Any = None) -> list[Any]:
+        """Return one record per sample: the prediction and whatever `scores` and `draw` need.
+
+        Args:
+            batch: as for `training_step`.
+            output: what `forward` returns for the batch's images; None: it is computed.
+        """
 
     @abstractmethod
     def scores(self, records: Sequence[Any]) -> dict[str, float]:
@@ -181,9 +193,10 @@ class Model(Predictor):
         count = sum(valid)
         if not count:
             return  # only copies of samples that other batches hold
-        loss = float(self.loss(batch))
+        output = self(batch["image"])
+        loss = float(self.loss(batch, output))
         self._loss_of_samples += torch.tensor([count * loss, count], dtype=torch.float64)
-        for i, record in enumerate(self.evaluate(batch)):
+        for i, record in enumerate(self.evaluate(batch, output)):
             if not valid[i]:
                 continue
             key = self._sample_key(batch, i)

@@ -25,7 +25,7 @@ from models.model import Model
 from training.checkpoints import LastCheckpoint
 from training.curves import CurveRecorder
 from training.data import DataSummary
-from training.duration import UNLIMITED
+from training.duration import UNLIMITED, Duration
 from training.exit_status import SettingsError
 from training.report import Picture, Score
 from training.saved_model import check_task, load_model
@@ -116,6 +116,8 @@ def build(config: DictConfig) -> Run:
     facts, picture = FactsRecorder(), run_dir / "predictions.png"
     callbacks += [CurveRecorder(run_dir / "curves.png"), facts]
     callbacks += [Picture(picture), Score(picture, facts)]
+    # First, because others decide at their setup by the interval of validations when to act.
+    callbacks.sort(key=lambda one: not isinstance(one, Duration))
     trainer = _trainer(config, loggers, callbacks)
     return Run(datamodule, model, trainer, ckpt_path, run_dir, config.get("source"))
 
@@ -239,6 +241,12 @@ def _callback(config: DictConfig, key: str, node: Any, model: Any) -> Callback:
         if node.get("monitor") not in (None, model.metric):
             raise SettingsError(f"{key}.mode is required with monitor={node.monitor}: min or max")
         filled["mode"] = model.mode
+    if (
+        "stopping_threshold" in node
+        and node["stopping_threshold"] is None
+        and node.get("monitor") in (None, model.metric)
+    ):
+        filled["stopping_threshold"] = getattr(model, "good_enough", None)
     callback = _checked(config, key, lambda: hydra.utils.instantiate(node, **filled))
     if not isinstance(callback, Callback):
         raise SettingsError(f"{key}: {type(callback).__name__} is not a Lightning callback")

@@ -48,7 +48,7 @@ class Duration(L.Callback):
     before it has begun to learn. The number that results is a multiple of the epochs between
     validations, so that the last epoch is validated.
 
-    A trainer with ``max_epochs`` of its own keeps it, and validates as it is told to.
+    A trainer with ``max_epochs`` or ``max_steps`` keeps them, and validates as it is told.
 
     Args:
         epochs: epochs of a training with enough data.
@@ -69,7 +69,7 @@ class Duration(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Set the trainer's number of epochs, before the model plans its learning rate."""
-        if stage != "fit" or trainer.max_epochs != UNLIMITED:
+        if stage != "fit" or trainer.max_epochs != UNLIMITED or trainer.max_steps != UNLIMITED:
             return
         steps = self._steps_per_epoch(trainer)
         least = self.min_steps

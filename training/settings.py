@@ -43,12 +43,12 @@ LEAST = {
 }
 BUILT = ("model", "datamodule", "trainer")
 """Keys of ``train.yaml`` that hold a ``_target_``."""
-GIVEN = ("mirror",)
+GIVEN = ("mirror", "move")
 """Keys that other settings refer to."""
 NAMED = ("callbacks", "logger")
 """Keys that hold a ``_target_``, or several under names of the user; null or {}: none."""
 SPECIAL = ("_target_", "_convert_", "_recursive_", "_partial_", "_args_")
-FILLED_IN = ("monitor", "mode")
+FILLED_IN = ("monitor", "mode", "stopping_threshold")
 """Arguments of callbacks that the script fills in with the model's score if they are null."""
 MIGRATED = "see python train_example.py --help"
 
