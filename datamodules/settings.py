@@ -59,7 +59,6 @@ def data_directories(data_dir: DataDir, processors: Sequence[DataProcessor]) -> 
     if not directories:
         raise ValueError("give data_dir, a processor, or both: there is nothing to read")
     paths = [check_path("data_dir", directory) for directory in directories]
-    check_different("data_dir", paths)
     if processors:
         _check_same_directories(paths, [Path(one.output_dir) for one in processors])
     return paths

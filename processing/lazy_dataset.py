@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from processing.core.arguments import StrPath, check_different, check_flag, check_integer
+from processing.core.arguments import StrPath, check_flag, check_integer
 from processing.core.columns import ColumnArray, RaggedArray
 from processing.core.coordinates import stored_to_source
 from processing.core.errors import DatasetClosedError, NPZFormatError
@@ -336,7 +336,6 @@ def open_dataset(
     if isinstance(path, str | PathLike):
         return open_file(path)
     files = list(path)
-    check_different("path", files)
     # Closes the files that are already open if the next one cannot be opened or does not fit.
     with contextlib.ExitStack() as opened:
         combined = CombinedLazyDataset([opened.enter_context(open_file(file)) for file in files])

@@ -124,17 +124,28 @@ def check_different(name: str, paths: Iterable[StrPath]) -> None:
     Raises:
         ValueError: two of them do; the message names both.
     """
+    repeated = repeated_path(paths)
+    if repeated is not None:
+        raise ValueError(f"{name} names {repeated}; give each place once")
+
+
+def repeated_path(paths: Iterable[StrPath]) -> str | None:
+    """Finds a place that two paths lead to, be it through links or ``..``.
+
+    Args:
+        paths: files or directories; they need not exist.
+
+    Returns:
+        Words for a message, such as ``'a' twice, spelt as 'b/../a'``; None if there is none.
+    """
     seen: dict[object, StrPath] = {}
     for path in paths:
         place = _place(path)
         if place in seen:
-            first = seen[place]
-            spelt = "" if os.fspath(first) == os.fspath(path) else f", spelt as {os.fspath(path)!r}"
-            raise ValueError(
-                f"{name} names {os.fspath(first)!r} twice{spelt}: every sample of it would count "
-                "twice; give each place once"
-            )
+            first, again = os.fspath(seen[place]), os.fspath(path)
+            return f"{first!r} twice" + ("" if first == again else f", spelt as {again!r}")
         seen[place] = path
+    return None
 
 
 def _place(path: StrPath) -> object:

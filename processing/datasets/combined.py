@@ -5,13 +5,14 @@ It opens no files itself, and is as safe from several threads and processes as i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.arguments import check_different
+from processing.core.arguments import repeated_path
 from processing.core.columns import offsets_of
 from processing.datasets.merging import merge_rows
 from processing.datasets.names import check_same_names
@@ -25,6 +26,7 @@ from processing.datasets.sample_dataset import (
     check_dataset,
 )
 
+_LOG = logging.getLogger(__name__)
 _SHOWN: Final = 3  # files in a `repr`
 
 
@@ -57,9 +59,11 @@ class CombinedLazyDataset(SampleDataset[T_co]):
             raise ValueError("at least one dataset is needed to combine")
         for dataset in self.datasets:
             check_dataset(dataset)
-        # A dataset that is given twice is wanted twice; a file that is opened twice is a mistake.
+        # A dataset that is given twice is wanted twice; a file opened twice may be a mistake.
         distinct = {id(dataset): dataset for dataset in self.datasets}
-        check_different("datasets", (file for one in distinct.values() for file in one._files))
+        repeated = repeated_path(file for one in distinct.values() for file in one._files)
+        if repeated is not None:
+            _LOG.warning("combined datasets name %s: each of its samples counts twice", repeated)
         self.offsets = offsets_of([len(dataset) for dataset in self.datasets])
         self._layout = self._common_layout()
 
