@@ -36,7 +36,8 @@ class ResumeEpoch(L.Callback):
         batches = loop.get("epoch_loop.batch_progress", {})
         epochs = loop.get("epoch_progress", {})
         states = loop.get("state_dict", {}).get("combined_loader", [])
-        positions = {(state.get("epoch"), bool(state.get("consumed"))) for state in states}
+        known = [state for state in states if isinstance(state, dict)]
+        positions = {(state.get("epoch"), bool(state.get("consumed"))) for state in known}
         for counts in (epochs.get("current", {}), epochs.get("total", {})):
             if batches.get("is_last_batch", True) or positions != {(counts["processed"] - 1, True)}:
                 return  # the last epoch is complete, has not begun, or is open
