@@ -51,7 +51,9 @@ class Augmentation:
     """Changes training batches at random; boxes and points move with the images.
 
     Args:
-        horizontal_flip: probability that a sample is mirrored left to right, 0 to 1.
+        horizontal_flip: probability that a sample is mirrored left to right, 0 to 1. None: 0.5 if
+            the data can be mirrored, else 0. Keypoints can if `keypoint_names` tell left from
+            right; a datamodule gives the names of its data, and knows those of 68 unnamed points.
         brightness: largest shift of all values, as a fraction of white; not negative.
         contrast: largest relative change of the distance from mid-grey; not negative.
         keypoint_names: names of the points in their order, needed to mirror them: the points named
@@ -73,7 +75,7 @@ class Augmentation:
         [1.0, 0.0]
     """
 
-    horizontal_flip: float = 0.5
+    horizontal_flip: float | None = 0.5
     brightness: float = 0.0
     contrast: float = 0.0
     keypoint_names: Sequence[str] | None = None
@@ -82,7 +84,8 @@ class Augmentation:
     translate: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("horizontal_flip", self.horizontal_flip, least=0, most=1)
+        if self.horizontal_flip is not None:
+            check_number("horizontal_flip", self.horizontal_flip, least=0, most=1)
         check_number("brightness", self.brightness, least=0)
         check_number("contrast", self.contrast, least=0)
         check_number("scale", self.scale, least=0)
@@ -111,8 +114,13 @@ class Augmentation:
         """
         flip, brightness, contrast = _uniform(batch["index"], seed=seed, epoch=epoch)
         changed = dict(batch)
-        if self.horizontal_flip:
-            changed |= self._mirror(batch, flip < self.horizontal_flip)
+        probability = self.horizontal_flip
+        if probability is None:
+            probability = (
+                0.5 if "keypoints" not in batch or can_mirror(self.keypoint_names) else 0.0
+            )
+        if probability:
+            changed |= self._mirror(batch, flip < probability)
         if self.scale or self.rotate or self.translate:
             changed |= self._warp(changed, seed=seed, epoch=epoch)
         if self.brightness or self.contrast:
@@ -190,6 +198,15 @@ def mirrored_order(names: Sequence[str]) -> list[int]:
     if len(names) > 1 and order == list(range(len(names))):
         raise ValueError(f"keypoint names {list(names)} do not tell left from right: {advice}")
     return order
+
+
+def can_mirror(names: Sequence[str] | None) -> bool:
+    """Checks whether points with these names can be mirrored."""
+    try:
+        mirrored_order(names or ())
+    except ValueError:
+        return False
+    return True
 
 
 _SIDE: Final = re.compile(r"left|right|(?<![a-z])[lr](?![a-z])", re.IGNORECASE)
