@@ -24,8 +24,6 @@ def fit(run: Run) -> float | None:
 
 def test(run: Run) -> float | None:
     """Score a checkpoint on the test split and return the score."""
-    if run.ckpt_path is None:
-        raise SettingsError("ckpt_path is required for action=test: the checkpoint to score")
     # `Score` prints the score, so that the table of Lightning would only repeat it.
     results = run.trainer.test(
         run.model, datamodule=run.datamodule, ckpt_path=run.ckpt_path, verbose=False
@@ -35,6 +33,18 @@ def test(run: Run) -> float | None:
 
 ACTIONS: dict[str, Callable[[Run], float | None]] = {"fit": fit, "test": test}
 """Each action by its name, the values of ``action``."""
+
+
+def check_action(action: str, run: Run) -> None:
+    """Check that an action has what it needs, before data is rendered or processed.
+
+    Raises:
+        SettingsError: there is no such action, or it needs a checkpoint.
+    """
+    if action not in ACTIONS:
+        raise SettingsError(f"action={action}: must be one of {', '.join(ACTIONS)}")
+    if action != "fit" and run.ckpt_path is None:
+        raise SettingsError(f"action={action}: give ckpt_path, the checkpoint to use")
 
 
 def needs_data(action: str) -> bool:

@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import (
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from models.model import Model
-from training.checkpoints import LastCheckpoint
+from training.checkpoints import LastCheckpoint, StopBetweenSteps
 from training.curves import CurveRecorder
 from training.data import DataSummary
 from training.duration import UNLIMITED, Duration
@@ -118,7 +118,8 @@ def build(config: DictConfig) -> Run:
     callbacks += [Picture(picture), Score(picture, facts)]
     # First, because others decide at their setup by the interval of validations when to act.
     callbacks.sort(key=lambda one: not isinstance(one, Duration))
-    trainer = _trainer(config, loggers, callbacks)
+    stops = [StopBetweenSteps(one) for one in callbacks if isinstance(one, LastCheckpoint)]
+    trainer = _trainer(config, loggers, [*stops, *callbacks])
     return Run(datamodule, model, trainer, ckpt_path, run_dir, config.get("source"))
 
 

@@ -58,6 +58,7 @@ class LastCheckpoint(Checkpoint):
     Attributes:
         path: the checkpoint; it exists once `saved_step` is not None.
         saved_step: number of optimizer steps at the last save; None if this run has saved none.
+        stopped_by: signal after which no other step is taken; 0 if there was none.
     """
 
     def __init__(self, dirpath: str | os.PathLike[str], every_n_minutes: float | None = 10) -> None:
@@ -70,7 +71,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = 0.0
         self._agreed_step = -1
         self._validation_pending = False
-        self._stops = 0
+        self.stopped_by = 0
         self._request = StopRequest()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -101,14 +102,8 @@ class LastCheckpoint(Checkpoint):
         signum, due = self._agree(trainer, regularly=True)
         if signum or due:
             self._save(trainer)
-        self._stops = signum
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop if a signal came during the step before, whose metrics have been logged by now."""
-        if self._stops:
-            raise Stopped(self._stops)
+        # `StopBetweenSteps` raises it: Lightning logs the metrics of this step after this method.
+        self.stopped_by = signum
 
     def on_validation_batch_start(
         self,
@@ -193,6 +188,24 @@ class LastCheckpoint(Checkpoint):
             _replace(partial, self.path)
         trainer.strategy.barrier("last.ckpt")
         self.saved_step, self._saved_at = trainer.global_step, time.monotonic()
+
+
+class StopBetweenSteps(L.Callback):
+    """Stops the training before the first step after a signal; the first of all callbacks.
+
+    Args:
+        last: has noted the signal and saved the checkpoint.
+    """
+
+    def __init__(self, last: LastCheckpoint) -> None:
+        self.last = last
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Raise `Stopped` if a signal came during the step before."""
+        if self.last.stopped_by:
+            raise Stopped(self.last.stopped_by)
 
 
 def _replace(partial: Path, path: Path) -> None:

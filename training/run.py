@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from training.actions import ACTIONS, needs_data
+from training.actions import ACTIONS, check_action, needs_data
 from training.data import check_raw_directories, render_demo_if_needed
-from training.exit_status import SettingsError
 from training.interrupts import Stopped
 from training.report import report_stop
 
@@ -30,8 +29,7 @@ def act(action: str, run: Run, *, demo_images: int) -> float | None:
     Raises:
         SystemExit: a signal stopped it, with status 128 + signal.
     """
-    if action not in ACTIONS:
-        raise SettingsError(f"action={action}: must be one of {', '.join(ACTIONS)}")
+    check_action(action, run)
     with _reported_stop(run):
         if needs_data(action):
             check_raw_directories(run.datamodule)

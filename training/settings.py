@@ -6,13 +6,13 @@ suit the argument's type hint. The classes themselves check ranges when they are
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
@@ -247,22 +247,33 @@ def _yaml(value: object) -> str:
 
 def _imported(name: str, full: str) -> Callable[..., Any] | Problem:
     try:
-        target = get_object(name)
+        target = _found(name)
     except Exception as error:  # importing a module of the user can raise anything
-        cause = error.__cause__ or error
         module, _, last = name.rpartition(".")
         return Problem(
-            f"{full}={name}: cannot be imported: {first_line(cause)}{_sibling(module, last)}"
+            f"{full}={name}: cannot be imported: {first_line(error)}{_sibling(module, last)}"
         )
     if not callable(target):
         return Problem(f"{full}={name}: is neither a class nor a function")
     return target  # type: ignore[no-any-return]  # checked above
 
 
+def _found(name: str) -> Any:
+    """Return the object with a dotted name; Hydra's own function also logs its errors."""
+    first, *parts = name.split(".")
+    found, path = importlib.import_module(first), first
+    for part in parts:
+        path = f"{path}.{part}"
+        if not hasattr(found, part) and inspect.ismodule(found):
+            importlib.import_module(path)
+        found = getattr(found, part)
+    return found
+
+
 def _sibling(module: str, name: str) -> str:
     """Return the most similar name in the same module, as a question."""
     try:
-        names = dir(get_object(module)) if module else []
+        names = dir(_found(module)) if module else []
     except Exception:  # the message about the target says what is wrong
         return ""
     return nearest(name, [f"{one}" for one in names if not one.startswith("_")])

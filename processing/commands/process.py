@@ -60,6 +60,9 @@ def process_command(
         processor = processor_class(**settings)
     except (TypeError, ValueError) as error:  # of an argument: wrong usage
         parser.error(str(error))
+    if not processor.raw_data_dir.is_dir():
+        problem = "is not a directory" if processor.raw_data_dir.exists() else "does not exist"
+        parser.error(f"--raw-data-dir {processor.raw_data_dir}: {problem}")
     try:
         with standard_descriptors():
             if options.all:

@@ -1,10 +1,14 @@
 """Whatever is typed wrongly ends with one line, which has the full key, and exit status 2."""
 
+import copy
 import sys
+from functools import cache
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf, open_dict
 
 import train_example
 import training.build  # noqa: F401 - Lightning logs to the standard error of its first import
@@ -35,6 +39,7 @@ UNKNOWN_KEYS = [
     ("+callbacks.last.foo=1", "LastCheckpoint has no such argument"),
 ]
 WRONG_CHOICES = [
+    ("datamodule=combined", "give data_dir"),
     ("model=detectr", "must be one of detector, landmarker, teacher; did you mean detector?"),
     ("model=null", "must be one of detector, landmarker, teacher"),
     ("datamodule=detectr", "did you mean detector?"),
@@ -94,7 +99,6 @@ WRONG_VALUES = [
     ("datamodule.processor.on_error=riase", "did you mean raise?"),
     ("datamodule.processor.group_by='('", "regular expression"),
     ("datamodule.processor.sources=[cocoo]", "coco"),
-    ("datamodule=combined", "give data_dir"),
     ("model.width=0", "at least 2"),
     ("model.learning_rate=0", "above 0"),
     ("model.num_classes=0", "at least 1"),
@@ -130,6 +134,8 @@ WRONG_TARGETS = [
     ("model._target_=modles.Detector", "No module named 'modles'"),
     ("datamodule.train_transform={_target_: foo.bar}", "datamodule.train_transform._target_"),
 ]
+# Hydra leaves handlers that write to the captured output of a test.
+NO_LOGGING = ["hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
 NOT_COMPOSED = [*UNKNOWN_KEYS[:13], *WRONG_CHOICES, *SYNTAX]
 COMPOSED = [*UNKNOWN_KEYS[13:], *WRONG_TYPES, *WRONG_VALUES, *WRONG_TARGETS]
 
@@ -162,16 +168,29 @@ def command(failure, monkeypatch):
     """Returns a function that runs the command in this process: (exit status, standard error)."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["train_example.py", *arguments])
+        monkeypatch.setattr(sys, "argv", ["train_example.py", *NO_LOGGING, *arguments])
         return failure(train_example.main)
 
     return run
 
 
-def composed(*overrides):
-    """Composes settings, as Hydra does for the command."""
+@cache
+def defaults():
+    """The settings without overrides; composing them once saves half a minute."""
     with initialize_config_dir(str(train_example.CONF), version_base="1.3"):
-        return compose("train", ["run_dir=run", "trainer=cpu", *overrides])
+        return compose("train", ["run_dir=run", "trainer=cpu"])
+
+
+def composed(*overrides):
+    """Returns settings with overrides, as Hydra composes them for the command."""
+    config = copy.deepcopy(defaults())
+    for override in OverridesParser.create().parse_overrides(overrides):
+        if override.is_delete():
+            with open_dict(config):
+                config.pop(override.key_or_group)
+        else:
+            OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+    return config
 
 
 @pytest.fixture(autouse=True)
