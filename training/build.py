@@ -215,7 +215,25 @@ def _loggers(config: DictConfig) -> Iterator[Any]:
     for parent, key in ((config, "logger"), (config.trainer, "logger")):
         for full, node in _entries(parent, key):
             if node is not None:
-                yield _built(config, full if parent is config else f"trainer.{full}")
+                yield _logger(config, full if parent is config else f"trainer.{full}")
+
+
+def _logger(config: DictConfig, key: str) -> Any:
+    """Build a logger; the message about a missing library names the extra to install."""
+    try:
+        return _built(config, key)
+    except SettingsError as error:
+        missing = isinstance(error.__cause__, ModuleNotFoundError) or isinstance(
+            getattr(error.__cause__, "__cause__", None), ModuleNotFoundError
+        )
+        extra = str(OmegaConf.select(config, f"{key}._target_")).rpartition(".")[2]
+        extra = extra.removesuffix("Logger").lower()
+        if not missing or extra not in ("tensorboard", "wandb", "mlflow"):
+            raise
+        raise SettingsError(
+            f"logger={extra}: {extra} is not installed: pip install -c constraints.txt -e "
+            f'".[{extra}]", or choose logger=csv'
+        ) from error
 
 
 def _callbacks(config: DictConfig, model: Any, loggers: list[Any]) -> Iterator[Callback]:
