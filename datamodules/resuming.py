@@ -41,8 +41,8 @@ class ResumeEpoch(L.Callback):
         for counts in (epochs.get("current", {}), epochs.get("total", {})):
             if batches.get("is_last_batch", True) or positions != {(counts["processed"] - 1, True)}:
                 return  # the last epoch is complete, has not begun, or is open
-            counts["processed"] -= 1
-            counts["completed"] -= 1
+            # A checkpoint of `on_train_epoch_end` does not count the epoch as completed yet.
+            counts["processed"] = counts["completed"] = counts["processed"] - 1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Counts the batches of the epoch anew, in batches of the size that they have now.
@@ -60,18 +60,22 @@ class ResumeEpoch(L.Callback):
         # that of a part of the samples.
         loop.epoch_loop.val_loop.batch_progress.current.reset()
         batches = int(trainer.num_training_batches)
-        if epoch.ready <= epoch.processed:  # the next epoch has not begun
-            if loop.epoch_loop.restarted_on_train_batch_end:
-                # Lightning begins to count anew only if the last epoch had at least as many batches
-                # as an epoch has now.
-                progress.completed = max(progress.completed, batches)
-            return
         # Lightning forgets the positions if `configure_optimizers` has asked for
         # `estimated_stepping_batches`: https://github.com/Lightning-AI/pytorch-lightning/issues/20550
         loop._load_combined_loader_states()
         # Lightning has no public way to its training loaders when there are several.
         loaders = [] if loop._combined_loader is None else loop._combined_loader.flattened
         resumable = [loader for loader in loaders if isinstance(loader, ResumableLoader)]
+        if epoch.ready <= epoch.processed:  # the next epoch has not begun
+            for loader in resumable:  # a shorter one of several may be in its next epoch already
+                loader.load_state_dict({"epoch": epoch.processed, "consumed": 0})
+            if loop.epoch_loop.restarted_on_train_batch_end:
+                # Lightning begins to count anew only if the last epoch had at least as many batches
+                # as an epoch has now.
+                progress.completed = max(progress.completed, batches)
+            else:
+                _begin_next_epoch(loop)
+            return
         for loader in resumable:
             _check_position(loader, epoch.processed)
             if progress.processed < progress.ready:  # stopped by an exception within a batch
@@ -90,9 +94,27 @@ class ResumeEpoch(L.Callback):
                 setattr(progress, stage, getattr(progress, stage) + shift)
 
 
+def _begin_next_epoch(loop: Any) -> None:
+    """Makes a loop begin an epoch, after a checkpoint that was taken between two epochs.
+
+    If `max_steps` is set, or the next epoch was already announced, Lightning would go on with the
+    counters of the last epoch: it would read more of its samples, or leave out those of the next.
+    """
+    loop.reset_restart_stage()
+    loop.epoch_loop.restarting = False
+    for counts in (loop.epoch_progress.current, loop.epoch_progress.total):
+        counts.ready = counts.started = counts.completed = counts.processed
+
+
 def _check_position(loader: ResumableLoader[Any], epoch: int) -> None:
     """Raises a ValueError if a checkpoint within an epoch did not hold the loader's position."""
     position = loader.next_position
+    if position.epoch > epoch:
+        raise ValueError(
+            f"cannot continue within epoch {epoch}: one of several loaders had already ended when "
+            "the checkpoint was taken, and Lightning does not store how often it was repeated. Use "
+            "a checkpoint of the end of an epoch, or CombinedLoader(..., mode='min_size')"
+        )
     if position.epoch != epoch or not position.consumed:
         raise ValueError(
             f"cannot continue within epoch {epoch}: the checkpoint does not tell which samples of "
@@ -106,6 +128,7 @@ def _batches_done(loader: ResumableLoader[Any], batches: int) -> int:
 
     Also tells the loader where the epoch ends, because `limit_train_batches` may end it early.
     """
+    batches = min(batches, len(loader))  # of several loaders, one may be shorter than an epoch
     end = loader.steps().span(batches - 1)[1]
     loader.end_epoch_at(end)
     return batches - len(loader.steps(loader.next_position.consumed, end))

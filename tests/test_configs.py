@@ -92,12 +92,12 @@ def test_defaults_equal_those_of_the_constructors(configured, task):
     ("task", "chosen", "flip", "brightness"),
     [
         ("detector", "default", 0.5, 0.2),
-        ("landmarker", "default", 0.0, 0.2),
-        ("landmarker", "strong", 0.0, 0.4),
+        ("landmarker", "default", None, 0.2),
+        ("landmarker", "strong", None, 0.4),
         ("teacher", "light", 0.5, 0.05),
     ],
 )
-def test_augmentations_are_a_group_that_mirrors_no_landmarks(
+def test_augmentations_are_a_group_that_leaves_the_mirroring_of_landmarks_to_their_names(
     configured, task, chosen, flip, brightness
 ):
     augment = configured(f"datamodule={task}", f"augment={chosen}").datamodule.augment

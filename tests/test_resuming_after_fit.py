@@ -1,4 +1,4 @@
-"""Checkpoints of runs that ended within an epoch: the next run reads the rest of it.
+"""Checkpoints of runs that ended within an epoch or between two: the next run reads the rest.
 
 `max_steps` and `should_stop` end `fit` early, and Lightning then counts the epoch as complete.
 """
@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules import LazyNPZDataModule
+from processing.datasets.sampling import epoch_order
 
 SAMPLES = 19  # of the training split
 
@@ -48,10 +49,11 @@ class Notes(L.LightningModule):
 
 
 def fit(model, data_dir, batch_size, callbacks=(), ckpt_path=None, **settings):
+    saves = any(isinstance(one, ModelCheckpoint) for one in callbacks)
     trainer = L.Trainer(
         accelerator="cpu", devices=1, logger=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0, callbacks=list(callbacks),
-        enable_checkpointing=bool(callbacks), **settings,
+        enable_checkpointing=saves, **settings,
     )  # fmt: skip
     datamodule = LazyNPZDataModule(data_dir=data_dir, batch_size=batch_size)
     trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
@@ -91,3 +93,44 @@ def test_an_epoch_that_limit_train_batches_ended_is_complete(processed_dir, tmp_
     trainer.save_checkpoint(tmp_path / "complete.ckpt")
     fit(second, processed_dir, 4, ckpt_path=tmp_path / "complete.ckpt", max_epochs=2, **limited)
     assert (len(first.seen), len(second.seen)) == (8, 8)
+
+
+class SaveBetweenEpochs(L.Callback):
+    """Saves a checkpoint in a hook that is called between the first and the second epoch."""
+
+    def __init__(self, hook, file):
+        self.hook, self.file = hook, file
+        setattr(self, hook, self.save)
+
+    def save(self, trainer, pl_module):
+        if trainer.global_step == 5:  # of one epoch, in batches of 4
+            trainer.save_checkpoint(self.file)
+
+
+@pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_train_epoch_start"])
+@pytest.mark.parametrize("ends", [{"max_epochs": 3}, {"max_epochs": 3, "max_steps": 99}])
+@pytest.mark.parametrize(("size", "limit"), [(4, 1.0), (10, 1.0), (4, 5)])
+def test_a_checkpoint_between_two_epochs_continues_with_the_second(
+    processed_dir, tmp_path, hook, ends, size, limit
+):
+    model, checkpoint = Notes(), tmp_path / "between.ckpt"
+    fit(Notes(), processed_dir, 4, [SaveBetweenEpochs(hook, checkpoint)], max_epochs=2)
+    ended = fit(model, processed_dir, size, ckpt_path=checkpoint, limit_train_batches=limit, **ends)
+    orders = [epoch_order(SAMPLES, seed=0, epoch=epoch).tolist() for epoch in (1, 2)]
+    assert model.seen == orders[0] + orders[1]
+    assert ended.current_epoch == 3
+
+
+def test_an_epoch_that_max_steps_ended_keeps_its_number_if_saved_at_its_end(
+    processed_dir, tmp_path
+):
+    class Epochs(Notes):
+        def training_step(self, batch, batch_idx):
+            epochs.append(self.current_epoch)
+            return super().training_step(batch, batch_idx)
+
+    epochs = []
+    callbacks = [ModelCheckpoint(tmp_path, filename="end", save_on_train_epoch_end=True)]
+    fit(Epochs(), processed_dir, 4, callbacks, max_steps=7)
+    fit(Epochs(), processed_dir, 4, ckpt_path=tmp_path / "end.ckpt", max_steps=15)
+    assert epochs == [0] * 5 + [1] * 5 + [2] * 5

@@ -182,7 +182,7 @@ def test_metrics_end_with_the_last_epoch(undisturbed):
     ("name", "stop", "settings"),
     [
         ("middle", "batch: 4", []),
-        ("validation", "val_batch: 0", []),
+        pytest.param("validation", "val_batch: 0", [], marks=pytest.mark.long),
         pytest.param("first", "batch: 0", [], marks=pytest.mark.long),
         pytest.param("last_of_epoch", "batch: 6", [], marks=pytest.mark.long),
         pytest.param("later", "batch: 9", [], marks=pytest.mark.long),
@@ -206,6 +206,7 @@ def test_a_stopped_run_that_is_continued_has_the_metrics_of_an_undisturbed_one(
     assert rows + metrics(directory / f"{name}_2") == expected
 
 
+@pytest.mark.long
 def test_gradients_that_accumulate_are_not_lost_on_sigterm(undisturbed, train):
     directory, _ = undisturbed
     stopper = stop_at(signal.SIGTERM, "batch: 2")

@@ -120,7 +120,7 @@ def _alternatives(hint: Any) -> Iterable[str]:
 
 def _class_words(kind: Any) -> str:
     if kind is CALLABLE:
-        return "a function ({_target_: module.function, _partial_: true})"
+        return "a callable ({_target_: module.Class, ...}, or a function with _partial_: true)"
     if not inspect.isclass(kind):
         return "any value"
     if issubclass(kind, PATHS):

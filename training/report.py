@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,18 +113,23 @@ def print_score(
     )
 
 
-def report_stop(run: Run, signum: int) -> None:
+def report_stop(run: Run, signum: int, notes: Sequence[str] = ()) -> None:
     """Print what a stopped training has reached, and how to continue it.
 
     Args:
         run: the parts of the run.
         signum: the signal that stopped it.
+        notes: how far the processing has come, if it was stopped.
     """
     trainer, last = run.trainer, run.last
     if not trainer.is_global_zero:
         return
     name = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
     step = trainer.global_step
+    if not trainer.fit_loop.epoch_progress.current.ready:
+        reached = "".join(f"; {note}" for note in notes)
+        print_error(f"stopped by {name} before the first step{reached}; the same command continues")
+        return
     print_error(f"stopped by {name} in epoch {trainer.current_epoch}, after {step} steps")
     best, metric = run.best, getattr(run.model, "metric", "score")
     if best is not None and best.best_model_score is not None:

@@ -48,11 +48,11 @@ def _reported_stop(run: Run) -> Iterator[None]:
         report_stop(run, signal.SIGTERM)
         raise SystemExit(128 + signal.SIGTERM) from stop
     except KeyboardInterrupt as stop:
-        report_stop(run, signal.SIGINT)
+        report_stop(run, signal.SIGINT, getattr(stop, "__notes__", ()))
         raise SystemExit(128 + signal.SIGINT) from stop
     except SystemExit as stop:
         # Lightning turns Ctrl-C into an exit with status 1.
         if not isinstance(stop.__context__, KeyboardInterrupt):
             raise
-        report_stop(run, signal.SIGINT)
+        report_stop(run, signal.SIGINT, getattr(stop.__context__, "__notes__", ()))
         raise SystemExit(128 + signal.SIGINT) from stop

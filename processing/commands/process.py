@@ -75,8 +75,9 @@ def process_command(
     except (ProcessingError, OSError, ValueError, RuntimeError, MemoryError, SystemExit) as error:
         print_error(format_error(error))
         return EXIT_FAILURE
-    except KeyboardInterrupt:
-        print_error("interrupted: the same command continues at the last flush")
+    except KeyboardInterrupt as stop:
+        reached = "".join(f"; {note}" for note in getattr(stop, "__notes__", ()))
+        print_error(f"interrupted: the same command continues at the last flush{reached}")
         return EXIT_INTERRUPTED
     try:
         print_result(str(report))

@@ -101,6 +101,7 @@ class ImageBatches:
         self._is_made = [file.name in made for file in files]
         self._hints = hints
         self._images, self._repair, self._options = images, repair, options
+        self._done = 0
 
     @contextlib.contextmanager
     def results(self, start: int, earlier: EarlierImages) -> Iterator[Iterator[ImageResult]]:
@@ -128,7 +129,11 @@ class ImageBatches:
             disable=None if is_shown else True,  # None: shown on a terminal only
         )
         with contextlib.closing(results), bar:
-            yield self._with_progress(results, bar, start)
+            try:
+                yield self._with_progress(results, bar, start)
+            except KeyboardInterrupt as stop:
+                stop.add_note(f"{self._done} of {len(self._images)} images were processed")
+                raise
 
     def next_batch(self, results: Iterator[ImageResult]) -> list[ImageResult]:
         """Takes the next `batch_size` results; fewer if their rows would take too much memory."""
@@ -200,7 +205,9 @@ class ImageBatches:
         self, results: Iterator[ImageResult], bar: tqdm[Any], start: int
     ) -> Iterator[ImageResult]:
         began = last_line = time.monotonic()
+        self._done = start
         for done, result in enumerate(results, start + 1):
+            self._done = done
             yield result
             bar.update()
             now = time.monotonic()

@@ -6,6 +6,7 @@ import pytest
 
 from processing.commands.process import process_command
 from processing.data_processor import DataProcessor
+from processing.run.image_batches import ImageBatches
 
 ROOT = Path(__file__).parents[2]
 
@@ -188,3 +189,23 @@ def test_a_source_takes_the_options_of_its_format(raw_dir, tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             process_command(DataProcessor, [*arguments, "--source", *wrong])
         assert stop.value.code == 2
+
+
+def test_ctrl_c_gives_status_130_and_says_how_far_the_run_has_come(
+    raw_dir, tmp_path, monkeypatch, capsys
+):
+    def interrupted(batches, results):
+        next(results)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ImageBatches, "next_batch", interrupted)
+    arguments = ["--detector", "--raw-data-dir", str(raw_dir), "--output-dir", str(tmp_path)]
+    assert process_command(DataProcessor, arguments) == 130
+    assert "1 of 24 images were processed" in capsys.readouterr().err
+
+
+def test_a_missing_raw_directory_is_wrong_usage(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        process_command(DataProcessor, ["--all", "--raw-data-dir", str(tmp_path / "nope")])
+    assert stop.value.code == 2
+    assert "nope: does not exist" in capsys.readouterr().err
