@@ -62,6 +62,8 @@ class Augmentation:
         rotate: largest rotation in degrees, in both directions, 0 to 180. A rotated box becomes the
             smallest box around it, which is larger than the object.
         translate: largest shift in each direction, as a fraction of the image's sides, 0 to 1.
+        saturation: largest relative change of the difference from grey, 0 to 1.
+        greyscale: probability that a sample loses its colours, 0 to 1.
 
     Raises:
         TypeError: an argument is not a number.
@@ -82,6 +84,8 @@ class Augmentation:
     scale: float = 0.0
     rotate: float = 0.0
     translate: float = 0.0
+    saturation: float = 0.0
+    greyscale: float = 0.0
 
     def __post_init__(self) -> None:
         if self.horizontal_flip is not None:
@@ -91,6 +95,8 @@ class Augmentation:
         check_number("scale", self.scale, least=0)
         check_number("rotate", self.rotate, least=0, most=180)
         check_number("translate", self.translate, least=0, most=1)
+        check_number("saturation", self.saturation, least=0, most=1)
+        check_number("greyscale", self.greyscale, least=0, most=1)
 
     @cached_property
     def mirrored_order(self) -> list[int]:
@@ -123,6 +129,8 @@ class Augmentation:
             changed |= self._mirror(batch, flip < probability)
         if self.scale or self.rotate or self.translate:
             changed |= self._warp(changed, seed=seed, epoch=epoch)
+        if self.saturation or self.greyscale:
+            changed["image"] = self._tint(changed["image"], batch["index"], seed=seed, epoch=epoch)
         if self.brightness or self.contrast:
             scale = 1 + self.contrast * (2 * contrast - 1)
             # Contrast is relative to 0.5 and not to the mean of the image. A mean is rounded in a
@@ -132,6 +140,14 @@ class Augmentation:
             scale, shift = (x.to(image.dtype)[:, None, None, None] for x in (scale, shift))
             changed["image"] = image.mul(scale).add_(shift).clamp_(0, 1)
         return changed
+
+    def _tint(self, image: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
+        """Changes how colourful the samples are; some become grey."""
+        amount, grey = _uniform(index, seed=seed, epoch=epoch, draws=2, stream=(2,))
+        factor = 1 + self.saturation * (2 * amount - 1)
+        factor = torch.where(grey < self.greyscale, torch.zeros_like(factor), factor)
+        mean = image.mean(dim=1, keepdim=True)
+        return torch.lerp(mean, image, factor.to(image.dtype)[:, None, None, None]).clamp_(0, 1)
 
     def _warp(self, batch: Mapping[str, Any], *, seed: int, epoch: int) -> dict[str, Any]:
         """Scales, rotates and shifts the samples of a batch."""

@@ -123,6 +123,21 @@ def test_a_sample_is_changed_alike_in_any_batch_and_colours_keep_their_numbers()
     assert whole.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_greyscale_takes_all_colours_and_saturation_some_of_them():
+    images, index = torch.rand(40, 3, *SIZE), torch.arange(40)
+    batch = {"image": images, "index": index}
+    grey = Augmentation(0, greyscale=1)(batch, seed=0, epoch=0)["image"]
+    torch.testing.assert_close(grey, images.mean(1, keepdim=True).expand(-1, 3, -1, -1))
+    some = Augmentation(0, greyscale=0.5)(batch, seed=0, epoch=0)["image"]
+    unchanged = (some - images).abs().amax(dim=(1, 2, 3)) < 1e-6
+    assert 8 < unchanged.sum() < 32
+    colourful = Augmentation(0, saturation=0.5)(batch, seed=0, epoch=0)["image"]
+    assert 0 <= colourful.min() <= colourful.max() <= 1
+    ratio = colourful.std(dim=1).mean(dim=(1, 2)) / images.std(dim=1).mean(dim=(1, 2))
+    assert 0.5 <= ratio.min() < 0.8
+    assert 1.1 < ratio.max() <= 1.5
+
+
 def test_a_teachers_boxes_stay_and_its_images_move():
     augment = Augmentation(horizontal_flip=0, scale=0.4)
     boxes = torch.tensor([[100.0, 200, 300, 400]])
@@ -133,7 +148,15 @@ def test_a_teachers_boxes_stay_and_its_images_move():
 
 
 @pytest.mark.parametrize(
-    "setting", [{"scale": -0.1}, {"rotate": 181}, {"translate": 1.5}, {"translate": -1}]
+    "setting",
+    [
+        {"scale": -0.1},
+        {"rotate": 181},
+        {"translate": 1.5},
+        {"saturation": 2},
+        {"greyscale": -1},
+        {"translate": -1},
+    ],
 )
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):

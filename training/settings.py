@@ -43,7 +43,7 @@ LEAST = {
 }
 BUILT = ("model", "datamodule", "trainer")
 """Keys of ``train.yaml`` that hold a ``_target_``."""
-GIVEN = ("mirror", "move")
+GIVEN = ("mirror", "move", "tint")
 """Keys that other settings refer to."""
 NAMED = ("callbacks", "logger")
 """Keys that hold a ``_target_``, or several under names of the user; null or {}: none."""
