@@ -94,6 +94,7 @@ WRONG_VALUES = [
     ("datamodule.processor.batch_size=0", "at least 1"),
     ("datamodule.num_workers=-1", "at least 0"),
     ("datamodule.task=detectr", "did you mean detector?"),
+    ("datamodule.task=landmarker", "choose datamodule=landmarker or datamodule=detector"),
     ("datamodule.train_split=2", "in [0, 1]"),
     ("datamodule.augment.horizontal_flip=2", "in [0, 1]"),
     ("datamodule.processor.on_error=riase", "did you mean raise?"),
