@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -30,16 +31,18 @@ def check_augment(augment: Any) -> Augment | None:
 def keywords_of(augment: Augment) -> frozenset[str]:
     """Returns which of `seed` and `epoch` a callable names among its parameters.
 
-    A `**kwargs` does not count: the function behind it may not know them.
+    A `**kwargs` does not count: the function behind it may not know them. A value that
+    `functools.partial` has bound stays the one that the user chose.
     """
     target = augment.forward if isinstance(augment, nn.Module) else augment
+    bound = target.keywords if isinstance(target, functools.partial) else {}
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):  # some builtins have no signature
         return frozenset()
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     named = {name for name, parameter in parameters.items() if parameter.kind in kinds}
-    return frozenset(named & {"seed", "epoch"})
+    return frozenset(named & {"seed", "epoch"} - set(bound))
 
 
 def augment_batch(
@@ -80,4 +83,5 @@ def augment_batch(
 
 def _is_class_of_callables(augment: Any) -> bool:
     """Checks for a class that was given in place of an object, and would swallow the batch."""
-    return isinstance(augment, type) and issubclass(augment, Augmentation | nn.Module)
+    # `callable` would not do: every class is callable, and `dict` is a fine augmentation.
+    return isinstance(augment, type) and any("__call__" in vars(base) for base in augment.__mro__)

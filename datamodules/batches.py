@@ -6,7 +6,7 @@ the transfer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,6 +39,39 @@ def check_stored_images(dataset: AnyDataset, file: object, setting: str) -> None
         f"and val_transform, here {setting}: for example a function that returns "
         "{**sample, 'image': sample['image'].astype('float32') / 65535}"
     )
+
+
+def has_images(batch: Any) -> bool:
+    """Checks whether a batch is a dict with images, as the loaders of this package yield it."""
+    return isinstance(batch, dict) and isinstance(batch.get("image"), Tensor)
+
+
+def parts_of(batch: Any) -> Sequence[Any]:
+    """Returns the batches that a `CombinedLoader` has joined; usually the batch itself.
+
+    Args:
+        batch: a batch, or a dict or list of batches, of which some may be None.
+    """
+    if has_images(batch) or not isinstance(batch, dict | list | tuple):
+        return [batch]
+    parts = list(batch.values()) if isinstance(batch, dict) else list(batch)
+    is_joined = any(map(has_images, parts)) and all(
+        part is None or has_images(part) for part in parts
+    )
+    return parts if is_joined else [batch]
+
+
+def change_parts(batch: Any, change: Callable[[Any], Any]) -> Any:
+    """Changes a batch, or each of the batches that `parts_of` finds in it.
+
+    Returns:
+        The changed batch; a dict or list of the changed batches if there are several.
+    """
+    parts = parts_of(batch)
+    if len(parts) == 1 and parts[0] is batch:
+        return change(batch)
+    changed = [None if part is None else change(part) for part in parts]
+    return dict(zip(batch, changed, strict=True)) if isinstance(batch, dict) else changed
 
 
 def check_batch(batch: Mapping[str, Any], source: str) -> None:

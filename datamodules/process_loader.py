@@ -32,6 +32,8 @@ class ProcessLoader(ResumableLoader[Any]):
         ValueError: an argument is out of range.
     """
 
+    _always_marks = True
+
     def __init__(
         self,
         dataset: SampleDataset[Any],

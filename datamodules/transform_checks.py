@@ -79,6 +79,13 @@ class CheckedTransform:
                 f"{stored['index']!r}",
                 "keep 'index': the augmentation depends on it",
             )
+        if "valid" in found:
+            self._refuse(
+                stored,
+                "has the key 'valid'",
+                "another name",
+                "loaders mark repeated samples with it",
+            )
         found["image"] = self._image(found["image"], stored, stored_shape)
         self._check_annotations(found, stored)
         return found
@@ -102,6 +109,8 @@ class CheckedTransform:
             )
         dtype, shape = _dtype(image), tuple(image.shape)
         kind = f"has an image {dtype} {shape}"
+        if isinstance(image, torch.Tensor) and image.layout != torch.strided:
+            self._refuse(stored, f"{kind}, {image.layout}", _IMAGE, "return image.to_dense()")
         if dtype != "uint8" and "float" not in dtype:
             self._refuse(
                 stored,
@@ -112,7 +121,7 @@ class CheckedTransform:
         array = _as_array(image, None if dtype == "uint8" else np.float32)
         if array.ndim == 2:
             array = array[..., None]
-        axis = self._axis(array.shape, stored_shape) if array.ndim == 3 else None
+        axis = self._axis(array.shape, stored_shape) if array.ndim == 3 and array.size else None
         if axis is None:
             self._refuse(stored, kind, _IMAGE, "return one image in one of these shapes")
         if not np.isfinite(array).all():
@@ -221,7 +230,12 @@ class CheckedCollate:
             self._compare("image", one, other, first, sample)
         try:
             return collate_transformed(samples)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:  # TypeError: torch cannot collate such values
+            for key, value in first.items():
+                if not isinstance(
+                    value, np.ndarray | torch.Tensor | str | int | float | np.generic
+                ):
+                    error.add_note(f"{key!r} of sample {first['index']} is {type(value).__name__}")
             error.add_note(f"the samples are the results of {self.setting} {self.name}")
             raise
 

@@ -81,7 +81,7 @@ class Model(Predictor):
         if served != self.task:
             raise ValueError(
                 f"{type(self).__name__} learns from {self.task} data, but the data module serves "
-                f"{served} data: choose both at once with datamodule={self.task}"
+                f"{served} data: give it task={self.task!r}, in the script datamodule={self.task}"
             )
         self.learn_facts(stage)
 

@@ -118,7 +118,7 @@ def test_mypy_resolves_the_packages_from_another_projects_folder(user_python, tm
     assert [kind.partition("[")[0] for kind in revealed[:3]] == [
         "processing.lazy_dataset.LazyNPZDataset",
         "processing.run.processing_report.ProcessingReport",
-        "processing.datasets.loader.BatchLoader",
+        "processing.datasets.resumable.ResumableLoader",
     ], result.stdout + result.stderr
     assert revealed[0].endswith("[processing.datasets.collate.Sample]")
     assert len(revealed) == 4 + len(NAMES)

@@ -27,6 +27,7 @@ from training.curves import CurveRecorder
 from training.data import DataSummary
 from training.duration import UNLIMITED, Duration
 from training.exit_status import SettingsError
+from training.log_lines import print_once
 from training.report import Picture, Score
 from training.saved_model import check_task, load_model
 from training.settings import argument_problem, constructor_problem
@@ -101,6 +102,7 @@ def build(config: DictConfig) -> Run:
     Raises:
         SettingsError: an argument is out of range; the message has its full key.
     """
+    print_once()
     ckpt_path = existing_checkpoint(config.ckpt_path)
     run_dir = Path(config.run_dir)
     L.seed_everything(config.seed, verbose=False)
@@ -109,8 +111,10 @@ def build(config: DictConfig) -> Run:
     if ckpt_path is not None and config.action == "test" and isinstance(model, Model):
         model = load_model(ckpt_path, type(model))  # the checkpoint knows its width
         check_task(model, datamodule, ckpt_path)
-    elif ckpt_path is not None:
-        check_checkpoint(ckpt_path, model)
+    else:
+        _check_served_task(model, datamodule)
+        if ckpt_path is not None:
+            check_checkpoint(ckpt_path, model)
     loggers = list(_loggers(config))
     callbacks = [*_callbacks(config, model, loggers), DataSummary()]
     facts, picture = FactsRecorder(), run_dir / "predictions.png"
@@ -121,6 +125,17 @@ def build(config: DictConfig) -> Run:
     stops = [StopBetweenSteps(one) for one in callbacks if isinstance(one, LastCheckpoint)]
     trainer = _trainer(config, loggers, [*stops, *callbacks])
     return Run(datamodule, model, trainer, ckpt_path, run_dir, config.get("source"))
+
+
+def _check_served_task(model: Any, datamodule: Any) -> None:
+    """Check that model and data belong together, before any data is processed."""
+    wanted = getattr(model, "task", None)
+    served = getattr(datamodule, "task", wanted)
+    if wanted and served != wanted:
+        raise SettingsError(
+            f"datamodule.task={served}: {type(model).__name__} learns from {wanted} data; choose "
+            f"datamodule={served} or datamodule={wanted}, which sets the model, too"
+        )
 
 
 def _built(config: DictConfig, key: str) -> Any:
@@ -215,7 +230,25 @@ def _loggers(config: DictConfig) -> Iterator[Any]:
     for parent, key in ((config, "logger"), (config.trainer, "logger")):
         for full, node in _entries(parent, key):
             if node is not None:
-                yield _built(config, full if parent is config else f"trainer.{full}")
+                yield _logger(config, full if parent is config else f"trainer.{full}")
+
+
+def _logger(config: DictConfig, key: str) -> Any:
+    """Build a logger; the message about a missing library names the extra to install."""
+    try:
+        return _built(config, key)
+    except SettingsError as error:
+        missing = isinstance(error.__cause__, ModuleNotFoundError) or isinstance(
+            getattr(error.__cause__, "__cause__", None), ModuleNotFoundError
+        )
+        extra = str(OmegaConf.select(config, f"{key}._target_")).rpartition(".")[2]
+        extra = extra.removesuffix("Logger").lower()
+        if not missing or extra not in ("tensorboard", "wandb", "mlflow"):
+            raise
+        raise SettingsError(
+            f"logger={extra}: {extra} is not installed: pip install -c constraints.txt -e "
+            f'".[{extra}]", or choose logger=csv'
+        ) from error
 
 
 def _callbacks(config: DictConfig, model: Any, loggers: list[Any]) -> Iterator[Callback]:

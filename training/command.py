@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from training.exit_status import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, Set
 from training.run_directory import shared_directory
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
+"""Options of Hydra that may be followed by a path with an equals sign."""
 
 
 def command(conf: Path, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -47,6 +49,7 @@ def command(conf: Path, name: str) -> Callable[[Callable[..., Any]], Callable[..
             }
             sys.argv[1:] = [none.get(argument, argument) for argument in sys.argv[1:]]
             sys.argv += shared_directory(sys.argv[1:])
+            sys.argv[1:] = _settings_first(sys.argv[1:])
             if _wants_traceback():
                 return main()
             return _without_traceback(main, conf, name)
@@ -54,6 +57,19 @@ def command(conf: Path, name: str) -> Callable[[Callable[..., Any]], Callable[..
         return run
 
     return decorate
+
+
+def _settings_first(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with settings before options such as ``--multirun``.
+
+    Hydra refuses settings on both sides of an option.
+    """
+    settings: list[str] = []
+    others: list[str] = []
+    for before, one in zip(["", *arguments], arguments, strict=False):
+        setting = one.startswith("~") or ("=" in one and not one.startswith("-"))
+        (settings if setting and before not in WITH_VALUE else others).append(one)
+    return settings + others
 
 
 def _wants_traceback() -> bool:

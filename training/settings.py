@@ -250,8 +250,11 @@ def _imported(name: str, full: str) -> Callable[..., Any] | Problem:
         target = _found(name)
     except Exception as error:  # importing a module of the user can raise anything
         module, _, last = name.rpartition(".")
+        where = ""
+        if isinstance(error, ModuleNotFoundError):
+            where = " among the installed packages and in the current directory"
         return Problem(
-            f"{full}={name}: cannot be imported: {first_line(error)}{_sibling(module, last)}"
+            f"{full}={name}: cannot be imported: {first_line(error)}{where}{_sibling(module, last)}"
         )
     if not callable(target):
         return Problem(f"{full}={name}: is neither a class nor a function")

@@ -67,8 +67,8 @@ boxes of each category (half of them have 4 or fewer), or train on fewer categor
         return ""
     if facts.steps < FEW_STEPS:
         return (
-            f"{facts.steps} steps are too few to learn anything: train for at least {FEW_STEPS} "
-            "(a larger trainer.max_epochs, or null to let the data decide)"
+            f"{_count(facts.steps, 'step')}: too few to learn anything; train for at least "
+            f"{FEW_STEPS}, with a larger trainer.max_epochs, or null to let the data decide"
         )
     reasons = [_small_data(facts), _small_boxes(facts)]
     found = "; ".join(reason for reason in reasons if reason)

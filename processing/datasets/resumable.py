@@ -80,6 +80,9 @@ class ResumableLoader(ABC, Generic[T_co]):
     The arguments are those of `BatchLoader`.
     """
 
+    _always_marks = False
+    """Whether batches have the key `valid` with one rank too."""
+
     def __init__(
         self,
         dataset: SampleDataset[T_co],
@@ -171,9 +174,9 @@ class ResumableLoader(ABC, Generic[T_co]):
         with contextlib.closing(self._read(plan)) as batches:
             step = 0
             for batch in batches:
-                if steps.world_size > 1 and isinstance(batch, dict):
+                if (self._always_marks or steps.world_size > 1) and isinstance(batch, dict):
                     valid = plan.valid(step)
-                    batch["valid"] = valid.pin_memory() if self.pin_memory else valid
+                    batch.setdefault("valid", valid.pin_memory() if self.pin_memory else valid)
                 before, after = steps.span(step)
                 self._reached = Position(epoch, after, before)
                 step += 1  # noqa: SIM113 - `enumerate` would keep a reference to the batch

@@ -1,9 +1,13 @@
 """The batches of the datamodule: files of others, transforms, collate_fn, and what is refused."""
 
+import functools
+
 import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities import CombinedLoader
+from torch.utils.data import DataLoader
 
 from datamodules import Augmentation, LazyNPZDataModule, to_float
 from processing.datasets.batch import TensorList
@@ -288,7 +292,13 @@ def loose(batch, **options):
     return batch | {"image": batch["image"] + 1}
 
 
+def with_seed(batch, *, seed):
+    return {**batch, "image": batch["image"] + seed}
+
+
 AUGMENTS = {
+    "bound seed": (functools.partial(with_seed, seed=20), 20),
+    "seed": (with_seed, 4),
     "module": (Counts(), 1),
     "lambda": (lambda batch: {**batch, "image": batch["image"] + 1}, 1),
     "epoch only": (with_epoch, 10),
@@ -332,9 +342,57 @@ def test_an_augmentation_says_what_a_collate_fn_left_out(data_dir, tmp_path):
         trainer(tmp_path).fit(Loose(), datamodule=datamodule)
 
 
-def test_a_class_in_place_of_an_augmentation_is_refused():
-    with pytest.raises(TypeError, match=r"write Augmentation\(\.\.\.\)"):
-        LazyNPZDataModule(data_dir="somewhere", augment=Augmentation)
+@pytest.mark.parametrize("kind", [Augmentation, Counts, Keeper])
+def test_a_class_in_place_of_an_augmentation_is_refused(kind):
+    with pytest.raises(TypeError, match=rf"write {kind.__name__}\(\.\.\.\)"):
+        LazyNPZDataModule(data_dir="somewhere", augment=kind)
+
+
+class Joined(LazyNPZDataModule):
+    """Trains on two loaders at once; the shorter one ends first."""
+
+    mode = "dict"
+
+    def train_dataloader(self):
+        first, second = super().train_dataloader(), self.val_dataloader()
+        loaders = [first, second] if self.mode == "list" else {"a": first, "b": second}
+        return CombinedLoader(loaders, "max_size")
+
+
+@pytest.mark.parametrize("mode", ["dict", "list"])
+def test_each_of_several_joined_batches_is_finished(data_dir, tmp_path, mode):
+    class Model(Recorder):
+        def training_step(self, batch, batch_idx):
+            joined.append(list(batch.values()) if isinstance(batch, dict) else batch)
+            return self.weight.sum()
+
+    joined = []
+    datamodule = Joined(
+        task="landmarker", data_dir=data_dir, batch_size=4, augment=AUGMENTS["lambda"][0]
+    )
+    datamodule.mode = mode
+    trainer(tmp_path).fit(Model(), datamodule=datamodule)
+    assert joined[-1][1] is None
+    for batch in (batch for parts in joined for batch in parts if batch is not None):
+        expected = batch["index"] / 255 + 1
+        torch.testing.assert_close(batch["image"][:, 0, 0, 0], expected)
+        assert {"labels", "valid"} <= set(batch)
+
+
+class OwnBatches(LazyNPZDataModule):
+    def train_dataloader(self):
+        return DataLoader([torch.ones(2), torch.ones(2)])
+
+
+def test_batches_of_a_users_own_loader_are_passed_on(data_dir, tmp_path):
+    class Model(Recorder):
+        def training_step(self, batch, batch_idx):
+            seen.append(batch)
+            return self.weight.sum()
+
+    seen = []
+    trainer(tmp_path).fit(Model(), datamodule=OwnBatches(data_dir=data_dir))
+    assert torch.equal(torch.cat(seen), torch.ones(2, 2))
 
 
 def test_a_tuner_changes_the_batch_size_of_the_next_loader(data_dir):

@@ -155,6 +155,9 @@ REFUSED = {
     "both layouts": (with_image(lambda x: x[:3].transpose(2, 1, 0)), r"uint8 \(3, 10, 3\)"),
     "no channels": (with_image(lambda x: np.zeros((6, 10, 7), np.uint8)), r"uint8 \(6, 10, 7\)"),
     "NaN": (with_image(lambda x: x / np.float32(0)), "image float32 .* with NaN or infinity"),
+    "empty": (with_image(lambda x: x[:0]), r"uint8 \(0, 10, 3\)"),
+    "sparse": (with_image(lambda x: torch.zeros(3, 6, 10).to_sparse()), "to_dense"),
+    "loader's mark": (lambda s: {**s, "valid": True}, "has the key 'valid'; expected another"),
     "three numbers a box": (with_value("bboxes", lambda b: b[:, :3]), r"'bboxes' \(2, 3\)"),
     "NaN box": (with_value("bboxes", lambda b: b * np.nan), "'bboxes' that are not finite"),
     "box of text": (with_value("bboxes", lambda b: [["a"] * 4]), "'bboxes' that are not finite"),
@@ -213,6 +216,14 @@ def test_the_shapes_of_other_keys_are_named_with_the_transform():
     with pytest.raises(ValueError, match=r"'masks' has other shapes .* collate_fn") as caught:
         batch_of(change)
     assert "train_transform" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("value", [None, object()])
+def test_a_key_that_cannot_be_collated_is_named_with_the_transform(value):
+    with pytest.raises(TypeError, match="default_collate") as caught:
+        batch_of(lambda sample: {**sample, "extra": value})
+    assert f"'extra' of sample 0 is {type(value).__name__}" in caught.value.__notes__
+    assert "train_transform" in caught.value.__notes__[-1]
 
 
 def halve(sample, by=2):

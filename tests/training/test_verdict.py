@@ -52,7 +52,7 @@ def test_few_crops_are_too_few(task, metric, score):
 
 def test_few_steps_come_before_all_other_reasons():
     line = verdict("AP@0.5", 0.0, facts(samples=3, steps=2, boxes={"cat": 3}))
-    assert line.startswith("2 steps are too few")
+    assert line.startswith("2 steps: too few")
     assert "trainer.max_epochs" in line
     assert "photograph" not in line
 

@@ -94,6 +94,7 @@ WRONG_VALUES = [
     ("datamodule.processor.batch_size=0", "at least 1"),
     ("datamodule.num_workers=-1", "at least 0"),
     ("datamodule.task=detectr", "did you mean detector?"),
+    ("datamodule.task=landmarker", "choose datamodule=landmarker or datamodule=detector"),
     ("datamodule.train_split=2", "in [0, 1]"),
     ("datamodule.augment.horizontal_flip=2", "in [0, 1]"),
     ("datamodule.processor.on_error=riase", "did you mean raise?"),
@@ -228,6 +229,24 @@ def test_a_wrong_setting_is_one_line_and_status_2(failure, argument, expected):
 def test_a_wrong_value_on_the_command_line_is_one_line_and_status_2(command):
     result = command("datamodule.batch_size=abc")
     assert_one_line(*result, "datamodule.batch_size", "abc: must be an integer")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["seed=-1", "--multirun", "demo_images=3"],
+        ["seed=-1", "--config-dir", "own=conf", "demo_images=3"],
+        ["seed=-1", "--config-dir=own=conf", "~model.width"],
+    ],
+)
+def test_settings_may_stand_on_both_sides_of_an_option(command, folder, arguments):
+    (folder / "own=conf").mkdir(exist_ok=True)
+    assert_one_line(*command(*arguments), "seed=-1", "at least 0")
+
+
+def test_a_module_that_is_not_found_names_the_places_of_the_search(failure):
+    result = failure(train_example.main, composed("+callbacks.mine={_target_: nowhere.Mine}"))
+    assert "among the installed packages and in the current directory" in result[1]
 
 
 def test_several_wrong_settings_have_a_line_each(failure):
