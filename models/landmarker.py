@@ -45,7 +45,8 @@ class Landmarker(Model):
         "points": "float32 (B, K, 2): x, y in pixels of the input, in the order of keypoint_names"
     }
     metric = "NME"
-    min_steps = 2000
+    min_steps = 3000
+    warm_up = 900  # at its peak too soon, few faces are learned by heart
     mode = "min"
     unit = " of the diagonal of the box around the landmarks"
 

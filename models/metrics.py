@@ -171,13 +171,13 @@ def agreement(found: Detections, truth: Truth) -> float:
     Each true box counts the highest product of IoU and score among the detections of its category;
     each detection counts its highest IoU with a true box of its category, weighted by its score.
     The result is the sum of both, divided by what perfect detections would have reached. No
-    threshold is needed. An image without true boxes and detections has 1.
+    threshold is needed. An image without true boxes has 1 less its highest score.
     """
     weights = found.scores.astype(np.float64)
     total = len(truth.labels) + weights.sum()
-    if not total:
-        return 1.0
-    if not (len(found.labels) and len(truth.labels)):
+    if not len(truth.labels):
+        return float(1 - weights.max(initial=0))
+    if not len(found.labels):
         return 0.0
     overlap = iou_matrix(found.boxes, truth.boxes)
     overlap[found.labels[:, None] != truth.labels[None]] = 0  # other categories never match

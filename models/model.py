@@ -42,6 +42,7 @@ class Model(Predictor):
         mode: ``max`` if a higher score is better, ``min`` if a lower one is.
         unit: unit of the score, or what it is a fraction of, with a space before it.
         min_steps: optimizer steps that a training from scratch needs, however little data it has.
+        warm_up: most steps in which the learning rate rises.
         good_enough: score at which a training may stop; None: it always goes on.
         records: one record per sample of the last validation, of all ranks; `scores` takes them.
         last_scores: scores of the last validation by name, `metric` first.
@@ -53,6 +54,7 @@ class Model(Predictor):
     mode: ClassVar[str] = "max"
     unit: ClassVar[str] = ""
     min_steps: ClassVar[int] = 1200
+    warm_up: ClassVar[int] = 100
     good_enough: ClassVar[float | None] = None
 
     def __init__(self, learning_rate: float) -> None:
@@ -129,7 +131,9 @@ class Model(Predictor):
         if it was lower, to nearly 0 at the new end.
         """
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=1e-2)
-        self.schedule = self.continued(Schedule.planned(self.trainer.estimated_stepping_batches))
+        self.schedule = self.continued(
+            Schedule.planned(self.trainer.estimated_stepping_batches, self.warm_up)
+        )
         # Not torch's OneCycleLR: its checkpoint stores the number of steps, and a finished run
         # could not continue for more epochs.
         factor = self.schedule.factor

@@ -8,8 +8,6 @@ from typing import Any
 
 WARM_UP = 0.3
 """Fraction of the run in which the learning rate rises."""
-LONGEST_WARM_UP = 100
-"""Most steps in which it rises: AdamW needs no more, and the peak is where most is learned."""
 FIRST, LAST = 0.04, 4e-6
 """Factors of the learning rate at the first step and after the last."""
 LEAST_AT_EXTENSION = 0.1
@@ -21,7 +19,7 @@ class Schedule:
     """The one-cycle policy (Smith and Topin 2018) with cosines, for a planned number of steps.
 
     The factor of the learning rate rises from 1/25 to 1 in the first 30 % of the run, but at most
-    100 steps, then falls to nearly 0. A run without a planned end keeps the factor 1.
+    in `longest_rise` steps, then falls to nearly 0. A run without a planned end keeps the factor 1.
 
     Args:
         rise: steps in which the factor rises.
@@ -36,9 +34,14 @@ class Schedule:
     end: float
 
     @classmethod
-    def planned(cls, steps: float) -> Schedule:
-        """Return the schedule of a new run of `steps` optimizer steps."""
-        rise = min(WARM_UP * steps, LONGEST_WARM_UP)
+    def planned(cls, steps: float, longest_rise: float = 100) -> Schedule:
+        """Return the schedule of a new run of `steps` optimizer steps.
+
+        Args:
+            steps: optimizer steps; infinity if the run has no planned end.
+            longest_rise: most steps in which the factor rises.
+        """
+        rise = min(WARM_UP * steps, longest_rise)
         return cls(rise, rise, 1.0, steps)
 
     def factor(self, step: float) -> float:

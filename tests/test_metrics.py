@@ -126,7 +126,7 @@ def test_agreement_is_high_for_right_boxes_and_low_for_wrong_or_missing_ones():
     assert agreement(found([A, B, C], [1.0, 1.0, 1.0]), expected) == pytest.approx(4 / 5)
     assert agreement(found([A, B], [1.0, 1.0], [1, 1]), expected) == 0
     assert agreement(found([], []), expected) == 0
-    assert agreement(found([A], [0.5]), truth([])) == 0
+    assert agreement(found([A, B], [0.25, 0.1]), truth([])) == 0.75
     assert agreement(found([], []), truth([])) == 1
 
 

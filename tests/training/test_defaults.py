@@ -22,7 +22,7 @@ def callback(run, kind):
     ("task", "steps", "threshold", "moved"),
     [
         ("detector", 1200, 0.99, (0.5, 0.5, 0.0, 0.2)),
-        ("landmarker", 2000, None, (None, 0.2, 20.0, 0.08)),
+        ("landmarker", 3000, None, (None, 0.2, 20.0, 0.08)),
         ("teacher", 800, None, (0.5, 0.0, 0.0, 0.0)),
     ],
 )
