@@ -9,8 +9,10 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import CombinedLoader
 
-from datamodules import LazyNPZDataModule
+from datamodules import LazyNPZDataModule, ResumeEpoch
+from processing import BatchLoader, LazyNPZDataset
 from processing.datasets.sampling import epoch_order
 
 SAMPLES = 19  # of the training split
@@ -134,3 +136,52 @@ def test_an_epoch_that_max_steps_ended_keeps_its_number_if_saved_at_its_end(
     fit(Epochs(), processed_dir, 4, callbacks, max_steps=7)
     fit(Epochs(), processed_dir, 4, ckpt_path=tmp_path / "end.ckpt", max_steps=15)
     assert epochs == [0] * 5 + [1] * 5 + [2] * 5
+
+
+class Pairs(Notes):
+    """Notes the samples of two loaders, and saves a checkpoint after each step."""
+
+    def __init__(self, directory=None):
+        super().__init__()
+        self.directory = directory
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append([one["index"].tolist() for one in batch])
+        return self.weight.sum()
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        if self.directory is not None:
+            self.trainer.save_checkpoint(self.directory / f"{len(self.seen)}.ckpt")
+
+
+def fit_pairs(processed_dir, model, sizes=(3, 2), ckpt_path=None):
+    """Trains on 19 samples in 7 batches together with 5 samples in 3 batches."""
+    with (
+        LazyNPZDataset(processed_dir / "train_detector.npz", return_index=True) as long,
+        LazyNPZDataset(processed_dir / "val_detector.npz", return_index=True) as short,
+    ):
+        loaders = [
+            BatchLoader(one, size, shuffle=True)
+            for one, size in zip((long, short), sizes, strict=True)
+        ]
+        trainer = L.Trainer(
+            accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, max_epochs=2,
+            enable_model_summary=False, enable_checkpointing=False, num_sanity_val_steps=0,
+            callbacks=[ResumeEpoch()],
+        )  # fmt: skip
+        pairs = CombinedLoader(loaders, "max_size_cycle")
+        trainer.fit(model, pairs, BatchLoader(short), ckpt_path=ckpt_path)
+
+
+def test_two_loaders_of_different_lengths_continue_together(processed_dir, tmp_path):
+    whole = Pairs(tmp_path)
+    fit_pairs(processed_dir, whole)
+    for step in (2, 3, 9):
+        resumed = Pairs()
+        fit_pairs(processed_dir, resumed, ckpt_path=tmp_path / f"{step}.ckpt")
+        assert resumed.seen == whole.seen[step:]
+    with pytest.raises(ValueError, match=r"loaders had already ended .* mode='min_size'"):
+        fit_pairs(processed_dir, Pairs(), ckpt_path=tmp_path / "5.ckpt")
+    resumed = Pairs()  # at the end of an epoch, sizes may change
+    fit_pairs(processed_dir, resumed, sizes=(10, 5), ckpt_path=tmp_path / "7.ckpt")
+    assert sorted(i for long, _ in resumed.seen[:2] for i in long) == list(range(SAMPLES))
