@@ -23,7 +23,7 @@ def write(directory):
         )
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_ranks_stay_in_step_and_count_each_sample_once(tmp_path, ranks):
     write(tmp_path)
     done = subprocess.run(
