@@ -183,7 +183,7 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: L.Trainer) -> None:
         """Write the checkpoint next to its place, then rename it."""
         partial = self.path.with_name("last.ckpt.partial")
-        trainer.save_checkpoint(partial)
+        trainer.save_checkpoint(partial, weights_only=False)
         if trainer.is_global_zero:
             _replace(partial, self.path)
         trainer.strategy.barrier("last.ckpt")
