@@ -140,11 +140,19 @@ class LastCheckpoint(Checkpoint):
         """Save if the training has ended between two epochs, and wait for signals no more."""
         if self.saved_step != trainer.global_step and trainer.global_step:
             self._save(trainer)
-        self._request.restore()
+        self.restore_handlers()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
+        """Wait for signals no more."""
+        self.restore_handlers()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Wait for signals no more: a tuner ends a training without the hooks above."""
+        self.restore_handlers()
+
+    def restore_handlers(self) -> None:
         """Put the former signal handlers back."""
         self._request.restore()
 
@@ -206,6 +214,12 @@ class StopBetweenSteps(L.Callback):
         """Raise `Stopped` if a signal came during the step before."""
         if self.last.stopped_by:
             raise Stopped(self.last.stopped_by)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Put the signal handlers back: an error in a later callback keeps `last` from doing so."""
+        self.last.restore_handlers()
 
 
 def _replace(partial: Path, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -40,12 +41,18 @@ class StopRequest:
 
         Lightning's handler of SIGTERM lets ranks communicate inside a signal handler, and stops in
         the middle of gradient accumulation.
+
+        Outside the main thread nothing happens, because Python allows no handlers to be set there.
         """
+        if threading.current_thread() is not threading.main_thread():
+            return
         for signum in (signal.SIGINT, signal.SIGTERM):
-            self._former[signum] = signal.signal(signum, self._note)
+            # None: a handler of another library, which could not be put back.
+            if signal.getsignal(signum) is not None:
+                self._former[signum] = signal.signal(signum, self._note)
 
     def restore(self) -> None:
-        """Put the former signal handlers back."""
+        """Put the former signal handlers back; a second call does nothing."""
         for signum, handler in self._former.items():
             signal.signal(signum, handler)
         self._former.clear()

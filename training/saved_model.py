@@ -29,7 +29,7 @@ def load_model(path: str | os.PathLike[str], *others: Any) -> Model:
     Raises:
         SettingsError: the file is no checkpoint of these models.
     """
-    facts = stored_facts(_read(path))
+    facts = stored_facts(read_checkpoint(path))
     if facts is None:
         raise SettingsError(
             f"ckpt_path={path}: is a checkpoint of another project, or of a version that did not "
@@ -68,22 +68,44 @@ def check_task(model: Model, datamodule: Any, path: str | os.PathLike[str]) -> N
         )
 
 
-def _read(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """Return the content of a checkpoint.
+def read_checkpoint(path: str | os.PathLike[str], *, trusted: bool = False) -> Mapping[str, Any]:
+    """Return the content of a checkpoint; its weights stay on the disk until they are used.
+
+    Args:
+        path: the file.
+        trusted: whether any object of Python in it is created, which can run code.
 
     Raises:
-        SettingsError: the file cannot be read as one.
+        SettingsError: the file cannot be read, or is not a checkpoint of Lightning.
     """
+    path = Path(path)
+    if not path.exists():
+        raise SettingsError(f"ckpt_path={path}: there is no such checkpoint")
+    if path.is_dir():
+        raise SettingsError(f"ckpt_path={path}: is a folder, not a checkpoint; give a .ckpt file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise SettingsError(f"ckpt_path={path}: there is no such checkpoint") from error
-    except (
-        *(pickle.UnpicklingError, zipfile.BadZipFile, EOFError, RuntimeError, OSError),
-        *(ValueError, KeyError, AttributeError, TypeError),
-    ) as error:  # what torch raises for files of other kinds
-        kind = "a folder" if Path(path).is_dir() else "no checkpoint, or it is damaged"
-        raise SettingsError(f"ckpt_path={path}: is {kind}; give a .ckpt file") from error
+        content = (
+            torch.load(path, "cpu", mmap=True, weights_only=not trusted)
+            if _saved_by_torch(path)
+            else None
+        )
+    except Exception as error:  # pickle raises whatever the classes of the objects raise
+        reason = [*str(error).strip().splitlines(), type(error).__name__][0]
+        if isinstance(error, pickle.UnpicklingError) and not trusted:
+            reason = "it holds objects other than weights, numbers and texts"
+        raise SettingsError(f"ckpt_path={path}: cannot be read: {reason}") from error
     if not isinstance(content, Mapping) or "state_dict" not in content:
-        raise SettingsError(f"ckpt_path={path}: holds no Lightning checkpoint; give a .ckpt file")
+        raise SettingsError(
+            f"ckpt_path={path}: is not a checkpoint of Lightning, or it is damaged; give a .ckpt "
+            "file"
+        )
     return content
+
+
+def _saved_by_torch(path: Path) -> bool:
+    """Check for the entry that `torch.save` writes; .npz and .pt2 files are ZIP files, too."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from models.data_facts import stored_facts
 from training.exit_status import SettingsError
+from training.saved_model import read_checkpoint
 
 SHARDED = ("meta.pt", ".metadata", "checkpoint")
 """One of these is in a checkpoint that is a directory, of FSDP or DeepSpeed."""
@@ -17,16 +18,17 @@ def existing_checkpoint(ckpt_path: str | None) -> Path | None:
     """Return the checkpoint to start from, or None.
 
     Raises:
-        SettingsError: there is no such file, or it is no checkpoint.
+        SettingsError: there is no such file, or it is a folder without a checkpoint.
     """
     if not ckpt_path:
         return None
     path = Path(ckpt_path).expanduser()
     if not path.exists():
         raise SettingsError(f"ckpt_path={ckpt_path}: there is no such checkpoint")
-    is_sharded = any((path / name).exists() for name in SHARDED)
-    if not is_sharded and not (path.is_file() and zipfile.is_zipfile(path)):
-        raise SettingsError(f"ckpt_path={ckpt_path}: is no checkpoint of Lightning")
+    if path.is_dir() and not any((path / name).exists() for name in SHARDED):
+        raise SettingsError(
+            f"ckpt_path={ckpt_path}: is a folder, not a checkpoint; give a .ckpt file"
+        )
     return path
 
 
@@ -38,25 +40,34 @@ def check_checkpoint(path: Path, model: Any) -> None:
     """
     if path.is_dir():  # sharded: only its strategy can read it
         return
-    import torch
-
-    try:
-        # Like Lightning, this trusts the file: a checkpoint may hold any object of Python.
-        checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
-    except Exception as error:
-        raise SettingsError(f"ckpt_path={path}: cannot be read: {error}") from error
-    if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
-        raise SettingsError(f"ckpt_path={path}: is no checkpoint of Lightning")
+    # Like Lightning, this trusts the file: a checkpoint may hold any object of Python.
+    checkpoint = read_checkpoint(path, trusted=True)
     differences = list(_differences(checkpoint, model))
-    if differences:
-        name = type(model).__name__
-        raise SettingsError(
-            f"ckpt_path={path}: does not fit {name} with these settings: {differences[0]}"
-        )
+    if not differences:
+        return
+    name, other = type(model).__name__, _other_model(checkpoint, model)
+    if other:
+        raise SettingsError(f"ckpt_path={path}: was saved by another model ({other}), not {name}")
+    raise SettingsError(
+        f"ckpt_path={path}: does not fit {name} with these settings: {differences[0]}"
+    )
+
+
+def _other_model(checkpoint: Mapping[str, Any], model: Any) -> str:
+    """Return what is known about the model that saved a checkpoint; empty if it is this one."""
+    facts = stored_facts(checkpoint)
+    if facts is not None:
+        saved_by: str = facts["model"]
+        return "" if saved_by == type(model).__name__ else saved_by
+    # Lightning does not store the name of a class.
+    layers = dict.fromkeys(name.partition(".")[0] for name in checkpoint["state_dict"])
+    if any(_has(model, layer) for layer in layers):
+        return ""
+    return f"with the layers {', '.join(list(layers)[:3])}" if layers else "without weights"
 
 
 def _has(model: Any, weight: str) -> bool:
-    """Return whether a model has the part of a weight, or will make it when it knows the data."""
+    """Return whether a model has the layer of a weight, or will make it when it knows the data."""
     return hasattr(model, weight.partition(".")[0])
 
 

@@ -282,11 +282,11 @@ def test_wrong_settings_are_one_line_and_status_2(
     ("path", "message"),
     [
         ("nothing.ckpt", "ckpt_path=nothing.ckpt: there is no such checkpoint"),
-        ("photos/a.jpg", "is no checkpoint, or it is damaged"),
+        ("photos/a.jpg", "is not a checkpoint of Lightning, or it is damaged"),
         ("photos", "is a folder"),
         ("other.ckpt", "of another project"),
-        ("weights.pt", "no Lightning checkpoint"),
-        ("cut.ckpt", "is no checkpoint, or it is damaged"),
+        ("weights.pt", "is not a checkpoint of Lightning"),
+        ("cut.ckpt", "is not a checkpoint of Lightning, or it is damaged"),
     ],
 )
 def test_files_that_are_no_checkpoint_of_ours_are_refused(

@@ -2,8 +2,10 @@
 
 import copy
 import sys
+import zipfile
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -122,9 +124,11 @@ WRONG_VALUES = [
     ("action=fitt", "did you mean fit?"),
     ("action=test", "ckpt_path"),
     ("ckpt_path=nope.ckpt", "there is no such checkpoint"),
-    ("ckpt_path=README.md", "is no checkpoint"),
-    ("ckpt_path=zip.ckpt", "cannot be read"),
-    ("ckpt_path=.", "is no checkpoint"),
+    ("ckpt_path=README.md", "is not a checkpoint"),
+    ("ckpt_path=zip.ckpt", "is not a checkpoint"),
+    ("ckpt_path=arrays.npz", "is not a checkpoint"),
+    ("ckpt_path=damaged.ckpt", "cannot be read"),
+    ("ckpt_path=.", "is a folder, not a checkpoint"),
 ]
 WRONG_TARGETS = [
     ("+trainer.callbacks=[{_target_: no.such.Thing}]", "trainer.callbacks[0]._target_=no.such"),
@@ -147,6 +151,9 @@ def folder(tmp_path_factory):
     directory = tmp_path_factory.mktemp("wrong")
     (directory / "README.md").write_text("# no checkpoint")
     (directory / "zip.ckpt").write_bytes(b"PK\x05\x06" + bytes(18))
+    np.savez(directory / "arrays.npz", boxes=np.zeros(4))
+    with zipfile.ZipFile(directory / "damaged.ckpt", "w") as archive:
+        archive.writestr("archive/data.pkl", b"not a pickle")
     return directory
 
 
@@ -270,3 +277,17 @@ def test_a_checkpoint_of_another_model_names_what_differs(failure, folder):
     assert status == 2
     assert "does not fit Detector" in printed
     assert "model.width=9, this model has 24" in printed
+
+
+FOREIGN = {
+    "names its layers": ({"layer.weight": torch.zeros(1)}, {}, "with the layers layer"),
+    "has its name": ({}, {"npz_vision_data": {"model": "Landmarker"}}, "Landmarker"),
+}
+
+
+@pytest.mark.parametrize(("weights", "entries", "name"), FOREIGN.values(), ids=FOREIGN)
+def test_a_checkpoint_of_another_project_or_task(failure, folder, weights, entries, name):
+    torch.save({"state_dict": weights, **entries}, folder / "foreign.ckpt")
+    status, printed = failure(train_example.main, composed("ckpt_path=foreign.ckpt"))
+    expected = f"ckpt_path=foreign.ckpt: was saved by another model ({name}), not Detector\n"
+    assert (status, printed) == (2, expected)
