@@ -244,6 +244,18 @@ def test_an_extended_run_says_how_its_learning_rate_goes_on(undisturbed, train):
     assert rates[0] == pytest.approx(4e-4)
 
 
+@pytest.mark.parametrize("epochs", ["trainer.max_epochs=2", "trainer.max_epochs=null"])
+def test_a_finished_run_that_is_continued_says_that_nothing_was_trained(undisturbed, train, epochs):
+    directory, _ = undisturbed
+    checkpoint = "ckpt_path=undisturbed/checkpoints/last.ckpt"
+    settings = ["trainer.max_epochs=null", "callbacks.duration.epochs=2"]
+    settings += ["callbacks.duration.min_steps=1", "run_dir=again"]
+    status, printed = train(directory, *EPOCHS, *settings, checkpoint)
+    assert "on 3 validation images" in summary(status, printed)
+    assert "the checkpoint has 2 epochs already" in printed.splitlines()[-1]
+    assert "give a larger trainer.max_epochs" in printed.splitlines()[-1]
+
+
 def test_the_demo_is_rendered_only_if_it_is_used(train, tmp_path):
     settings = ["datamodule.processor=null", "datamodule.data_dir=data/preprocessed"]
     status, printed = train(tmp_path, *TINY, *settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from processing.commands.console import print_result
 from training.exit_status import SettingsError
 
 if TYPE_CHECKING:
@@ -15,10 +16,15 @@ def fit(run: Run) -> float | None:
     """Train the model, validate its best checkpoint and return its score."""
     trainer, model, data = run.trainer, run.model, run.datamodule
     trainer.fit(model, datamodule=data, ckpt_path=run.ckpt_path)
+    finished = run.finished_before.message
     weights = run.best_weights()
+    if finished and weights is None:
+        weights = str(run.ckpt_path)
     # The epochs are over: this validation is no row of their metrics.
     trainer.loggers = []
     results = trainer.validate(model, datamodule=data, ckpt_path=weights, verbose=False)
+    if finished and trainer.is_global_zero:
+        print_result(finished)
     return run.score(results)
 
 

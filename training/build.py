@@ -31,7 +31,7 @@ from training.log_lines import print_once
 from training.report import Picture, Score
 from training.saved_model import check_task, load_model
 from training.settings import argument_problem, constructor_problem
-from training.starting_point import check_checkpoint, existing_checkpoint
+from training.starting_point import FinishedBefore, check_checkpoint, existing_checkpoint
 from training.verdict import FactsRecorder
 
 
@@ -45,7 +45,7 @@ class Run:
         trainer: trains it.
         ckpt_path: checkpoint to start from, or None.
         run_dir: directory of the results.
-        source: photographs to predict on, or None.
+        finished_before: a callback of the trainer.
     """
 
     datamodule: L.LightningDataModule
@@ -53,7 +53,7 @@ class Run:
     trainer: L.Trainer
     ckpt_path: Path | None
     run_dir: Path
-    source: str | None = None
+    finished_before: FinishedBefore
 
     @property
     def picture(self) -> Path:
@@ -117,14 +117,15 @@ def build(config: DictConfig) -> Run:
             check_checkpoint(ckpt_path, model)
     loggers = list(_loggers(config))
     callbacks = [*_callbacks(config, model, loggers), DataSummary()]
-    facts, picture = FactsRecorder(), run_dir / "predictions.png"
-    callbacks += [CurveRecorder(run_dir / "curves.png"), facts]
+    facts, finished_before = FactsRecorder(), FinishedBefore()
+    picture = run_dir / "predictions.png"
+    callbacks += [CurveRecorder(run_dir / "curves.png"), facts, finished_before]
     callbacks += [Picture(picture), Score(picture, facts)]
     # First, because others decide at their setup by the interval of validations when to act.
     callbacks.sort(key=lambda one: not isinstance(one, Duration))
     stops = [StopBetweenSteps(one) for one in callbacks if isinstance(one, LastCheckpoint)]
     trainer = _trainer(config, loggers, [*stops, *callbacks])
-    return Run(datamodule, model, trainer, ckpt_path, run_dir, config.get("source"))
+    return Run(datamodule, model, trainer, ckpt_path, run_dir, finished_before)
 
 
 def _check_served_task(model: Any, datamodule: Any) -> None:

@@ -1,10 +1,12 @@
-"""Checks the checkpoint to start from, before data is processed for it."""
+"""The checkpoint to start from: is checked before data is processed, and may be finished."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import lightning as L
 
 from models.data_facts import stored_facts
 from training.exit_status import SettingsError
@@ -88,3 +90,36 @@ def _differences(checkpoint: Mapping[str, Any], model: Any) -> Iterator[str]:
         yield f"{name} has {found}, this model needs {tuple(own[name].shape)}"
     for name in unknown:
         yield f"it has a layer {name}, which this model lacks"
+
+
+class FinishedBefore(L.Callback):
+    """Notes that a training took no step, because its checkpoint has all epochs or steps.
+
+    Attributes:
+        message: says so, and how to train longer; empty if there were steps.
+    """
+
+    def __init__(self) -> None:
+        self.message = ""
+        self._has_begun = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note that there are steps to take."""
+        self._has_begun = True
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Find out why there was no step, if there was none."""
+        if self._has_begun:
+            return
+        epochs, steps = trainer.fit_loop.epoch_progress.current.processed, trainer.global_step
+        if 0 < trainer.max_steps <= steps:
+            self.message = _finished("steps", steps, trainer.max_steps)
+        elif trainer.max_epochs is not None and 0 < trainer.max_epochs <= epochs:
+            self.message = _finished("epochs", epochs, trainer.max_epochs)
+
+
+def _finished(unit: str, found: int, wanted: int) -> str:
+    return (
+        f"nothing was trained: the checkpoint has {found} {unit} already, of {wanted}; give a "
+        f"larger trainer.max_{unit}, such as {2 * found}, or leave out ckpt_path to start anew"
+    )
