@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from processing.commands.console import print_error
+from processing.commands.console import discard_output, print_error
 from processing.core.error_notes import format_error
 from processing.core.errors import ProcessingError
 from training.exit_status import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, SettingsError
@@ -22,6 +23,9 @@ from training.run_directory import shared_directory
 FULL_ERROR = "HYDRA_FULL_ERROR"
 WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 """Options of Hydra that may be followed by a path with an equals sign."""
+
+PRINTING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
+"""Options of Hydra that print a text and run nothing."""
 
 
 def command(conf: Path, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -50,9 +54,10 @@ def command(conf: Path, name: str) -> Callable[[Callable[..., Any]], Callable[..
             sys.argv[1:] = [none.get(argument, argument) for argument in sys.argv[1:]]
             sys.argv += shared_directory(sys.argv[1:])
             sys.argv[1:] = _settings_first(sys.argv[1:])
-            if _wants_traceback():
-                return main()
-            return _without_traceback(main, conf, name)
+            with _lost_reader():
+                if _wants_traceback():
+                    return main()
+                return _without_traceback(main, conf, name)
 
         return run
 
@@ -70,6 +75,32 @@ def _settings_first(arguments: Sequence[str]) -> list[str]:
         setting = one.startswith("~") or ("=" in one and not one.startswith("-"))
         (settings if setting and before not in WITH_VALUE else others).append(one)
     return settings + others
+
+
+@contextmanager
+def _lost_reader() -> Iterator[None]:
+    """End quietly if ``| head`` has read enough of a text that Hydra prints."""
+    if not any(one.partition("=")[0] in PRINTING for one in sys.argv[1:]):
+        yield
+        return
+    shows_errors, logging.raiseExceptions = logging.raiseExceptions, False
+    try:
+        yield
+    except BrokenPipeError:
+        discard_output(sys.stdout)
+    finally:
+        logging.raiseExceptions = shows_errors
+        _flush_output()
+
+
+def _flush_output() -> None:
+    """Write the rest of a text now: at exit, Python would complain about a lost reader."""
+    if sys.stdout is None:  # Python found it closed
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output(sys.stdout)
 
 
 def _wants_traceback() -> bool:

@@ -111,7 +111,8 @@ class FinishedBefore(L.Callback):
         """Find out why there was no step, if there was none."""
         if self._has_begun:
             return
-        epochs, steps = trainer.fit_loop.epoch_progress.current.processed, trainer.global_step
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        epochs, steps = progress.processed, trainer.global_step
         if 0 < trainer.max_steps <= steps:
             self.message = _finished("steps", steps, trainer.max_steps)
         elif trainer.max_epochs is not None and 0 < trainer.max_epochs <= epochs:

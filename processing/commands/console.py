@@ -40,11 +40,18 @@ def _print(text: str, stream: TextIO | None) -> None:
         stream.reconfigure(errors="backslashreplace")
     try:
         print(text, file=stream, flush=True)
-    except BrokenPipeError:
-        # `| head` stopped reading. At exit, Python would flush the stream and fail again.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+    except BrokenPipeError:  # `| head` stopped reading
+        discard_output(stream)
+
+
+def discard_output(stream: TextIO) -> None:
+    """Leads a stream that has lost its reader to the null device.
+
+    At exit, Python would flush the stream and fail again.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 @contextlib.contextmanager

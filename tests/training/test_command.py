@@ -1,0 +1,23 @@
+"""The command as other programs see it."""
+
+import os
+import sys
+
+import pytest
+
+import train_example
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--info", "defaults"]])
+def test_a_reader_that_has_read_enough_ends_the_command_quietly(monkeypatch, capsys, arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(sys, "argv", ["train_example.py", *arguments])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        try:
+            train_example.main()
+        except SystemExit as stop:
+            assert stop.code == 0  # noqa: PT017 - the command may also return
+    assert capsys.readouterr().err == ""
