@@ -10,6 +10,7 @@ from typing import Any
 
 import hydra
 import lightning as L
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import (
@@ -106,6 +107,7 @@ def build(config: DictConfig) -> Run:
     ckpt_path = existing_checkpoint(config.ckpt_path)
     run_dir = Path(config.run_dir)
     L.seed_everything(config.seed, verbose=False)
+    _check_there_is_data(config.datamodule)
     datamodule = _built(config, "datamodule")
     model = _built(config, "model")
     if ckpt_path is not None and config.action == "test" and isinstance(model, Model):
@@ -126,6 +128,21 @@ def build(config: DictConfig) -> Run:
     stops = [StopBetweenSteps(one) for one in callbacks if isinstance(one, LastCheckpoint)]
     trainer = _trainer(config, loggers, [*stops, *callbacks])
     return Run(datamodule, model, trainer, ckpt_path, run_dir, finished_before)
+
+
+def _check_there_is_data(settings: DictConfig) -> None:
+    """Check that our data module has NPZ files to read, or a processor that writes some."""
+    is_ours = settings._target_ == "datamodules.LazyNPZDataModule"
+    if not is_ours or settings.get("processor") is not None or settings.get("data_dir") is not None:
+        return
+    chosen = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    typed = (
+        "datamodule=combined" if "datamodule=combined" in chosen else "datamodule.processor=null"
+    )
+    raise SettingsError(
+        f"{typed}: give datamodule.data_dir too, the directory of the NPZ files to read, or a list "
+        "of these"
+    )
 
 
 def _check_served_task(model: Any, datamodule: Any) -> None:

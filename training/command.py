@@ -136,7 +136,11 @@ def exit_statuses() -> Iterator[None]:
     except SettingsError as error:
         print_error(str(error))
         raise SystemExit(EXIT_USAGE) from error
-    except (ProcessingError, OSError, ValueError, RuntimeError, MemoryError) as error:
+    except (ProcessingError, FileNotFoundError) as error:
+        # About the user's files: a traceback would not say more.
+        print_error(format_error(error))
+        raise SystemExit(EXIT_FAILURE) from error
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
         print_error(f"{format_error(error)}\n(set {FULL_ERROR}=1 to see the traceback)")
         raise SystemExit(EXIT_FAILURE) from error
     except KeyboardInterrupt as error:

@@ -50,18 +50,33 @@ def raw_directories(datamodule: Any) -> list[Path]:
     return [Path(one.raw_data_dir) for one in getattr(datamodule, "processors", ())]
 
 
-def check_raw_directories(datamodule: Any) -> None:
-    """Check that all directories to read exist; the demo is rendered where it belongs.
+def check_directories(datamodule: Any) -> None:
+    """Check the directories to read; the demo is rendered where it belongs.
 
     Raises:
-        SettingsError: one does not exist, or is a file.
+        SettingsError: one does not exist, is a file, or holds the photographs and the NPZ files.
     """
-    for path in raw_directories(datamodule):
-        if path.is_dir() or path == DEMO_DIR:
-            continue
-        problem = "is not a directory" if path.exists() else "there is no such directory"
-        siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise SettingsError(f"raw_data_dir={path}: {problem}{nearest(path.name, siblings)}")
+    processors = getattr(datamodule, "processors", ())
+    for one in processors:
+        raw, output = Path(one.raw_data_dir), Path(one.output_dir)
+        if raw != DEMO_DIR:
+            _check_directory("raw_data_dir", raw)
+        if raw.expanduser().resolve() == output.expanduser().resolve():
+            raise SettingsError(
+                f"output_dir={output}: is raw_data_dir, too; give the NPZ files another directory, "
+                "so that they can be deleted without the photographs"
+            )
+    if not processors:  # which would make these directories
+        for path in getattr(datamodule, "data_dirs", ()):
+            _check_directory("datamodule.data_dir", Path(path))
+
+
+def _check_directory(key: str, path: Path) -> None:
+    if path.is_dir():
+        return
+    problem = "is not a directory" if path.exists() else "there is no such directory"
+    siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise SettingsError(f"{key}={path}: {problem}{nearest(path.name, siblings)}")
 
 
 def local_rank() -> int:

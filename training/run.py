@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from training.actions import ACTIONS, check_action, needs_data
-from training.data import check_raw_directories, render_demo_if_needed
+from training.data import check_directories, render_demo_if_needed
 from training.interrupts import Stopped
 from training.report import report_stop
 
@@ -32,7 +32,7 @@ def act(action: str, run: Run, *, demo_images: int) -> float | None:
     check_action(action, run)
     with _reported_stop(run):
         if needs_data(action):
-            check_raw_directories(run.datamodule)
+            check_directories(run.datamodule)
             render_demo_if_needed(run.datamodule, demo_images)
         return ACTIONS[action](run)
 

@@ -41,7 +41,7 @@ UNKNOWN_KEYS = [
     ("+callbacks.last.foo=1", "LastCheckpoint has no such argument"),
 ]
 WRONG_CHOICES = [
-    ("datamodule=combined", "give data_dir"),
+    ("datamodule=combined", "give datamodule.data_dir too"),
     ("model=detectr", "must be one of detector, landmarker, teacher; did you mean detector?"),
     ("model=null", "must be one of detector, landmarker, teacher"),
     ("datamodule=detectr", "did you mean detector?"),
@@ -121,6 +121,7 @@ WRONG_VALUES = [
     ("raw_data_dir=", "empty"),
     ("raw_data_dir=${nope}", "nope"),
     ("raw_data_dir=nope", "there is no such directory"),
+    ("datamodule.processor=null", "give datamodule.data_dir too"),
     ("action=fitt", "did you mean fit?"),
     ("action=test", "ckpt_path"),
     ("ckpt_path=nope.ckpt", "there is no such checkpoint"),
@@ -215,8 +216,7 @@ def assert_one_line(status, printed, argument, expected):
     assert len(printed.splitlines()) == 1, printed
     assert expected in printed
     key = argument.partition("=")[0].lstrip("+~")
-    full_key = "datamodule.data_dir" if argument == "datamodule=combined" else key
-    assert printed.lstrip("+~").startswith(full_key)
+    assert printed.lstrip("+~").startswith(key)
     assert status == 2
 
 
@@ -254,6 +254,21 @@ def test_settings_may_stand_on_both_sides_of_an_option(command, folder, argument
 def test_a_module_that_is_not_found_names_the_places_of_the_search(failure):
     result = failure(train_example.main, composed("+callbacks.mine={_target_: nowhere.Mine}"))
     assert "among the installed packages and in the current directory" in result[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["raw_data_dir=photographs", "output_dir=./photographs"], "is raw_data_dir, too"),
+        (["datamodule.processor=null", "datamodule.data_dir=fotographs"], "mean photographs?"),
+    ],
+)
+def test_directories_that_cannot_be_meant_are_one_line_and_status_2(
+    failure, folder, arguments, expected
+):
+    (folder / "photographs").mkdir(exist_ok=True)
+    result = failure(train_example.main, composed(*arguments))
+    assert_one_line(*result, arguments[-1], expected)
 
 
 def test_several_wrong_settings_have_a_line_each(failure):
