@@ -24,9 +24,6 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 """Options of Hydra that may be followed by a path with an equals sign."""
 
-PRINTING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
-"""Options of Hydra that print a text and run nothing."""
-
 
 def command(conf: Path, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator of a function that `hydra.main` made.
@@ -79,10 +76,11 @@ def _settings_first(arguments: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _lost_reader() -> Iterator[None]:
-    """End quietly if ``| head`` has read enough of a text that Hydra prints."""
-    if not any(one.partition("=")[0] in PRINTING for one in sys.argv[1:]):
-        yield
-        return
+    """End quietly, or train on, if ``| head`` has read enough of the output.
+
+    The errors of a run never come here: `exit_statuses` has turned them into a status.
+    """
+    # Hydra's handler writes to standard output, and would show a traceback for every line.
     shows_errors, logging.raiseExceptions = logging.raiseExceptions, False
     try:
         yield
