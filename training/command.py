@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from training.exit_status import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, Set
 from training.run_directory import shared_directory
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+_SET_HERE = ContextVar("_SET_HERE", default=False)
+"""Whether the command has set `FULL_ERROR`, not the user."""
 WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 """Options of Hydra that may be followed by a path with an equals sign."""
 
@@ -109,6 +112,7 @@ def _without_traceback(main: Callable[..., Any], conf: Path, name: str) -> Any:
     arguments = sys.argv[1:]
     # Hydra would print several lines and exit with status 1; so it hands the error on.
     os.environ[FULL_ERROR] = "1"
+    token = _SET_HERE.set(True)
     try:
         return main()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -118,6 +122,7 @@ def _without_traceback(main: Callable[..., Any], conf: Path, name: str) -> Any:
         print_error(explain(error, arguments, conf, name))
         raise SystemExit(EXIT_USAGE) from error
     finally:
+        _SET_HERE.reset(token)
         os.environ.pop(FULL_ERROR, None)
 
 
@@ -127,8 +132,11 @@ def exit_statuses() -> Iterator[None]:
 
     With ``HYDRA_FULL_ERROR=1`` in the environment they stay exceptions with a traceback.
     """
-    # Set by the command for the time of composition; processes that are started must not see it.
-    composed_here = os.environ.pop(FULL_ERROR, None)
+    if _wants_traceback() and not _SET_HERE.get():
+        yield
+        return
+    # Processes that are started must not take the command's own setting for the user's.
+    set_here = os.environ.pop(FULL_ERROR, None)
     try:
         yield
     except SettingsError as error:
@@ -145,5 +153,5 @@ def exit_statuses() -> Iterator[None]:
         print_error("interrupted: the same command continues")
         raise SystemExit(EXIT_INTERRUPTED) from error
     finally:
-        if composed_here is not None:
-            os.environ[FULL_ERROR] = composed_here
+        if set_here is not None:
+            os.environ[FULL_ERROR] = set_here

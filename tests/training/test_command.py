@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import train_example
+from training.command import exit_statuses
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--info", "defaults"]])
@@ -21,3 +22,13 @@ def test_a_reader_that_has_read_enough_ends_the_command_quietly(monkeypatch, cap
         except SystemExit as stop:
             assert stop.code == 0  # noqa: PT017 - the command may also return
     assert capsys.readouterr().err == ""
+
+
+def test_the_hint_about_the_traceback_is_true(monkeypatch, capsys):
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with pytest.raises(SystemExit, match="1"), exit_statuses():
+        raise RuntimeError("no memory left")
+    assert "set HYDRA_FULL_ERROR=1 to see the traceback" in capsys.readouterr().err
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(RuntimeError, match="no memory left"), exit_statuses():
+        raise RuntimeError("no memory left")
