@@ -1,4 +1,4 @@
-"""The actions of the command: fit, test, predict and export."""
+"""The actions that run a trainer: fit and test; `answers` has those that only need a model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from processing.commands.console import print_result
-from training.exit_status import SettingsError
 
 if TYPE_CHECKING:
     from training.build import Run
@@ -39,20 +38,3 @@ def test(run: Run) -> float | None:
 
 ACTIONS: dict[str, Callable[[Run], float | None]] = {"fit": fit, "test": test}
 """Each action by its name, the values of ``action``."""
-
-
-def check_action(action: str, run: Run) -> None:
-    """Check that an action has what it needs, before data is rendered or processed.
-
-    Raises:
-        SettingsError: there is no such action, or it needs a checkpoint.
-    """
-    if action not in ACTIONS:
-        raise SettingsError(f"action={action}: must be one of {', '.join(ACTIONS)}")
-    if action != "fit" and run.ckpt_path is None:
-        raise SettingsError(f"action={action}: give ckpt_path, the checkpoint to use")
-
-
-def needs_data(action: str) -> bool:
-    """Return whether an action reads the data module's files."""
-    return action in ("fit", "test")

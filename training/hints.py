@@ -1,4 +1,4 @@
-"""Checks of plain values against type hints, with words for what a hint allows."""
+"""Checks of plain values against type hints, and words for what is allowed and what is wrong."""
 
 from __future__ import annotations
 
@@ -147,3 +147,9 @@ def nearest(name: str, valid: Iterable[object]) -> str:
     """Return ``; did you mean NAME?`` for the most similar valid name, or an empty text."""
     found = get_close_matches(name, [str(one) for one in valid], n=1, cutoff=0.6)
     return f"; did you mean {found[0]}?" if found else ""
+
+
+def first_line(error: object) -> str:
+    """Return what an error says, without the names and hints on its other lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -20,7 +19,7 @@ from hydra.errors import (
 )
 from omegaconf import DictConfig, OmegaConf
 
-from training.hints import nearest
+from training.hints import first_line, nearest
 
 
 def explain(error: Exception, arguments: Sequence[str], conf: Path, name: str) -> str:
@@ -33,13 +32,14 @@ def explain(error: Exception, arguments: Sequence[str], conf: Path, name: str) -
         name: name of the main file in it.
     """
     if isinstance(error, OverrideParseException):
+        reason = first_line(error.message)
         return (
-            f"{error.override}: cannot be read as KEY=VALUE: {_first(error.message)}; quote the "
-            "whole override if it has brackets, braces, spaces or commas"
+            f"{error.override}: cannot be read as KEY=VALUE: {reason}; quote the whole "
+            "override if it has brackets, braces, spaces or commas"
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_choice(error, arguments)
-    message = _first(error)
+    message = first_line(error)
     if isinstance(error, SearchPathException):
         return f"--config-dir: {message}"
     keyless = next((one for one in arguments if one.startswith("=")), None)
@@ -111,11 +111,6 @@ def _key_of(error: Exception) -> str:
     quoted = re.search(r"'([\w.@/-]+)'", str(error))
     match = found or quoted
     return match[1].rstrip(".") if match else ""
-
-
-def _first(error: Any) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def _similar(key: str, conf: Path, name: str) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from training.actions import ACTIONS, check_action, needs_data
+from training.actions import ACTIONS
 from training.data import check_directories, render_demo_if_needed
+from training.exit_status import SettingsError
 from training.interrupts import Stopped
 from training.report import report_stop
 
@@ -27,13 +28,14 @@ def act(action: str, run: Run, *, demo_images: int) -> float | None:
         demo_images: photographs to render if the data is the demo and does not exist.
 
     Raises:
+        SettingsError: a directory does not exist, or a test has no checkpoint.
         SystemExit: a signal stopped it, with status 128 + signal.
     """
-    check_action(action, run)
+    if action == "test" and run.ckpt_path is None:
+        raise SettingsError("action=test: give ckpt_path, the checkpoint to use")
     with _reported_stop(run):
-        if needs_data(action):
-            check_directories(run.datamodule)
-            render_demo_if_needed(run.datamodule, demo_images)
+        check_directories(run.datamodule)
+        render_demo_if_needed(run.datamodule, demo_images)
         return ACTIONS[action](run)
 
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from training.exit_status import SettingsError
-from training.hints import allowed, choices, fits, hints_of, nearest
+from training.hints import allowed, choices, first_line, fits, hints_of, nearest
 
 ROOT_HINTS: dict[str, Any] = {
     "action": Literal["fit", "test", "predict", "export"],
@@ -50,7 +50,6 @@ NAMED = ("callbacks", "logger")
 SPECIAL = ("_target_", "_convert_", "_recursive_", "_partial_", "_args_")
 FILLED_IN = ("monitor", "mode", "stopping_threshold")
 """Arguments of callbacks that the script fills in with the model's score if they are null."""
-MIGRATED = "see python train_example.py --help"
 
 
 class Problem(str):
@@ -91,7 +90,10 @@ def _root_problems(config: DictConfig) -> Iterator[str]:
         if isinstance(node, Problem):
             yield node
         elif not isinstance(node, DictConfig) or "_target_" not in node:
-            yield f"{key}={_shown(config, key)}: must be a mapping with _target_; {MIGRATED}"
+            yield (
+                f"{key}={_shown(config, key)}: must be a mapping with _target_; see python "
+                "train_example.py --help"
+            )
         else:
             yield from _target_problems(node, key)
     for key in NAMED:
@@ -280,12 +282,6 @@ def _sibling(module: str, name: str) -> str:
     except Exception:  # the message about the target says what is wrong
         return ""
     return nearest(name, [f"{one}" for one in names if not one.startswith("_")])
-
-
-def first_line(error: BaseException) -> str:
-    """Return what an error says, without the names and hints on its other lines."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def constructor_problem(error: InstantiationException, config: DictConfig, key: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import lightning as L
 
 from models.data_facts import stored_facts
+from training.checkpoint_file import read_checkpoint
 from training.exit_status import SettingsError
-from training.saved_model import read_checkpoint
 
 SHARDED = ("meta.pt", ".metadata", "checkpoint")
 """One of these is in a checkpoint that is a directory, of FSDP or DeepSpeed."""
