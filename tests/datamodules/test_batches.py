@@ -229,7 +229,7 @@ def test_a_collate_fn_makes_the_batches(data_dir, tmp_path, num_workers):
             assert (images.shape, images.dtype, count) == ((11, 8, 8, 3), torch.uint8, 11)
         else:
             batch = model.batches[0]
-            assert batch.keys() == {"image", "count"}
+            assert batch.keys() == {"image", "count", "valid"}
             assert batch["image"].shape == (11, 3, 8, 8)
             assert batch["image"].max() <= 1
 

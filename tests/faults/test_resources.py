@@ -145,17 +145,14 @@ from datamodules import LazyNPZDataModule
 from processing.lazy_dataset import LazyNPZDataset
 def as_floats(sample):
     return {**sample, "image": sample["image"].astype("float32")}
-def as_pair(sample):
-    return sample["image"].astype("float32"), sample["index"]
 def samples(loader):
-    print(loader.num_workers, sum(len(b[0] if type(b) is list else b["image"]) for b in loader))
+    print(loader.num_workers, sum(len(batch["image"]) for batch in loader))
 path = sys.argv[1] + "/train_detector.npz"
 for transform in (None, as_floats):
     samples(DataLoader(LazyNPZDataset(path, transform=transform), batch_size=100, num_workers=4))
-for transform in (as_floats, as_pair):
-    module = LazyNPZDataModule(data_dir=sys.argv[1], num_workers=4, train_transform=transform)
-    module.setup("fit")
-    samples(module.train_dataloader())
+module = LazyNPZDataModule(data_dir=sys.argv[1], num_workers=4, train_transform=as_floats)
+module.setup("fit")
+samples(module.train_dataloader())
 """
 
 
@@ -167,7 +164,7 @@ def test_worker_processes_need_no_room_in_dev_shm(tmp_path, size):
         (tmp_path / f"{split}_detector.npz").hardlink_to(path)
     small = mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", "a small /dev/shm")
     found = run(*small, sys.executable, "-W", "error", "-c", LOADERS, tmp_path)
-    assert found == (0, "4 400\n" * 4)
+    assert found == (0, "4 400\n" * 3)
 
 
 TRAIN = """
