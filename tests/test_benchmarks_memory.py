@@ -56,6 +56,7 @@ def test_half_made_data_is_made_anew_and_complete_data_is_kept(tmp_path):
     assert [file.name for file in data.iterdir()] == ["whole"]
 
 
+@pytest.mark.long
 def test_processing_is_sampled_from_beginning_to_end(tmp_path):
     findings, curves = memory.processing(tmp_path, [40, 400])
     assert [finding.what for finding in findings] == [

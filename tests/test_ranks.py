@@ -23,7 +23,8 @@ def write(directory):
         )
 
 
-@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.long), 3])
+@pytest.mark.long  # each rank imports everything; two ranks are in test_datamodule too
+@pytest.mark.parametrize("ranks", [2, 3])
 def test_ranks_stay_in_step_and_count_each_sample_once(tmp_path, ranks):
     write(tmp_path)
     done = subprocess.run(

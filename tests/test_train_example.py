@@ -232,6 +232,7 @@ def test_ctrl_c_reports_what_was_reached_and_how_to_continue(undisturbed, train)
     assert (directory / "interrupted" / "predictions.png").is_file()
 
 
+@pytest.mark.long
 def test_an_extended_run_says_how_its_learning_rate_goes_on(undisturbed, train):
     directory, _ = undisturbed
     status, printed = train(
@@ -245,7 +246,10 @@ def test_an_extended_run_says_how_its_learning_rate_goes_on(undisturbed, train):
     assert rates[0] == pytest.approx(4e-4)
 
 
-@pytest.mark.parametrize("epochs", ["trainer.max_epochs=2", "trainer.max_epochs=null"])
+@pytest.mark.parametrize(
+    "epochs",
+    ["trainer.max_epochs=2", pytest.param("trainer.max_epochs=null", marks=pytest.mark.long)],
+)
 def test_a_finished_run_that_is_continued_says_that_nothing_was_trained(undisturbed, train, epochs):
     directory, _ = undisturbed
     checkpoint = "ckpt_path=undisturbed/checkpoints/last.ckpt"
@@ -324,6 +328,7 @@ def test_torchrun_makes_one_run_in_one_folder(tmp_path):
     assert len(list((tmp_path / "outputs").glob("*/*"))) == 1
 
 
+@pytest.mark.long  # the quick tests of stopped runs share one interpreter that has all imports
 def test_a_run_stopped_by_sigterm_does_not_exit_with_success(tmp_path):
     """Lightning itself exits with status 0: a script would take the training for finished."""
     command = [sys.executable, "-u", SCRIPT, *TINY]
