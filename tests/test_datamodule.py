@@ -553,8 +553,6 @@ class Kept(Recorder):
         stage = self.trainer.state.stage.value
         epoch = self.trainer.current_epoch
         self.batches.append((stage, epoch, batch["index"].tolist(), batch["image"]))
-        if stage == "validate":  # waits for the other ranks: all must have the same steps
-            self.log("samples", float(len(batch["index"])), on_step=True, sync_dist=True)
 
 
 def train_and_predict(data_dir, batch_size, **options):

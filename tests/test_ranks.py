@@ -23,8 +23,7 @@ def write(directory):
         )
 
 
-@pytest.mark.long  # each rank imports everything; two ranks are in test_datamodule too
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_ranks_stay_in_step_and_count_each_sample_once(tmp_path, ranks):
     write(tmp_path)
     done = subprocess.run(
