@@ -46,7 +46,7 @@ class Landmarker(Model):
     }
     metric = "NME"
     min_steps = 3000
-    warm_up = 900  # at its peak too soon, few faces are learned by heart
+    warm_up = 900  # steps; the recipe is measured in docs/training.md
     mode = "min"
     unit = " of the diagonal of the box around the landmarks"
 
