@@ -1,7 +1,8 @@
 """ResumeEpoch: a callback that continues an epoch with another batch size or number of ranks.
 
 Lightning counts the batches of an epoch, and stops at the number that the loader has now. If the
-batches before the checkpoint had another size, it would stop too early or too late.
+batches before the checkpoint had another size, it would stop too early or too late. The callback
+also mends places where Lightning forgets the position of a loader, or takes an epoch for complete.
 """
 
 from __future__ import annotations

@@ -134,8 +134,7 @@ def to_detr(
     """
     given = read_detector_batch(batch)
     pixels = _normalized(given.float_images(), mean, std)
-    count, _, height, width = pixels.shape
-    mask = torch.ones((count, height, width), dtype=torch.int64, device=pixels.device)
+    mask = torch.ones_like(pixels[:, 0], dtype=torch.int64)
     return {
         "pixel_values": pixels,
         "pixel_mask": mask,
@@ -173,8 +172,7 @@ def to_rfdetr(
     """
     given = read_detector_batch(batch)
     pixels = _normalized(given.float_images(), mean, std)
-    count, _, height, width = pixels.shape
-    mask = torch.zeros((count, height, width), dtype=torch.bool, device=pixels.device)
+    mask = torch.zeros_like(pixels[:, 0], dtype=torch.bool)
     return pixels, mask, _detr_targets(given, image_ids, labels_name="labels")
 
 

@@ -50,20 +50,24 @@ def summary(status, printed, task="detector"):
     return line
 
 
-@pytest.fixture(scope="module")
-def first_run(tmp_path_factory):
-    """The example started as a person would, in an empty directory: (directory, process)."""
-    directory = tmp_path_factory.mktemp("train")
-    run = subprocess.run(
-        [sys.executable, SCRIPT, *TINY, "demo_images=16"],
+def run_program(directory, *arguments, timeout=300):
+    """Starts Python as a person would, in a directory; returns the finished process."""
+    return subprocess.run(
+        [sys.executable, *arguments],
         cwd=directory,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
         check=False,
     )
-    return directory, run
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory):
+    """The example, started in an empty directory: (directory, process)."""
+    directory = tmp_path_factory.mktemp("train")
+    return directory, run_program(directory, SCRIPT, *TINY, "demo_images=16")
 
 
 def test_the_bare_command_renders_trains_and_shows(first_run):
@@ -298,15 +302,7 @@ def test_main_returns_the_score_to_a_search(first_run, monkeypatch):
 def test_two_processes_report_one_score(first_run, train, strategy):
     directory, _ = first_run
     settings = [*TINY, "trainer.devices=2", f"trainer.strategy={strategy}", f"run_dir={strategy}"]
-    run = subprocess.run(
-        [sys.executable, SCRIPT, *settings],
-        cwd=directory,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    run = run_program(directory, SCRIPT, *settings, timeout=500)
     summary(run.returncode, run.stdout)
     assert (directory / strategy / "predictions.png").is_file()
 
@@ -314,15 +310,7 @@ def test_two_processes_report_one_score(first_run, train, strategy):
 @pytest.mark.long
 def test_torchrun_makes_one_run_in_one_folder(tmp_path):
     command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", SCRIPT, *TINY]
-    run = subprocess.run(
-        [sys.executable, *command, "demo_images=16"],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    run = run_program(tmp_path, *command, "demo_images=16", timeout=500)
     summary(run.returncode, run.stdout)
     assert run.stdout.count("rendering 16 demo photographs") == 1
     assert len(list((tmp_path / "outputs").glob("*/*"))) == 1

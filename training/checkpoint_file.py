@@ -1,4 +1,4 @@
-"""Reads a checkpoint, or says in one line why a file is none."""
+"""Reads a checkpoint, or says in one line why a file is not one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, trusted: bool = False) -> M
 
     Args:
         path: the file.
-        trusted: whether any object of Python in it is created, which can run code.
+        trusted: whether to create any Python object in the file. Doing so can run code.
 
     Raises:
         SettingsError: the file cannot be read, or is not a checkpoint of Lightning.
@@ -30,12 +30,10 @@ def read_checkpoint(path: str | os.PathLike[str], *, trusted: bool = False) -> M
         raise SettingsError(f"ckpt_path={path}: there is no such checkpoint")
     if path.is_dir():
         raise SettingsError(f"ckpt_path={path}: is a folder, not a checkpoint; give a .ckpt file")
+    content: Any = None
     try:
-        content = (
-            torch.load(path, "cpu", mmap=True, weights_only=not trusted)
-            if _saved_by_torch(path)
-            else None
-        )
+        if _saved_by_torch(path):
+            content = torch.load(path, "cpu", mmap=True, weights_only=not trusted)
     except Exception as error:  # pickle raises whatever the classes of the objects raise
         reason = first_line(error)
         if isinstance(error, pickle.UnpicklingError) and not trusted:
@@ -50,7 +48,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, trusted: bool = False) -> M
 
 
 def _saved_by_torch(path: Path) -> bool:
-    """Check for the entry that `torch.save` writes; .npz and .pt2 files are ZIP files, too."""
+    """Check for the entry of `torch.save`; .npz and .pt2 files are ZIP files, too."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/data.pkl") for name in archive.namelist())

@@ -66,7 +66,7 @@ def check_directories(datamodule: Any) -> None:
                 f"output_dir={output}: is raw_data_dir, too; give the NPZ files another directory, "
                 "so that they can be deleted without the photographs"
             )
-    if not processors:  # which would make these directories
+    if not processors:  # a processor would make these directories
         for path in getattr(datamodule, "data_dirs", ()):
             _check_directory("datamodule.data_dir", Path(path))
 
@@ -88,7 +88,7 @@ def local_rank() -> int:
 
 
 class DataSummary(Callback):
-    """Prints which files a run reads, their numbers of samples, and which inputs were left out."""
+    """Prints the files of a run, their numbers of samples, and the inputs that were left out."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Print the lines, once the data module has opened its files."""

@@ -1,4 +1,4 @@
-"""Checks of plain values against type hints, and words for what is allowed and what is wrong."""
+"""Checks plain values against type hints, and describes the allowed values in words."""
 
 from __future__ import annotations
 
@@ -150,6 +150,6 @@ def nearest(name: str, valid: Iterable[object]) -> str:
 
 
 def first_line(error: object) -> str:
-    """Return what an error says, without the names and hints on its other lines."""
+    """Return the first line of an error's message; the other lines hold names and hints."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -23,10 +23,10 @@ from training.hints import first_line, nearest
 
 
 def explain(error: Exception, arguments: Sequence[str], conf: Path, name: str) -> str:
-    """Return one line with the wrong override, what is wrong with it and the nearest valid name.
+    """Return one line with the wrong override, the reason, and the nearest valid name.
 
     Args:
-        error: what Hydra or OmegaConf raised.
+        error: the exception of Hydra or OmegaConf.
         arguments: the command line without the program's name.
         conf: directory of the settings.
         name: name of the main file in it.
@@ -39,6 +39,7 @@ def explain(error: Exception, arguments: Sequence[str], conf: Path, name: str) -
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_choice(error, arguments)
+    # All other errors have one class; only the words of their messages tell them apart.
     message = first_line(error)
     if isinstance(error, SearchPathException):
         return f"--config-dir: {message}"
@@ -79,7 +80,7 @@ def _unknown_choice(error: MissingConfigException, arguments: Sequence[str]) -> 
 
 
 def _wrong_choice(arguments: Sequence[str], message: str, conf: Path) -> str:
-    """Return the line about a group whose choice is no name, such as ``model=null``."""
+    """Return the line about a group with a choice that is not a name, such as ``model=null``."""
     for override in _overrides(arguments):
         folder = conf / override.key_or_group
         if folder.is_dir() and not isinstance(override.value(), str | list):
@@ -128,7 +129,7 @@ def _similar(key: str, conf: Path, name: str) -> str:
 @cache
 def _known(conf: Path, name: str) -> list[str]:
     """Return all keys of the default settings, and all groups."""
-    GlobalHydra.instance().clear()
+    GlobalHydra.instance().clear()  # Hydra composes once in a process
     with initialize_config_dir(str(conf), version_base="1.3"):
         config = compose(name)
     return [*_keys(config), *(path.name for path in conf.iterdir() if path.is_dir())]
