@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "datasets": "core npz",
     "demo": "",
     "lazy_dataset": "core npz datasets",
-    "commands": "core sources imaging lazy_dataset",
+    "commands": "core sources imaging npz datasets",
     "data_processor": "core sources imaging run",
     "__main__": "commands",
     "__init__": "",
@@ -40,6 +40,7 @@ GUARDED = {("data_processor", "commands")}
 ONLY_MODULES = {
     ("commands", "imaging"): {"processing.imaging.tasks"},
     ("commands", "sources"): {"processing.sources"},
+    ("commands", "datasets"): {"processing.datasets.channels"},
     ("training", "commands"): {"processing.commands.console"},
     ("training", "sources"): {"processing.sources.paths"},
 }
@@ -171,6 +172,7 @@ def test_frameworks_are_imported_only_where_they_belong(name):
         ("processing.lazy_dataset", {"lightning", "hydra", "cv2", "simplejpeg", "PIL"}),
         ("processing.data_processor", {"lightning", "hydra", "torch"}),
         ("processing", {"numpy", "torch", "cv2"}),
+        ("processing.commands.verify", {"torch", "cv2", "simplejpeg", "PIL", "tqdm", "filelock"}),
     ],
 )
 def test_importing_a_module_loads_no_library_it_does_not_need(module, unwanted):

@@ -14,15 +14,16 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from filelock import FileLock
 from isal.isal_zlib import crc32
-from tqdm.auto import tqdm
 
 from processing.core.error_notes import with_filename
 from processing.core.errors import NPZFormatError, damaged, wrong_checksum
+
+if TYPE_CHECKING:
+    from tqdm.auto import tqdm
 
 _CHUNK: Final = 1 << 20  # bytes
 _ALWAYS_ALLOWED_BYTES: Final = 64 << 20  # may be unpacked whatever the ratio
@@ -50,6 +51,9 @@ def unpack_member(path: Path, info: zipfile.ZipInfo, start: int, cache_dir: Path
         NPZFormatError: the compressed data is damaged, or looks like a decompression bomb.
         OSError: the disk is too full, or the directory cannot be written.
     """
+    # Imported here, as tqdm is below: few files are compressed, and these two take 60 ms.
+    from filelock import FileLock
+
     _check_ratio(path, info)
     directory = path.parent if cache_dir is None else cache_dir
     member = quote(info.filename.removesuffix(".npy"), safe="")
@@ -127,6 +131,8 @@ def _unpack(path: Path, info: zipfile.ZipInfo, start: int, target: Path) -> None
 
 
 def _progress_bar(path: Path, info: zipfile.ZipInfo) -> tqdm[Any]:
+    from tqdm.auto import tqdm
+
     return tqdm(
         total=info.file_size,
         unit="B",
