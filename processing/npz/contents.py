@@ -138,17 +138,38 @@ class Contents:
             ChecksumError: an image differs from its checksum; names the row.
             NPZFormatError: the file shrank, or the offsets of a row are outside the values.
         """
-        self.npz.check_size()
         if images_out is None:
             images_out = np.empty((len(indices), *self.images.shape[1:]), self.image_dtype)
+        self.gather_images(indices, images_out, verify=verify)
+        return {"images": images_out, **self.gather_annotations(indices)}
+
+    def gather_images(
+        self, indices: NDArray[np.intp], images_out: NDArray[Any], *, verify: bool = False
+    ) -> None:
+        """Copies images out of the file; see `gather`.
+
+        Args:
+            indices: (B,) in ``[0, N)``; not checked.
+            images_out: C-contiguous (B, H, W, C), overwritten.
+            verify: whether to compare the images with the checksums of their rows.
+        """
+        self.npz.check_size()
         self.advise(indices)  # all rows at once, before the first page fault waits for one
         take_rows(self.images, indices, images_out)
-        rows: dict[str, ColumnArray] = {"images": images_out}
+        if verify:
+            self._verify_rows(indices, images_out)
+
+    def gather_annotations(self, indices: NDArray[np.intp]) -> dict[str, ColumnArray]:
+        """Copies annotations and ``image_paths`` out of the file; see `gather`.
+
+        Args:
+            indices: (B,) in ``[0, N)``; not checked.
+        """
+        self.npz.check_size()
+        rows: dict[str, ColumnArray] = {}
         for name, column in self.annotations.items():
             rows[name] = self._gather_annotation(name, column, indices)
         rows["image_paths"] = self.image_paths[indices]
-        if verify:
-            self._verify_rows(indices, images_out)
         return rows
 
     def advise(self, indices: NDArray[np.intp]) -> None:
