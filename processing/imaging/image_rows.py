@@ -6,6 +6,7 @@ on the photograph, its annotations and the options, not on whether pixels are de
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from processing.core.annotations import ImageAnnotations
 from processing.core.coordinates import Size
 from processing.core.errors import Dropped, ImageError, Rejection, Stage
 from processing.imaging import losses
+from processing.imaging.bounds import Bounds
 from processing.imaging.contents import ImageContent
 from processing.imaging.decoding import decode, read_header
 from processing.imaging.losses import Origins
@@ -29,8 +31,9 @@ from processing.imaging.renderings import (
     Rendered,
     Renderings,
     Views,
+    coarsest_reduction,
     find_earlier,
-    keys_of,
+    key_of,
     render_views,
 )
 from processing.imaging.repairs import Instances, Repairs, repair
@@ -52,6 +55,7 @@ class ImageJob:
         content: the image's content, if it is known: it is read only to be decoded.
         up_to_date: those of `tasks` whose rows are not needed. They still decide how finely the
             image is decoded, so that the rows of the others do not depend on earlier runs.
+        bounds: of the annotations, if they are known; they only save time.
     """
 
     path: str
@@ -63,6 +67,7 @@ class ImageJob:
     follow_links: bool = True
     content: ImageContent | None = None
     up_to_date: Collection[Task] = ()
+    bounds: Bounds | None = None
 
     @property
     def made(self) -> list[Task]:
@@ -117,7 +122,7 @@ def process_image(
     raw_dir: Path,
     job: ImageJob,
     options: RepairOptions,
-    earlier: EarlierImages,
+    earlier: EarlierImages | None,
 ) -> ImageResult:
     """Turns one image into rows, or a bad image into rejections.
 
@@ -127,7 +132,8 @@ def process_image(
         raw_dir: the directory that the image lies in.
         job: the image.
         options: how boxes are repaired.
-        earlier: stored images of an earlier run, which are copied if their key is the same.
+        earlier: stored images of an earlier run, which are copied if their key is the same; None
+            if there are none.
     """
     result = ImageResult(content=job.content)
     stage: Stage = "read"
@@ -140,24 +146,34 @@ def process_image(
             result.content = ImageContent(len(data), result.crc32, read_header(data))
         size, result.crc32, header = result.content
         stage = "annotation"
-        instances, repairs = repair(job.annotations, header, **options._asdict())
+        source_size = header.upright_size
+        min_box_size, keep_flagged = options
+        instances, repairs = repair(
+            job.annotations,
+            header,
+            min_box_size=min_box_size,
+            keep_flagged=keep_flagged,
+            bounds=job.bounds,
+        )
         stage = "decode"
-        views = _views(job, instances, repairs, header.upright_size, options, result)
+        views = _views(job, instances, repairs, source_size, options, result)
         if not views:
             return result
-        # Look up earlier rows before decoding: decoding takes most of the time.
-        keys = keys_of(f"{job.path}\0{size}\0{result.crc32}", views, header.upright_size)
+        key_at = functools.partial(key_of, f"{job.path}\0{size}\0{result.crc32}", views)
+        coarsest = coarsest_reduction(views, source_size)
         # Without a wanted view, the others still tell whether the image can be decoded.
         wanted = {task: views[task] for task in job.made if task in views} or views
-        found = find_earlier(earlier, job.path, keys, wanted, header.upright_size)
+        found = None
+        if earlier is not None:  # looked up before decoding, which takes most of the time
+            found = find_earlier(earlier, job.path, key_at, coarsest, wanted, source_size)
         if found is None and not data:
             return process_image(raw_dir, replace(job, content=None), options, earlier)
         result.copied = found is not None
         if found is None:
-            photo = decode(data, header, reduction=max(keys))
-            found = keys[photo.reduction], render_views(photo, wanted)
+            photo = decode(data, header, reduction=coarsest)
+            found = key_at(photo.reduction), render_views(photo, wanted)
         stage = "crop"
-        _make_rows(job, header.upright_size, instances, repairs, wanted, found, options, result)
+        _make_rows(job, source_size, instances, repairs, wanted, found, options, result)
     except ImageError as error:
         return _rejected(job, result, stage, error)
     except BaseException as error:  # also KeyboardInterrupt: the user sees where it stopped
@@ -178,8 +194,9 @@ def _views(
     views: dict[Task, Sequence[View]] = {}
     for task in job.tasks:
         task_views = task.views(instances, source_size)
-        is_negative = not task.instances(job.annotations).any()
-        if is_negative or any(len(view.instances) for view in task_views):
+        shows_some = any(len(view.instances) for view in task_views)
+        # An image without instances of the task is a negative.
+        if shows_some or not task.instances(job.annotations).any():
             views[task] = task_views
         elif task not in job.up_to_date:
             _account(job, task, repairs, (), options, result)

@@ -1,19 +1,16 @@
 """Where a rectangle of a photograph lands in a stored image.
 
 Letterbox and crop follow one rule: a stored image shows a rectangle of the upright source image, so
-stored and source coordinates differ by one scale and one shift per axis. A rectangle is float64
-(4,) x1, y1, x2, y2 in pixels of the upright source image, y down, the corner of the first pixel at
-(0, 0); it may reach beyond the image. Sizes are height, width. Pure functions, safe from any
-thread.
+stored and source coordinates differ by one scale and one shift per axis. A rectangle is x1, y1, x2,
+y2 in pixels of the upright source image, y down, the corner of the first pixel at (0, 0); it may
+reach beyond the image. Sizes are height, width. Pure functions, safe from any thread.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Final, NamedTuple
-
-import numpy as np
-from numpy.typing import ArrayLike
 
 from processing.core.coordinates import Rect, Size
 
@@ -64,7 +61,7 @@ def letterbox_rect(source_size: Size, size: Size) -> Rect:
     return crop_rect((0, 0, width, height), 0.0, size)
 
 
-def crop_rect(box: ArrayLike, margin: float, size: Size) -> Rect:
+def crop_rect(box: Iterable[float], margin: float, size: Size) -> Rect:
     """Returns the rectangle that shows a box and its surroundings, in the aspect ratio of `size`.
 
     Args:
@@ -74,13 +71,14 @@ def crop_rect(box: ArrayLike, margin: float, size: Size) -> Rect:
         size: height, width of the stored image. The side that is too short for this aspect ratio
             grows.
     """
-    x1, y1, x2, y2 = np.asarray(box, dtype=np.float64).tolist()
+    # Numbers of an array would be slow, and those of float32 would stay float32.
+    x1, y1, x2, y2 = map(float, box)
     height, width = size
     grown = 1 + 2 * margin
     scale = max(max(x2 - x1, 1.0) * grown / width, max(y2 - y1, 1.0) * grown / height)
     x, y = (x1 + x2) / 2, (y1 + y2) / 2
     dx, dy = width * scale / 2, height * scale / 2
-    return np.array([x - dx, y - dy, x + dx, y + dy])
+    return x - dx, y - dy, x + dx, y + dy
 
 
 def largest_reduction(rect: Rect, source_size: Size, size: Size) -> int:
@@ -91,7 +89,7 @@ def largest_reduction(rect: Rect, source_size: Size, size: Size) -> int:
         source_size: height, width of the upright image.
         size: height, width of the stored image.
     """
-    x1, y1, x2, y2 = rect.tolist()
+    x1, y1, x2, y2 = rect
     # The tolerance makes up for rounding: a shrink of exactly 4 may come out as 3.9999999.
     shrink = min((x2 - x1) / size[1], (y2 - y1) / size[0]) + 1e-6
     for reduction, least in _SHRINK_FOR_REDUCTION.items():
@@ -126,7 +124,7 @@ def place(
     Returns:
         The spans along x and y; None if the rectangle shows nothing of the image.
     """
-    x1, y1, x2, y2 = rect.tolist()
+    x1, y1, x2, y2 = rect
     x = _place_axis(x1, x2, source_size[1], size[1], reduction)
     y = _place_axis(y1, y2, source_size[0], size[0], reduction)
     return None if x is None or y is None else (x, y)
@@ -141,7 +139,7 @@ def rendered_rect(spans: tuple[Span, Span], size: Size) -> Rect:
     """
     x, y = spans
     (x1, x2), (y1, y2) = x.rendered_range(size[1]), y.rendered_range(size[0])
-    return np.array([x1, y1, x2, y2])
+    return x1, y1, x2, y2
 
 
 def _place_axis(low: float, high: float, source: int, stored: int, step: int) -> Span | None:

@@ -6,7 +6,8 @@ A key says which pixels a row has. Rows with the same key are copied, and nothin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from processing.imaging.resizing import render
 from processing.imaging.tasks import PIXELS_VERSION, Task, View
 
 _REDUCTIONS: Final = (8, 4, 2, 1)  # the scales of a JPEG codec, coarsest first
+_RECT: Final = struct.Struct("<4d")  # equal on every machine
 
 Views = Mapping[Task, Sequence[View]]
 
@@ -41,17 +43,19 @@ class Rendered(NamedTuple):
 Renderings = dict[Task, list[Rendered | None]]
 
 
-def keys_of(origin: str, views: Views, source_size: Size) -> dict[int, int]:
-    """The key of the rows for each reduction that the codec may choose, the coarsest first."""
-    largest: list[int] = []
+def coarsest_reduction(views: Views, source_size: Size) -> int:
+    """The largest reduction at which every view may be rendered: 1, 2, 4 or 8."""
+    coarsest = _REDUCTIONS[0] if any(views.values()) else 1
     for task, task_views in views.items():
-        largest += [largest_reduction(v.rect, source_size, task.image_size) for v in task_views]
-    coarsest = min(largest, default=1)
-    allowed = [reduction for reduction in _REDUCTIONS if reduction <= coarsest]
-    return {reduction: _key(origin, views, reduction) for reduction in allowed}
+        for view in task_views:
+            if coarsest == 1:  # no view can make it smaller
+                return 1
+            largest = largest_reduction(view.rect, source_size, task.image_size)
+            coarsest = min(coarsest, largest)
+    return coarsest
 
 
-def _key(origin: str, views: Views, reduction: int) -> int:
+def key_of(origin: str, views: Views, reduction: int) -> int:
     """Hash of everything that decides the pixels of an image's rows; never 0.
 
     Args:
@@ -60,23 +64,29 @@ def _key(origin: str, views: Views, reduction: int) -> int:
         reduction: the reduction that the image is decoded at.
     """
     text = f"{PIXELS_VERSION}\0{origin}\0{reduction}"
-    digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8)
+    parts = [text.encode(errors="surrogateescape")]
     for task, task_views in views.items():
-        digest.update(f"{task.name}\0{task.image_size}\0{len(task_views)}".encode())
-        for view in task_views:
-            digest.update(view.rect.astype("<f8").tobytes())  # equal on every machine
-    return int.from_bytes(digest.digest(), "little") or 1  # 0 stands for a rejected image
+        parts.append(f"{task.name}\0{task.image_size}\0{len(task_views)}".encode())
+        parts += [_RECT.pack(*view.rect) for view in task_views]
+    digest = hashlib.blake2b(b"".join(parts), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1  # 0 stands for a rejected image
 
 
 def find_earlier(
-    earlier: EarlierImages, path: str, keys: Mapping[int, int], views: Views, source_size: Size
+    earlier: EarlierImages,
+    path: str,
+    key_at: Callable[[int], int],
+    coarsest: int,
+    views: Views,
+    source_size: Size,
 ) -> tuple[int, Renderings] | None:
     """Looks up all views of an image in an earlier run's files.
 
     Args:
         earlier: the earlier run.
         path: the image.
-        keys: by reduction, the key of rows that were decoded at it.
+        key_at: gives the key of rows that were decoded at a reduction.
+        coarsest: the largest reduction that the codec was asked for.
         views: the views to look up.
         source_size: height, width of the upright image.
 
@@ -84,7 +94,10 @@ def find_earlier(
         The key and the stored images; None unless every task's images were found.
     """
     # The codec may have reduced less than it was asked to, so each reduction is possible.
-    for reduction, key in keys.items():
+    for reduction in _REDUCTIONS:
+        if reduction > coarsest:
+            continue
+        key = key_at(reduction)
         renderings: Renderings = {}
         for task, task_views in views.items():
             images = earlier.find(task.name, path, key)

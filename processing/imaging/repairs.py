@@ -9,6 +9,7 @@ vectorised over the instances of one image, safe from any thread.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,7 @@ from processing.core.annotations import Flag, ImageAnnotations
 from processing.core.columns import RaggedArray, offsets_of
 from processing.core.coordinates import Size, stored_to_upright
 from processing.core.errors import ImageError
+from processing.imaging.bounds import Bounds
 from processing.imaging.photo import ImageHeader
 
 _FLAGS: Final = {
@@ -56,7 +58,7 @@ _KEPT: Final = _OUTCOMES.index("kept")
 
 @dataclass(frozen=True, slots=True)
 class Instances:
-    """The k usable instances of one image, in pixels of the upright image; the arrays are copies.
+    """The k usable instances of one image, in pixels of the upright image; not to be changed.
 
     Args:
         boxes: float32 (k, 4) x1, y1, x2, y2 with 0 <= x1 < x2 <= width, 0 <= y1 < y2 <= height;
@@ -86,6 +88,7 @@ class Repairs:
         unlabelled: int (P, 2), instance and position in its points, of each labelled point that
             became "not labelled".
         kept: int (k,), the instance that each row of `Instances` was made from.
+        is_unchanged: whether every instance has a box, and nothing had to be repaired.
     """
 
     outcomes: NDArray[np.intp]
@@ -93,6 +96,7 @@ class Repairs:
     lost_points: NDArray[np.bool_]
     unlabelled: NDArray[np.intp]
     kept: NDArray[np.intp]
+    is_unchanged: bool = False
 
     def outcome(self, instance: int) -> str:
         """``kept``, or the reason why the instance has no box; see `repair`."""
@@ -108,7 +112,12 @@ USER_RULES: Final = frozenset({"crowd", "invalid", "difficult", "ignored", "too_
 
 
 def repair(
-    annotations: ImageAnnotations, header: ImageHeader, *, min_box_size: float, keep_flagged: bool
+    annotations: ImageAnnotations,
+    header: ImageHeader,
+    *,
+    min_box_size: float,
+    keep_flagged: bool,
+    bounds: Bounds | None = None,
 ) -> tuple[Instances, Repairs]:
     """Makes one image's annotations valid.
 
@@ -123,6 +132,7 @@ def repair(
             below a millionth of the longer side are always dropped, as ``zero_size``.
         keep_flagged: whether instances flagged crowd, invalid, difficult or ignored are treated
             like others.
+        bounds: of the annotations, if they are known; the result is the same without them.
 
     Returns:
         The usable instances, in their order, and what was done to each instance. Its outcome is
@@ -133,6 +143,8 @@ def repair(
     Raises:
         ImageError: reason ``size_mismatch`` if the annotated image had another size.
     """
+    if bounds is not None and _needs_no_repair(annotations, bounds, header, min_box_size):
+        return _unchanged(annotations, header)
     boxes, points = _in_upright_pixels(annotations, header)
     height, width = header.upright_size
     edges = np.array([width, height, width, height], dtype=np.float32)
@@ -161,6 +173,62 @@ def repair(
     return instances, repairs
 
 
+def _needs_no_repair(
+    annotations: ImageAnnotations, bounds: Bounds, header: ImageHeader, min_box_size: float
+) -> bool:
+    """Whether the repairs would keep every box and point; False also in doubtful cases."""
+    height, width = header.upright_size
+    longer = max(height, width)
+    x_unit, y_unit, farthest = 1, 1, bounds.farthest
+    if annotations.normalized:
+        x_unit, y_unit, farthest = width, height, longer * bounds.farthest
+    elif annotations.declared_size not in (None, header.upright_size):
+        return False
+    # Larger by a few roundings of float32 than the least size that the repairs accept.
+    least = max(min_box_size, 3 * _SIZE_TOLERANCE * longer) + _SIZE_TOLERANCE * longer
+    return (
+        bounds.right * x_unit <= width
+        and bounds.bottom * y_unit <= height
+        and bounds.width * x_unit >= least
+        and bounds.height * y_unit >= least
+        and farthest < _FARTHEST / 2
+    )
+
+
+def _unchanged(annotations: ImageAnnotations, header: ImageHeader) -> tuple[Instances, Repairs]:
+    """The instances of an image that needs no repair, in pixels."""
+    has_box, repairs = _no_repairs(len(annotations.labels))
+    boxes, points = annotations.boxes, annotations.points
+    if annotations.normalized:
+        height, width = header.upright_size
+        extent = np.array([width, height, width, height], dtype=np.float32)
+        boxes, points = _copies(annotations)
+        boxes *= extent
+        points.values[:, :2] *= extent[:2]
+    return Instances(boxes, has_box, annotations.labels, points), repairs
+
+
+@functools.lru_cache(maxsize=64)
+def _no_repairs(instances: int) -> tuple[NDArray[np.bool_], Repairs]:
+    """Which of so many instances have a box, and their repairs, if all stay as they are."""
+    repairs = Repairs(
+        outcomes=np.full(instances, _KEPT, dtype=np.intp),
+        clipped=np.zeros(instances, dtype=bool),
+        lost_points=np.zeros(instances, dtype=bool),
+        unlabelled=np.empty((0, 2), dtype=np.intp),
+        kept=np.arange(instances),
+        is_unchanged=True,
+    )
+    return repairs.outcomes == _KEPT, repairs
+
+
+def _copies(annotations: ImageAnnotations) -> tuple[NDArray[np.float32], RaggedArray]:
+    first, last = annotations.points.offsets[[0, -1]]
+    values = annotations.points.values[first:last].copy()
+    points = RaggedArray(values, annotations.points.offsets - first, check=False)
+    return annotations.boxes.copy(), points
+
+
 def _in_upright_pixels(
     annotations: ImageAnnotations, header: ImageHeader
 ) -> tuple[NDArray[np.float32], RaggedArray]:
@@ -169,10 +237,7 @@ def _in_upright_pixels(
     Coordinates come in one of three units: fractions of the upright image, pixels of the upright
     image, or pixels of the image as its file stores it.
     """
-    boxes = annotations.boxes.copy()
-    first, last = annotations.points.offsets[[0, -1]]
-    values = annotations.points.values[first:last].copy()
-    points = RaggedArray(values, annotations.points.offsets - first, check=False)
+    boxes, points = _copies(annotations)
     flags = annotations.flags
     in_fractions = (flags & np.uint8(Flag.IN_PIXELS) == 0) & annotations.normalized
     if in_fractions.any():

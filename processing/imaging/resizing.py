@@ -28,7 +28,7 @@ def render(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect
 
     Args:
         photo: the photo.
-        rect: float64 (4,) x1, y1, x2, y2 in upright source pixels; may reach beyond the image.
+        rect: x1, y1, x2, y2 in upright source pixels; may reach beyond the image.
         size: height, width of the stored image.
         out: uint8 (*size, 3), overwritten; grey 114 where the rectangle leaves the image.
 
@@ -47,8 +47,10 @@ def render(photo: Photo, rect: Rect, size: Size, out: NDArray[np.uint8]) -> Rect
         x.source_start // reduction : -(-x.source_stop // reduction),
     ]
     height, width = y.stop - y.start, x.stop - x.start
-    if (height, width) != size:
-        out[...] = PADDING
+    if height != size[0]:
+        out[: y.start] = out[y.stop :] = PADDING
+    if width != size[1]:
+        out[y.start : y.stop, : x.start] = out[y.start : y.stop, x.stop :] = PADDING
     out[y.start : y.stop, x.start : x.stop] = _resize(
         inner, (height, width), (y.shrink / reduction, x.shrink / reduction), averaged=reduction > 1
     )

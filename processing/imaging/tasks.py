@@ -7,7 +7,7 @@ Pure functions of annotations; nothing here reads a file or touches a pixel.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -29,7 +29,7 @@ class View:
     """Plan of one row: the rectangle to show and the instances stored with it.
 
     Args:
-        rect: float64 (4,) in upright source pixels; may reach beyond the image.
+        rect: in upright source pixels; may reach beyond the image.
         instances: positions of the instances in the image's `Instances`.
     """
 
@@ -139,7 +139,7 @@ class Task(ABC):
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
         """The rows to make of an image, in order; an instance without an extent gives none."""
 
-    def _crop(self, box: NDArray[np.float32], instance: np.intp) -> View:
+    def _crop(self, box: Iterable[float], instance: int) -> View:
         """A row that shows one instance."""
         return View(crop_rect(box, self.crop_margin, self.image_size), np.array([instance]))
 
@@ -238,8 +238,10 @@ class Landmarker(Task):
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
         """One row for each instance with a box, or with labelled points that have an extent."""
         views = []
-        for i in np.flatnonzero(self.usable(instances)):
-            box = instances.boxes[i] if instances.has_box[i] else _bounds(instances.points[int(i)])
+        # Python numbers, because numpy takes far longer for one box than for an array of them.
+        boxes, has_box = instances.boxes.tolist(), instances.has_box.tolist()
+        for i in np.flatnonzero(self.usable(instances)).tolist():
+            box = boxes[i] if has_box[i] else _bounds(instances.points[i])
             if box is not None:
                 views.append(self._crop(box, i))
         return views
@@ -260,8 +262,8 @@ class Teacher(Task):
 
     def views(self, instances: Instances, source_size: tuple[int, int]) -> list[View]:
         """One row per box."""
-        boxed = np.flatnonzero(self.usable(instances))
-        return [self._crop(instances.boxes[i], i) for i in boxed]
+        boxes = instances.boxes.tolist()
+        return [self._crop(boxes[i], i) for i in np.flatnonzero(self.usable(instances)).tolist()]
 
 
 def common_columns(table: AnnotationTable) -> tuple[Column, ...]:

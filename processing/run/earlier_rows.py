@@ -69,6 +69,11 @@ class EarlierRows:
         except NPZFormatError as error:
             _LOG.warning("rows cannot be copied, and are made anew: %s", error)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no files to copy from."""
+        return not self._files
+
     def close(self) -> None:
         """Releases the files, even if a thread still refers to this object."""
         self._files.clear()

@@ -104,12 +104,12 @@ class ImageBatches:
         self._done = 0
 
     @contextlib.contextmanager
-    def results(self, start: int, earlier: EarlierImages) -> Iterator[Iterator[ImageResult]]:
+    def results(self, start: int, earlier: EarlierImages | None) -> Iterator[Iterator[ImageResult]]:
         """Processes the images from position `start` of the plan on.
 
         Args:
             start: images that are finished already.
-            earlier: where rows are copied from.
+            earlier: where rows are copied from; None for nowhere.
 
         Yields:
             The results in the plan's order. Leaving the context ends the threads.

@@ -166,7 +166,7 @@ class ProcessingRun:
         with BackgroundWriter[WriteBatch, AllMetadata](sink) as writer:
             with (
                 contextlib.closing(EarlierRows(self._output_dir)) as earlier,
-                batches.results(start, earlier) as results,
+                batches.results(start, None if earlier.is_empty else earlier) as results,
             ):
                 self._write_batches(writer, batches, results)
             metadata: AllMetadata = {}

@@ -452,7 +452,7 @@ def test_outside_the_image_is_grey_and_inside_is_not():
     photo = decoded(encoded(np.full((100, 200, 3), 255, np.uint8)))
     out = np.zeros((64, 64, 3), np.uint8)
     shown = render(photo, letterbox_rect((100, 200), (64, 64)), (64, 64), out)
-    assert shown.tolist() == [0, -50, 200, 150]
+    assert shown == (0, -50, 200, 150)
     assert (out[:16] == 114).all()
     assert (out[48:] == 114).all()
     assert (out[16:48] > 250).all()
@@ -472,7 +472,7 @@ def test_an_image_shown_at_its_own_size_is_itself():
     out = np.empty_like(pixels)
     rect = render(photo, np.array([0, 0, 80, 60.0]), (60, 80), out)
     np.testing.assert_array_equal(out, pixels)
-    assert rect.tolist() == [0, 0, 80, 60]
+    assert rect == (0, 0, 80, 60)
 
 
 def test_shrinking_averages_all_pixels_and_never_skips():

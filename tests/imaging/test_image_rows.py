@@ -105,8 +105,8 @@ def test_rows_show_the_rectangles_of_their_tasks(tmp_path, image_format, scale, 
         for i, (row, rect) in enumerate(zip(rows, rects, strict=True)):
             assert row.image.shape == (*size, 3)
             # Half a stored pixel where the codec's blocks or the image's edge cut a pixel.
-            np.testing.assert_allclose(row.values["source_rects"] / scale, rect, atol=0.6)
-            shown = row.values["source_rects"] / scale
+            shown = np.array(row.values["source_rects"]) / scale
+            np.testing.assert_allclose(shown, rect, atol=0.6)
             difference = np.abs(row.image - expected_image(shown, size)).max(axis=2)
             assert np.mean(difference > 6) < 0.05, "more than the pixels at the image's edge"
             assert row.values["source_sizes"] == (HEIGHT * scale, WIDTH * scale)
@@ -114,7 +114,7 @@ def test_rows_show_the_rectangles_of_their_tasks(tmp_path, image_format, scale, 
                 points = mapped(np.array(POINTS[i])[:, :2], shown, size)
                 np.testing.assert_allclose(row.values["keypoints"][:, :2], points, atol=1e-3)
     boxes = result.rows[TASKS[0]][0].values["bboxes"].reshape(-1, 2, 2)
-    shown = result.rows[TASKS[0]][0].values["source_rects"] / scale
+    shown = np.array(result.rows[TASKS[0]][0].values["source_rects"]) / scale
     expected = mapped(BOXES[:2].reshape(-1, 2, 2), shown, (48, 60))
     np.testing.assert_allclose(boxes, expected, atol=1e-3)
 
@@ -310,7 +310,7 @@ def test_a_crop_of_a_box_smaller_than_a_pixel_shows_a_pixel_and_the_margin(tmp_p
     result = process_image(tmp_path, ImageJob("photo", annotations, [task]), options, Earlier())
     row = result.rows[task][0]
     # A pixel and the margins are 1.5 pixels high; this aspect ratio makes them 4 pixels wide.
-    assert row.values["source_rects"].tolist() == [39, 20, 43, 22]
+    assert row.values["source_rects"] == (39, 20, 43, 22)
     np.testing.assert_allclose(row.image, expected_image((39, 20, 43, 22), (24, 64)), atol=4)
 
 

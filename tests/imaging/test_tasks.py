@@ -21,13 +21,13 @@ def instances(boxes, points=None):
 
 def test_a_crop_is_the_box_grown_by_the_margin_and_made_square():
     (view,) = Teacher((32, 32), crop_margin=0.5).views(instances([[10, 20, 30, 30]]), (100, 100))
-    assert view.rect.tolist() == [0, 5, 40, 45]
+    assert view.rect == (0, 5, 40, 45)
 
 
 def test_a_crop_without_a_box_surrounds_only_the_labelled_points():
     nowhere = [float("nan")] * 4
     (view,) = Landmarker((32, 32)).views(instances([nowhere], [POINTS]), (100, 100))
-    assert view.rect.tolist() == [5, 10, 25, 30]
+    assert view.rect == (5, 10, 25, 30)
 
 
 def test_points_without_any_label_or_extent_give_no_row():
