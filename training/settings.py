@@ -6,8 +6,6 @@ suit the argument's type hint. The classes themselves check ranges when they are
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -16,8 +14,10 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
+from training.declared import declared_arguments
 from training.exit_status import SettingsError
-from training.hints import allowed, choices, first_line, fits, hints_of, nearest
+from training.hints import allowed, choices, first_line, fits, nearest
+from training.targets import Arguments, Problem, Reference, imported_arguments
 
 ROOT_HINTS: dict[str, Any] = {
     "action": Literal["fit", "test", "predict", "export"],
@@ -52,150 +52,147 @@ FILLED_IN = ("monitor", "mode", "stopping_threshold")
 """Arguments of callbacks that the script fills in with the model's score if they are null."""
 
 
-class Problem(str):
-    """A message in place of a value that cannot be had."""
-
-    __slots__ = ()
-
-
-class Reference(Problem):
-    """A message about a value that refers to another."""
-
-    __slots__ = ()
-
-
 def check_settings(config: DictConfig) -> None:
     """Check the composed settings.
+
+    First with the arguments that are written in the sources: importing torch and Lightning takes
+    seconds, which most mistakes need not wait for.
 
     Raises:
         SettingsError: keys are unknown, values are missing or have a wrong type. Each has one line.
     """
-    problems = list(_root_problems(config))
-    # A value that refers to a wrong one is wrong for that reason only.
-    first = [one for one in problems if not isinstance(one, Reference)] or problems[:1]
-    if first:
-        raise SettingsError("\n".join(first))
+    for arguments_of in (declared_arguments, imported_arguments):
+        problems = list(_Check(config, arguments_of).problems())
+        # A value that refers to a wrong one is wrong for that reason only.
+        first = [one for one in problems if not isinstance(one, Reference)] or problems[:1]
+        if first:
+            raise SettingsError("\n".join(first))
 
 
-def _root_problems(config: DictConfig) -> Iterator[str]:
-    known = [*ROOT_HINTS, *BUILT, *NAMED, *GIVEN]
-    text = OmegaConf.to_yaml(config)
-    for key in map(str, config):
-        if key in known or f"${{{key}" in text:  # a key of the user that others refer to
-            continue
-        yield f"{key}={_shown(config, key)}: no such setting{nearest(key, known)}"
-    yield from _plain_root_problems(config)
-    for key in BUILT:
-        node = _resolved(config, key) if key in config else None
+class _Check:
+    """One look at all settings.
+
+    Args:
+        config: the settings.
+        arguments_of: called with a dotted name and its key; returns None where the arguments of a
+            target cannot be checked.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        arguments_of: Callable[[str, str], Arguments | Problem | None],
+    ) -> None:
+        self._config, self._arguments_of = config, arguments_of
+
+    def problems(self) -> Iterator[str]:
+        config = self._config
+        known = [*ROOT_HINTS, *BUILT, *NAMED, *GIVEN]
+        text = OmegaConf.to_yaml(config)
+        for key in map(str, config):
+            if key in known or f"${{{key}" in text:  # a key of the user that others refer to
+                continue
+            yield f"{key}={_shown(config, key)}: no such setting{nearest(key, known)}"
+        yield from self._plain_root_problems()
+        for key in BUILT:
+            node = _resolved(config, key) if key in config else None
+            if isinstance(node, Problem):
+                yield node
+            elif not isinstance(node, DictConfig) or "_target_" not in node:
+                yield (
+                    f"{key}={_shown(config, key)}: must be a mapping with _target_; see python "
+                    "train_example.py --help"
+                )
+            else:
+                yield from self._target_problems(node, key)
+        for key in NAMED:
+            if key in config:
+                yield from self._named_problems(key)
+
+    def _plain_root_problems(self) -> Iterator[str]:
+        for full, hint in ROOT_HINTS.items():
+            group, _, key = full.rpartition(".")
+            node = OmegaConf.select(self._config, group) if group else self._config
+            if isinstance(node, DictConfig) and key in node:
+                yield from self._value_problems(node, key, full, hint)
+            elif not group or isinstance(node, DictConfig):
+                yield f"{full} is missing: it may be null, but not be deleted with ~"
+
+    def _named_problems(self, key: str) -> Iterator[str]:
+        node = _resolved(self._config, key)
         if isinstance(node, Problem):
             yield node
-        elif not isinstance(node, DictConfig) or "_target_" not in node:
-            yield (
-                f"{key}={_shown(config, key)}: must be a mapping with _target_; see python "
-                "train_example.py --help"
-            )
+        elif isinstance(node, DictConfig) and "_target_" in node:
+            yield from self._target_problems(node, key)
+        elif isinstance(node, DictConfig):
+            for name in map(str, node):
+                full = f"{key}.{name}"
+                entry = _resolved(node, name, full)
+                if isinstance(entry, DictConfig) and "_target_" in entry:
+                    yield from self._target_problems(entry, full)
+                elif entry is not None:
+                    yield f"{full}={_shown(node, name)}: must be a mapping with _target_, or null"
+        elif node is not None:
+            yield f"{key}={_shown(self._config, key)}: must be a mapping with _target_, or null"
+
+    def _target_problems(self, node: DictConfig, key: str) -> Iterator[str]:
+        """Check one mapping with ``_target_``, and those inside."""
+        name = _resolved(node, "_target_", f"{key}._target_")
+        if isinstance(name, Problem):
+            yield name
+            return
+        if not isinstance(name, str) or not name:
+            yield f"{key}._target_={name!r}: must be the dotted name of a class or function"
+            return
+        arguments = self._arguments_of(name, f"{key}._target_")
+        if isinstance(arguments, Problem):
+            yield arguments
+        if not isinstance(arguments, Arguments):
+            return
+        for argument in map(str, node):
+            full = f"{key}.{argument}"
+            if argument in SPECIAL:
+                continue
+            if argument not in arguments.parameters and not arguments.takes_any:
+                wrong = f"{name.rpartition('.')[2]} has no such argument"
+                similar = nearest(argument, arguments.parameters)
+                yield f"{full}={_shown(node, argument)}: {wrong}{similar}"
+                continue
+            hint = arguments.hints.get(argument, Any)
+            yield from self._value_problems(node, argument, full, hint)
+        if not node.get("_partial_") and "_args_" not in node:
+            yield from _missing(node, key, arguments)
+
+    def _value_problems(self, node: DictConfig, name: str, full: str, hint: Any) -> Iterator[str]:
+        value = _resolved(node, name, full)
+        refers = OmegaConf.is_interpolation(node, name)
+        if isinstance(value, Problem):
+            yield value
+        elif isinstance(value, DictConfig) and "_target_" in value:
+            yield from self._target_problems(value, full)
+        elif isinstance(value, ListConfig):
+            for problem in self._list_problems(value, full, hint):
+                yield Reference(problem) if refers else problem
         else:
-            yield from _target_problems(node, key)
-    for key in NAMED:
-        if key in config:
-            yield from _named_problems(config, key)
+            for problem in _plain_problems(value, full, hint):
+                yield Reference(problem) if refers else problem
 
-
-def _plain_root_problems(config: DictConfig) -> Iterator[str]:
-    for full, hint in ROOT_HINTS.items():
-        group, _, key = full.rpartition(".")
-        node = OmegaConf.select(config, group) if group else config
-        if isinstance(node, DictConfig) and key in node:
-            yield from _value_problems(node, key, full, hint)
-        elif not group or isinstance(node, DictConfig):
-            yield f"{full} is missing: it may be null, but not be deleted with ~"
-
-
-def _named_problems(config: DictConfig, key: str) -> Iterator[str]:
-    node = _resolved(config, key)
-    if isinstance(node, Problem):
-        yield node
-    elif isinstance(node, DictConfig) and "_target_" in node:
-        yield from _target_problems(node, key)
-    elif isinstance(node, DictConfig):
-        for name in map(str, node):
-            entry = _resolved(node, name, f"{key}.{name}")
+    def _list_problems(self, value: ListConfig, full: str, hint: Any) -> Iterator[str]:
+        plain = True
+        for position in range(len(value)):
+            entry = value[position]
             if isinstance(entry, DictConfig) and "_target_" in entry:
-                yield from _target_problems(entry, f"{key}.{name}")
-            elif entry is not None:
-                yield f"{key}.{name}={_shown(node, name)}: must be a mapping with _target_, or null"
-    elif node is not None:
-        yield f"{key}={_shown(config, key)}: must be a mapping with _target_, or null"
+                plain = False
+                yield from self._target_problems(entry, f"{full}[{position}]")
+        if plain:
+            yield from _plain_problems(value, full, hint)
 
 
-def _target_problems(node: DictConfig, key: str) -> Iterator[str]:
-    """Check one mapping with ``_target_``, and those inside."""
-    name = _resolved(node, "_target_", f"{key}._target_")
-    if isinstance(name, Problem):
-        yield name
-        return
-    if not isinstance(name, str) or not name:
-        yield f"{key}._target_={name!r}: must be the dotted name of a class or function"
-        return
-    target = _imported(name, f"{key}._target_")
-    if isinstance(target, str):
-        yield target
-        return
-    try:
-        parameters = inspect.signature(target).parameters
-    except (TypeError, ValueError):  # built into Python: it checks its arguments itself
-        return
-    hints, takes_any = hints_of(target), _has_kind(parameters, inspect.Parameter.VAR_KEYWORD)
-    for argument in map(str, node):
-        full = f"{key}.{argument}"
-        if argument in SPECIAL:
-            continue
-        if argument not in parameters and not takes_any:
-            wrong = f"{name.rpartition('.')[2]} has no such argument"
-            yield f"{full}={_shown(node, argument)}: {wrong}{nearest(argument, parameters)}"
-            continue
-        yield from _value_problems(node, argument, full, hints.get(argument, Any))
-    if not node.get("_partial_") and "_args_" not in node:
-        yield from _missing(node, key, parameters)
-
-
-def _has_kind(parameters: Any, kind: Any) -> bool:
-    return any(one.kind is kind for one in parameters.values())
-
-
-def _missing(node: DictConfig, key: str, parameters: Any) -> Iterator[str]:
-    single = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    for argument, parameter in parameters.items():
-        required = parameter.default is parameter.empty and parameter.kind in single
+def _missing(node: DictConfig, key: str, arguments: Arguments) -> Iterator[str]:
+    for argument in arguments.required:
         filled_in = key.startswith("callbacks.") and argument in FILLED_IN
-        if required and argument not in node and not filled_in:
+        if argument not in node and not filled_in:
             yield f"{key}.{argument} is required by {node['_target_']}"
-
-
-def _value_problems(node: DictConfig, name: str, full: str, hint: Any) -> Iterator[str]:
-    value = _resolved(node, name, full)
-    refers = OmegaConf.is_interpolation(node, name)
-    if isinstance(value, Problem):
-        yield value
-    elif isinstance(value, DictConfig) and "_target_" in value:
-        yield from _target_problems(value, full)
-    elif isinstance(value, ListConfig):
-        for problem in _list_problems(value, full, hint):
-            yield Reference(problem) if refers else problem
-    else:
-        for problem in _plain_problems(value, full, hint):
-            yield Reference(problem) if refers else problem
-
-
-def _list_problems(value: ListConfig, full: str, hint: Any) -> Iterator[str]:
-    plain = True
-    for position in range(len(value)):
-        entry = value[position]
-        if isinstance(entry, DictConfig) and "_target_" in entry:
-            plain = False
-            yield from _target_problems(entry, f"{full}[{position}]")
-    if plain:
-        yield from _plain_problems(value, full, hint)
 
 
 def _plain_problems(value: Any, full: str, hint: Any) -> Iterator[str]:
@@ -245,43 +242,6 @@ def _yaml(value: object) -> str:
     if value is None or isinstance(value, bool):
         text = {None: "null", True: "true", False: "false"}[value]
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _imported(name: str, full: str) -> Callable[..., Any] | Problem:
-    try:
-        target = _found(name)
-    except Exception as error:  # importing a module of the user can raise anything
-        module, _, last = name.rpartition(".")
-        where = ""
-        if isinstance(error, ModuleNotFoundError):
-            where = " among the installed packages and in the current directory"
-        return Problem(
-            f"{full}={name}: cannot be imported: {first_line(error)}{where}{_sibling(module, last)}"
-        )
-    if not callable(target):
-        return Problem(f"{full}={name}: is neither a class nor a function")
-    return target  # type: ignore[no-any-return]  # checked above
-
-
-def _found(name: str) -> Any:
-    """Return the object with a dotted name; Hydra's own function also logs its errors."""
-    first, *parts = name.split(".")
-    found, path = importlib.import_module(first), first
-    for part in parts:
-        path = f"{path}.{part}"
-        if not hasattr(found, part) and inspect.ismodule(found):
-            importlib.import_module(path)
-        found = getattr(found, part)
-    return found
-
-
-def _sibling(module: str, name: str) -> str:
-    """Return the most similar name in the same module, as a question."""
-    try:
-        names = dir(_found(module)) if module else []
-    except Exception:  # the message about the target says what is wrong
-        return ""
-    return nearest(name, [f"{one}" for one in names if not one.startswith("_")])
 
 
 def constructor_problem(error: InstantiationException, config: DictConfig, key: str) -> str:
