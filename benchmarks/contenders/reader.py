@@ -49,10 +49,10 @@ class Workload:
     most_seconds: float = 2.0
 
     @classmethod
-    def below(cls, work: Path, samples: int, size: int, **times: float) -> Self:
+    def below(cls, work: Path, samples: int, size: int, *, most_seconds: float = 2.0) -> Self:
         """Return a workload whose folder in `work` is named by all that decides its samples."""
         folder = work / f"{samples}-images-of-{size}x{size}"
-        return cls(folder / "samples.npz", samples, size, **times)
+        return cls(folder / "samples.npz", samples, size, most_seconds=most_seconds)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return all indices in the random order of an epoch, the same for every reader."""
