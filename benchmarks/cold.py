@@ -11,11 +11,8 @@ disk cannot be dropped from here; they help all contenders alike.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import logging
-import mmap
-import os
 import shutil
 import statistics
 import subprocess
@@ -25,11 +22,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks import results
 from benchmarks.contenders.reader import Batch, Reader, Workload, counted
 from benchmarks.harness import ContenderError, ContenderProcess, Pass, Result
+from benchmarks.page_cache import StaysInMemoryError, drop
 from benchmarks.reading import write_samples
 
 FIO: Final = "fio, 8 direct reads at a time"
@@ -158,9 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _measure_size(size: int, work: Path, passes: int) -> dict[str, Result]:
-    folder = work / str(size)
-    folder.mkdir(parents=True, exist_ok=True)
-    workload = Workload(folder / "samples.npz", SAMPLES[size], size, most_seconds=_MOST_SECONDS)
+    workload = Workload.below(work, SAMPLES[size], size, most_seconds=_MOST_SECONDS)
     write_samples(workload)
     readers = [
         MappedImages(workload),
@@ -168,7 +163,7 @@ def _measure_size(size: int, work: Path, passes: int) -> dict[str, Result]:
         Threads(workload, 2),
         Processes(workload),
     ]
-    return measure_cold(readers, workload, folder, passes=passes)
+    return measure_cold(readers, workload, workload.data.parent, passes=passes)
 
 
 def tables(by_size: dict[int, dict[str, Result]]) -> Iterator[str]:
@@ -256,10 +251,10 @@ def measure_cold(
 
 @contextlib.contextmanager
 def _reported(result: Result) -> Iterator[None]:
-    """Turn a `ContenderError` into the contender's result, so that the others go on."""
+    """Turn the failure of a contender into its result, so that the others go on."""
     try:
         yield
-    except ContenderError as error:
+    except (ContenderError, StaysInMemoryError) as error:
         result.problem = str(error)
         _log.warning("%s", error)
 
@@ -296,36 +291,6 @@ def fio(workload: Workload) -> Pass:
     seconds = job["read"]["runtime"] / 1000
     cpu_seconds = (job["usr_cpu"] + job["sys_cpu"]) / 100 * seconds
     return Pass(job["read"]["total_ios"], seconds, cpu_seconds)
-
-
-def drop(path: Path) -> None:
-    """Drop a file from the page cache.
-
-    Raises:
-        ContenderError: some pages of the file are still in memory.
-    """
-    with path.open("rb") as file:
-        os.fsync(file.fileno())  # pages that are not written yet cannot be dropped
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    left = int(in_memory(path).sum())
-    if left:
-        raise ContenderError(f"{path}: {left} pages stay in memory: is it open in some program?")
-
-
-def in_memory(path: Path) -> NDArray[np.bool_]:
-    """Return for each page of a file whether it is in memory.
-
-    The file must not be empty, and must belong to this user: the kernel hides other users' pages.
-    """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        data = np.frombuffer(mapped, np.uint8)
-        pages = np.zeros(-(-len(data) // mmap.PAGESIZE), np.uint8)
-        libc = ctypes.CDLL(None, use_errno=True)
-        address, length = ctypes.c_void_p(data.ctypes.data), ctypes.c_size_t(len(data))
-        del data  # a map with a view on it cannot be closed
-        if libc.mincore(address, length, ctypes.c_void_p(pages.ctypes.data)):
-            raise OSError(ctypes.get_errno(), "mincore", str(path))
-    return (pages & 1).astype(bool)
 
 
 if __name__ == "__main__":

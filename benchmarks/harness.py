@@ -24,7 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
 
-from benchmarks.process_tree import PeakMemory, cpu_ticks, own_cpu_seconds
+from benchmarks.page_cache import files_below, write_back
+from benchmarks.process_tree import PeakMemory, cpu_ticks, huge_pages, own_cpu_seconds
 
 ANSWER_SECONDS: Final = 900.0
 """A contender that does not answer for this long has failed."""
@@ -49,7 +50,10 @@ class Contender(Protocol):
     """Name of the folder for its files; contenders that prepare the same files share a folder."""
 
     def prepare(self, data: Path, folder: Path) -> None:
-        """Make its files in the empty `folder` from the benchmark's `data`; kept between runs."""
+        """Make its files in the empty `folder` from the benchmark's `data`."""
+
+    def start(self, folder: Path) -> None:
+        """Open its files and start its workers; called once in a process, not measured."""
 
     def make_ready(self, folder: Path) -> None:
         """Undo the effects of the other contenders, such as an evicted file; not measured."""
@@ -83,11 +87,15 @@ class Result:
         passes: measured passes in order; fewer than asked for if the contender failed.
         peak_memory: bytes, see `PeakMemory`; 0 if it was not sampled.
         problem: reason why the contender could not be measured; None if it was.
+        huge_pages: bytes of files that one of its processes maps in pages of 2 MiB.
+        first: measurements of first epochs, see `measure_first_passes`; None if there are none.
     """
 
     passes: list[Pass] = field(default_factory=list)
     peak_memory: int = 0
     problem: str | None = None
+    huge_pages: int = 0
+    first: Result | None = None
 
 
 def measure(
@@ -99,9 +107,9 @@ def measure(
     not sampled, because a sample walks the page tables of everything that is mapped.
 
     Args:
-        contenders: in the order of their turns.
+        contenders: in the order of their turns; files that they need were made by `prepare`.
         data: passed to each contender.
-        work: directory with one folder for each contender's `files`, kept between runs.
+        work: directory with one folder for each contender's `files`.
         passes: measured passes of each contender.
 
     Returns:
@@ -110,16 +118,15 @@ def measure(
     Raises:
         ValueError: two contenders have the same name.
     """
-    results = {contender.name: Result() for contender in contenders}
-    if len(results) < len(contenders):
-        raise ValueError(f"names must be unique, got {[c.name for c in contenders]}")
+    results = _empty_results(contenders)
     with contextlib.ExitStack() as stack:
         processes: dict[str, ContenderProcess] = {}
         for contender in contenders:
             with _reported(results[contender.name], contender.name):
-                prepare(contender, data, work)
+                (work / contender.files).mkdir(parents=True, exist_ok=True)
                 process = stack.enter_context(ContenderProcess(contender, data, work))
                 with PeakMemory(process.pid) as memory:
+                    process.call("start")
                     process.call("run")
                 results[contender.name].peak_memory = memory.peak
                 process.call("check")
@@ -132,21 +139,64 @@ def measure(
                     with _reported(results[name], name):
                         results[name].passes.append(process.timed_pass())
             _log.info("pass %d of %d is done", number + 1, passes)
+        for name, process in processes.items():
+            results[name].huge_pages = huge_pages(process.pid)
+    return results
+
+
+def measure_first_passes(
+    contenders: Sequence[Contender], *, data: Path, work: Path, repeats: int
+) -> dict[str, Result]:
+    """Write the files of each contender and measure its first pass over them.
+
+    The page cache holds the files as they were written, and each pass runs in a new process: no
+    earlier pass has mapped their pages. Starting does not count.
+
+    Args:
+        contenders: contenders with the same `files` share what the first of them writes.
+        data: passed to each contender.
+        work: directory with one folder for each contender's `files`, which is made anew.
+        repeats: first passes of each contender.
+
+    Returns:
+        The results by name, in the given order.
+
+    Raises:
+        ValueError: two contenders have the same name.
+    """
+    results = _empty_results(contenders)
+    written: set[str] = set()
+    for contender in contenders:
+        result = results[contender.name]
+        with _reported(result, contender.name):
+            if contender.files not in written:
+                prepare(contender, data, work)
+                written.add(contender.files)
+            for _ in range(repeats):
+                with ContenderProcess(contender, data, work) as process:
+                    process.call("start")
+                    result.passes.append(process.timed_pass())
+                    result.huge_pages = huge_pages(process.pid)
     return results
 
 
 def prepare(contender: Contender, data: Path, work: Path) -> None:
-    """Make a contender's files unless they exist, in a process that exits afterwards."""
+    """Make a contender's files anew, in a process that exits afterwards."""
     folder = work / contender.files
-    done = work / f"{contender.files}.prepared"
-    if done.exists():
-        return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     _log.info("%s: preparing %s", contender.name, folder)
     with ContenderProcess(contender, data, work) as process:
         process.call("prepare")
-    done.touch()  # last: the files of an interrupted preparation are made anew
+    for file in files_below(folder):
+        write_back(file)  # now, so that the disk has nothing to do during the passes
+
+
+def _empty_results(contenders: Sequence[Contender]) -> dict[str, Result]:
+    results = {contender.name: Result() for contender in contenders}
+    if len(results) < len(contenders):
+        raise ValueError(f"names must be unique, got {[c.name for c in contenders]}")
+    return results
 
 
 class ContenderError(RuntimeError):
@@ -212,7 +262,9 @@ class ContenderProcess:
         self._end()
         os.close(self._pidfd)
 
-    def call(self, step: Literal["started", "prepare", "make_ready", "run", "check"]) -> _Answer:
+    def call(
+        self, step: Literal["started", "prepare", "start", "make_ready", "run", "check"]
+    ) -> _Answer:
         """Call a method of the contender in its process; ``started`` only waits for the process.
 
         Raises:
@@ -277,6 +329,7 @@ def _serve(
     steps: dict[str, Callable[[], Any]] = {
         "started": lambda: None,
         "prepare": lambda: contender.prepare(data, folder),
+        "start": lambda: contender.start(folder),
         "make_ready": lambda: contender.make_ready(folder),
         "run": lambda: contender.run(folder),
         "check": lambda: contender.check(data, folder),

@@ -139,9 +139,10 @@ def opening(work: Path) -> list[Finding]:
 
 def workers(work: Path, rows: int = 1_000_000) -> list[Finding]:
     """Measure the private memory of the workers that read an epoch."""
+    shape = {"rows": rows, "side": 32, "boxes_per_row": 5}
     path = memory_data.made_once(
-        work / f"rows-{rows}",
-        lambda folder: memory_data.sparse_npz(folder / "d.npz", rows, side=32, boxes_per_row=5),
+        work / "-".join(f"{key}-{value}" for key, value in shape.items()),
+        lambda folder: memory_data.sparse_npz(folder / "d.npz", **shape),
     )
     findings = []
     for name, read in (

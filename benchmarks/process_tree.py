@@ -52,12 +52,27 @@ def tree_memory(pid: int) -> Counter[str]:
     """
     total: Counter[str] = Counter()
     for member in process_tree(pid):
-        # A process may end at any time.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()[1:]:
-                name, kibibytes, _ = line.split()
-                total[name.removesuffix(":")] += 1024 * int(kibibytes)
+        total += _smaps_sums(member)
     return total
+
+
+def _smaps_sums(pid: int) -> Counter[str]:
+    """Return the bytes in ``smaps_rollup`` of one process by the kernel's names."""
+    sums: Counter[str] = Counter()
+    # A process may end at any time.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+            name, kibibytes, _ = line.split()
+            sums[name.removesuffix(":")] = 1024 * int(kibibytes)
+    return sums
+
+
+def huge_pages(pid: int) -> int:
+    """Return the bytes of files that a process maps in pages of 2 MiB.
+
+    Of a process and its descendants, the one that maps the most counts: workers map the same files.
+    """
+    return max((_smaps_sums(member)["FilePmdMapped"] for member in process_tree(pid)), default=0)
 
 
 def process_tree(pid: int) -> list[int]:

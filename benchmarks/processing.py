@@ -13,9 +13,11 @@ import functools
 import json
 import logging
 import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,11 +47,17 @@ _EXPOSURES: Final = 4
 """Photographs per scene; making the scene takes most of the time."""
 
 
-def make_photographs(folder: Path, images: int) -> None:
-    """Write JPEGs with COCO boxes and keypoints; each depends only on its number."""
+def make_photographs(folder: Path, images: int, different: int) -> None:
+    """Write JPEGs with COCO boxes and keypoints; each depends only on its number.
+
+    Args:
+        folder: an empty folder.
+        images: number of files.
+        different: number of files with a content of their own; the others are links to these.
+    """
     (folder / "images").mkdir()
     with ProcessPoolExecutor(available_cpus(), multiprocessing.get_context("spawn")) as pool:
-        scenes = [range(i, min(i + _EXPOSURES, images)) for i in range(0, images, _EXPOSURES)]
+        scenes = [range(i, min(i + _EXPOSURES, different)) for i in range(0, different, _EXPOSURES)]
         faces_of_scenes = list(pool.map(partial(_photograph_scene, folder), scenes, chunksize=10))
     coco: dict[str, list[dict[str, Any]]] = {
         "images": [],
@@ -59,9 +67,12 @@ def make_photographs(folder: Path, images: int) -> None:
     for number in range(images):
         name = f"images/{number:06d}.jpg"
         coco["images"].append({"id": number, "file_name": name, "height": HEIGHT, "width": WIDTH})
-    for faces in faces_of_scenes:
-        for face in faces:
-            coco["annotations"].append({"id": len(coco["annotations"]), **face})
+        if number >= different:
+            os.link(folder / f"images/{number % different:06d}.jpg", folder / name)
+    for face in chain.from_iterable(faces_of_scenes):
+        for number in range(face["image_id"], images, different):
+            entry = {**face, "image_id": number, "id": len(coco["annotations"])}
+            coco["annotations"].append(entry)
     (folder / "faces.json").write_bytes(msgspec.json.encode(coco))
 
 
@@ -166,9 +177,12 @@ def section(saved: dict[str, Any]) -> str:
 def photographs(options: argparse.Namespace) -> tuple[Path, str]:
     """Return the work folder, with the photographs in ``raw``, and a sentence about them."""
     if options.photos is None:
-        work: Path = options.work / str(options.images)
-        made_once(work / "raw", partial(make_photographs, images=options.images))
-        kind = f"synthetic photographs of {WIDTH}x{HEIGHT}"
+        different = min(options.images, options.different)
+        name = f"{options.images}-images-{different}-different-{WIDTH}x{HEIGHT}-q{QUALITY}"
+        work: Path = options.work / name
+        make = partial(make_photographs, images=options.images, different=different)
+        made_once(work / "raw", make)
+        kind = f"synthetic photographs of {WIDTH}x{HEIGHT} ({different:,} different ones)"
     else:
         work = options.work / "photos"
         work.mkdir(parents=True, exist_ok=True)
@@ -184,7 +198,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the tables, and update the page if asked to."""
     parser = results.argument_parser("processing", __doc__)
     parser.add_argument(
-        "--images", type=int, default=2000, help="photographs to make (default: 2000)"
+        "--images", type=int, default=10_000, help="photographs to make (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--different",
+        type=int,
+        default=2000,
+        help="how many of them have a content of their own (default: %(default)s)",
     )
     parser.add_argument(
         "--photos", type=Path, metavar="DIR", help="folder of annotated JPEGs to take instead"

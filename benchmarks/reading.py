@@ -1,5 +1,9 @@
 """``python -m benchmarks.reading``: random batches from a warm page cache, compared with peers.
 
+All files are written first, and the first epoch over each is measured at once, by new processes.
+Then all files are dropped from the page cache and read in sequence, so that they lie in it alike,
+and the contenders make their passes in turns. The files stay only for the next step of the run.
+
 Prints the tables. ``--write-docs`` also updates the section ``reading`` of ``docs/benchmarks.md``
 and its chart. The measurements are saved as JSON in the work directory, so that the page can be
 written again without measuring (``--from-saved``).
@@ -11,6 +15,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +25,8 @@ from isal.isal_zlib import crc32, crc32_combine
 from benchmarks import results
 from benchmarks.contenders import arrays, ffcv, limit, ours, records, storage, streaming
 from benchmarks.contenders.reader import Reader, Workload
-from benchmarks.harness import Result, measure
+from benchmarks.harness import Result, measure, measure_first_passes
+from benchmarks.page_cache import drop, files_below, read_in_sequence
 from processing.npz.writer import NPZWriter
 
 SAMPLES: Final = {128: 20_000, 256: 6_000}
@@ -30,7 +36,8 @@ PACKAGES: Final = (
     "numpy", "torch", "litdata", "mosaicml-streaming", "datasets", "pyarrow", "h5py", "zarr",
     "lmdb", "webdataset", "grain", "array-record", "tensordict", "ffcv", "numba",
 )  # fmt: skip
-CHUNK: Final = 256
+FIRST_EPOCHS: Final = 3
+"""Measured first epochs of each contender, each in a new process."""
 
 
 def contenders(workload: Workload, only: Sequence[str] = ()) -> list[Reader]:
@@ -46,6 +53,7 @@ def write_samples(workload: Workload) -> None:
     """Write the samples with this project's writer, unless they exist."""
     if workload.data.exists():
         return
+    workload.data.parent.mkdir(parents=True, exist_ok=True)
     # Under another name until it is complete: an interrupted run must not leave half a file.
     partial = workload.data.with_suffix(".partial")
     partial.unlink(missing_ok=True)
@@ -76,11 +84,20 @@ def write_samples(workload: Workload) -> None:
 
 def measure_size(size: int, work: Path, passes: int, only: Sequence[str]) -> dict[str, Result]:
     """Measure all contenders on images of one size."""
-    folder = work / str(size)
-    folder.mkdir(parents=True, exist_ok=True)
-    workload = Workload(folder / "samples.npz", SAMPLES[size], size)
+    workload = Workload.below(work, SAMPLES[size], size)
+    workload.data.unlink(missing_ok=True)  # it has to be in the page cache as it was written
     write_samples(workload)
-    return measure(contenders(workload, only), data=workload.data, work=folder, passes=passes)
+    one_epoch = contenders(replace(workload, least_seconds=0.0), only)
+    folder = workload.data.parent
+    first = measure_first_passes(one_epoch, data=workload.data, work=folder, repeats=FIRST_EPOCHS)
+    for file in files_below(folder):
+        drop(file)
+        read_in_sequence(file)
+    sound = [one for one in contenders(workload, only) if first[one.name].problem is None]
+    later = measure(sound, data=workload.data, work=folder, passes=passes)
+    for name, result in later.items():
+        result.first = first[name]
+    return first | later
 
 
 def tables(by_size: dict[int, dict[str, Result]]) -> Iterator[str]:
@@ -100,10 +117,13 @@ def section(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> str
             " each image has 0 to 20 boxes and a path. Every contender delivers images, boxes and"
             " paths in its natural form; a few batches of each are compared with the truth first."
             " LIMIT-t is `np.take` of the same rows of the mapped file into an existing buffer, by"
-            " t threads, without boxes and paths. Files are in the page cache, where they were read"
-            f" in sequence. {passes} interleaved passes: median (minimum to maximum); ratios are"
-            " formed within a pass. Memory is the largest proportional set size of a contender's"
-            " processes, without pages of files, because those belong to the page cache.\n",
+            " t threads, without boxes and paths. The first epoch is measured right after the files"
+            f" were written, {FIRST_EPOCHS} times, each in a new process. Then all files are"
+            " dropped from the page cache and read in sequence."
+            f" {passes} interleaved passes: median (minimum to maximum); ratios are formed within"
+            " a pass. FilePmdMapped is the part of the files that is mapped in pages of 2 MiB."
+            " Memory is the largest proportional set size of a contender's processes, without"
+            " pages of files, because those belong to the page cache.\n",
             *tables(by_size),
             "![Reading rate, ratio to LIMIT-2](images/reading.png)\n",
             f"Machine: {saved['machine']}. Versions: {saved['versions']}.",

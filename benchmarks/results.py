@@ -49,8 +49,8 @@ def versions(packages: Iterable[str]) -> str:
     return ", ".join(found)
 
 
-def cache_folder(name: str) -> Path:
-    """Return the default folder for the data and results of a benchmark."""
+def cache_folder(name: str = "") -> Path:
+    """Return the default folder for the data and results of a benchmark, or of all of them."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return cache / "npz-vision-data" / name
 
@@ -60,10 +60,11 @@ def argument_parser(name: str, description: str | None) -> argparse.ArgumentPars
     parser = argparse.ArgumentParser(prog=f"benchmarks.{name}", description=description)
     parser.add_argument(
         "--work",
-        type=Path,
+        # Each benchmark has a folder of its own in it. Argparse converts the default as well.
+        type=lambda folder: Path(folder) / name,
         metavar="DIR",
-        default=cache_folder(name),
-        help="folder for data and results, kept between runs (default: %(default)s)",
+        default=str(cache_folder()),
+        help="folder with a folder of each benchmark, kept between runs (default: %(default)s)",
     )
     parser.add_argument(
         "--from-saved", action="store_true", help="show the saved results instead of measuring"
@@ -88,7 +89,7 @@ def add_sizes(parser: argparse.ArgumentParser, sizes: Iterable[int]) -> None:
 def add_passes(parser: argparse.ArgumentParser) -> None:
     """Add the option for the number of measured passes."""
     parser.add_argument(
-        "--passes", type=int, default=5, help="measured passes per contender (default: 5)"
+        "--passes", type=int, default=9, help="measured passes per contender (default: 9)"
     )
 
 
@@ -142,6 +143,8 @@ def median_and_range(values: Sequence[float], form: str) -> str:
 def comparison(results: Mapping[str, Result], limits: Sequence[str]) -> str:
     """Return a Markdown table with one row for each contender, including those that failed.
 
+    There are columns about the first epoch and about large pages if first epochs were measured.
+
     Args:
         results: by name of the contender.
         limits: names of contenders that get a column with the ratios of all rates to theirs; a
@@ -152,6 +155,8 @@ def comparison(results: Mapping[str, Result], limits: Sequence[str]) -> str:
         if results[name].problem is None:
             heads.append(f"ratio to {name}")
             sound_limits.append(results[name])
+    if any(result.first for result in results.values()):
+        heads += ["first epoch, samples/s (of later ones)", "FilePmdMapped first, later, MB"]
     heads += ["CPU s per 10,000 samples", "peak memory, MB"]
     rows = [[name, *_cells(result, sound_limits)] for name, result in results.items()]
     return markdown_table(heads, rows)
@@ -163,10 +168,16 @@ def _cells(result: Result, limits: Iterable[Result]) -> list[str]:
         return [result.problem]
     slowest = min(rates(result))
     # Slow contenders get two significant digits: "0" would hide how slow they are.
-    cells = [median_and_range(rates(result), ",.0f" if slowest >= 10 else ",.2g")]
+    form = ",.0f" if slowest >= 10 else ",.2g"
+    cells = [median_and_range(rates(result), form)]
     for limit in limits:
         of_limit = ratios(result.passes, limit.passes)
         cells.append(median_and_range(of_limit, ".2f"))
+    if result.first is not None:
+        first = statistics.median(rates(result.first))
+        of_later = first / statistics.median(rates(result))
+        cells.append(f"{first:{form}} ({of_later:.2f})")
+        cells.append(f"{result.first.huge_pages / 1e6:,.0f}, {result.huge_pages / 1e6:,.0f}")
     cpu = cpu_per_10_000(result)
     cells.append(f"{cpu:.2f}" if cpu < 100 else f"{cpu:,.0f}")
     cells.append(f"{result.peak_memory / 1e6:,.0f}")
@@ -209,11 +220,13 @@ def save(path: Path, **findings: Any) -> None:
 
 def load_results(saved: Mapping[str, Any]) -> dict[str, Result]:
     """Return the results of contenders from the JSON that `save` wrote."""
-    results = {}
-    for name, fields in saved.items():
-        passes = [Pass(**one) for one in fields["passes"]]
-        results[name] = Result(passes, fields["peak_memory"], fields["problem"])
-    return results
+    return {name: _load_result(fields) for name, fields in saved.items()}
+
+
+def _load_result(fields: Mapping[str, Any]) -> Result:
+    passes = [Pass(**one) for one in fields["passes"]]
+    first = _load_result(fields["first"]) if fields["first"] else None
+    return Result(**{**fields, "passes": passes, "first": first})
 
 
 def load_by_size(saved: Mapping[str, Any]) -> dict[int, dict[str, Result]]:

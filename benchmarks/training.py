@@ -68,7 +68,7 @@ LOADING: Final[Mapping[str, Callable[..., LazyNPZDataModule]]] = {
 
 def prepare(work: Path) -> Path:
     """Render and process the example's demo; return the directory of its NPZ files."""
-    raw, data = work / "raw", work / "preprocessed"
+    raw, data = work / f"{PHOTOGRAPHS}-photographs", work / f"{PHOTOGRAPHS}-npz"
     if not raw.exists():
         render_demo(raw, images=PHOTOGRAPHS)
     DataProcessor(raw, data, progress=False).process_detector()

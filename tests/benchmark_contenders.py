@@ -28,6 +28,10 @@ class Recorder:
 
     def prepare(self, data, folder):
         self._note(folder, "prepare")
+        (folder / "data").write_bytes(b"x")
+
+    def start(self, folder):
+        self._note(folder, "start")
 
     def make_ready(self, folder):
         self._note(folder, "make_ready")
@@ -63,6 +67,9 @@ class HoldsMemoryInAChild(Recorder):
 
     def __init__(self):
         super().__init__("parent")
+
+    def start(self, folder):
+        pass
 
     def run(self, folder):
         """Returns the process id of the child, for the test to look for it."""

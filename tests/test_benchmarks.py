@@ -10,8 +10,8 @@ import pytest
 from benchmarks import reading, results
 from benchmarks.contenders import arrays, limit, ours, streaming
 from benchmarks.contenders.reader import Batch, Reader, Workload
-from benchmarks.harness import ContenderProcess, Pass, Result, measure
-from benchmarks.process_tree import PeakMemory, process_tree, tree_memory
+from benchmarks.harness import ContenderProcess, Pass, Result, measure, measure_first_passes
+from benchmarks.process_tree import PeakMemory, huge_pages, process_tree, tree_memory
 from tests.benchmark_contenders import MEBIBYTE, Exits, HoldsMemoryInAChild, Recorder
 
 
@@ -19,23 +19,35 @@ def notes(work):
     return (work / "notes.txt").read_text().splitlines()
 
 
-def test_contenders_are_prepared_warmed_up_checked_and_take_turns(tmp_path):
+def test_contenders_are_warmed_up_checked_and_take_turns(tmp_path):
     measured = measure([Recorder("a"), Recorder("b")], data=tmp_path, work=tmp_path, passes=2)
-    first = [f"{what} {name}" for name in "ab" for what in ("prepare", "run", "check")]
+    first = [f"{what} {name}" for name in "ab" for what in ("start", "run", "check")]
     turn = [f"{what} {name}" for name in "ab" for what in ("make_ready", "run")]
     assert notes(tmp_path) == [*first, *turn, *turn]
     assert [len(measured[name].passes) for name in "ab"] == [2, 2]
     assert {one.samples for name in "ab" for one in measured[name].passes} == {100}
 
 
-def test_files_are_prepared_once_and_again_after_an_interruption(tmp_path):
-    for _ in range(2):
-        measure([Recorder("a")], data=tmp_path, work=tmp_path, passes=1)
-    assert notes(tmp_path).count("prepare a") == 1
-    failed = measure([Recorder("b", fails_in="prepare")], data=tmp_path, work=tmp_path, passes=1)
-    assert "prepare: ValueError" in failed["b"].problem
-    measure([Recorder("b")], data=tmp_path, work=tmp_path, passes=1)
-    assert notes(tmp_path).count("prepare b") == 2
+def test_first_passes_follow_the_writing_of_the_files_each_in_a_new_process(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "of an earlier run").touch()
+    first = measure_first_passes([Recorder("a")], data=tmp_path, work=tmp_path, repeats=2)
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["data"]
+    assert notes(tmp_path) == ["prepare a", *["start a", "make_ready a", "run a"] * 2]
+    assert [one.samples for one in first["a"].passes] == [100, 100]
+
+
+def test_contenders_with_the_same_files_share_those_that_the_first_one_wrote(tmp_path):
+    contenders = [Recorder("a"), Recorder("b")]
+    contenders[1].files = "a"
+    measure_first_passes(contenders, data=tmp_path, work=tmp_path, repeats=1)
+    assert [note for note in notes(tmp_path) if "prepare" in note] == ["prepare a"]
+
+
+def test_a_contender_that_cannot_write_its_files_is_reported(tmp_path):
+    bad = Recorder("bad", fails_in="prepare")
+    first = measure_first_passes([bad], data=tmp_path, work=tmp_path, repeats=1)
+    assert "prepare: ValueError" in first["bad"].problem
 
 
 def test_a_missing_library_and_a_failure_are_reported_and_the_others_go_on(tmp_path):
@@ -87,6 +99,25 @@ def test_ratios_are_formed_within_a_pass():
         {"LIMIT": Result(limit_passes, 1_000_000), "a": Result(passes, 2_000_000)}, ["LIMIT"]
     )
     assert "| a | 50 (50 to 50) | 0.75 (0.50 to 1.00) | 400 | 2 |" in table
+    assert "first epoch" not in table
+
+
+def test_the_first_epoch_and_the_large_pages_have_columns(tmp_path):
+    first = Result([Pass(100, 4.0, 1.0), Pass(100, 2.0, 1.0), Pass(100, 1.0, 1.0)], huge_pages=0)
+    later = Result([Pass(100, 1.0, 1.0)], 1_000_000, huge_pages=2_000_000, first=first)
+    table = results.comparison({"a": later}, [])
+    assert "| a | 100 (100 to 100) | 50 (0.50) | 0, 2 | 100 | 1 |" in table
+
+
+def test_large_pages_are_those_of_the_process_that_maps_the_most(monkeypatch):
+    maps = {1: 5, 2: 7, 3: 0}
+    monkeypatch.setattr("benchmarks.process_tree.process_tree", lambda pid: list(maps))
+    monkeypatch.setattr(
+        "benchmarks.process_tree._smaps_sums", lambda pid: {"FilePmdMapped": maps[pid]}
+    )
+    assert huge_pages(1) == 7
+    monkeypatch.undo()
+    assert huge_pages(os.getpid()) % (2 * MEBIBYTE) == 0
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +159,7 @@ def readers_without_peers(workload):
 def test_every_contender_without_a_library_reads_what_was_written(workload, tmp_path):
     readers = readers_without_peers(workload)
     for one in readers:
+        one.start(tmp_path)
         assert one.run(tmp_path) > 0, one.name
         one.check(workload.data, tmp_path)
 
@@ -177,7 +209,7 @@ def path_of_another(batch):
 )
 def test_a_contender_that_delivers_something_wrong_is_caught(workload, tmp_path, spoil, message):
     reader = Wrong(workload, spoil)
-    reader.run(tmp_path)
+    reader.start(tmp_path)
     with pytest.raises(ValueError, match=message):
         reader.check(workload.data, tmp_path)
 
@@ -227,7 +259,11 @@ def test_a_page_with_one_marker_is_refused(tmp_path):
 
 
 def test_saved_results_are_read_back(tmp_path):
-    measured = {"a": Result([Pass(1, 2.0, 3.0)], 4), "b": Result(problem="not installed (b)")}
+    first = Result([Pass(1, 9.0, 3.0)], huge_pages=7)
+    measured = {
+        "a": Result([Pass(1, 2.0, 3.0)], 4, first=first),
+        "b": Result(problem="not installed (b)"),
+    }
     results.save(tmp_path / "r.json", machine="m", sizes={128: measured})
     saved = json.loads((tmp_path / "r.json").read_text())
     assert results.load_results(saved["sizes"]["128"]) == measured

@@ -11,14 +11,13 @@ from benchmarks.cold import (
     MappedImages,
     Processes,
     Threads,
-    drop,
     fio,
-    in_memory,
     measure_cold,
     tables,
 )
 from benchmarks.contenders.reader import Workload
 from benchmarks.harness import ContenderError, Pass, Result
+from benchmarks.page_cache import StaysInMemoryError, drop, in_memory
 from benchmarks.reading import write_samples
 
 
@@ -32,7 +31,7 @@ def workload(tmp_path):
 def can_drop(path):
     try:
         drop(path)
-    except ContenderError:
+    except StaysInMemoryError:
         return False
     return True
 
@@ -55,7 +54,7 @@ def test_a_file_that_cannot_be_dropped_is_an_error_not_a_warm_pass(cold_workload
     path = cold_workload.data
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         assert mapped[0] == path.read_bytes()[0]
-        with pytest.raises(ContenderError, match="stay in memory"):
+        with pytest.raises(StaysInMemoryError, match="stay in memory"):
             drop(path)
 
 

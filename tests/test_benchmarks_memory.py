@@ -134,7 +134,10 @@ def test_measurements_made_one_by_one_are_kept_together(tmp_path, monkeypatch, c
     memory.main(["--from-saved", "--work", str(tmp_path)])
     printed = capsys.readouterr().out.strip().splitlines()[-2:]
     assert ["opened" in printed[0], "read" in printed[1]] == [True, True]
-    assert set(json.loads((tmp_path / "results.json").read_text())) == {"machine", "measured"}
+    assert set(json.loads((tmp_path / "memory" / "results.json").read_text())) == {
+        "machine",
+        "measured",
+    }
 
 
 def test_a_measurement_that_does_not_exist_is_refused(tmp_path):

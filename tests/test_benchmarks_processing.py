@@ -8,22 +8,22 @@ from benchmarks import processing, writers
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """A work folder with five made photographs."""
+    """A work folder with six photographs, of which the last one is a link."""
     folder = tmp_path_factory.mktemp("processing")
     (folder / "raw").mkdir()
-    processing.make_photographs(folder / "raw", images=5)
+    processing.make_photographs(folder / "raw", images=6, different=5)
     return folder
 
 
 @pytest.mark.long
 def test_synthetic_photographs_have_the_size_of_real_ones_and_are_reproducible(work, tmp_path):
-    processing.make_photographs(tmp_path, images=5)
+    processing.make_photographs(tmp_path, images=6, different=5)
     for number in range(5):
         content = (tmp_path / f"images/{number:06d}.jpg").read_bytes()
         assert content == (work / f"raw/images/{number:06d}.jpg").read_bytes()
         assert 80_000 < len(content) < 300_000
     listed = writers.photographs_in(tmp_path)
-    assert [len(one.bboxes) > 0 for one in listed] == [True] * 5
+    assert [len(one.bboxes) > 0 for one in listed] == [True] * 6
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_synthetic_photographs_have_the_size_of_real_ones_and_are_reproducible(w
 def test_a_contender_stores_the_samples_of_all_photographs(writer, work):
     folder = work / writer.files
     folder.mkdir()
-    assert writer.run(folder) == 5
+    assert writer.run(folder) == 6
     writer.check(work / "raw", folder)
     writer.run(folder)  # the next pass replaces it
     writer.check(work / "raw", folder)
@@ -60,7 +60,7 @@ class Wrong(writers.NaiveLoop):
 @pytest.mark.parametrize(
     ("tamper", "message"),
     [
-        (lambda rows: rows[1:], "stored 4 samples, 1 are missing"),
+        (lambda rows: rows[1:], "stored 5 samples, 1 are missing"),
         (lambda rows: [*rows, rows[0]], "stored twice, or not one of"),
         (lambda rows: [row._replace(image=rows[4].image) for row in rows], "another image"),
         (lambda rows: [row._replace(image=row.image * 1.0) for row in rows], "stored float64"),

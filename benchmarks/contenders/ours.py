@@ -1,4 +1,8 @@
-"""Three ways to read a file with this project."""
+"""Three ways to read a file with this project.
+
+The loaders make lists of boxes and paths when they are first used, so their contenders use them:
+the other contenders deliver lists.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +54,7 @@ class OursDataLoader(Reader):
         """Yield one epoch of the loader."""
         self._order.epoch = epoch
         for batch in self._loader:
-            yield Batch(batch["image"], batch["bboxes"], batch["image_path"])
+            yield Batch(batch["image"], list(batch["bboxes"]), list(batch["image_path"]))
 
 
 class OursBatchLoader(Reader):
@@ -79,7 +83,7 @@ class OursBatchLoader(Reader):
         """Yield one epoch of the loader."""
         self._loader.set_epoch(epoch)
         for batch in self._loader:
-            yield Batch(batch["image"], batch["bboxes"], batch["image_path"])
+            yield Batch(batch["image"], list(batch["bboxes"]), list(batch["image_path"]))
 
 
 def contenders(workload: Workload) -> list[Reader]:
@@ -91,4 +95,5 @@ def contenders(workload: Workload) -> list[Reader]:
         OursBatchLoader(workload, 0),
         OursBatchLoader(workload, 1),
         OursBatchLoader(workload, 2),
+        OursBatchLoader(workload, 4),
     ]

@@ -7,17 +7,21 @@ function of its index.
 
 from __future__ import annotations
 
-import os
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks.page_cache import files_below, in_memory, read_in_sequence
+
+_log = logging.getLogger(__name__)
 
 CHECKED_BATCHES: Final = 4
 CHECKED_EPOCH: Final = 1_000_000
@@ -41,8 +45,14 @@ class Workload:
     samples: int
     size: int
     batch_size: int = 64
-    least_seconds: float = 0.5
+    least_seconds: float = 1.0
     most_seconds: float = 2.0
+
+    @classmethod
+    def below(cls, work: Path, samples: int, size: int, *, most_seconds: float = 2.0) -> Self:
+        """Return a workload whose folder in `work` is named by all that decides its samples."""
+        folder = work / f"{samples}-images-of-{size}x{size}"
+        return cls(folder / "samples.npz", samples, size, most_seconds=most_seconds)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return all indices in the random order of an epoch, the same for every reader."""
@@ -116,6 +126,11 @@ class Reader(ABC):
     def open(self, folder: Path) -> None:
         """Open the files of `batches`; called once, in the reader's own process."""
 
+    def start(self, folder: Path) -> None:
+        """Open the files and read one batch, which starts workers and compiles what must be."""
+        self.open(folder)
+        next(iter(self.batches(CHECKED_EPOCH)))
+
     @abstractmethod
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
@@ -126,18 +141,16 @@ class Reader(ABC):
             yield Sample(np.asarray(image), np.asarray(bboxes), str(image_path))
 
     def make_ready(self, folder: Path) -> None:
-        """Read the files into the page cache again: other contenders may have evicted them."""
-        for file in [self.workload.data, *folder.rglob("*")]:
-            read_through(file)
+        """Read the files again if pages are missing: they were evicted for another contender."""
+        for file in [self.workload.data, *files_below(folder)]:
+            if not in_memory(file).all():
+                _log.warning("%s was evicted: too little memory for all contenders", file)
+                read_in_sequence(file)
 
     def run(self, folder: Path) -> int:
-        """Read until the pass is over; return the number of samples."""
-        if self._epoch < 0:
-            for file in [self.workload.data, *folder.rglob("*")]:
-                read_back(file)
-            self.open(folder)
+        """Read at least one epoch, until the pass is over; return the number of samples."""
         samples, start = 0, time.perf_counter()
-        while time.perf_counter() - start < self.workload.least_seconds:
+        while samples == 0 or time.perf_counter() - start < self.workload.least_seconds:
             self._epoch += 1
             for length in self.read(self._epoch):
                 samples += length
@@ -184,28 +197,3 @@ def same(found: NDArray[Any], expected: NDArray[Any]) -> bool:
     """Return whether two arrays have the same dtype, shape and values."""
     form = (found.dtype, found.shape) == (expected.dtype, expected.shape)
     return form and np.array_equal(found, expected)
-
-
-def read_back(file: Path) -> None:
-    """Drop a file from the page cache and read it in sequence.
-
-    The time of a random access depends on the size of the cached pages: those left by a writer are
-    as small as its writes, those of a sequential read are large. Mapped pages stay as they are.
-    """
-    if not file.is_file():
-        return
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fdatasync(descriptor)  # pages that are not written yet cannot be dropped
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
-    read_through(file)
-
-
-def read_through(file: Path) -> None:
-    """Read a file in sequence, so that the page cache holds it."""
-    if file.is_file():
-        with file.open("rb", buffering=0) as stream:
-            while stream.read(1 << 20):
-                pass

@@ -98,14 +98,20 @@ class TensorDict(Reader):
 
     As documented by tensordict: a DataLoader fetches whole batches by `__getitems__` and does not
     collate them.
+
+    Args:
+        workload: the samples to read.
+        workers: number of worker processes.
+        stored: name of the stored images: a folder with a file per tensor, or with the ending
+            ``.tdz`` one archive.
     """
 
-    files = "tensordict"
-
-    def __init__(self, workload: Workload, workers: int) -> None:
+    def __init__(self, workload: Workload, workers: int, stored: str = "images") -> None:
         super().__init__(workload)
-        self.workers = workers
-        self.name = f"tensordict memory map, {workers} workers"
+        self.workers, self.stored = workers, stored
+        kind = "archive (.tdz)" if stored.endswith(".tdz") else "memory map"
+        self.files = f"tensordict-{stored}"
+        self.name = f"tensordict {kind}, {workers} workers"
 
     def prepare(self, data: Path, folder: Path) -> None:
         """Write memory-mapped tensors."""
@@ -115,16 +121,15 @@ class TensorDict(Reader):
         with np.load(data) as arrays:
             images = torch.from_numpy(arrays["images"])
             np.savez(folder / "annotations.npz", **{n: arrays[n] for n in arrays if n != "images"})
-        Tensors({"images": images}, batch_size=[len(images)]).memmap(str(folder / "images"))
+        Tensors({"images": images}, batch_size=[len(images)]).memmap(str(folder / self.stored))
 
     def open(self, folder: Path) -> None:
         """Map the tensors."""
         from tensordict import TensorDict as Tensors
 
         with np.load(folder / "annotations.npz") as arrays:
-            dataset = TensorDictDataset(
-                Tensors.load_memmap(str(folder / "images")), Annotations(arrays)
-            )
+            images = Tensors.load_memmap(str(folder / self.stored))
+            dataset = TensorDictDataset(images, Annotations(arrays))
         self._order = EpochOrder(self.workload)
         self._loader = data_loader(
             dataset, self.workload, self.workers, sampler=self._order, collate_fn=identity
@@ -156,4 +161,6 @@ def contenders(workload: Workload) -> list[Reader]:
         Zarr(workload),
         TensorDict(workload, 0),
         TensorDict(workload, 2),
+        TensorDict(workload, 0, "images.tdz"),
+        TensorDict(workload, 2, "images.tdz"),
     ]

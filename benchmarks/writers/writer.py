@@ -87,6 +87,9 @@ class Writer(ABC):
     def prepare(self, data: Path, folder: Path) -> None:  # noqa: B027 - there is nothing to override
         """Prepare nothing: every pass begins with the photographs."""
 
+    def start(self, folder: Path) -> None:  # noqa: B027 - there is nothing to override
+        """Start nothing: every pass begins with the photographs."""
+
     def make_ready(self, folder: Path) -> None:  # noqa: B027 - there is nothing to override
         """Do nothing: the photographs stay in the page cache."""
 
