@@ -1,13 +1,13 @@
 """NPZWriter: writes one NPZ file of the layout in `format.py`.
 
 The bulk member is streamed, so that a killed run can continue it. The small members are written
-once their shapes are known. Used by one thread at a time. Renaming the file is the caller's job.
+once their shapes are known. All bytes go through a `BlockFile`. Used by one thread at a time.
+Renaming the file is the caller's job.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
@@ -19,7 +19,7 @@ from isal.isal_zlib import crc32, crc32_combine
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from processing.core.error_notes import with_filename
-from processing.core.files import open_exclusively, open_own
+from processing.npz.blocks import BlockFile
 from processing.npz.format import Member, end_of_archive, npy_header
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -105,8 +105,7 @@ class NPZWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Never through a link of that name.
-        self._file: Any = open_own(path) if path.exists() else open_exclusively(path)
+        self._file = BlockFile(path)
         self._members: dict[str, _Placed] = {}  # in the order of the file
         self._next = 0  # where the next member's local header belongs
         self._lacks_crc32 = False  # whether the streamed member waits for `set_crc32`
@@ -130,37 +129,42 @@ class NPZWriter:
         self._streamed.rows = rows
         self._members[name] = self._streamed
         end = self._streamed.position
-        size = self._file.seek(0, os.SEEK_END)
+        size = self._file.size()
         if size < end and rows:
             raise ValueError(
                 f"{self.path}: {rows} rows of {name!r} should end at byte {end}, "
                 f"the file has {size}"
             )
         self._file.truncate(end)
-        # `finish` writes the headers. Until then, this one only tells that the file is ours.
-        self._file.seek(self._streamed.member.offset)
-        self._file.write(self._streamed.member.local_header() + self._streamed.header)
-        self._file.seek(end)
+        # `finish` writes the headers. Until then, this one only tells that the file is ours: it
+        # must not wait for the first block.
+        self._write_header(self._streamed)
+        self._file.flush()
+
+    def _write_header(self, placed: _Placed) -> None:
+        self._file.write(placed.member.offset, placed.member.local_header() + placed.header)
 
     @_adds_filename
     def append(self, rows: Iterable[NDArray[Any]]) -> None:
-        """Appends rows to the streamed member.
+        """Appends rows to the streamed member. They are written in large blocks, or by `sync`.
 
         Args:
-            rows: arrays of the member's dtype and row shape.
+            rows: arrays of the member's dtype. Each is one row, or has one more axis in front and
+                is several: of a member of bytes, whose rows have shape (), an array of n bytes is n
+                rows. They are not copied, and must not change before the next `sync`.
 
         Raises:
             ValueError: a row has another dtype or shape.
         """
         streamed, row_shape = self._streamed, self._streamed.shape[1:]
         for row in rows:
-            if row.dtype != streamed.dtype or row.shape != row_shape:
+            if row.dtype != streamed.dtype or row_shape not in (row.shape, row.shape[1:]):
                 raise ValueError(
                     f"{self.path}: {streamed.member.name} has rows {streamed.dtype} {row_shape}, "
                     f"got {row.dtype} {row.shape}"
                 )
-            self._file.write(np.ascontiguousarray(row).data)
-            streamed.rows += 1
+            self._file.write(streamed.position, np.ascontiguousarray(row))
+            streamed.rows += 1 if row.shape == row_shape else len(row)
 
     def end(self, data_crc32: int | None = None) -> None:
         """Ends the streamed member.
@@ -230,8 +234,8 @@ class NPZWriter:
         rows = reserved.rows + len(block)
         if rows > reserved.rows_expected:  # they would overwrite the next member
             raise self._wrong_rows(name, rows)
-        self._file.seek(reserved.position)
-        self._file.write(block)
+        self._file.write(reserved.position, block)
+        self._file.flush()  # `block` may be the caller's array, which may change after this call
         reserved.member.crc32 = crc32(block, reserved.member.crc32)
         reserved.rows = rows
 
@@ -247,8 +251,7 @@ class NPZWriter:
     @_adds_filename
     def sync(self) -> None:
         """Makes all rows written so far durable."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._file.sync()
 
     @_adds_filename
     def finish(self) -> None:
@@ -264,17 +267,16 @@ class NPZWriter:
             if placed.rows != placed.rows_expected:
                 raise self._wrong_rows(name, placed.rows)
             # Only now: the local header holds the CRC-32 of all rows.
-            self._file.seek(placed.member.offset)
-            self._file.write(placed.member.local_header() + placed.header)
-        self._file.seek(self._next)
+            self._write_header(placed)
         members = [placed.member for placed in self._members.values()]
-        self._file.write(end_of_archive(members, self._next))
-        self._file.truncate()  # a killed run may have left more
+        end = end_of_archive(members, self._next)
+        self._file.write(self._next, end)
+        self._file.truncate(self._next + len(end))  # a killed run may have left more
         self.sync()
 
     @_adds_filename
     def close(self) -> None:
-        """Closes the file as it is."""
+        """Closes the file as it is. Without `sync`, the last rows may be lost to a power cut."""
         self._file.close()
 
     @property

@@ -82,11 +82,29 @@ def watched(directory, perform):
     with (
         mock.patch.object(io, "open", open_file),
         mock.patch.object(os, "fsync", fsync),
+        mock.patch.object(os, "writev", _watched_writev(inside, perform)),
         mock.patch.object(os, "replace", changed("replace", "replace")),
         mock.patch.object(os, "unlink", changed("unlink", "unlink")),
         mock.patch.object(os, "mkdir", changed("mkdir", "mkdir")),
     ):
         yield
+
+
+def _watched_writev(inside, perform):
+    """Gives an `os.writev` that hands over each call on a file in the directory."""
+    original = os.writev
+
+    def writev(descriptor, parts):
+        name = inside(Path(f"/proc/self/fd/{descriptor}").readlink())
+        do = functools.partial(original, descriptor, parts)
+        if not name:
+            return do()
+        data = b"".join(parts)
+        operation = Operation("write", name, os.lseek(descriptor, 0, os.SEEK_CUR), data)
+        half = functools.partial(original, descriptor, [data[: len(data) // 2]])
+        return perform(operation, do, half)
+
+    return writev
 
 
 class _File(io.FileIO):

@@ -51,6 +51,7 @@ class FailingCalls:
             self._patch(os, name, self._failing_by_path)
         for name in ("fsync", "close", "write", "read"):
             self._patch(os, name, self._failing_by_descriptor)
+        self._patch(os, "writev", self._failing_writev)
         self._patch(mmap, "mmap", self._failing_by_descriptor)
         self._open_file = io.open
         for module in (io, builtins):
@@ -130,6 +131,20 @@ class FailingCalls:
             if name == "fsync":
                 return self.call(name, path, lambda: None)
             return self.call(name, path, lambda: original(descriptor, *arguments, **options))
+
+        return call
+
+    def _failing_writev(self, _, original):
+        def call(descriptor, parts):
+            path = self._path_of.get(descriptor)
+            if path is None:
+                return original(descriptor, parts)
+
+            def really():
+                data = b"".join(parts)
+                return original(descriptor, [data[: self.length_to_write(len(data))]])
+
+            return self.call("write", path, really)
 
         return call
 

@@ -1,8 +1,11 @@
+import contextlib
+import errno
 import os
 import subprocess
 import sys
 import zipfile
 from contextlib import closing
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from isal.isal_zlib import crc32, crc32_combine
 
+from processing.npz import blocks
 from processing.npz.format import ALIGNMENT
 from processing.npz.mapped import MappedNPZ
 from processing.npz.writer import NPZWriter
@@ -162,13 +166,96 @@ def test_filling_rows_of_another_shape_is_refused_with_both_shapes(tmp_path):
             writer.fill("bboxes", np.zeros((1, 5)))
 
 
-def test_errors_of_the_open_file_name_it(tmp_path):
+def test_errors_of_the_open_file_name_it(tmp_path, monkeypatch, images):
+    def full(file, parts):
+        raise OSError(errno.ENOSPC, "full")
+
     with closing(NPZWriter(tmp_path / "x.npz")) as writer:
-        writer._file.close()
-        writer._file = (tmp_path / "x.npz").open("rb")  # writing to it fails
-        writer.reserve("labels", "<i4", (1,))
+        writer.begin("images", np.uint8, images.shape[1:])
+        monkeypatch.setattr(os, "writev", full)
+        writer.append(images)
+        for method in (writer.sync, writer.close):
+            with pytest.raises(OSError, match=r"x\.npz"):
+                method()
+
+
+def test_rows_that_a_full_disk_refused_are_written_once_there_is_room(
+    tmp_path, monkeypatch, images
+):
+    write_images(tmp_path / "whole.npz", images)
+    system, room = os.writev, 100
+
+    def write_what_fits(file, parts):
+        nonlocal room
+        some = b"".join(parts)[:room]
+        if not some:
+            raise OSError(errno.ENOSPC, "full")
+        room -= len(some)
+        return system(file, [some])
+
+    path = tmp_path / "x.npz"
+    with closing(NPZWriter(path)) as writer:
+        writer.begin("images", np.uint8, images.shape[1:])
+        writer.append(images[:1])
+        monkeypatch.setattr(os, "writev", write_what_fits)
         with pytest.raises(OSError, match=r"x\.npz"):
-            writer.fill("labels", [1])
+            writer.sync()
+        writer.append(images[1:])
+        room = 1 << 20
+        writer.sync()
+        writer.end(crc32(images.tobytes()))
+        writer.write("metadata", np.array('{"task": "detector", "ä": 1}'))
+        writer.finish()
+    assert path.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 300), min_size=1, max_size=20),
+    pauses=st.lists(st.sampled_from(["", "sync", "resume", "lose"]), min_size=20, max_size=20),
+)
+def test_any_pattern_of_appends_syncs_and_resumes_is_the_same_file(
+    tmp_path_factory, lengths, pauses
+):
+    """Rows are bytes, of which every append brings another number."""
+    folder = tmp_path_factory.mktemp("pattern")
+    content = np.random.default_rng(sum(lengths)).integers(0, 256, sum(lengths), np.uint8)
+    chunks = np.split(content, np.cumsum(lengths)[:-1])
+    path, rows = folder / "x.npz", 0
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(mock.patch.multiple(blocks, PIECE=64, BLOCK=128, _MOST_PARTS=3))
+        writer = opened.enter_context(closing(NPZWriter(path)))
+        writer.begin("bytes", np.uint8, ())
+        for chunk, pause in zip(chunks, pauses, strict=False):
+            writer.append([chunk])
+            rows += len(chunk)
+            if pause == "lose":  # rows that no flush promised are not continued
+                rows -= len(chunk)
+                writer.close()
+            elif pause:
+                writer.sync()
+            if pause in ("resume", "lose"):
+                writer = opened.enter_context(closing(NPZWriter(path)))
+                writer.begin("bytes", np.uint8, (), rows=rows)
+            if pause == "lose":
+                writer.append([chunk])
+                rows += len(chunk)
+        writer.end(crc32(content))
+        writer.finish()
+    with closing(NPZWriter(folder / "whole.npz")) as whole:
+        whole.write("bytes", content)
+        whole.finish()
+    assert path.read_bytes() == (folder / "whole.npz").read_bytes()
+
+
+def test_columns_may_be_changed_after_they_were_filled(tmp_path):
+    with closing(NPZWriter(tmp_path / "x.npz")) as writer:
+        labels = np.array([1, 2], "<i4")
+        writer.reserve("labels", "<i4", (2,))
+        writer.fill("labels", labels)
+        labels[:] = 0
+        writer.finish()
+    assert MappedNPZ(tmp_path / "x.npz")["labels"].tolist() == [1, 2]
 
 
 def test_continuing_a_file_that_is_too_short_is_refused(tmp_path):
