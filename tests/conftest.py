@@ -13,6 +13,7 @@ from PIL import Image
 
 from processing.data_processor import DataProcessor
 from tests.faults.tally import PROPERTY, publish
+from tests.processes import ForkServer
 from tests.thread_leaks import threads_left
 
 # One computing thread for torch, set before any test imports it, and for the tests' own processes:
@@ -69,6 +70,16 @@ def real_data():
     if not REAL.is_dir():
         pytest.skip(f"the real data sets are not at {REAL}")
     return REAL
+
+
+@pytest.fixture(scope="session")
+def programs():
+    """A `ForkServer` that has imported torch, Lightning and the example: one for all tests.
+
+    Importing them takes longer than most programs that the tests run.
+    """
+    with ForkServer("train_example", "training.build", "training.run", "datamodules") as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,7 @@
-"""Runs Trainers in several ranks; each rank writes what it saw to a file.
-
-``python -m tests.ranks_script DIRECTORY RANKS``: Lightning starts the other ranks itself.
-"""
+"""Trainers that run in several ranks; each rank writes what it saw to a file."""
 
 import json
 import logging
-import sys
 import warnings
 from pathlib import Path
 
@@ -45,10 +41,11 @@ class Counter(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def main():
+def train_and_count(directory, ranks):
+    """Trains, validates and tests in each rank; called in a child of a `ForkServer`."""
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    directory, ranks = Path(sys.argv[1]), int(sys.argv[2])
+    directory = Path(directory)
 
     def trainer():
         return L.Trainer(
@@ -81,7 +78,3 @@ def main():
     run.fit(with_loaders, BatchLoader(train, 4, shuffle=True), BatchLoader(val, 4))
     found["loaders"] = with_loaders.seen
     (directory / f"rank-{run.global_rank}.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()

@@ -16,7 +16,10 @@ from training.settings import check_settings
 REPOSITORY = Path(__file__).parents[1]
 CONF = REPOSITORY / "conf"
 CHOICES = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
-REQUIRED = {("datamodule", "combined"): ["datamodule.data_dir=[one,two]"]}
+REQUIRED = {
+    ("datamodule", "combined"): ["datamodule.data_dir=[one,two]"],
+    ("experiment", "wider_face"): ["raw_data_dir=data/raw"],  # its photographs are not here
+}
 MOUNTED = {"processor": "processor@datamodule.processor"}
 NEEDS_EXTRA = {("logger", name): name for name in ("tensorboard", "wandb", "mlflow")}
 

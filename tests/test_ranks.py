@@ -1,15 +1,12 @@
 """Several ranks, as real processes that talk over gloo, share samples and stay in step."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.ranks_script import train_and_count
+
 SAMPLES = {"train": 10, "val": 9, "test": 1}
 
 
@@ -24,18 +21,13 @@ def write(directory):
 
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.long)])
-def test_ranks_stay_in_step_and_count_each_sample_once(tmp_path, ranks):
+def test_ranks_stay_in_step_and_count_each_sample_once(programs, tmp_path, ranks):
     write(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.ranks_script", tmp_path, str(ranks)],
-        cwd=REPOSITORY,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,  # ranks that are not in step would wait for ever
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    log = tmp_path / "log"
+    # Ranks that are not in step would wait for ever; the server ends them.
+    program = {"directory": tmp_path, "ranks": ranks}
+    status = programs.run_ranks(train_and_count, log, **program)
+    assert status == 0, log.read_text()[-3000:]
     found = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(ranks)]
     for source, stages in (
         ("datamodule", ("train", "val", "test")),

@@ -29,10 +29,11 @@ from training.data import DataSummary
 from training.duration import UNLIMITED, Duration
 from training.exit_status import SettingsError
 from training.log_lines import print_once
+from training.named_files import existing_checkpoint
 from training.report import Picture, Score
 from training.saved_model import check_task, load_model
 from training.settings import argument_problem, constructor_problem
-from training.starting_point import FinishedBefore, check_checkpoint, existing_checkpoint
+from training.starting_point import FinishedBefore, check_checkpoint
 from training.verdict import FactsRecorder
 
 

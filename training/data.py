@@ -11,13 +11,10 @@ from lightning.pytorch.callbacks import Callback
 
 from processing.commands.console import print_result
 from training.exit_status import SettingsError
-from training.hints import nearest
+from training.named_files import DEMO_DIR, check_directory, check_photographs
 
 if TYPE_CHECKING:
     import lightning as L
-
-DEMO_DIR = Path("data/raw")
-"""The only place where the demo is rendered: any other missing directory is a typing mistake."""
 
 LEFT_OUT = {"rejected": "left out", "dropped": "dropped from stored images"}
 
@@ -59,8 +56,7 @@ def check_directories(datamodule: Any) -> None:
     processors = getattr(datamodule, "processors", ())
     for one in processors:
         raw, output = Path(one.raw_data_dir), Path(one.output_dir)
-        if raw != DEMO_DIR:
-            _check_directory("raw_data_dir", raw)
+        check_photographs(raw)
         if raw.expanduser().resolve() == output.expanduser().resolve():
             raise SettingsError(
                 f"output_dir={output}: is raw_data_dir, too; give the NPZ files another directory, "
@@ -68,15 +64,7 @@ def check_directories(datamodule: Any) -> None:
             )
     if not processors:  # a processor would make these directories
         for path in getattr(datamodule, "data_dirs", ()):
-            _check_directory("datamodule.data_dir", Path(path))
-
-
-def _check_directory(key: str, path: Path) -> None:
-    if path.is_dir():
-        return
-    problem = "is not a directory" if path.exists() else "there is no such directory"
-    siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise SettingsError(f"{key}={path}: {problem}{nearest(path.name, siblings)}")
+            check_directory("datamodule.data_dir", Path(path))
 
 
 def local_rank() -> int:

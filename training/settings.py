@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 from hydra.errors import InstantiationException
@@ -17,6 +18,7 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from training.declared import declared_arguments
 from training.exit_status import SettingsError
 from training.hints import allowed, choices, first_line, fits, nearest
+from training.named_files import DEMO_DIR, check_photographs, existing_checkpoint
 from training.targets import Arguments, Problem, Reference, imported_arguments
 
 ROOT_HINTS: dict[str, Any] = {
@@ -53,20 +55,36 @@ FILLED_IN = ("monitor", "mode", "stopping_threshold")
 
 
 def check_settings(config: DictConfig) -> None:
-    """Check the composed settings.
+    """Check the composed settings, and that the files and directories in them exist.
 
-    First with the arguments that are written in the sources: importing torch and Lightning takes
-    seconds, which most mistakes need not wait for.
+    Importing torch and Lightning takes seconds, which most mistakes need not wait for. So the
+    arguments that are written in the sources are checked first, and then those of the imported
+    classes.
 
     Raises:
         SettingsError: keys are unknown, values are missing or have a wrong type. Each has one line.
     """
-    for arguments_of in (declared_arguments, imported_arguments):
-        problems = list(_Check(config, arguments_of).problems())
-        # A value that refers to a wrong one is wrong for that reason only.
-        first = [one for one in problems if not isinstance(one, Reference)] or problems[:1]
-        if first:
-            raise SettingsError("\n".join(first))
+    _raise_any(_Check(config, declared_arguments).problems())
+    _check_paths(config)
+    _raise_any(_Check(config, imported_arguments).problems())
+
+
+def _raise_any(found: Iterator[str]) -> None:
+    problems = list(found)
+    # A value that refers to a wrong one is wrong for that reason only.
+    first = [one for one in problems if not isinstance(one, Reference)] or problems[:1]
+    if first:
+        raise SettingsError("\n".join(first))
+
+
+def _check_paths(config: DictConfig) -> None:
+    existing_checkpoint(config.ckpt_path)
+    if config.action not in ("fit", "test") or "processor" not in config.datamodule:
+        return
+    processor = _resolved(config.datamodule, "processor")
+    # Another class may read its photographs from anywhere.
+    if isinstance(processor, DictConfig) and processor._target_ == "processing.DataProcessor":
+        check_photographs(Path(processor.get("raw_data_dir", DEMO_DIR)).expanduser())
 
 
 class _Check:

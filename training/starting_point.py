@@ -12,27 +12,6 @@ from models.data_facts import stored_facts
 from training.checkpoint_file import read_checkpoint
 from training.exit_status import SettingsError
 
-SHARDED = ("meta.pt", ".metadata", "checkpoint")
-"""One of these is in a checkpoint that is a directory, of FSDP or DeepSpeed."""
-
-
-def existing_checkpoint(ckpt_path: str | None) -> Path | None:
-    """Return the checkpoint to start from, or None.
-
-    Raises:
-        SettingsError: there is no such file, or it is a folder without a checkpoint.
-    """
-    if not ckpt_path:
-        return None
-    path = Path(ckpt_path).expanduser()
-    if not path.exists():
-        raise SettingsError(f"ckpt_path={ckpt_path}: there is no such checkpoint")
-    if path.is_dir() and not any((path / name).exists() for name in SHARDED):
-        raise SettingsError(
-            f"ckpt_path={ckpt_path}: is a folder, not a checkpoint; give a .ckpt file"
-        )
-    return path
-
 
 def check_checkpoint(path: Path, model: Any) -> None:
     """Check that a checkpoint was saved by a model like this one.

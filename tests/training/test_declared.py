@@ -129,8 +129,10 @@ for arguments in {arguments!r}:
 MISTAKES = {
     "datamodul=detector": "no such setting; did you mean datamodule?",
     "model=detectr": "must be one of detector, landmarker, teacher; did you mean detector?",
-    "trainer.max_epochs=abc +model.widht=3 datamodule.augment.scale=big": "must be an integer",
-    "action=fitt raw_data_dir=nope": "did you mean fit?",
+    "trainer.max_epochs=abc +model.widthh=3 datamodule.augment.scale=big": "must be an integer",
+    "action=fitt": "did you mean fit?",
+    "raw_data_dir=nope": "there is no such directory",
+    "ckpt_path=nope.ckpt": "there is no such checkpoint",
 }
 
 
