@@ -86,10 +86,13 @@ def add_sizes(parser: argparse.ArgumentParser, sizes: Iterable[int]) -> None:
     )
 
 
-def add_passes(parser: argparse.ArgumentParser) -> None:
+def add_passes(parser: argparse.ArgumentParser, default: int = 9) -> None:
     """Add the option for the number of measured passes."""
     parser.add_argument(
-        "--passes", type=int, default=9, help="measured passes per contender (default: 9)"
+        "--passes",
+        type=int,
+        default=default,
+        help="measured passes per contender (default: %(default)s)",
     )
 
 
@@ -236,42 +239,34 @@ def load_by_size(saved: Mapping[str, Any]) -> dict[int, dict[str, Result]]:
 
 
 def bar_chart(
-    path: Path,
-    panels: Mapping[str, Mapping[str, Sequence[float]]],
-    *,
-    label: str,
-    highlight: str,
+    path: Path, bars: Mapping[str, Sequence[float]], *, title: str, highlight: str
 ) -> None:
-    """Draw a bar for the median of each contender with its range, fastest first.
+    """Draw a bar for the median of each contender with its range, the largest one on top.
 
     Args:
         path: PNG file to write.
-        panels: title of a panel to the values of each contender.
-        label: label of the axis.
+        bars: values of each contender.
+        title: tells what was measured and in which unit.
         highlight: bars whose names begin with this text get the stronger colour.
     """
     from matplotlib.figure import Figure
 
-    rows = max(len(panel) for panel in panels.values())
-    figure = Figure(figsize=(6.2 * len(panels), 0.27 * rows + 1.2), layout="constrained")
-    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (title, panel) in zip(all_axes, panels.items(), strict=True):
-        # The first bar is the lowest one, so the slowest contender comes first.
-        names = sorted(panel, key=lambda name: statistics.median(panel[name]))
-        medians, below, above, colours = [], [], [], []
-        for name in names:
-            median = statistics.median(panel[name])
-            medians.append(median)
-            below.append(median - min(panel[name]))
-            above.append(max(panel[name]) - median)
-            colours.append("#d1495b" if name.startswith(highlight) else "#8d99ae")
-        axes.barh(names, medians, color=colours, xerr=[below, above], error_kw={"lw": 0.8})
-        axes.bar_label(axes.containers[-1], [f" {median:.2g}" for median in medians], fontsize=8)
-        axes.set(title=title, xlabel=label, xlim=(0, max(1.15, 1.1 * max(medians))))
-        axes.axvline(1, color="black", lw=0.8, ls=":")  # the limit itself
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(y=0.01)
+    # The first bar is the lowest one, so the slowest contender comes first.
+    names = sorted(bars, key=lambda name: statistics.median(bars[name]))
+    medians, below, above, colours = [], [], [], []
+    for name in names:
+        median = statistics.median(bars[name])
+        medians.append(median)
+        below.append(median - min(bars[name]))
+        above.append(max(bars[name]) - median)
+        colours.append("#d1495b" if name.startswith(highlight) else "#8d99ae")
+    figure = Figure(figsize=(8, 0.3 * len(names) + 0.9), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.barh(names, medians, color=colours, xerr=[below, above], error_kw={"lw": 0.8})
+    axes.bar_label(drawn, [f" {median:,.0f}" for median in medians], fontsize=8)
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(y=0.01)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(
-        path, dpi=110, metadata={"Software": None}
-    )  # no version of matplotlib: equal charts are equal files
+    # No version of matplotlib in the file: equal charts are equal files.
+    figure.savefig(path, dpi=110, metadata={"Software": None})
