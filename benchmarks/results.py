@@ -7,6 +7,7 @@ Text outside of the markers is not changed.
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib.metadata
 import json
 import os
@@ -25,16 +26,21 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def machine(folder: Path) -> str:
-    """Return one line about the machine and the file system of `folder`."""
+    """Return one line about the machine, the file system of `folder`, the date and the commit."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     file_system = subprocess.run(
         ["stat", "--file-system", "--format=%T", str(folder)],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
+    commit = subprocess.run(
+        ["git", "-C", str(DOCS), "describe", "--always", "--dirty"],
+        capture_output=True, text=True, check=False,
+    ).stdout.strip()  # fmt: skip
     return (
         f"{cpu[1] if cpu else platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
-        f"{memory:.0f} GiB RAM, Linux {platform.release()}, {file_system}"
+        f"{memory:.0f} GiB RAM, Linux {platform.release()}, {file_system}; "
+        f"{datetime.date.today():%d %B %Y}, commit {commit or 'unknown'}"
     )
 
 
