@@ -174,6 +174,22 @@ def section(saved: dict[str, Any]) -> str:
     )
 
 
+def add_photographs(parser: argparse.ArgumentParser, images: int) -> None:
+    """Add the options that `photographs` reads; by default so many are made."""
+    parser.add_argument(
+        "--images", type=int, default=images, help="photographs to make (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--different",
+        type=int,
+        default=2000,
+        help="how many of them have a content of their own (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--photos", type=Path, metavar="DIR", help="folder of annotated JPEGs to take instead"
+    )
+
+
 def photographs(options: argparse.Namespace) -> tuple[Path, str]:
     """Return the work folder, with the photographs in ``raw``, and a sentence about them."""
     if options.photos is None:
@@ -197,19 +213,8 @@ def photographs(options: argparse.Namespace) -> tuple[Path, str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the tables, and update the page if asked to."""
     parser = results.argument_parser("processing", __doc__)
-    parser.add_argument(
-        "--images", type=int, default=10_000, help="photographs to make (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--different",
-        type=int,
-        default=2000,
-        help="how many of them have a content of their own (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--photos", type=Path, metavar="DIR", help="folder of annotated JPEGs to take instead"
-    )
-    results.add_passes(parser)
+    add_photographs(parser, images=10_000)
+    results.add_passes(parser, default=3)
     results.add_only(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

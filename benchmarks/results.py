@@ -7,6 +7,7 @@ Text outside of the markers is not changed.
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib.metadata
 import json
 import os
@@ -25,16 +26,21 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def machine(folder: Path) -> str:
-    """Return one line about the machine and the file system of `folder`."""
+    """Return one line about the machine, the file system of `folder`, the date and the commit."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     file_system = subprocess.run(
         ["stat", "--file-system", "--format=%T", str(folder)],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
+    commit = subprocess.run(
+        ["git", "-C", str(DOCS), "describe", "--always", "--dirty"],
+        capture_output=True, text=True, check=False,
+    ).stdout.strip()  # fmt: skip
     return (
         f"{cpu[1] if cpu else platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
-        f"{memory:.0f} GiB RAM, Linux {platform.release()}, {file_system}"
+        f"{memory:.0f} GiB RAM, Linux {platform.release()}, {file_system}; "
+        f"{datetime.date.today():%d %B %Y}, commit {commit or 'unknown'}"
     )
 
 
@@ -86,10 +92,13 @@ def add_sizes(parser: argparse.ArgumentParser, sizes: Iterable[int]) -> None:
     )
 
 
-def add_passes(parser: argparse.ArgumentParser) -> None:
+def add_passes(parser: argparse.ArgumentParser, default: int = 9) -> None:
     """Add the option for the number of measured passes."""
     parser.add_argument(
-        "--passes", type=int, default=9, help="measured passes per contender (default: 9)"
+        "--passes",
+        type=int,
+        default=default,
+        help="measured passes per contender (default: %(default)s)",
     )
 
 
@@ -236,42 +245,34 @@ def load_by_size(saved: Mapping[str, Any]) -> dict[int, dict[str, Result]]:
 
 
 def bar_chart(
-    path: Path,
-    panels: Mapping[str, Mapping[str, Sequence[float]]],
-    *,
-    label: str,
-    highlight: str,
+    path: Path, bars: Mapping[str, Sequence[float]], *, title: str, highlight: str
 ) -> None:
-    """Draw a bar for the median of each contender with its range, fastest first.
+    """Draw a bar for the median of each contender with its range, the largest one on top.
 
     Args:
         path: PNG file to write.
-        panels: title of a panel to the values of each contender.
-        label: label of the axis.
+        bars: values of each contender.
+        title: tells what was measured and in which unit.
         highlight: bars whose names begin with this text get the stronger colour.
     """
     from matplotlib.figure import Figure
 
-    rows = max(len(panel) for panel in panels.values())
-    figure = Figure(figsize=(6.2 * len(panels), 0.27 * rows + 1.2), layout="constrained")
-    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (title, panel) in zip(all_axes, panels.items(), strict=True):
-        # The first bar is the lowest one, so the slowest contender comes first.
-        names = sorted(panel, key=lambda name: statistics.median(panel[name]))
-        medians, below, above, colours = [], [], [], []
-        for name in names:
-            median = statistics.median(panel[name])
-            medians.append(median)
-            below.append(median - min(panel[name]))
-            above.append(max(panel[name]) - median)
-            colours.append("#d1495b" if name.startswith(highlight) else "#8d99ae")
-        axes.barh(names, medians, color=colours, xerr=[below, above], error_kw={"lw": 0.8})
-        axes.bar_label(axes.containers[-1], [f" {median:.2g}" for median in medians], fontsize=8)
-        axes.set(title=title, xlabel=label, xlim=(0, max(1.15, 1.1 * max(medians))))
-        axes.axvline(1, color="black", lw=0.8, ls=":")  # the limit itself
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(y=0.01)
+    # The first bar is the lowest one, so the slowest contender comes first.
+    names = sorted(bars, key=lambda name: statistics.median(bars[name]))
+    medians, below, above, colours = [], [], [], []
+    for name in names:
+        median = statistics.median(bars[name])
+        medians.append(median)
+        below.append(median - min(bars[name]))
+        above.append(max(bars[name]) - median)
+        colours.append("#d1495b" if name.startswith(highlight) else "#8d99ae")
+    figure = Figure(figsize=(8, 0.3 * len(names) + 0.9), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.barh(names, medians, color=colours, xerr=[below, above], error_kw={"lw": 0.8})
+    axes.bar_label(drawn, [f" {median:,.0f}" for median in medians], fontsize=8)
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(y=0.01)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(
-        path, dpi=110, metadata={"Software": None}
-    )  # no version of matplotlib: equal charts are equal files
+    # No version of matplotlib in the file: equal charts are equal files.
+    figure.savefig(path, dpi=110, metadata={"Software": None})

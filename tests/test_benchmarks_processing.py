@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmarks import processing, writers
@@ -30,7 +29,6 @@ def test_synthetic_photographs_have_the_size_of_real_ones_and_are_reproducible(w
     "writer",
     [
         writers.Limit(),
-        writers.OursDecodingInFull(),
         writers.Ours(),
         writers.OursAllTasks(),
         writers.NaiveLoop(),
@@ -76,15 +74,3 @@ def test_the_check_finds_wrong_samples(tamper, message, work, tmp_path_factory):
     writer.run(folder / "files")
     with pytest.raises(ValueError, match=message):
         writer.check(folder / "raw", folder / "files")
-
-
-def test_decoding_in_full_differs_from_scaled_decoding(work):
-    ours, in_full = writers.Ours(), writers.OursDecodingInFull()
-    images = []
-    for writer in (ours, in_full):
-        folder = work / f"{writer.files}-again"
-        folder.mkdir()
-        writer.run(folder)
-        images.append(np.stack([row.image for row in writer.stored(folder / "output")]))
-    assert images[0].shape == images[1].shape
-    assert (images[0] != images[1]).any()

@@ -18,41 +18,49 @@ class Samples:
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
+        self.most_boxes = workload.most_boxes
 
     def __len__(self) -> int:
         return self.workload.samples
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         image, bboxes, path = self.workload.sample(index)
-        padded = np.zeros((20, 4), np.float32)
+        padded = np.zeros((self.most_boxes, 4), np.float32)
         padded[: len(bboxes)] = bboxes
         path_bytes = np.frombuffer(path.encode().ljust(PATH_BYTES, b"\0"), np.uint8)
         return image, padded, len(bboxes), path_bytes
 
 
 class FFCV(Reader):
-    """`ffcv.Loader` of raw images, in random order, data in the page cache.
+    """`ffcv.Loader` of raw images or of JPEGs, in random order, data in the page cache.
 
     Each field has one shape, so boxes stay padded and paths stay bytes. FFCV reuses its buffers
     although the consumer may still hold them.
+
+    Args:
+        workload: the samples to read.
+        threads: number of threads that gather batches.
+        quality: of JPEGs, which OpenCV encodes with 4:2:0; None: raw images.
     """
 
-    files = "ffcv"
     ordered = False
 
-    def __init__(self, workload: Workload, threads: int) -> None:
+    def __init__(self, workload: Workload, threads: int, quality: int | None = None) -> None:
         super().__init__(workload)
-        self.threads = threads
-        self.name = f"FFCV, {counted(threads, 'thread')}"
+        self.threads, self.quality = threads, quality
+        self.files = "ffcv" if quality is None else f"ffcv-jpg-{quality}"
+        kind = "" if quality is None else f" jpg, quality {quality}, 4:2:0"
+        self.name = f"FFCV{kind}, {counted(threads, 'thread')}"
 
     def prepare(self, data: Path, folder: Path) -> None:
         """Write the file."""
         from ffcv.fields import IntField, NDArrayField, RGBImageField
         from ffcv.writer import DatasetWriter
 
+        jpeg = {} if self.quality is None else {"write_mode": "jpg", "jpeg_quality": self.quality}
         fields = {
-            "image": RGBImageField(write_mode="raw"),
-            "bboxes": NDArrayField(np.dtype("float32"), (20, 4)),
+            "image": RGBImageField(**jpeg),
+            "bboxes": NDArrayField(np.dtype("float32"), (self.workload.most_boxes, 4)),
             "count": IntField(),
             "path": NDArrayField(np.dtype("uint8"), (PATH_BYTES,)),
         }

@@ -68,12 +68,16 @@ class OursBatchLoader(Reader):
         self.threads = threads
         self.name = f"ours: BatchLoader, {counted(threads, 'thread')}"
 
+    def file(self, folder: Path) -> Path:
+        """Return the file to read."""
+        return self.workload.data
+
     def open(self, folder: Path) -> None:
         """Open the dataset."""
         from processing import BatchLoader, LazyNPZDataset
 
         self._loader = BatchLoader(
-            LazyNPZDataset(self.workload.data),
+            LazyNPZDataset(self.file(folder)),
             batch_size=self.workload.batch_size,
             shuffle=True,
             num_workers=self.threads,

@@ -71,6 +71,19 @@ class Workload:
         corners = np.sort(rng.random((rng.integers(0, 21), 2, 2), np.float32) * self.size, axis=1)
         return Sample(image.reshape(self.size, self.size, 3), corners.reshape(-1, 4), path(index))
 
+    @property
+    def most_boxes(self) -> int:
+        """Return the largest number of boxes of a sample."""
+        return 20
+
+    def index_of(self, image_path: str) -> int:
+        """Return the index of the sample with this path."""
+        return int(Path(image_path).stem)
+
+    def shows(self, image: NDArray[Any], truth: NDArray[np.uint8]) -> bool:
+        """Return whether a delivered image is that of the sample."""
+        return same(image, truth)
+
 
 class Sample(NamedTuple):
     """Image uint8 (H, W, 3), boxes float32 (k, 4) with 0 <= k <= 20, and a path with the index."""
@@ -96,11 +109,6 @@ def path(index: int) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: "1 thread", "2 threads"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def index_of(image_path: str) -> int:
-    """Return the index of the sample with this path."""
-    return int(Path(image_path).stem)
 
 
 class Reader(ABC):
@@ -182,9 +190,9 @@ class Reader(ABC):
                 raise ValueError(f"{self.name}: samples repeat: {indices}")
 
     def _checked_index(self, row: Sample) -> int:
-        index = index_of(row.path)
+        index = self.workload.index_of(row.path)
         truth = self.workload.sample(index)
-        if not same(row.image, truth.image):
+        if not self.workload.shows(row.image, truth.image):
             raise ValueError(f"{self.name}: sample {index} has a wrong image")
         if not same(row.bboxes, truth.bboxes):
             raise ValueError(f"{self.name}: sample {index} has wrong boxes")

@@ -6,7 +6,7 @@ only in how they distribute the work and how they write. Each uses all cores in 
 documentation recommends.
 """
 
-from benchmarks.writers.ours import LIMIT, Limit, Ours, OursAllTasks, OursDecodingInFull
+from benchmarks.writers.ours import LIMIT, Limit, Ours, OursAllTasks
 from benchmarks.writers.peers import Datasets, LitData, MosaicML, NaiveLoop
 from benchmarks.writers.writer import SIDE, Writer, photographs_in
 
@@ -20,7 +20,6 @@ __all__ = [
     "NaiveLoop",
     "Ours",
     "OursAllTasks",
-    "OursDecodingInFull",
     "Writer",
     "photographs_in",
     "writers",
@@ -31,11 +30,10 @@ def writers() -> list[Writer]:
     """Return all contenders, the limit first."""
     return [
         Limit(),
-        OursDecodingInFull(),
         Ours(),
         OursAllTasks(),
         LitData(),
         MosaicML(),
-        Datasets(share=0.5),
-        NaiveLoop(share=0.25),
+        Datasets(share=0.1),
+        NaiveLoop(share=0.1),
     ]

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
-from unittest import mock
 
 from benchmarks.writers.writer import SIDE, Photograph, Sample, Writer, compare, letterboxed
 from processing import DataProcessor, LazyNPZDataset
 from processing.core.cpus import available_cpus
-from processing.imaging import placement
 
 LIMIT: Final = "LIMIT"
 
@@ -69,16 +67,6 @@ class Ours(Writer):
             for index in range(len(dataset)):
                 row = dataset[index]
                 yield Sample(row["image"], row["bboxes"], row["image_path"])
-
-
-class OursDecodingInFull(Ours):
-    """The same without scaled decoding; the processor has no such option, so this is a patch."""
-
-    name, files = "ours, decoding in full (patched)", "ours-full"
-
-    def _process(self, processor: DataProcessor) -> None:
-        with mock.patch.object(placement, "_SHRINK_FOR_REDUCTION", {}):
-            super()._process(processor)
 
 
 class OursAllTasks(Ours):
