@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "core": "",
     "sources": "core",
     "imaging": "core",
-    "npz": "core",
+    "npz": "core imaging",
     "run": "core imaging npz",
     "datasets": "core npz",
     "demo": "",
@@ -41,6 +41,8 @@ ONLY_MODULES = {
     ("commands", "imaging"): {"processing.imaging.tasks"},
     ("commands", "sources"): {"processing.sources"},
     ("commands", "datasets"): {"processing.datasets.channels"},
+    # Inside functions, so that only encoded images load a decoder; a test below holds this.
+    ("npz", "imaging"): {"processing.imaging.stored_rows"},
     ("training", "commands"): {"processing.commands.console"},
     ("training", "sources"): {"processing.sources.paths"},
 }
