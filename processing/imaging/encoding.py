@@ -16,9 +16,9 @@ class Encoding:
     """How the images of a file are stored.
 
     Args:
-        store: ``raw`` stores pixels, ``jpeg`` each image as a JPEG. ``original`` stores a photograph
-            that is a JPEG, and is shown as a whole, as its own file; all other images as with
-            ``jpeg``.
+        store: ``raw`` stores pixels, ``jpeg`` each image as a JPEG. ``original`` stores a
+            photograph that is a JPEG, and is shown as a whole, as its own file; all other images as
+            with ``jpeg``.
         quality: of the JPEGs that are made, 1 to 100.
         subsampling: of their colour: ``444`` (none), ``422`` or ``420``.
     """

@@ -28,6 +28,7 @@ from processing.npz.format import (
 )
 from processing.npz.mapped import MappedNPZ
 
+
 class AnnotationMember(NamedTuple):
     """A kind of annotation that a file may hold.
 
@@ -169,11 +170,12 @@ def _read_encoded(npz: MappedNPZ, metadata: Mapping[str, Any]) -> EncodedRows:
         raise NPZFormatError(f"{where}: expected uint8 (bytes,), found {values.dtype}; {REBUILD}")
     rows = _ragged(values, offsets, (), where)
     size = metadata.get("image_size")
-    is_pair = isinstance(size, list) and len(size) == 2
-    if not is_pair or not all(type(side) is int and 0 < side <= _MAX_SIDE for side in size):
+    if not isinstance(size, list) or [type(side) for side in size] != [int, int]:
+        size = [0, 0]
+    if not 0 < min(size) <= max(size) <= _MAX_SIDE:
         raise NPZFormatError(
             f"{npz.path}: member 'metadata': image_size: expected height and width of the encoded "
-            f"images, found {reprlib.repr(size)}; {REBUILD}"
+            f"images, found {reprlib.repr(metadata.get('image_size'))}; {REBUILD}"
         )
     # A valid row has at least a 512th of its pixels' bytes: a larger image would only take memory.
     if len(rows) and 3 * size[0] * size[1] > max(_ALWAYS_ALLOWED_BYTES, 1024 * values.nbytes):

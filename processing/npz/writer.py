@@ -147,20 +147,22 @@ class NPZWriter:
         """Appends rows to the streamed member.
 
         Args:
-            rows: arrays of the member's dtype and row shape.
+            rows: arrays of the member's dtype. Each is one row, or has one more axis in front and
+                is several: of a member of bytes, whose rows have shape (), an array of n bytes is n
+                rows. They may be changed after the call.
 
         Raises:
             ValueError: a row has another dtype or shape.
         """
         streamed, row_shape = self._streamed, self._streamed.shape[1:]
         for row in rows:
-            if row.dtype != streamed.dtype or row.shape != row_shape:
+            if row.dtype != streamed.dtype or row_shape not in (row.shape, row.shape[1:]):
                 raise ValueError(
                     f"{self.path}: {streamed.member.name} has rows {streamed.dtype} {row_shape}, "
                     f"got {row.dtype} {row.shape}"
                 )
             self._file.write(np.ascontiguousarray(row).data)
-            streamed.rows += 1
+            streamed.rows += 1 if row.shape == row_shape else len(row)
 
     def end(self, data_crc32: int | None = None) -> None:
         """Ends the streamed member.
