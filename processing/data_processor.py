@@ -21,9 +21,11 @@ from processing.core.cpus import available_cpus
 from processing.core.error_notes import note_remedy
 from processing.core.errors import AnnotationError, Note, SourceError, count_notes
 from processing.core.files import make_directory
+from processing.imaging.encoding import RAW
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.tasks import TASKS, Task
 from processing.run.copies import same_content
+from processing.run.encodings import checked_encoding
 from processing.run.image_batches import RunOptions
 from processing.run.image_sizes import ImageSize, image_sizes
 from processing.run.no_annotations import explain_no_annotations
@@ -82,6 +84,12 @@ class DataProcessor:
         progress: show a progress bar on a terminal, and log a line a minute elsewhere.
         follow_links: follow links to folders and files wherever they lead; if not, only to files
             inside `raw_data_dir`. Paths written in annotations never lead out of it.
+        store: ``raw`` stores pixels. ``jpeg`` stores each image as a JPEG, in about a sixth of the
+            bytes, and reading decodes it. ``original`` stores photographs that are JPEGs as they
+            are, with their metadata, in the detector's files, and reading decodes and resizes them;
+            all other images as with ``jpeg``.
+        jpeg_quality: of the JPEGs that are made, 1 to 100.
+        jpeg_subsampling: of their colour: ``444`` (none), ``422`` or ``420``.
 
     Raises:
         TypeError: an argument has another type; the message names it.
@@ -111,6 +119,9 @@ class DataProcessor:
         max_bad_fraction: float = 1.0,
         progress: bool = True,
         follow_links: bool = True,
+        store: Literal["raw", "jpeg", "original"] = "raw",
+        jpeg_quality: int = RAW.quality,
+        jpeg_subsampling: str | int = RAW.subsampling,
     ) -> None:
         # All arguments are checked here, before a run has read data for minutes.
         workers = available_cpus() if num_workers is None else num_workers
@@ -119,6 +130,7 @@ class DataProcessor:
         self.raw_data_dir = check_path("raw_data_dir", raw_data_dir)
         self.output_dir = check_path("output_dir", output_dir)
         self.image_size = image_sizes(image_size)
+        self.encoding = checked_encoding(store, jpeg_quality, jpeg_subsampling, self.image_size)
         self.crop_margin = check_number("crop_margin", crop_margin, least=0, most=100)
         if group_by is not None:
             group_pattern(group_by)  # reports an error now, not after the data has been read
@@ -262,7 +274,7 @@ class DataProcessor:
         for name in names:
             if name not in TASKS:
                 raise ValueError(f"unknown task {name!r}: the tasks are {', '.join(TASKS)}")
-            task = TASKS[name](self.image_size[name], self.crop_margin)
+            task = TASKS[name](self.image_size[name], self.crop_margin, self.encoding)
             if task.instances(reading.table).any():
                 tasks.append(task)
             else:

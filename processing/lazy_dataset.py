@@ -182,8 +182,8 @@ class LazyNPZDataset(SampleDataset[T_co]):
             row_shapes.append((name, row_shape))
         return Layout(
             columns.task,
-            columns.images.shape[1:],
-            columns.image_dtype,
+            columns.stored.shape,
+            columns.stored.dtype,
             columns.category_names,
             columns.keypoint_names,
             tuple(row_shapes),
@@ -197,7 +197,11 @@ class LazyNPZDataset(SampleDataset[T_co]):
 
     @property
     def images(self) -> NDArray[Any]:
-        """uint8 (N, H, W, 3), a view of the file."""
+        """uint8 (N, H, W, 3), a view of the file.
+
+        Raises:
+            TypeError: the images are stored as JPEG; `get_batch` decodes them.
+        """
         return self._whole.images
 
     @property

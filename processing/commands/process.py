@@ -22,6 +22,7 @@ from processing.commands.console import (
 )
 from processing.core.error_notes import format_error
 from processing.core.errors import ProcessingError
+from processing.imaging.encoding import STORES, SUBSAMPLINGS
 from processing.imaging.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -207,6 +208,20 @@ _FLAGS: Final = (
     ),
     _Flag(
         "keep_flagged", "keep crowd, ignored, invalid and difficult boxes", {"action": "store_true"}
+    ),
+    _Flag(
+        "store",
+        "how images are stored: as pixels; as JPEGs that reading decodes, a sixth of the bytes; or "
+        "JPEG photographs as they are, for the detector, and all other images as JPEGs",
+        {"choices": STORES},
+    ),
+    _Flag(
+        "jpeg_quality", "quality, 1 to 100, of JPEGs that are made; not with --store raw", _COUNT
+    ),
+    _Flag(
+        "jpeg_subsampling",
+        "subsampling of colour in JPEGs that are made: 444 is none; not with --store raw",
+        {"choices": SUBSAMPLINGS},
     ),
     _Flag(
         "group_by",

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from isal.isal_zlib import crc32
@@ -32,12 +32,17 @@ from processing.imaging.renderings import (
     Renderings,
     Views,
     coarsest_reduction,
+    encode,
     find_earlier,
     key_of,
     render_views,
 )
 from processing.imaging.repairs import Instances, Repairs, repair
-from processing.imaging.tasks import Row, Task, View, common_values
+from processing.imaging.stored_rows import JPEG_FORMATS
+from processing.imaging.tasks import REDUCTIONS_COLUMN, Row, Task, View, common_values
+
+ORIGINAL_ROWS: Final = "original_rows"
+"""Count of rows that are photographs' own files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,8 @@ class ImageResult:
         dropped: by task, the instances and points that were dropped, if any.
         crc32: checksum of the file's bytes; 0 if it could not be read.
         key: hash of everything that decides the rows' pixels, for `EarlierRows`; 0 without rows.
+        original: if the photograph's own file may be stored, how many times smaller it may be
+            decoded; 0 if it may not.
         copied: whether stored images were copied from an earlier run, without decoding.
         content: the image's content, if its header could be read.
         rejections: by task, why it left the image out.
@@ -104,6 +111,7 @@ class ImageResult:
     dropped: dict[Task, list[Dropped]] = field(default_factory=dict)
     crc32: int = 0
     key: int = 0
+    original: int = 0
     copied: bool = False
     content: ImageContent | None = None
     rejections: dict[Task, Rejection] = field(default_factory=dict)
@@ -169,9 +177,11 @@ def process_image(
         if found is None and not data:
             return process_image(raw_dir, replace(job, content=None), options, earlier)
         result.copied = found is not None
+        result.original = coarsest if header.format in JPEG_FORMATS else 0
         if found is None:
             photo = decode(data, header, reduction=coarsest)
-            found = key_at(photo.reduction), render_views(photo, wanted)
+            original = data if result.original else None
+            found = key_at(photo.reduction), encode(render_views(photo, wanted), original)
         stage = "crop"
         _make_rows(job, source_size, instances, repairs, wanted, found, options, result)
     except ImageError as error:
@@ -220,7 +230,12 @@ def _make_rows(
             continue
         pairs = list(zip(views[task], rendered, strict=True))
         if _account(job, task, repairs, pairs, options, result):
-            result.rows[task] = _rows(job.path, source_size, task, instances, pairs)
+            rows = result.rows[task] = _rows(job.path, source_size, task, instances, pairs)
+            if task.may_keep_originals:
+                for row in rows:
+                    row.values[REDUCTIONS_COLUMN] = result.original
+                if result.original:
+                    result.counts[task][ORIGINAL_ROWS] += len(rows)
     result.key = key if result.rows else 0
 
 

@@ -17,6 +17,7 @@ from processing.core.coordinates import Rect, Size
 from processing.imaging.photo import Photo
 from processing.imaging.placement import largest_reduction, place, rendered_rect
 from processing.imaging.resizing import render
+from processing.imaging.stored_rows import encode_row
 from processing.imaging.tasks import PIXELS_VERSION, Task, View
 
 _REDUCTIONS: Final = (8, 4, 2, 1)  # the scales of a JPEG codec, coarsest first
@@ -28,12 +29,12 @@ Views = Mapping[Task, Sequence[View]]
 class EarlierImages(Protocol):
     """Stored images of an earlier run; `EarlierRows` finds them in its files."""
 
-    def find(self, task: str, path: str, key: int) -> NDArray[np.uint8] | None:
-        """The images that a task made of one photograph, uint8 (k, H, W, 3); None if unknown."""
+    def find(self, task: str, path: str, key: int) -> list[NDArray[np.uint8]] | None:
+        """The images that a task stored of one photograph, pixels or encoded; None if unknown."""
 
 
 class Rendered(NamedTuple):
-    """A stored image, uint8 (H, W, 3), and the rectangle of its source that it shows."""
+    """An image, uint8 (H, W, 3) or encoded, and the rectangle of its source that it shows."""
 
     image: NDArray[np.uint8]
     source_rect: Rect
@@ -67,6 +68,7 @@ def key_of(origin: str, views: Views, reduction: int) -> int:
     parts = [text.encode(errors="surrogateescape")]
     for task, task_views in views.items():
         parts.append(f"{task.name}\0{task.image_size}\0{len(task_views)}".encode())
+        parts.append(task.encoding.key.encode())
         parts += [_RECT.pack(*view.rect) for view in task_views]
     digest = hashlib.blake2b(b"".join(parts), digest_size=8).digest()
     return int.from_bytes(digest, "little") or 1  # 0 stands for a rejected image
@@ -113,13 +115,18 @@ def find_earlier(
 
 
 def _match_images(
-    images: NDArray[np.uint8], task: Task, views: Sequence[View], source_size: Size, reduction: int
+    images: Sequence[NDArray[np.uint8]],
+    task: Task,
+    views: Sequence[View],
+    source_size: Size,
+    reduction: int,
 ) -> list[Rendered | None] | None:
     """Assigns stored images to the views that they show; None if number or size differ.
 
     Rows hold the rectangle as float32, so it is computed again, at full precision.
     """
-    if images.shape[1:] != (*task.image_size, 3):
+    shape = (*task.image_size, 3)
+    if task.encoding.is_raw and any(image.shape != shape for image in images):
         return None
     rendered: list[Rendered | None] = []
     remaining = iter(images)
@@ -145,3 +152,27 @@ def render_views(photo: Photo, views: Views) -> Renderings:
             source_rect = render(photo, view.rect, task.image_size, image)
             rendered.append(None if source_rect is None else Rendered(image, source_rect))
     return renderings
+
+
+def encode(renderings: Renderings, original: bytes | None) -> Renderings:
+    """Encodes rendered images as their tasks store them.
+
+    Args:
+        renderings: pixels.
+        original: the photograph's own file, if it may be stored.
+    """
+    encoded: Renderings = {}
+    for task, rendered in renderings.items():
+        encoded[task] = [
+            None if one is None else Rendered(_encoded(task, one.image, original), one.source_rect)
+            for one in rendered
+        ]
+    return encoded
+
+
+def _encoded(task: Task, image: NDArray[np.uint8], original: bytes | None) -> NDArray[np.uint8]:
+    if task.encoding.is_raw:
+        return image
+    if original is not None and task.may_keep_originals:
+        return np.frombuffer(original, np.uint8)
+    return encode_row(image, task.encoding)

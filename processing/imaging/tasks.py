@@ -7,7 +7,7 @@ Pure functions of annotations; nothing here reads a file or touches a pixel.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 from processing.core.annotations import AnnotationTable, Flag, ImageAnnotations
 from processing.core.columns import Column, offsets_of
 from processing.core.coordinates import Rect, source_to_stored
+from processing.imaging.encoding import RAW, Encoding
 from processing.imaging.placement import crop_rect, letterbox_rect
 from processing.imaging.repairs import Instances, Repairs
 
 PIXELS_VERSION: Final = 4
 """Incremented whenever a change to this package changes stored pixels, coordinates or rows."""
+
+REDUCTIONS_COLUMN: Final = "image_reductions"
+"""Column of files whose rows may be photographs' own files; see `processing.npz.format`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,12 @@ class Row:
     """One row of an output.
 
     Args:
-        image: uint8 (H, W, 3).
+        image: uint8 (H, W, 3); uint8 (k,) if it is encoded.
         values: by column name, the row's value; the k values of a ragged column.
     """
 
     image: NDArray[np.uint8]
-    values: Mapping[str, Any]
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Task(ABC):
         image_size: height, width of the stored images.
         crop_margin: how far a crop extends beyond the box on each side, as a fraction of the box's
             width and height.
+        encoding: how the images are stored.
     """
 
     name: ClassVar[str]
@@ -72,9 +77,22 @@ class Task(ABC):
     """Side of the stored images in pixels, unless the caller chooses another."""
     many_per_row: ClassVar[bool] = False
     """Whether one row holds several instances; its boxes and labels are then ragged."""
+    shows_whole_images: ClassVar[bool] = False
+    """Whether each row shows a whole photograph, letterboxed."""
 
     image_size: tuple[int, int]
     crop_margin: float = 0.0
+    encoding: Encoding = RAW
+
+    @property
+    def may_keep_originals(self) -> bool:
+        """Whether rows may be photographs' own files: rows that show the whole photograph may."""
+        return self.shows_whole_images and self.encoding.keeps_originals
+
+    @property
+    def image_columns(self) -> tuple[Column, ...]:
+        """The columns that decoding the images needs."""
+        return (Column(REDUCTIONS_COLUMN, "|u1"),) if self.may_keep_originals else ()
 
     def instances(self, annotations: AnnotationTable | ImageAnnotations) -> NDArray[np.bool_]:
         """bool (I,): the instances of a table or of one image that this task can use.
@@ -166,6 +184,7 @@ class Detector(Task):
     needs = "boxes"
     default_image_size = 256
     many_per_row = True
+    shows_whole_images = True
 
     def images(self, table: AnnotationTable) -> NDArray[np.bool_]:
         """Images with a box, or without objects. An image with points only is no negative."""

@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from processing.core.arguments import StrPath, check_path
-from processing.core.columns import ColumnArray, RaggedArray, gather_rows, take_rows
-from processing.core.errors import ChecksumError, NPZFormatError, damaged, wrong_checksum
+from processing.core.columns import ColumnArray, RaggedArray, gather_rows
+from processing.core.errors import NPZFormatError, damaged
 from processing.npz import members
 from processing.npz.mapped import MappedNPZ
-from processing.npz.readahead import Readahead
+from processing.npz.stored_images import EncodedImages, RawImages, StoredImages
 
 _LIMITS: Final = {
     errno.EMFILE: "too many open files: each data file takes 2 descriptors; raise the limit before "
@@ -42,21 +41,18 @@ class Contents:
         npz: the file.
         task: ``detector``, ``landmarker`` or ``teacher``.
         metadata: the file's metadata; empty if it has none.
-        images: (N, H, W, C), a view of the file.
+        stored: the images, as pixels or encoded.
         annotations: ``bboxes``, ``keypoints`` and ``labels`` by name, as far as the file has them:
             (N, ...) or N ragged rows.
         image_paths: unicode (N,).
-        readahead: requests images of rows from the disk; None if rows are not contiguous in the
-            file.
     """
 
     npz: MappedNPZ
     task: str
     metadata: Mapping[str, Any]
-    images: NDArray[Any]
+    stored: StoredImages
     annotations: Mapping[str, ColumnArray]
     image_paths: NDArray[np.str_]
-    readahead: Readahead | None
 
     @classmethod
     def open(
@@ -99,22 +95,24 @@ class Contents:
                 others.
         """
         members.verify_small_members(npz, also_large=verify)
-        metadata, images = members.read_metadata(npz), members.read_images(npz)
-        paths = members.read_image_paths(npz)
-        annotations = members.read_annotations(npz, len(images))
+        metadata, paths = members.read_metadata(npz), members.read_image_paths(npz)
+        images = members.read_images(npz, metadata)
+        stored: StoredImages
+        if isinstance(images, members.EncodedRows):
+            stored = EncodedImages(npz, paths, *images, will_gather=will_gather)
+        else:
+            stored = RawImages(npz, paths, images, will_gather=will_gather)
+        annotations = members.read_annotations(npz, len(stored))
         task = members.task_of(npz, metadata, annotations)
-        columns = {"images": images, "image_paths": paths, **annotations}
-        columns |= members.read_per_image(npz)
-        lengths = {name: len(column) for name, column in columns.items()}
+        lengths = {stored.member: len(stored), "image_paths": len(paths)}
+        for name, column in {**annotations, **members.read_per_image(npz)}.items():
+            lengths[name] = len(column)
         if len(set(lengths.values())) > 1:
             raise NPZFormatError(f"{npz.path}: members differ in length: {lengths}")
-        readahead = None
-        if will_gather and images.flags.c_contiguous:
-            readahead = Readahead(*npz.location("images"), images.strides[0])
-        return cls(npz, task, metadata, images, annotations, paths, readahead)
+        return cls(npz, task, metadata, stored, annotations, paths)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.stored)
 
     def gather(
         self,
@@ -136,17 +134,18 @@ class Contents:
 
         Raises:
             ChecksumError: an image differs from its checksum; names the row.
-            NPZFormatError: the file shrank, or the offsets of a row are outside the values.
+            NPZFormatError: the file shrank, the offsets of a row are outside the values, or an
+                encoded image cannot be decoded.
         """
         if images_out is None:
-            images_out = np.empty((len(indices), *self.images.shape[1:]), self.image_dtype)
+            images_out = np.empty((len(indices), *self.stored.shape), self.stored.dtype)
         self.gather_images(indices, images_out, verify=verify)
         return {"images": images_out, **self.gather_annotations(indices)}
 
     def gather_images(
         self, indices: NDArray[np.intp], images_out: NDArray[Any], *, verify: bool = False
     ) -> None:
-        """Copies images out of the file; see `gather`.
+        """Copies or decodes images out of the file; see `gather`.
 
         Args:
             indices: (B,) in ``[0, N)``; not checked.
@@ -154,10 +153,7 @@ class Contents:
             verify: whether to compare the images with the checksums of their rows.
         """
         self.npz.check_size()
-        self.advise(indices)  # all rows at once, before the first page fault waits for one
-        take_rows(self.images, indices, images_out)
-        if verify:
-            self._verify_rows(indices, images_out)
+        self.stored.gather(indices, images_out, verify=verify)
 
     def gather_annotations(self, indices: NDArray[np.intp]) -> dict[str, ColumnArray]:
         """Copies annotations and ``image_paths`` out of the file; see `gather`.
@@ -174,8 +170,21 @@ class Contents:
 
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Starts reading the images of rows in the background; they will be gathered soon."""
-        if self.readahead is not None:
-            self.readahead.advise(indices)
+        self.stored.advise(indices)
+
+    @property
+    def images(self) -> NDArray[Any]:
+        """(N, H, W, C), a view of the file.
+
+        Raises:
+            TypeError: the images are encoded, so that there is no array of them.
+        """
+        if not isinstance(self.stored, RawImages):
+            raise TypeError(
+                f"{self.npz.path}: its images are stored as JPEG, so there is no array of all of "
+                'them: take get_batch(indices)["images"], or process with store="raw"'
+            )
+        return self.stored.array
 
     @property
     def category_names(self) -> tuple[str, ...]:
@@ -187,24 +196,6 @@ class Contents:
         """Names of the points, empty if they have none; None for files of other writers."""
         names = self.metadata.get("keypoint_names")
         return None if names is None else tuple(names)
-
-    @property
-    def image_dtype(self) -> np.dtype[Any]:
-        """Dtype of gathered images: the file's, in this machine's byte order."""
-        return self.images.dtype.newbyteorder("=")
-
-    def _verify_rows(self, indices: NDArray[np.intp], images: NDArray[Any]) -> None:
-        """Compares gathered images, (B, H, W, C), with the checksums of their rows."""
-        checksums = self.npz["image_crc32"][indices].tolist()
-        for index, image, expected in zip(indices.tolist(), images, checksums, strict=True):
-            found = crc32(image)
-            if found != expected:
-                raise self.damaged_row(index, found, expected)
-
-    def damaged_row(self, index: int, found: int, expected: int) -> ChecksumError:
-        """Returns the error for an image that differs from its checksum."""
-        where = f"{self.npz.path}: member 'images', row {index} ({self.image_paths[index]})"
-        return wrong_checksum(where, found, expected)
 
     def _gather_annotation(
         self, name: str, column: ColumnArray, indices: NDArray[np.intp]

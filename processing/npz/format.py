@@ -1,7 +1,7 @@
 """The file: an ordinary NPZ whose arrays can be memory-mapped in place.
 
-Specification, version 1
-========================
+Specification, versions 1 and 2
+===============================
 
 Container
     A ZIP archive (PKWARE APPNOTE 6.3.10) that ``np.load(path, allow_pickle=False)``, ``unzip -t``
@@ -23,11 +23,26 @@ Members, N rows, in this order
     ``keypoints``    f4 (N, K, 3)    landmarker: x, y, visibility (0, 1, 2); ragged if K varies
     ``labels``       i4 (B,) or (N,) positions in ``category_names``; only if it has several
     ``image_paths``  U  (N,)         relative to the raw directory, ``/`` separated
-    ``image_crc32``  u4 (N,)         CRC-32 of each row of ``images``
+    ``image_crc32``  u4 (N,)         CRC-32 of each row of the images
     ``source_rects`` f4 (N, 4)       rectangle of the upright source that the row shows
     ``source_sizes`` i4 (N, 2)       height, width of the upright source image
     ``metadata``     U  ()           one JSON object
     ================ =============== =======================================================
+
+    In version 2, images are encoded. These members take the place of ``images``:
+
+    ==================== =========== =======================================================
+    ``images_jpeg``      u1 (bytes,) the rows, one after the other
+    ``images_offsets``   i8 (N + 1,) row i is ``images_jpeg[offsets[i]:offsets[i + 1]]``
+    ``image_reductions`` u1 (N,)     only if rows may be files of photographs; before
+                                     ``image_paths``
+    ==================== =========== =======================================================
+
+    A row is a baseline JPEG of the stored image, with three channels of 8 bits. If
+    ``image_reductions[i]`` is not 0, row i is the photograph's own file, a JPEG of any kind with
+    all its metadata. A reader decodes it up to that many times smaller (1, 2, 4 or 8), turns it
+    upright, and letterboxes it. ``image_crc32`` is that of the bytes of the row, so it does not
+    depend on a decoder. Decoders may round pixels differently, by one level as a rule.
 
     A ragged member ``M`` is followed by ``M_offsets``, i8 (N + 1,): row i owns
     ``M[offsets[i]:offsets[i + 1]]``.
@@ -44,10 +59,11 @@ Metadata
     ``keypoint_names``, ``shard`` [index, count], ``options`` (every option that changes the
     output), ``tasks`` (the tasks that shared the decoding), ``recipe`` (hash of options and
     annotations), ``fingerprint`` (hash of the recipe and the content of the images), ``counts``.
+    In version 2 also ``encoding``: ``codec`` (jpeg), ``quality``, ``subsampling``.
 
 Checksums
     A member's CRC-32 in the directory covers its NPY header and data. The writer combines the
-    CRC-32 of ``images`` from ``image_crc32``, so it never reads the images again.
+    CRC-32 of the images from ``image_crc32``, so it never reads the images again.
 """
 
 from __future__ import annotations
@@ -61,7 +77,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.lib import format as npy_format
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""The latest version, that of files with encoded images. Files with raw images have version 1, so
+that older programs read them."""
+RAW_VERSION: Final = 1
+
+RAW_MEMBER: Final = "images"
+JPEG_MEMBER: Final = "images_jpeg"
+OFFSETS_MEMBER: Final = "images_offsets"
+REDUCTIONS_MEMBER: Final = "image_reductions"
+
 ALIGNMENT: Final = 4096  # the page size of the systems that we map on
 
 # ZIP records; section numbers are those of PKWARE APPNOTE 6.3.10.

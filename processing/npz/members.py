@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from processing.core.columns import ColumnArray, RaggedArray
 from processing.core.errors import REBUILD, NPZFormatError, damaged
-from processing.npz.format import FORMAT_VERSION
+from processing.npz.format import (
+    FORMAT_VERSION,
+    JPEG_MEMBER,
+    OFFSETS_MEMBER,
+    RAW_MEMBER,
+    REDUCTIONS_MEMBER,
+)
 from processing.npz.mapped import MappedNPZ
 
 
@@ -48,6 +54,7 @@ _PER_IMAGE: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
     "image_crc32": ("ui", ()),
     "source_rects": ("uif", (4,)),
     "source_sizes": ("uif", (2,)),
+    REDUCTIONS_MEMBER: ("u", ()),
 }
 """Numeric members with one row per image: the kinds of dtype allowed, and the shape of one row."""
 
@@ -55,6 +62,7 @@ _ALWAYS_ALLOWED_BYTES: Final = 64 << 20  # of converted paths, however small the
 _MAX_EXPANSION: Final = 64  # bytes of converted paths per byte of the member
 _MAX_METADATA: Final = 16 << 20  # bytes; parsed JSON takes several times as much memory
 _ALWAYS_VERIFIED: Final = 4 << 20  # bytes; half a millisecond
+_MAX_SIDE: Final = 65_535  # pixels of an encoded image, the largest number in a JPEG's header
 
 
 def read_metadata(npz: MappedNPZ) -> dict[str, Any]:
@@ -104,7 +112,7 @@ def verify_small_members(npz: MappedNPZ, *, also_large: bool) -> None:
     Raises:
         ChecksumError: a member differs from its checksum.
     """
-    names = ["image_paths", "metadata", *_PER_IMAGE]
+    names = ["image_paths", "metadata", OFFSETS_MEMBER, *_PER_IMAGE]
     for name in ANNOTATIONS:
         names += [name, f"{name}_offsets"]
     for name in names:
@@ -121,13 +129,26 @@ def _member(npz: MappedNPZ, name: str) -> NDArray[Any]:
     return npz[name]
 
 
-def read_images(npz: MappedNPZ) -> NDArray[Any]:
-    """Returns the images, (N, H, W, C), as a view of the file; grey ones may lack the channel.
+class EncodedRows(NamedTuple):
+    """Images that are stored as JPEGs: N ragged rows of uint8, and height, width of an image."""
+
+    rows: RaggedArray
+    size: tuple[int, int]
+
+
+def read_images(npz: MappedNPZ, metadata: Mapping[str, Any]) -> NDArray[Any] | EncodedRows:
+    """Returns the images, (N, H, W, C) or encoded, as views of the file; grey ones may lack C.
+
+    Args:
+        npz: the file.
+        metadata: its metadata, which has the size of encoded images.
 
     Raises:
         NPZFormatError: the file has no images, or they have another shape.
     """
-    images = _member(npz, "images")
+    if JPEG_MEMBER in npz:
+        return _read_encoded(npz, metadata)
+    images = _member(npz, RAW_MEMBER)
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.dtype.kind not in "buif" or 0 in images.shape[1:]:
@@ -138,8 +159,36 @@ def read_images(npz: MappedNPZ) -> NDArray[Any]:
     return images
 
 
+def _read_encoded(npz: MappedNPZ, metadata: Mapping[str, Any]) -> EncodedRows:
+    where = f"{npz.path}: member {JPEG_MEMBER!r}"
+    if RAW_MEMBER in npz:
+        raise NPZFormatError(
+            f"{where}: there is a member {RAW_MEMBER!r} too; expected one of them; {REBUILD}"
+        )
+    values, offsets = npz[JPEG_MEMBER], _member(npz, OFFSETS_MEMBER)
+    if values.dtype != np.uint8:
+        raise NPZFormatError(f"{where}: expected uint8 (bytes,), found {values.dtype}; {REBUILD}")
+    rows = _ragged(values, offsets, (), where)
+    size = metadata.get("image_size")
+    if not isinstance(size, list) or [type(side) for side in size] != [int, int]:
+        size = [0, 0]
+    if not 0 < min(size) <= max(size) <= _MAX_SIDE:
+        raise NPZFormatError(
+            f"{npz.path}: member 'metadata': image_size: expected height and width of the encoded "
+            f"images, found {reprlib.repr(metadata.get('image_size'))}; {REBUILD}"
+        )
+    # A valid row has at least a 512th of its pixels' bytes: a larger image would only take memory.
+    if len(rows) and 3 * size[0] * size[1] > max(_ALWAYS_ALLOWED_BYTES, 1024 * values.nbytes):
+        raise damaged(where, f"{values.nbytes:,} bytes for images of height, width {size}")
+    if REDUCTIONS_MEMBER in npz and "source_sizes" not in npz:
+        raise NPZFormatError(
+            f"{npz.path}: has {REDUCTIONS_MEMBER!r}, but no member 'source_sizes'; {REBUILD}"
+        )
+    return EncodedRows(rows, (size[0], size[1]))
+
+
 def read_per_image(npz: MappedNPZ) -> dict[str, NDArray[Any]]:
-    """Returns ``image_crc32``, ``source_rects`` and ``source_sizes``, as far as the file has them.
+    """Returns ``image_crc32``, ``source_rects`` and others, as far as the file has them.
 
     Raises:
         NPZFormatError: a member is not numeric, or has another shape.

@@ -83,16 +83,26 @@ class Readahead:
         Args:
             rows: (B,), non-negative; rows beyond the end of the file are ignored.
         """
-        if sys.platform != "linux" or len(rows) == 0 or not self._may_be_cold():
+        starts = rows * self._row_bytes
+        self.advise_spans(starts, starts + self._row_bytes)
+
+    def advise_spans(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        """Does the same for rows of different lengths.
+
+        Args:
+            starts: (B,) where rows begin, in bytes from the start of the array.
+            ends: (B,) where they end.
+        """
+        if sys.platform != "linux" or len(starts) == 0 or not self._may_be_cold():
             return
-        offsets: list[int] = (rows * self._row_bytes + self._start).tolist()
+        offsets: list[int] = (starts + self._start).tolist()
         if _in_memory(self._file, offsets[0]):
             self._patience -= 1
         else:
             self._patience = _PATIENCE
-        for offset in offsets:
-            for part in range(0, self._row_bytes, _LARGEST_REQUEST):
-                length = min(_LARGEST_REQUEST, self._row_bytes - part)
+        for offset, row_bytes in zip(offsets, (ends - starts).tolist(), strict=True):
+            for part in range(0, row_bytes, _LARGEST_REQUEST):
+                length = min(_LARGEST_REQUEST, row_bytes - part)
                 os.posix_fadvise(self._file, offset + part, length, os.POSIX_FADV_WILLNEED)
 
     def _may_be_cold(self) -> bool:

@@ -17,6 +17,7 @@ from processing.core.columns import RaggedArray
 from processing.core.errors import REBUILD, ChecksumError, NPZFormatError, damaged
 from processing.npz.contents import Contents
 from processing.npz.mapped import CHECK_BYTES
+from processing.npz.stored_images import EncodedImages
 
 _CHANNELS: Final = 3
 _LAST_CHARACTER: Final = 0x10FFFF  # of Unicode
@@ -36,44 +37,51 @@ def verify_columns(contents: Contents) -> None:
             row.
     """
     npz = contents.npz
-    has_row_checksums = "image_crc32" in npz and contents.images.flags.c_contiguous
+    stored = contents.stored
+    has_row_checksums = "image_crc32" in npz and stored.is_contiguous
     for name in npz:
         # Images in the NPZ file itself are compared below, so that they are read only once.
-        in_place = name == "images" and has_row_checksums and npz.location(name)[0] == npz.path
+        in_place = name == stored.member and has_row_checksums and npz.location(name)[0] == npz.path
         if not in_place:
             npz.verify(name)
+    if isinstance(stored, EncodedImages):
+        _verify_offsets(contents, stored.member, stored.rows)
     if has_row_checksums:
         _verify_images(contents)
     npz.verify_layout()
     for name, column in contents.annotations.items():
         if isinstance(column, RaggedArray):
-            try:
-                RaggedArray(column.values, column.offsets, check=True)
-            except ValueError as error:
-                raise damaged(f"{npz.path}: member {name!r}", str(error)) from error
+            _verify_offsets(contents, name, column)
     _verify_paths(contents)
     if "format_version" in contents.metadata:  # other programs promise nothing
         _verify_promises(contents)
 
 
+def _verify_offsets(contents: Contents, name: str, rows: RaggedArray) -> None:
+    try:
+        RaggedArray(rows.values, rows.offsets, check=True)
+    except ValueError as error:
+        raise damaged(f"{contents.npz.path}: member {name!r}", str(error)) from error
+
+
 def _verify_images(contents: Contents) -> None:
     """Compares each image with its checksum, and combines these into the member's checksum."""
-    npz, images = contents.npz, contents.images
-    row_bytes = images[:1].nbytes
-    member = npz.member_bytes("images")
-    total = crc32(member[: len(member) - images.nbytes])  # of the NPY header
-    for chunk in _chunks(len(images), row_bytes):
+    npz, stored = contents.npz, contents.stored
+    member = npz.member_bytes(stored.member)
+    total = crc32(member[: len(member) - stored.nbytes])  # of the NPY header
+    for chunk in _chunks(len(stored), stored.nbytes // max(1, len(stored))):
         npz.check_size()
         for index, expected in enumerate(npz["image_crc32"][chunk].tolist(), chunk.start):
-            found = crc32(images[index])
+            row = stored.row(index)
+            found = crc32(row)
             if found != expected & _UINT32:  # other programs may store it as a signed number
-                raise contents.damaged_row(index, found, expected)
-            total = crc32_combine(total, found, row_bytes)
+                raise stored.checksum_error(index, found, expected & _UINT32)
+            total = crc32_combine(total, found, row.nbytes)
         npz.release_pages()
-    expected = npz.entry("images").CRC
+    expected = npz.entry(stored.member).CRC
     if total != expected:
         raise ChecksumError(
-            f"{npz.path}: member 'images': CRC-32 is {total:08x}, the ZIP directory says "
+            f"{npz.path}: member {stored.member!r}: CRC-32 is {total:08x}, the ZIP directory says "
             f"{expected:08x}, though each row is right: its header is damaged; {REBUILD}"
         )
 
@@ -93,19 +101,19 @@ def _verify_paths(contents: Contents) -> None:
 
 def _verify_promises(contents: Contents) -> None:
     """Checks the promises of `format.py` that no checksum covers."""
-    npz, metadata, images = contents.npz, contents.metadata, contents.images
-    height_width = list(images.shape[1:3])
+    npz, metadata, rows = contents.npz, contents.metadata, len(contents)
+    height_width = list(contents.stored.shape[:2])
     if metadata.get("image_size") not in (None, height_width):
         found = f"image_size is {metadata['image_size']}, the images have {height_width}"
         raise _member_error(contents, "metadata", found)
     counts = metadata.get("counts", {})
-    rows = counts
-    if isinstance(counts, dict):
-        rows = counts.get("rows")
-    if rows not in (None, len(images)):
-        found = f"counts.rows is {rows}, the images have {len(images)}"
+    counted = counts.get("rows") if isinstance(counts, dict) else counts
+    if counted not in (None, rows):
+        found = f"counts.rows is {counted}, there are {rows} images"
         raise _member_error(contents, "metadata", found)
     _verify_members(contents)
+    if isinstance(contents.stored, EncodedImages):
+        _verify_rows(contents, contents.stored)
     for name, column in contents.annotations.items():
         values = column.values if isinstance(column, RaggedArray) else column
         for chunk in _chunks(len(values), values[:1].nbytes):
@@ -115,10 +123,10 @@ def _verify_promises(contents: Contents) -> None:
 
 def _verify_members(contents: Contents) -> None:
     """Checks that images are RGB, that each box has one label, and the columns of the sources."""
-    npz, images = contents.npz, contents.images
-    if images.dtype != np.uint8 or images.shape[3] != _CHANNELS:
-        found = f"expected uint8 of 3 channels, found {images.dtype} {images.shape}"
-        raise _member_error(contents, "images", found)
+    npz, stored = contents.npz, contents.stored
+    if stored.dtype != np.uint8 or stored.shape[2] != _CHANNELS:
+        found = f"expected uint8 of 3 channels, found {stored.dtype} of {stored.shape}"
+        raise _member_error(contents, stored.member, found)
     boxes, labels = contents.annotations.get("bboxes"), contents.annotations.get("labels")
     if (
         isinstance(boxes, RaggedArray)
@@ -132,6 +140,15 @@ def _verify_members(contents: Contents) -> None:
             raise _member_error(contents, "source_rects", "not all are rectangles")
     if "source_sizes" in npz and (npz["source_sizes"] < 1).any():
         raise _member_error(contents, "source_sizes", "not all are sizes")
+
+
+def _verify_rows(contents: Contents, stored: EncodedImages) -> None:
+    """Checks kind and size of each encoded image. Decoding would take twenty times as long."""
+    for chunk in _chunks(len(stored), stored.nbytes // max(1, len(stored))):
+        contents.npz.check_size()
+        for index in range(chunk.start, chunk.stop):
+            stored.check_row(index)
+        contents.npz.release_pages()
 
 
 def _member_error(contents: Contents, name: str, problem: str) -> NPZFormatError:
@@ -156,7 +173,7 @@ def _verify_values(contents: Contents, name: str, chunk: slice, values: NDArray[
 def _width_height(contents: Contents, chunk: slice) -> NDArray[Any]:
     """Returns width and height of the images that boxes refer to: (2,) or (boxes, 2)."""
     if contents.task != "teacher":
-        height, width = contents.images.shape[1:3]
+        height, width = contents.stored.shape[:2]
         return np.array([width, height])
     # Teacher boxes are in source images, one box per row.
     if "source_sizes" not in contents.npz:

@@ -31,8 +31,10 @@ from processing.core.errors import InterferenceError, NPZFormatError
 from processing.core.files import remove_durably, sync_directory, written_durably
 from processing.imaging.tasks import Row
 from processing.npz.contents import Contents
+from processing.npz.format import OFFSETS_MEMBER
 from processing.npz.mapped import MappedNPZ
 from processing.npz.writer import NPZWriter
+from processing.run.image_member import LENGTHS, ImageMember
 from processing.run.journal import Block, FlushRecord, Journal, Progress
 from processing.run.output_directory import dropped_path, npz_path, partial_path
 from processing.run.plan import Output
@@ -81,8 +83,9 @@ class DatasetWriter:
 
     def _open(self, output: Output) -> None:
         writer = self._writers[output.name] = NPZWriter(partial_path(self._directory, output.name))
-        rows = self._journal.progress.rows[output.name]
-        writer.begin("images", np.uint8, (*output.image_size, 3), rows=rows)
+        progress, images = self._journal.progress, output.images
+        length = images.length(progress.rows[output.name], progress.encoded_bytes[output.name])
+        writer.begin(images.name, np.uint8, images.row_shape, rows=length)
 
     def write(self, batch: WriteBatch) -> None:
         """Writes a batch; every `flush_every`-th call makes everything so far durable."""
@@ -184,6 +187,8 @@ def _writing_dropped(
 def _block(output: Output, rows: Sequence[Row]) -> Block:
     """Packs the columns of new rows; of ragged columns the values and the lengths."""
     columns = {}
+    if output.images.is_encoded:
+        columns[LENGTHS] = _pack([len(row.image) for row in rows], "<i8", ())
     for column in output.columns:
         values = [row.values[column.name] for row in rows]
         if column.ragged:
@@ -222,7 +227,8 @@ def write_columns(
     files = {}
     for name, writer in writers.items():
         writer.end()
-        files[name] = _ColumnsOfFile(writer, columns[name], name, journal.progress)
+        images = journal.header.outputs[name]
+        files[name] = _ColumnsOfFile(writer, images, columns[name], name, journal.progress)
     for record in journal.records():
         found.add(record)
         if isinstance(record, FlushRecord):
@@ -243,12 +249,19 @@ class _ColumnsOfFile:
     """
 
     def __init__(
-        self, writer: NPZWriter, columns: Sequence[Column], name: str, progress: Progress
+        self,
+        writer: NPZWriter,
+        images: ImageMember,
+        columns: Sequence[Column],
+        name: str,
+        progress: Progress,
     ) -> None:
-        self._writer, self._columns = writer, columns
-        self._totals = dict.fromkeys((column.name for column in columns if column.ragged), 0)
+        self._writer, self._images, self._columns = writer, images, columns
+        self._totals: dict[str, int] = {}
         self.image_crc32 = 0
         rows = progress.rows[name]
+        if images.is_encoded:
+            self._reserve_offsets(OFFSETS_MEMBER, rows)
         for column in columns:
             length = rows
             if column.ragged:  # has as many values as its bytes in the journal make
@@ -256,25 +269,31 @@ class _ColumnsOfFile:
                 length = progress.column_bytes[name][column.name] // value_bytes
             writer.reserve(column.name, column.dtype, (length, *column.row_shape))
             if column.ragged:
-                writer.reserve(f"{column.name}_offsets", "<i8", (rows + 1,))
-                writer.fill(f"{column.name}_offsets", np.zeros(1, dtype=np.int64))
+                self._reserve_offsets(f"{column.name}_offsets", rows)
+
+    def _reserve_offsets(self, name: str, rows: int) -> None:
+        self._writer.reserve(name, "<i8", (rows + 1,))
+        self._writer.fill(name, np.zeros(1, dtype=np.int64))
+        self._totals[name] = 0
+
+    def _fill_offsets(self, name: str, lengths: NDArray[np.int64]) -> None:
+        self._writer.fill(name, self._totals[name] + np.cumsum(lengths))
+        self._totals[name] += int(lengths.sum())
 
     def add(self, block: Block) -> None:
         """Writes the columns of new rows."""
+        image_lengths = self._images.row_lengths(block.rows, block.columns.get(LENGTHS, b""))
+        if self._images.is_encoded:
+            self._fill_offsets(OFFSETS_MEMBER, image_lengths)
         for column in self._columns:
             content = block.columns[column.name]
             values: NDArray[Any] = np.frombuffer(content, column.dtype)
             self._writer.fill(column.name, values.reshape(-1, *column.row_shape))
             if column.ragged:
                 lengths = np.frombuffer(block.columns[f"{column.name}_lengths"], "<i8")
-                offsets = self._totals[column.name] + np.cumsum(lengths)
-                self._writer.fill(f"{column.name}_offsets", offsets)
-                self._totals[column.name] += int(lengths.sum())
-        self._add_checksums(np.frombuffer(block.columns["image_crc32"], "<u4").tolist())
-
-    def _add_checksums(self, checksums: Iterable[int]) -> None:
-        for checksum in checksums:
-            row_bytes = self._writer.row_bytes
+                self._fill_offsets(f"{column.name}_offsets", lengths)
+        checksums = np.frombuffer(block.columns["image_crc32"], "<u4").tolist()
+        for checksum, row_bytes in zip(checksums, image_lengths.tolist(), strict=True):
             self.image_crc32 = crc32_combine(self.image_crc32, checksum, row_bytes)
 
 

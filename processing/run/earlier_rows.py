@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from processing.core.errors import ChecksumError, NPZFormatError
 from processing.core.files import read_cache, write_cache
+from processing.npz.format import JPEG_MEMBER, OFFSETS_MEMBER, RAW_MEMBER
 from processing.npz.mapped import MappedNPZ
 from processing.run.leftovers import earlier_paths, keys_of_earlier
 from processing.run.output_directory import ROWS_CACHE_NAME, npz_path, stored_metadata, task_of
@@ -78,7 +80,7 @@ class EarlierRows:
         """Releases the files, even if a thread still refers to this object."""
         self._files.clear()
 
-    def find(self, task: str, path: str, key: int) -> NDArray[np.uint8] | None:
+    def find(self, task: str, path: str, key: int) -> list[NDArray[np.uint8]] | None:
         """Looks for the images that a task has stored of one photograph.
 
         Args:
@@ -87,8 +89,8 @@ class EarlierRows:
             key: of the photograph, see the module.
 
         Returns:
-            uint8 (k, H, W, 3), a copy, in the order of the rows; None if no file has that key, or
-            the rows are damaged.
+            A copy of each row, in their order: uint8 (H, W, 3), or the bytes of an encoded image.
+            None if no file has that key, or the rows are damaged.
         """
         found = None
         for file in self._files.get(task, ()):
@@ -104,12 +106,16 @@ class EarlierRows:
         return found
 
 
-def _rows_of(path: str, npz: MappedNPZ) -> NDArray[np.uint8]:
+def _rows_of(path: str, npz: MappedNPZ) -> list[NDArray[np.uint8]]:
     """Copies a photograph's rows, which lie together, because rows are ordered by path."""
     npz.check_size()
     paths = npz["image_paths"]
     first, last = (int(np.searchsorted(paths, path, side=side)) for side in ("left", "right"))
-    images: NDArray[np.uint8] = npz["images"][first:last].copy()
+    if JPEG_MEMBER in npz:
+        bounds = npz[OFFSETS_MEMBER][first : last + 1].tolist()
+        images = [npz[JPEG_MEMBER][start:end].copy() for start, end in pairwise(bounds)]
+    else:
+        images = list(npz[RAW_MEMBER][first:last].copy())
     expected = npz["image_crc32"][first:last].tolist()
     if [crc32(image) for image in images] != expected:
         raise ChecksumError(f"{npz.path}: rows {first} to {last} differ from their checksums")

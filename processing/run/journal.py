@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import msgspec
+import numpy as np
 from isal.isal_zlib import crc32
 
 from processing.core.error_notes import with_filename
@@ -29,8 +30,9 @@ from processing.core.files import (
     sync_directory,
     sync_file,
 )
+from processing.run.image_member import LENGTHS, ImageMember
 
-JOURNAL_VERSION: Final = 5
+JOURNAL_VERSION: Final = 6
 _FRAME: Final = struct.Struct("<II")  # payload bytes, CRC-32 of the payload
 
 
@@ -39,13 +41,13 @@ class JournalHeader(msgspec.Struct, frozen=True):
 
     Args:
         key: hash of everything that decides the run's output, except the content of the images.
-        outputs: by name of each file that the run writes, height and width of its images.
+        outputs: by name of each file that the run writes, the member with its images.
         version: of the records; a journal of another version is not continued.
         inputs: hash of the images' files, which tells when their content has to be compared.
     """
 
     key: str
-    outputs: dict[str, tuple[int, int]]
+    outputs: dict[str, ImageMember]
     version: int = JOURNAL_VERSION
     inputs: str = ""
 
@@ -56,11 +58,16 @@ class Block(msgspec.Struct):
     Args:
         rows: how many.
         columns: the rows' values by column name, as bytes; a ragged column has its lengths next to
-            it, as ``NAME_lengths``.
+            it, as ``NAME_lengths``, and encoded images have only these.
     """
 
     rows: int
     columns: dict[str, bytes]
+
+    @property
+    def encoded_bytes(self) -> int:
+        """Bytes of the encoded images; 0 for pixels."""
+        return int(np.frombuffer(self.columns.get(LENGTHS, b""), "<i8").sum())
 
 
 class FlushRecord(msgspec.Struct, tag="flush"):
@@ -103,6 +110,7 @@ class Progress:
     Args:
         images_done: images of the plan that are finished, counted from its start.
         rows: by output name, its rows.
+        encoded_bytes: by output name, bytes of its encoded images; 0 for pixels.
         column_bytes: by output name and column name, bytes of its values.
         counts: as in `FlushRecord`.
         input_crc32: as in `FlushRecord`, for all images done.
@@ -114,6 +122,7 @@ class Progress:
 
     images_done: int = 0
     rows: Counter[str] = field(default_factory=Counter)
+    encoded_bytes: Counter[str] = field(default_factory=Counter)
     column_bytes: dict[str, Counter[str]] = field(default_factory=dict)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     # Arrays, because a list of a million numbers takes nine times the memory.
@@ -131,6 +140,7 @@ class Progress:
         self.images_done = record.images_done
         for name, block in record.blocks.items():
             self.rows[name] += block.rows
+            self.encoded_bytes[name] += block.encoded_bytes
             sizes = {column: len(content) for column, content in block.columns.items()}
             self.column_bytes.setdefault(name, Counter()).update(sizes)
         for name, counts in record.counts.items():

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import logging
 from collections.abc import Collection
-from math import prod
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -28,9 +27,17 @@ from processing.core.files import sync_directory
 from processing.npz.contents import Contents
 from processing.npz.mapped import MappedNPZ
 from processing.npz.verify import verify_columns
-from processing.npz.writer import NPZWriter, first_member_end
+from processing.npz.writer import NPZWriter
 from processing.run.dataset_writer import write_columns
-from processing.run.journal import FlushRecord, Journal, JournalHeader, header_of, refuse_used
+from processing.run.image_member import LENGTHS, ImageMember
+from processing.run.journal import (
+    Block,
+    FlushRecord,
+    Journal,
+    JournalHeader,
+    header_of,
+    refuse_used,
+)
 from processing.run.output_directory import (
     FILE_NAMES,
     JOURNAL_NAME,
@@ -87,7 +94,7 @@ def _matches_its_files(directory: Path, journal: Journal) -> bool:
         return all(_is_whole(directory, name, content_ids.get(name)) for name in names)
     with contextlib.ExitStack() as opened:
         files = {}
-        for name, size in journal.header.outputs.items():
+        for name, images in journal.header.outputs.items():
             partial = partial_path(directory, name)
             if not journal.progress.rows[name]:
                 continue  # a file without durable rows need not exist
@@ -96,20 +103,24 @@ def _matches_its_files(directory: Path, journal: Journal) -> bool:
             opened.enter_context(with_filename(partial))  # closing may fail as well
             file = opened.enter_context(partial.open("rb"))
             with with_filename(partial):
-                file.seek(first_member_end("images", np.uint8, (*size, 3), 0))
-            files[name] = partial, file, prod(size) * 3
+                file.seek(images.end(0, 0))
+            files[name] = partial, file, images
         for record in journal.records():
             if isinstance(record, FlushRecord):
-                for name, (partial, file, row_bytes) in files.items():
-                    checksums = record.blocks[name].columns["image_crc32"]
+                for name, (partial, file, images) in files.items():
                     with with_filename(partial):
-                        if not _next_rows_match(file, row_bytes, np.frombuffer(checksums, "<u4")):
+                        if not _next_rows_match(file, images, record.blocks[name]):
                             return False
     return True
 
 
-def _next_rows_match(file: IO[bytes], row_bytes: int, checksums: NDArray[np.uint32]) -> bool:
-    return all(crc32(file.read(row_bytes)) == checksum for checksum in checksums.tolist())
+def _next_rows_match(file: IO[bytes], images: ImageMember, block: Block) -> bool:
+    lengths = images.row_lengths(block.rows, block.columns.get(LENGTHS, b"")).tolist()
+    checksums = np.frombuffer(block.columns["image_crc32"], "<u4").tolist()
+    return all(
+        crc32(file.read(length)) == checksum
+        for length, checksum in zip(lengths, checksums, strict=True)
+    )
 
 
 def _is_whole(directory: Path, name: str, content_id: int | None) -> bool:
@@ -184,13 +195,14 @@ def _keep_rows(directory: Path, journal: Journal) -> None:
     """Finishes the partial files of an abandoned run as ``NAME.npz.earlier``, in one pass."""
     progress, writers, columns = journal.progress, {}, {}
     with contextlib.ExitStack() as opened:
-        for name, size in journal.header.outputs.items():
+        for name, images in journal.header.outputs.items():
             partial, rows = partial_path(directory, name), progress.rows[name]
-            end = first_member_end("images", np.uint8, (*size, 3), rows)
+            end = images.end(rows, progress.encoded_bytes[name])
             if not rows or not partial.exists() or partial.stat().st_size < end:
                 continue  # nothing to keep, or already kept, or lost
             writers[name] = opened.enter_context(contextlib.closing(NPZWriter(partial)))
-            writers[name].begin("images", np.uint8, (*size, 3), rows=rows)
+            length = images.length(rows, progress.encoded_bytes[name])
+            writers[name].begin(images.name, np.uint8, images.row_shape, rows=length)
             characters = progress.column_bytes[name]["image_paths"] // (4 * rows)
             columns[name] = (Column("image_paths", f"<U{characters}"), Column("image_crc32", "<u4"))
         keys = _reusable(np.array(progress.image_keys, np.uint64))

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from processing.core.annotations import IMAGE_COLUMNS, INSTANCE_COLUMNS, SPLITS, AnnotationTable
 from processing.core.columns import Column, RaggedArray
 from processing.core.errors import Rejection
+from processing.imaging.encoding import RAW, Encoding
 from processing.imaging.tasks import PIXELS_VERSION, Task, common_columns
-from processing.npz.format import FORMAT_VERSION
+from processing.npz.format import FORMAT_VERSION, RAW_VERSION
+from processing.run.image_member import ImageMember
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,18 @@ class Output:
         name: file name without suffix, ``train_detector``.
         image_size: height, width of its images.
         columns: its other per-row members, in order.
+        encoding: how its images are stored.
     """
 
     name: str
     image_size: tuple[int, int]
     columns: tuple[Column, ...]
+    encoding: Encoding = RAW
+
+    @property
+    def images(self) -> ImageMember:
+        """The member with its images."""
+        return ImageMember.of(self.image_size, self.encoding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +119,9 @@ def _plan_file(
     options: Mapping[str, Any],
     rejected: Sequence[tuple[str, str, str]],
 ) -> PlannedFile:
-    columns = (*task.columns(table), *common_columns(table))
-    metadata = {
-        "format_version": FORMAT_VERSION,
+    columns = (*task.columns(table), *task.image_columns, *common_columns(table))
+    metadata: dict[str, Any] = {
+        "format_version": RAW_VERSION,
         "task": task.name,
         "split": split,
         "image_size": list(task.image_size),
@@ -121,10 +130,15 @@ def _plan_file(
         "shard": [0, 1],
         "options": {**options, "crop_margin": task.crop_margin},
     }
+    # Files of pixels do not mention their encoding, so that their recipe is that of older programs.
+    if not task.encoding.is_raw:
+        metadata["format_version"] = FORMAT_VERSION
+        metadata["encoding"] = task.encoding.metadata
+        metadata["options"]["store"] = task.encoding.store
     # PIXELS_VERSION: a new version of this package that renders differently makes new files.
     description = [metadata, PIXELS_VERSION, columns, rejected]
     recipe = _hash(msgspec.json.encode(description, order="sorted"), *_arrays(table.take(images)))
-    output = Output(f"{split}_{task.name}", task.image_size, columns)
+    output = Output(f"{split}_{task.name}", task.image_size, columns, task.encoding)
     return PlannedFile(output, task, split, images, recipe, metadata)
 
 

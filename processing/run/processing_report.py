@@ -23,6 +23,11 @@ _LONGEST: Final = 400  # characters of one example
 _NOT_DROPPED: Final = frozenset({"clipped", "unlabelled_points"})
 """Repairs that leave a box or a set of points in the file."""
 
+_ENCODED: Final = {
+    "original": "photographs' own files",
+    "jpeg": "stored images encoded as JPEG",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
@@ -44,6 +49,8 @@ class FileReport:
         categories: by category, boxes or point sets in the file.
         left_out_by_rules: images left out only because `keep_flagged` or `min_box_size` leaves
             none of their objects.
+        encoded: rows by what they hold: ``original``, a photograph's own file, or ``jpeg``, a JPEG
+            of the stored image. Empty if images are stored as pixels.
     """
 
     path: Path
@@ -58,6 +65,7 @@ class FileReport:
     empty_images: int = 0
     categories: Mapping[str, int] = field(default_factory=dict)
     left_out_by_rules: int = 0
+    encoded: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -262,6 +270,13 @@ def _about_file(file: FileReport) -> list[str]:
         f"{file.path.name:<28}{file.rows:>9}{file.images:>9}{file.empty_images:>9}"
         f"{file.instances_read:>9}{file.instances_stored:>9}"
     ]
+    if file.encoded:
+        texts = [
+            f"{file.encoded[name]} {text}"
+            for name, text in _ENCODED.items()
+            if name in file.encoded
+        ]
+        lines += _joined(f"rows: {', '.join(texts)}")
     repairs = {name: n for name, n in file.repairs.items() if name in _NOT_DROPPED}
     is_listed = file.dropped or "unlabelled_points" in repairs
     lines += _joined(

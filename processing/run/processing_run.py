@@ -240,14 +240,14 @@ class ProcessingRun:
             self._set_made([file for file in self._files if file.name in made])
 
     def _header(self) -> JournalHeader:
-        sizes = {file.name: file.output.image_size for file in self._made}
+        images = {file.name: file.output.images for file in self._made}
         # The recipes of all files: all tasks decide how finely an image is decoded.
         digest = hashlib.blake2b(digest_size=16)
         for file in self._files:
             digest.update(file.recipe.encode())
         # Not the images' content: reading all images first would take as long as a run.
         inputs = self._inputs.digest(self._positions)
-        return JournalHeader(digest.hexdigest(), sizes, inputs=inputs)
+        return JournalHeader(digest.hexdigest(), images, inputs=inputs)
 
     def _check_space(self, journal: Journal | None) -> None:
         files = self._made

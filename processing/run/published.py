@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Rejection
+from processing.imaging.image_rows import ORIGINAL_ROWS
 from processing.imaging.losses import LABEL_PREFIX, placed_again
 from processing.run.dropped_lists import identity_crc32, origins_of, update_places
 from processing.run.journal import Progress
@@ -129,8 +130,9 @@ def counts_of(
         stored = repairs.pop(f"{LABEL_PREFIX}{label}", 0)
         if stored:
             categories[name] = stored
+    originals = repairs.pop(ORIGINAL_ROWS, 0)
     bad = [rejection for rejection in rejected if rejection.stage != "rules"]
-    return {
+    counts = {
         "rows": progress.rows[file.name],
         "images": len(file.images),
         "instances_read": repairs.pop("instances_read", 0),
@@ -142,3 +144,9 @@ def counts_of(
         "rejected": dict(Counter(rejection.reason for rejection in bad)),
         "left_out_by_rules": len(rejected) - len(bad),
     }
+    if not file.task.encoding.is_raw:
+        made = progress.rows[file.name] - originals
+        counts["encoded"] = {
+            name: n for name, n in zip(("jpeg", "original"), (made, originals), strict=True) if n
+        }
+    return counts

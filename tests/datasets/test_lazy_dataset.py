@@ -612,8 +612,8 @@ class TestOlderFiles:
             ({"bboxes": np.zeros((2, 4)), "metadata": np.array("{")}, "'metadata': not JSON"),
             ({"bboxes": np.zeros((2, 4)), "metadata": np.array("[]")}, "a JSON object"),
             (
-                {"bboxes": np.zeros((2, 4)), "metadata": np.array('{"format_version": 2}')},
-                "format version 2, this program reads up to 1",
+                {"bboxes": np.zeros((2, 4)), "metadata": np.array('{"format_version": 3}')},
+                "format version 3, this program reads up to 2",
             ),
             (
                 {"bboxes": np.zeros((2, 4)), "metadata": np.array('{"task": "detector"}')},

@@ -3,6 +3,7 @@ from collections import Counter
 import pytest
 
 from processing.core.errors import Rejection
+from processing.run.image_member import ImageMember
 from processing.run.journal import (
     JOURNAL_VERSION,
     Block,
@@ -14,7 +15,7 @@ from processing.run.journal import (
     header_of,
 )
 
-HEADER = JournalHeader("key", {"train_detector": (8, 8)}, JOURNAL_VERSION)
+HEADER = JournalHeader("key", {"train_detector": ImageMember("images", (8, 8, 3))}, JOURNAL_VERSION)
 
 
 def record(n):
