@@ -650,10 +650,13 @@ def test_point_sets_without_extent_are_counted(raw_dir, tmp_path, edit_annotatio
     assert sum(file.rows for file in report.files) == read - 1
 
 
-def test_many_crops_an_image_end_a_batch_early(raw_dir, tmp_path, monkeypatch, processed_dir):
+@pytest.mark.parametrize("limit", ["_BATCH_BYTES", "_PART_BYTES"])
+def test_many_crops_an_image_are_written_early(
+    raw_dir, tmp_path, monkeypatch, processed_dir, limit
+):
     sizes = []
     write = processing_run.DatasetWriter.write
-    monkeypatch.setattr(image_batches, "_BATCH_BYTES", 40_000)
+    monkeypatch.setattr(image_batches, limit, 40_000)
     monkeypatch.setattr(
         processing_run.DatasetWriter,
         "write",

@@ -41,15 +41,17 @@ from processing.run.plan import Output
 
 
 class WriteBatch(NamedTuple):
-    """The rows of consecutive images of the plan; the unit handed to the writer.
+    """The rows of consecutive images of the plan: a batch, or a part of one.
 
     Args:
         rows: by output name.
         record: what the journal will say of these images; the writer adds the rows' columns.
+        ends_batch: whether these are the last images of a batch; flushes count whole batches.
     """
 
     rows: Mapping[str, Sequence[Row]]
     record: FlushRecord
+    ends_batch: bool = True
 
 
 class DatasetWriter:
@@ -71,6 +73,7 @@ class DatasetWriter:
         self._directory, self._journal, self._flush_every = directory, journal, flush_every
         self._outputs = {output.name: output for output in outputs}
         self._unflushed: list[FlushRecord] = []
+        self._batches = 0  # whole ones since the last flush
         self._writers: dict[str, NPZWriter] = {}
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
@@ -88,13 +91,14 @@ class DatasetWriter:
         writer.begin(images.name, np.uint8, images.row_shape, rows=length)
 
     def write(self, batch: WriteBatch) -> None:
-        """Writes a batch; every `flush_every`-th call makes everything so far durable."""
+        """Writes a batch or a part of one; makes everything durable after `flush_every` batches."""
         for name, rows in batch.rows.items():
             self._writers[name].append(row.image for row in rows)
         for name, output in self._outputs.items():
             batch.record.blocks[name] = _block(output, batch.rows.get(name, ()))
         self._unflushed.append(batch.record)
-        if len(self._unflushed) >= self._flush_every:
+        self._batches += batch.ends_batch
+        if self._batches >= self._flush_every:
             self.flush()
 
     def flush(self) -> None:
@@ -105,6 +109,7 @@ class DatasetWriter:
             # Only now: the journal must never promise rows that a power cut could still take.
             self._journal.append(self._unflushed)
         self._unflushed.clear()
+        self._batches = 0
 
     def complete(self) -> None:
         """Flushes, then writes the columns of all rows into the files, and the dropped instances.

@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Dropped, Rejection
 from processing.core.threads import map_in_order
+from processing.imaging.bounds import bounds_of
 from processing.imaging.contents import ImageContent
 from processing.imaging.image_rows import (
     ImageJob,
@@ -42,7 +43,11 @@ from processing.run.plan import PlannedFile
 _LOG = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES: Final = 60.0
 _BATCH_BYTES: Final = 256 << 20  # photographs with hundreds of boxes give hundreds of crops each
+_PART_BYTES: Final = 48 << 20
+"""Of a batch, handed to the writer at once: two parts are in memory, and the decoding threads must
+not wait for more rows while the writer makes earlier ones durable."""
 _DROPPED_BYTES: Final = 500  # of one dropped instance in memory
+_PLANNED_AT_ONCE: Final = 256  # images; their bounds and paths are Python objects
 _JOBS_PER_THREAD: Final = 4  # keeps the threads busy while the caller waits for the writer
 
 
@@ -51,7 +56,7 @@ class RunOptions:
     """How a run is carried out; nothing here changes a file that is written.
 
     Args:
-        batch_size: images handed to the writer at once.
+        batch_size: images of a batch.
         num_workers: decoding threads.
         flush_every: batches between flushes.
         on_error: ``quarantine`` lists a bad image and goes on, ``raise`` stops at it.
@@ -81,7 +86,8 @@ class ImageBatches:
         options: how to work.
         hints: for paths of missing images, where such an image is.
         made: names of the files that are made; the others are up to date.
-        content_of: gives the content of an image, by its position in the table, if it is known.
+        contents_of: gives the contents of images, by their positions in the table; None where the
+            content is not known.
     """
 
     def __init__(
@@ -94,14 +100,15 @@ class ImageBatches:
         options: RunOptions,
         hints: Mapping[str, str],
         made: Collection[str],
-        content_of: Callable[[int], ImageContent | None],
+        contents_of: Callable[[NDArray[np.int64]], list[ImageContent | None]],
     ) -> None:
         self._raw_dir, self._table, self._files = raw_dir, table, files
-        self._content_of = content_of
+        self._contents_of = contents_of
         self._is_made = [file.name in made for file in files]
         self._hints = hints
         self._images, self._repair, self._options = images, repair, options
         self._done = 0
+        self._images_in_batch = self._bytes_in_batch = 0
 
     @contextlib.contextmanager
     def results(self, start: int, earlier: EarlierImages | None) -> Iterator[Iterator[ImageResult]]:
@@ -135,21 +142,35 @@ class ImageBatches:
                 stop.add_note(f"{self._done} of {len(self._images)} images were processed")
                 raise
 
-    def next_batch(self, results: Iterator[ImageResult]) -> list[ImageResult]:
-        """Takes the next `batch_size` results; fewer if their rows would take too much memory."""
-        batch: list[ImageResult] = []
+    def next_part(self, results: Iterator[ImageResult]) -> list[ImageResult]:
+        """Takes the results of the next part of a batch; none after the last one.
+
+        A batch ends after `batch_size` images, or if its rows would take too much space. Its parts
+        are smaller still, to save memory. Boundaries change when rows are written, not which.
+        """
+        if self.ends_batch:
+            self._images_in_batch = self._bytes_in_batch = 0
+        part: list[ImageResult] = []
         size = 0
-        for result in islice(results, self._options.batch_size):
-            batch.append(result)
+        for result in islice(results, self._options.batch_size - self._images_in_batch):
+            part.append(result)
             for rows in result.rows.values():
                 size += sum(row.image.nbytes for row in rows)
             size += _DROPPED_BYTES * sum(map(len, result.dropped.values()))
-            if size > _BATCH_BYTES:
-                break  # the batch boundary changes when rows are written, not which
-        return batch
+            if size > _PART_BYTES or self._bytes_in_batch + size > _BATCH_BYTES:
+                break
+        self._images_in_batch += len(part)
+        self._bytes_in_batch += size
+        return part
+
+    @property
+    def ends_batch(self) -> bool:
+        """Whether the last part completes its batch."""
+        is_full = self._images_in_batch >= self._options.batch_size
+        return is_full or self._bytes_in_batch > _BATCH_BYTES
 
     def to_write(self, done: int, results: Sequence[ImageResult]) -> WriteBatch:
-        """Sorts results by file.
+        """Sorts the results of the last part by file.
 
         Args:
             done: position in the plan after the last of these images.
@@ -173,22 +194,31 @@ class ImageBatches:
                     dropped_of.setdefault(name, []).extend(result.dropped[task])
         for name, dropped in dropped_of.items():
             record.dropped[name] = b"".join(msgspec.json.encode(each) + b"\n" for each in dropped)
-        return WriteBatch(rows, record)
+        return WriteBatch(rows, record, self.ends_batch)
 
     def _jobs(self, start: int) -> Iterator[ImageJob]:
-        for i in self._images[start:].tolist():
-            file_of = {task: int(file[i]) for task, file in self._file_of.items() if file[i] >= 0}
-            path = str(self._table.image_paths[i])
+        for first in range(start, len(self._images), _PLANNED_AT_ONCE):
+            yield from self._planned(self._images[first : first + _PLANNED_AT_ONCE])
+
+    def _planned(self, images: NDArray[np.int64]) -> Iterator[ImageJob]:
+        """The jobs of some images, whose columns are read together."""
+        table, follow_links = self._table, self._options.follow_links
+        paths = table.image_paths[images].tolist()
+        contents, bounds = self._contents_of(images), bounds_of(table, images)
+        files = {task: file[images].tolist() for task, file in self._file_of.items()}
+        for at, (i, path) in enumerate(zip(images.tolist(), paths, strict=True)):
+            file_of = {task: file[at] for task, file in files.items() if file[at] >= 0}
             yield ImageJob(
                 path,
-                self._table.image(i),
+                table.image(i),
                 list(file_of),
-                self._table.category_names,
-                self._table.annotation_sets,
+                table.category_names,
+                table.annotation_sets,
                 self._hints.get(path, ""),
-                self._options.follow_links,
-                self._content_of(i),
+                follow_links,
+                contents[at],
                 [task for task, file in file_of.items() if not self._is_made[file]],
+                bounds[at],
             )
 
     @functools.cached_property

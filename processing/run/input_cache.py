@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,21 +88,36 @@ def new_entries(paths: Iterable[str]) -> NDArray[Any]:
     return entries
 
 
-def set_content(entry: Any, key: int, content: ImageContent) -> None:
-    """Fills one entry."""
-    header = content.header
-    entry["key"], entry["size"], entry["crc32"] = key, content.size, content.crc32
-    entry["format"], entry["orientation"] = header.format.encode(), header.orientation
-    entry["width"], entry["height"] = header.width, header.height
+def entries_of(
+    paths: NDArray[np.uint64], keys: NDArray[np.uint64], contents: Sequence[ImageContent]
+) -> NDArray[Any]:
+    """Entries (N,) of images whose content is known.
+
+    Args:
+        paths: uint64 (N,), the hashes of their paths.
+        keys: uint64 (N,), see `input_keys`.
+        contents: N contents.
+    """
+    entries = np.zeros(len(contents), dtype=_ENTRY)
+    entries["path"], entries["key"] = paths, keys
+    entries["size"] = [content.size for content in contents]
+    entries["crc32"] = [content.crc32 for content in contents]
+    headers = [content.header for content in contents]
+    entries["format"] = [header.format.encode() for header in headers]
+    entries["width"] = [header.width for header in headers]
+    entries["height"] = [header.height for header in headers]
+    entries["orientation"] = [header.orientation for header in headers]
+    return entries
 
 
-def content_in(entry: Any) -> ImageContent | None:
-    """Returns the content that an entry describes; None if its header is not known."""
-    image_format = entry["format"].decode()
-    if not image_format:
-        return None
-    sides = (int(entry[name]) for name in ("width", "height", "orientation"))
-    return ImageContent(int(entry["size"]), int(entry["crc32"]), ImageHeader(image_format, *sides))
+def contents_in(entries: NDArray[Any]) -> list[ImageContent | None]:
+    """Returns the contents that entries describe; None where the header is not known."""
+    contents: list[ImageContent | None] = []
+    # One conversion of all entries: numpy takes far longer to look at the fields of each.
+    for _, _, size, crc32, image_format, *sides in entries.tolist():
+        header = ImageHeader(image_format.decode(), *sides)
+        contents.append(ImageContent(size, crc32, header) if image_format else None)
+    return contents
 
 
 class InputCache:

@@ -20,7 +20,7 @@ from processing.core.errors import ImageError, Rejection
 from processing.core.threads import map_in_order
 from processing.imaging.contents import UNKNOWN_HEADER, ImageContent, content_of
 from processing.imaging.reading import read_inside
-from processing.run.input_cache import MISSING, InputCache, content_in, input_keys, set_content
+from processing.run.input_cache import MISSING, InputCache, contents_in, entries_of, input_keys
 from processing.run.journal import Progress
 
 
@@ -79,20 +79,22 @@ class InputImages:
         if len(unknown):
             paths = self._paths[unknown].tolist()
             found = map_in_order(self._read, paths, threads=self._threads, ahead=4 * self._threads)
-            for position, (content, _) in zip(unknown.tolist(), found, strict=True):
-                if content is not None:
-                    self.note(position, content)
+            self.note(unknown, [content for content, _ in found])
             self.save()
         checksums: NDArray[np.uint32] = self._entries["crc32"].copy()
         return checksums
 
-    def content(self, position: int) -> ImageContent | None:
-        """The content of an image, if it is known without reading the image."""
-        return content_in(self._entries[position])
+    def contents(self, positions: NDArray[np.intp]) -> list[ImageContent | None]:
+        """The contents of images; None where an image would have to be read."""
+        return contents_in(self._entries[positions])
 
-    def note(self, position: int, content: ImageContent) -> None:
-        """Remembers the content of an image that was read."""
-        set_content(self._entries[position], int(self.keys[position]), content)
+    def note(self, positions: NDArray[np.intp], contents: Sequence[ImageContent | None]) -> None:
+        """Remembers the contents of images that were read; None for one that could not be read."""
+        chosen = np.flatnonzero([content is not None for content in contents])
+        known = [content for content in contents if content is not None]
+        self._entries[positions[chosen]] = entries_of(
+            self._entries["path"][positions[chosen]], self.keys[positions[chosen]], known
+        )
 
     def note_checksums(self, positions: NDArray[np.intp], checksums: NDArray[np.uint32]) -> None:
         """Remembers checksums of images, of which an interrupted run may have read some.
@@ -101,8 +103,9 @@ class InputImages:
             positions: of the images.
             checksums: uint32, of their content; 0 if it could not be read.
         """
-        for i in np.flatnonzero(self._entries["crc32"][positions] != checksums).tolist():
-            self.note(int(positions[i]), ImageContent(0, int(checksums[i]), UNKNOWN_HEADER))
+        changed = np.flatnonzero(self._entries["crc32"][positions] != checksums)
+        found = [ImageContent(0, crc32, UNKNOWN_HEADER) for crc32 in checksums[changed].tolist()]
+        self.note(positions[changed], found)
 
     def save(self) -> None:
         """Saves what is known for later runs, of the images that did not change in this run."""

@@ -188,9 +188,7 @@ class ProcessingRun:
             *(self._raw_dir, self._table, self._files, self._made_images),
             *(self._repair, self._options, self._hints),
             made=[file.name for file in self._made],
-            content_of=lambda image: self._inputs.content(
-                int(np.searchsorted(self._images, image))
-            ),
+            contents_of=lambda images: self._inputs.contents(np.searchsorted(self._images, images)),
         )
 
     def content_crc32(self) -> NDArray[np.uint32]:
@@ -273,7 +271,7 @@ class ProcessingRun:
         rows_there = {file.name: self._published.rows(file) for file in others}
         rows = RowsOfTasks(self._files, self._progress, rows_there)
         done = self._progress.images_done
-        while batch := batches.next_batch(results):
+        while batch := batches.next_part(results):
             positions = self._positions[done : done + len(batch)]
             rejections = [next(iter(result.rejections.values()), None) for result in batch]
             self._inputs.check_not_lost(positions, rejections)
@@ -287,10 +285,9 @@ class ProcessingRun:
             copied = sum(result.copied for result in batch)
             self.images_copied += copied
             self.images_decoded += len(batch) - copied
-            for position, result in zip(positions.tolist(), batch, strict=True):
+            self._inputs.note(positions, [result.content for result in batch])
+            for result in batch:
                 rows.add(result)
-                if result.content is not None:
-                    self._inputs.note(position, result.content)
             writer.put(batches.to_write(done, batch))
         rows.check()
 

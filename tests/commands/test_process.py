@@ -198,7 +198,7 @@ def test_ctrl_c_gives_status_130_and_says_how_far_the_run_has_come(
         next(results)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ImageBatches, "next_batch", interrupted)
+    monkeypatch.setattr(ImageBatches, "next_part", interrupted)
     arguments = ["--detector", "--raw-data-dir", str(raw_dir), "--output-dir", str(tmp_path)]
     assert process_command(DataProcessor, arguments) == 130
     assert "1 of 24 images were processed" in capsys.readouterr().err

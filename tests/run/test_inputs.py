@@ -8,7 +8,7 @@ import pytest
 
 from processing.imaging.contents import UNKNOWN_HEADER, ImageContent
 from processing.imaging.photo import ImageHeader
-from processing.run.input_cache import InputCache, content_in, input_keys, set_content
+from processing.run.input_cache import InputCache, contents_in, entries_of, input_keys
 
 CONTENT = ImageContent(5, 77, ImageHeader("JPEG", 8, 6, 3))
 
@@ -17,9 +17,7 @@ def remember(raw, paths, directory, content=CONTENT):
     """Notes the content of some images in the cache of a directory."""
     cache, keys = InputCache(directory), input_keys(raw, paths)
     entries = cache.lookup(paths, keys)
-    for entry, key in zip(entries, keys.tolist(), strict=True):
-        set_content(entry, key, content)
-    cache.update(entries, paths)
+    cache.update(entries_of(entries["path"], keys, [content] * len(paths)), paths)
 
 
 def known(raw, paths, directory):
@@ -45,12 +43,12 @@ def test_an_image_is_known_until_its_file_changes(raw, tmp_path):
 
 def test_all_that_was_known_of_an_image_comes_back(raw, tmp_path):
     remember(raw, ["a"], tmp_path)
-    (entry,) = InputCache(tmp_path).lookup(["a"], input_keys(raw, ["a"]))
-    assert content_in(entry) == CONTENT
+    entries = InputCache(tmp_path).lookup(["a"], input_keys(raw, ["a"]))
+    assert contents_in(entries) == [CONTENT]
     remember(raw, ["b"], tmp_path, CONTENT._replace(header=UNKNOWN_HEADER))
-    (entry,) = InputCache(tmp_path).lookup(["b"], input_keys(raw, ["b"]))
-    assert entry["crc32"] == CONTENT.crc32
-    assert content_in(entry) is None
+    entries = InputCache(tmp_path).lookup(["b"], input_keys(raw, ["b"]))
+    assert entries["crc32"] == [CONTENT.crc32]
+    assert contents_in(entries) == [None]
 
 
 def same_size_and_times(path):
