@@ -104,6 +104,7 @@ def main():
         if not child:
             os._exit(_program(function, request["log"], request["ranks"], request["arguments"]))
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    os._exit(0)  # Python would take a second to tidy up after torch
 
 
 def _program(function, log, ranks, arguments):

@@ -1,8 +1,6 @@
 import json
 import logging
-import os
-import subprocess
-import sys
+import warnings
 from pathlib import Path
 
 import lightning as L
@@ -20,7 +18,6 @@ from processing.run.processing_report import ProcessingReport
 
 SIZE = 8
 NAMES = ["left_eye", "right_eye", "nose"]
-REPOSITORY = Path(__file__).parents[1]
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers:UserWarning"),
@@ -568,36 +565,23 @@ def train_and_predict(data_dir, batch_size, **options):
     return model.batches, run.global_rank
 
 
-DDP_SCRIPT = """
-import sys, warnings
-import torch
-warnings.simplefilter("ignore")
-from tests.test_datamodule import Path, train_and_predict
-data_dir = Path(sys.argv[1])
-kept, rank = train_and_predict(data_dir, 4, devices=2, strategy="ddp")
-torch.save(kept, data_dir / f"rank_{rank}.pt")
-"""
-
-
-def run_two_ranks(data_dir):
-    script = data_dir / "ddp.py"
-    script.write_text(DDP_SCRIPT)
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, script, data_dir]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return [torch.load(data_dir / f"rank_{rank}.pt") for rank in range(2)]
+def train_a_rank(ranks, data_dir):
+    """Called in each of several ranks by a `ForkServer`."""
+    warnings.simplefilter("ignore")
+    kept, rank = train_and_predict(Path(data_dir), 4, devices=ranks, strategy="ddp")
+    torch.save(kept, f"{data_dir}/rank_{rank}.pt")
 
 
 def of_stage(rank, stage):
     return [batch[1:] for batch in rank if batch[0] == stage]
 
 
-def test_two_ranks_train_in_step_and_validate_each_sample_once(data_dir):
+def test_two_ranks_train_in_step_and_validate_each_sample_once(programs, data_dir):
     write_split(data_dir, "train", "detector", 21)  # odd: one rank has a sample less
-    ranks = run_two_ranks(data_dir)
+    log = data_dir / "log"
+    status = programs.run_ranks(train_a_rank, log, ranks=2, data_dir=data_dir)
+    assert status == 0, log.read_text()
+    ranks = [torch.load(data_dir / f"rank_{rank}.pt") for rank in range(2)]
     alone, _ = train_and_predict(data_dir, 8, devices=1)
 
     for stage in ("validate", "predict"):

@@ -1,7 +1,6 @@
 import json
 import math
 import os
-import socket
 from datetime import timedelta
 from itertools import pairwise
 
@@ -17,7 +16,6 @@ from models.detector import STRIDE, focal_loss, giou_loss
 from models.drawing import draw_box, draw_lines, draw_points, enlarge, sheet, stack
 from models.metrics import Detections, Truth
 from models.schedule import Schedule
-from tests.processes import ForkServer
 
 pytestmark = [
     # One ready-made batch needs no worker processes.
@@ -123,7 +121,8 @@ def test_each_model_learns_one_batch_and_draws_it(case, tmp_path):
     model, batch = case
     datamodule = OneBatchModule(batch)
     before = trainer(tmp_path).validate(model, datamodule=datamodule, verbose=False)
-    trainer(tmp_path, max_epochs=80).fit(model, datamodule=datamodule)
+    epochs = 80 if isinstance(model, Teacher) else 40
+    trainer(tmp_path, max_epochs=epochs).fit(model, datamodule=datamodule)
     after = trainer(tmp_path).validate(model, datamodule=datamodule, verbose=False)
     gain = after[0][model.metric] - before[0][model.metric]
     assert (
@@ -173,21 +172,13 @@ def teacher_and_images(rank=None):
     return model, {"image": black if rank else noise}
 
 
-def validate_on_two_ranks(directory, port):
-    """Validates as two processes that Lightning joins by gloo; runs in a child of a `ForkServer`.
-
-    Both processes return to the code that started the child, which ends them.
-    """
+def validate_a_rank(ranks, directory):
+    """Validates in each of several ranks; called by a `ForkServer`."""
     torch.set_num_threads(1)
-    child = os.fork()
-    rank = 0 if child else 1
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        "NODE_RANK": "0", "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
-    }  # fmt: skip
+    rank = int(os.environ["RANK"])
     model, batch = teacher_and_images(rank)
     strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
-    run = trainer(directory, strategy=strategy, devices=2, use_distributed_sampler=False)
+    run = trainer(directory, strategy=strategy, devices=ranks, use_distributed_sampler=False)
     (logged,) = run.validate(model, datamodule=OneBatchModule(batch), verbose=False)
     shown = sorted(key for keys in model.gallery.groups().values() for key in keys)
     assert len(shown) == len(model.gallery.chosen())
@@ -195,18 +186,13 @@ def validate_on_two_ranks(directory, port):
     outcome["records"] = len(model.records)
     with open(f"{directory}/rank_{rank}.json", "w") as file:
         json.dump(outcome, file)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else 0
 
 
-def test_two_ranks_report_the_score_of_all_samples(tmp_path):
+def test_two_ranks_report_the_score_of_all_samples(programs, tmp_path):
     model, batch = teacher_and_images()
     (alone,) = trainer(tmp_path).validate(model, datamodule=OneBatchModule(batch), verbose=False)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with ForkServer(__name__) as server:
-        log = tmp_path / "log"
-        status = server.run("validate_on_two_ranks", log, directory=tmp_path, port=port)
+    log = tmp_path / "log"
+    status = programs.run_ranks(validate_a_rank, log, ranks=2, directory=tmp_path)
     assert status == 0, log.read_text()[-3000:]
     for rank in range(2):
         outcome = json.loads((tmp_path / f"rank_{rank}.json").read_text())

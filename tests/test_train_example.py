@@ -1,5 +1,6 @@
 import csv
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -13,10 +14,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 import train_example
-import training.build
-import training.run  # noqa: F401 - so that child processes need not import torch and Lightning
 from processing.demo import render_demo
-from tests.processes import ForkServer
 
 SCRIPT = Path(__file__).resolve().parents[1] / "train_example.py"
 TINY = ["experiment=smoke", "trainer=cpu", "trainer.enable_progress_bar=false"]
@@ -26,21 +24,20 @@ def run_script(directory, arguments):
     """Does the same as ``python train_example.py ARGUMENTS``; called in a child process."""
     os.chdir(directory)
     torch.set_num_threads(1)
-    sys.argv = ["train_example.py", *arguments]
-    train_example.main()
+    sys.argv = [str(SCRIPT), *arguments]
+    runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
 @pytest.fixture(scope="module")
-def train(tmp_path_factory):
+def train(programs, tmp_path_factory):
     """Returns a function that runs the example in a directory: (exit status, output)."""
     log = tmp_path_factory.mktemp("train") / "log"
-    with ForkServer(__name__) as server:
 
-        def run(directory, *arguments):
-            status = server.run("run_script", log, directory=directory, arguments=arguments)
-            return status, log.read_text()
+    def run(directory, *arguments):
+        status = programs.run(run_script, log, directory=directory, arguments=arguments)
+        return status, log.read_text()
 
-        yield run
+    return run
 
 
 def summary(status, printed, task="detector"):
@@ -64,17 +61,17 @@ def run_program(directory, *arguments, timeout=300):
 
 
 @pytest.fixture(scope="module")
-def first_run(tmp_path_factory):
-    """The example, started in an empty directory: (directory, process)."""
+def first_run(tmp_path_factory, train):
+    """The example, started in an empty directory: (directory, exit status, output)."""
     directory = tmp_path_factory.mktemp("train")
-    return directory, run_program(directory, SCRIPT, *TINY, "demo_images=16")
+    return directory, *train(directory, *TINY, "demo_images=16")
 
 
 def test_the_bare_command_renders_trains_and_shows(first_run):
-    directory, run = first_run
-    assert "data/raw does not exist: rendering 16 demo photographs" in run.stdout
-    line = summary(run.returncode, run.stdout + run.stderr)
-    assert run.stdout.splitlines()[-1] == line
+    directory, status, printed = first_run
+    assert "data/raw does not exist: rendering 16 demo photographs" in printed
+    line = summary(status, printed)
+    assert printed.splitlines()[-1] == line
     assert line.startswith("detector: AP@0.5 = ")
     picture = directory / line.partition("predictions: ")[2]
     assert picture.is_relative_to(directory / "outputs")
@@ -88,7 +85,7 @@ def test_the_bare_command_renders_trains_and_shows(first_run):
 
 
 def test_a_second_run_neither_renders_nor_converts(first_run, train):
-    directory, _ = first_run
+    directory, *_ = first_run
     files = sorted(directory.glob("data/**/*"))
     before = [(path, path.stat().st_mtime_ns) for path in files if path.is_file()]
     assert any(path.suffix == ".npz" for path, _ in before)
@@ -169,7 +166,7 @@ def metrics(run_dir):
 @pytest.fixture(scope="module")
 def undisturbed(first_run, train):
     """Trains for two epochs in a folder that has the demo: (folder, rows)."""
-    directory, _ = first_run
+    directory, *_ = first_run
     status, printed = train(directory, *EPOCHS, "run_dir=undisturbed")
     assert status == 0, printed
     return directory, metrics(directory / "undisturbed")
@@ -290,7 +287,7 @@ def test_the_settings_of_a_project_are_added_to_those_of_the_script(train, tmp_p
 @pytest.mark.filterwarnings("ignore:.*isinstance\\(treespec, LeafSpec\\).*:FutureWarning")
 def test_main_returns_the_score_to_a_search(first_run, monkeypatch):
     """`main` returns the score of the best checkpoint: a number to compare."""
-    directory, _ = first_run
+    directory, *_ = first_run
     monkeypatch.chdir(directory)
     with initialize_config_dir(str(train_example.CONF), version_base="1.3"):
         config = compose("train", [*TINY, "run_dir=search", "logger=none"])
@@ -300,7 +297,7 @@ def test_main_returns_the_score_to_a_search(first_run, monkeypatch):
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
 def test_two_processes_report_one_score(first_run, train, strategy):
-    directory, _ = first_run
+    directory, *_ = first_run
     settings = [*TINY, "trainer.devices=2", f"trainer.strategy={strategy}", f"run_dir={strategy}"]
     run = run_program(directory, SCRIPT, *settings, timeout=500)
     summary(run.returncode, run.stdout)
@@ -339,10 +336,10 @@ def test_a_run_stopped_by_sigterm_does_not_exit_with_success(tmp_path):
 
 def test_of_equal_scores_the_last_checkpoint_is_shown(first_run):
     """After one epoch the AP is still 0, so the last checkpoint is as good as the best."""
-    directory, run = first_run
-    picture = directory / summary(run.returncode, run.stdout).partition("predictions: ")[2]
+    directory, status, printed = first_run
+    picture = directory / summary(status, printed).partition("predictions: ")[2]
     assert {path.name for path in (picture.parent / "checkpoints").iterdir()} == {
         "best.ckpt",
         "last.ckpt",
     }
-    assert "last.ckpt" in run.stderr + run.stdout
+    assert "last.ckpt" in printed

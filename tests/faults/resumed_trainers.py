@@ -1,7 +1,6 @@
 """Runs real Trainers that stop within an epoch and are resumed with other settings.
 
-Started once for each of two ranks, ``python -m tests.faults.resumed_trainers CASES RESULTS``: the
-ranks go through the same cases together. Settings with one rank are run by each of them alone,
+Two ranks go through the same cases together. Settings with one rank are run by each of them alone,
 because Lightning makes a process group in `fit`, which waits for all processes.
 """
 
@@ -10,7 +9,6 @@ import itertools
 import json
 import logging
 import os
-import sys
 import warnings
 from pathlib import Path
 
@@ -146,21 +144,17 @@ def run_case(case, data_dir, work, rank):
     return {"whole": whole, "resumed": resumed}
 
 
-def main():
+def run_cases(ranks, cases, results):
+    """Runs the cases in one of two ranks, and writes their results to ``results.RANK``."""
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    cases, results = map(Path, sys.argv[1:])
-    rank = int(os.environ["RANK"])
+    cases, results, rank = Path(cases), Path(results), int(os.environ["RANK"])
     faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo")
+    torch.distributed.init_process_group("gloo", world_size=ranks)
     with results.with_suffix(f".{rank}").open("w") as lines:
         for number, case in enumerate(json.loads(cases.read_text())):
             work = cases.parent / f"case-{number}"
             faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
             print(json.dumps(run_case(case, cases.parent / "data", work, rank)), file=lines)
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,11 @@
 """Too little of everything: descriptors, shared memory, address space, rights to write."""
 
+import ctypes
 import re
+import resource
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from processing.data_processor import DataProcessor
 from processing.lazy_dataset import LazyNPZDataset, open_dataset
 
 REPOSITORY = Path(__file__).parents[2]
+CLONE_NEWNS = 0x20000
 PATIENCE = 240  # seconds: ends a hang, judges no speed
 PROCESS = (sys.executable, "-m", "processing.data_processor", "--all", "--no-progress")
 
@@ -32,15 +36,42 @@ def run(*command, before="", **options):
     return result.returncode, result.stdout + result.stderr
 
 
-def run_python(code, *arguments, before=""):
-    return run(sys.executable, "-W", "error", "-c", code, *arguments, before=before)
+def in_a_namespace(commands):
+    """A shell command that runs commands in a mount namespace of their own, and then "$@"."""
+    return ["unshare", "-m", "sh", "-c", f'{commands} && exec "$@"', "sh"]
 
 
-def mounted(command, why):
-    """Shell commands that mount something in a namespace of its own; skips where that is barred."""
-    if subprocess.run(["unshare", "-m", "sh", "-c", command], capture_output=True).returncode:
+def mounted(commands, why):
+    """Returns a command that mounts something first; skips the test where that is barred."""
+    if subprocess.run([*in_a_namespace(commands), "true"], capture_output=True).returncode:
         pytest.skip(f"no mount namespace may be made here, which {why} needs")
-    return ["unshare", "-m", "sh", "-c", f'{command} && exec "$@"', "sh"]
+    return in_a_namespace(commands)
+
+
+def execute(code, arguments, limits, mount, filters):
+    """Runs code as ``python -c`` does, with less of something; in a child of a `ForkServer`."""
+    if mount:
+        assert ctypes.CDLL(None).unshare(CLONE_NEWNS) == 0
+        subprocess.run(f"mount --make-rprivate / && {mount}", shell=True, check=True)
+    for name, most in limits.items():
+        resource.setrlimit(getattr(resource, name), (most, most))
+    warnings.simplefilter(filters)
+    sys.argv = ["-c", *arguments]
+    exec(compile(code, "<code>", "exec"), {"__name__": "__main__"})
+
+
+@pytest.fixture
+def run_python(programs, tmp_path_factory):
+    """Returns a function that runs code with less of something: (exit status, output)."""
+    log = tmp_path_factory.mktemp("run") / "log"
+
+    def run(code, *arguments, mount="", filters="error", **limits):
+        arguments = [str(one) for one in arguments]
+        request = {"code": code, "arguments": arguments, "limits": limits}
+        status = programs.run(execute, log, **request, mount=mount, filters=filters)
+        return status, log.read_text()
+
+    return run
 
 
 def write_files(directory, files, rows=3, side=4):
@@ -72,12 +103,14 @@ print(len(dataset), dataset[len(dataset) - 1]["image"].max(), descriptors() - be
 
 
 class TestDescriptors:
-    def test_more_files_than_may_be_open_are_an_error_that_says_what_to_do(self, tmp_path):
+    def test_more_files_than_may_be_open_are_an_error_that_says_what_to_do(
+        self, run_python, tmp_path
+    ):
         paths = write_files(tmp_path, 120)
-        status, output = run_python(OPEN_ALL, *paths, before="ulimit -n 64")
+        status, output = run_python(OPEN_ALL, *paths, RLIMIT_NOFILE=64)
         assert status == 1
         assert re.search(r"too many open files.*`ulimit -n`.*/\d+\.npz'", output), output
-        assert run_python(OPEN_ALL, *paths, before="ulimit -n 300") == (0, "360 119 240\n")
+        assert run_python(OPEN_ALL, *paths, RLIMIT_NOFILE=300) == (0, "360 119 240\n")
 
     def test_files_that_are_closed_give_their_descriptors_back(self, tmp_path):
         paths = write_files(tmp_path, 10)
@@ -87,7 +120,7 @@ class TestDescriptors:
             LazyNPZDataset(paths[0])
         assert len(list(Path("/proc/self/fd").iterdir())) == before
 
-    def test_64_are_enough_for_a_loader(self, tmp_path):
+    def test_64_are_enough_for_a_loader(self, run_python, tmp_path):
         code = (
             "import sys\nfrom torch.utils.data import DataLoader\n"
             "from processing.lazy_dataset import open_dataset\n"
@@ -98,9 +131,8 @@ class TestDescriptors:
             "    print(sum(len(batch['image']) for batch in batches))\n"
         )
         paths = write_files(tmp_path, 2, rows=100)
-        before = "ulimit -n 64; export PYTHONWARNINGS=ignore"
-        status, output = run(sys.executable, "-c", code, *paths, before=before)
-        assert (status, output) == (0, "200\n200\n")
+        found = run_python(code, *paths, filters="ignore", RLIMIT_NOFILE=64)
+        assert found == (0, "200\n200\n")
 
     @pytest.mark.parametrize("num_workers", [4, 100])
     def test_too_few_lose_no_image(self, shared_raw_dir, tmp_path, num_workers):
@@ -130,7 +162,7 @@ read_inside(Path(sys.argv[1]), "images/0000.jpg")
 """
 
 
-def test_an_image_is_not_called_bad_because_no_file_can_be_opened(shared_raw_dir):
+def test_an_image_is_not_called_bad_because_no_file_can_be_opened(run_python, shared_raw_dir):
     status, output = run_python(READ_WITHOUT_DESCRIPTORS, shared_raw_dir)
     assert status == 1
     assert "OSError: [Errno 24] Too many open files: " in output, output
@@ -157,14 +189,14 @@ samples(module.train_dataloader())
 
 
 @pytest.mark.parametrize("size", [pytest.param("64m", marks=pytest.mark.long), "1m"])
-def test_worker_processes_need_no_room_in_dev_shm(tmp_path, size):
+def test_worker_processes_need_no_room_in_dev_shm(run_python, tmp_path, size):
     """A batch has 20 MB of bytes, or 79 of floats; torch's own way ends with a bus error."""
     (path,) = write_files(tmp_path, 1, rows=400, side=256)
     for split in ("train", "val"):
         (tmp_path / f"{split}_detector.npz").hardlink_to(path)
-    small = mounted(f"mount -t tmpfs -o size={size} tmpfs /dev/shm", "a small /dev/shm")
-    found = run(*small, sys.executable, "-W", "error", "-c", LOADERS, tmp_path)
-    assert found == (0, "4 400\n" * 3)
+    small = f"mount -t tmpfs -o size={size} tmpfs /dev/shm"
+    mounted(small, "a small /dev/shm")
+    assert run_python(LOADERS, tmp_path, mount=small) == (0, "4 400\n" * 3)
 
 
 TRAIN = """
@@ -182,15 +214,18 @@ print(loader.num_workers, sum(len(batch["image"]) for batch in loader))
     "options",
     ["size=4k", *(pytest.param(o, marks=pytest.mark.long) for o in ("ro", "nr_inodes=3"))],
 )
-def test_without_room_for_semaphores_only_training_without_workers_works(tmp_path, options):
+def test_without_room_for_semaphores_only_training_without_workers_works(
+    run_python, tmp_path, options
+):
     (path,) = write_files(tmp_path, 1, rows=50)
     for split in ("train", "val"):
         (tmp_path / f"{split}_detector.npz").hardlink_to(path)
-    small = mounted(f"mount -t tmpfs -o {options} tmpfs /dev/shm", "a /dev/shm of its own")
-    status, output = run(*small, sys.executable, "-c", TRAIN, tmp_path, "2")
+    small = f"mount -t tmpfs -o {options} tmpfs /dev/shm"
+    mounted(small, "a /dev/shm of its own")
+    status, output = run_python(TRAIN, tmp_path, "2", mount=small, filters="default")
     assert status == 1
     assert re.search(r"OSError: .*(No space left on device|Read-only file system)", output), output
-    assert run(*small, sys.executable, "-c", TRAIN, tmp_path, "0") == (0, "0 50\n")
+    assert run_python(TRAIN, tmp_path, "0", mount=small, filters="default") == (0, "0 50\n")
 
 
 class TestReadOnlyOutput:
@@ -216,31 +251,31 @@ class TestReadOnlyOutput:
             DataProcessor(shared_raw_dir, tmp_path / "out", progress=False).process_all()
         assert "choose another output directory: a file has that name" in format_error(caught.value)
 
-    def test_can_be_read_without_a_processor(self, processed_dir):
-        bound = mounted(
+    def test_can_be_read_without_a_processor(self, run_python, processed_dir):
+        read_only = (
             f"mount --bind '{processed_dir}' '{processed_dir}' "
-            f"&& mount -o remount,ro,bind '{processed_dir}'",
-            "a read-only directory",
+            f"&& mount -o remount,ro,bind '{processed_dir}'"
         )
+        mounted(read_only, "a read-only directory")
         path = processed_dir / "train_detector.npz"
         code = (
             "import sys\nfrom processing.lazy_dataset import LazyNPZDataset\n"
             "dataset = LazyNPZDataset(sys.argv[1])\n"
             "print(len(dataset.get_batch(range(len(dataset)))['images']))"
         )
-        found = run(*bound, sys.executable, "-c", code, path)
+        found = run_python(code, path, mount=read_only)
         assert found == (0, f"{len(LazyNPZDataset(path))}\n")
 
 
 class TestAddressSpace:
-    def test_too_small_for_a_file_is_an_error_that_says_what_to_do(self, tmp_path):
+    def test_too_small_for_a_file_is_an_error_that_says_what_to_do(self, run_python, tmp_path):
         with (tmp_path / "large.npz").open("wb") as file:
             file.truncate(1 << 40)
         code = (
             "import sys; from processing.lazy_dataset import LazyNPZDataset\n"
             "LazyNPZDataset(sys.argv[1])"
         )
-        status, output = run_python(code, tmp_path / "large.npz", before="ulimit -v 16777216")
+        status, output = run_python(code, tmp_path / "large.npz", RLIMIT_AS=1 << 34)
         assert status == 1
         assert re.search(r"cannot be mapped.*`ulimit -v`.*/large\.npz'", output), output
 

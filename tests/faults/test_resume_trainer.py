@@ -6,21 +6,14 @@ checkpoint. Ranks are real processes that talk over gloo.
 
 import itertools
 import json
-import os
 import random
-import select
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from processing.datasets.sampling import epoch_order
-from tests.faults.resumed_trainers import SAMPLES, SEED, VAL_SAMPLES
+from tests.faults.resumed_trainers import SAMPLES, SEED, VAL_SAMPLES, run_cases
 
-REPOSITORY = Path(__file__).parents[2]
 STOPS = 8
 SETUPS = [
     dict(zip(("batch", "ranks", "workers", "transform", "accumulate"), values, strict=True))
@@ -78,7 +71,7 @@ def make_cases(firsts, stops, drawn):
     return cases
 
 
-def run_cases(directory, cases):
+def results_of(programs, directory, cases):
     """Runs the cases in two ranks; returns the results of rank 0."""
     data = directory / "data"
     data.mkdir()
@@ -90,53 +83,12 @@ def run_cases(directory, cases):
             image_paths=np.array([f"{i}.jpg" for i in range(n)]),
         )
     (directory / "cases.json").write_text(json.dumps(cases))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ranks = []
-    for rank in range(2):
-        environment = os.environ | {
-            "PYTHONPATH": str(REPOSITORY),
-            "OMP_NUM_THREADS": "1",
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": "2",
-            "LOCAL_WORLD_SIZE": "2",
-            "GROUP_RANK": "0",
-            "TORCHELASTIC_RUN_ID": "cases",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-        command = [sys.executable, "-m", "tests.faults.resumed_trainers"]
-        arguments = [directory / "cases.json", directory / "results"]
-        with (directory / f"rank-{rank}.log").open("w") as log:
-            ranks.append(
-                subprocess.Popen([*command, *arguments], env=environment, stdout=log, stderr=log)
-            )
-    logs = [directory / f"rank-{rank}.log" for rank in range(2)]
-    try:
-        # A rank that fails leaves the other one waiting, so wait for whichever ends first.
-        for status in wait_for_all(ranks):
-            assert status == 0, "\n".join(log.read_text()[-3000:] for log in logs)
-    finally:
-        for process in ranks:
-            process.kill()
-            process.wait()
+    log, results = directory / "log", directory / "results"
+    status = programs.run_ranks(
+        run_cases, log, ranks=2, cases=directory / "cases.json", results=results
+    )
+    assert status == 0, log.read_text()[-6000:]
     return [json.loads(line) for line in (directory / "results.0").read_text().splitlines()]
-
-
-def wait_for_all(processes):
-    """Yields the exit statuses of processes in the order in which they end."""
-    sentinels = {os.pidfd_open(process.pid): process for process in processes}
-    try:
-        running = dict(sentinels)
-        while running:
-            ready, _, _ = select.select(running, [], [])
-            for descriptor in ready:
-                yield running.pop(descriptor).wait()
-    finally:
-        for descriptor in sentinels:
-            os.close(descriptor)
 
 
 def check_stop(first, stop, whole, resumed):
@@ -175,8 +127,8 @@ class Stop:
         return f"{first} {stop}"
 
 
-def check_all(tally, directory, cases):
-    results = run_cases(directory, cases)
+def check_all(tally, programs, directory, cases):
+    results = results_of(programs, directory, cases)
     stops = []
     for case, result in zip(cases, results, strict=True):
         stops += [Stop(case, result, number) for number in range(len(case["stops"]))]
@@ -189,12 +141,14 @@ def check_all(tally, directory, cases):
     tally.each(stops, check)
 
 
-def test_a_trainer_resumes_with_other_settings_and_loses_nothing(tally, tmp_path):
+def test_a_trainer_resumes_with_other_settings_and_loses_nothing(tally, programs, tmp_path):
     drawn = random.Random(SEED)
-    check_all(tally, tmp_path, make_cases(drawn.sample(SETUPS, 2), 3, drawn))
+    check_all(tally, programs, tmp_path, make_cases(drawn.sample(SETUPS, 2), 3, drawn))
 
 
 @pytest.mark.long
-def test_a_trainer_with_any_settings_resumes_at_eight_steps_and_loses_nothing(tally, tmp_path):
+def test_a_trainer_with_any_settings_resumes_at_eight_steps_and_loses_nothing(
+    tally, programs, tmp_path
+):
     drawn = random.Random(SEED + 1)
-    check_all(tally, tmp_path, make_cases(SETUPS, STOPS, drawn))
+    check_all(tally, programs, tmp_path, make_cases(SETUPS, STOPS, drawn))
