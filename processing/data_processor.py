@@ -84,11 +84,10 @@ class DataProcessor:
         progress: show a progress bar on a terminal, and log a line a minute elsewhere.
         follow_links: follow links to folders and files wherever they lead; if not, only to files
             inside `raw_data_dir`. Paths written in annotations never lead out of it.
-        store: ``raw`` stores pixels. ``jpeg`` stores each image as a JPEG, in about a sixth of the
-            bytes, and reading decodes it. ``original`` stores photographs that are JPEGs as they
-            are, with their metadata, in the detector's files, and reading decodes and resizes them;
-            all other images as with ``jpeg``.
-        jpeg_quality: of the JPEGs that are made, 1 to 100.
+        store: ``raw`` stores pixels, ``jpeg`` JPEGs of a sixth of the bytes, which reading decodes.
+            ``original`` stores JPEG photographs as they are, with their metadata, in the detector's
+            files, and all other images like ``jpeg``.
+        jpeg_quality: of JPEGs that are made, 1 to 100.
         jpeg_subsampling: of their colour: ``444`` (none), ``422`` or ``420``.
 
     Raises:

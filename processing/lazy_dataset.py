@@ -197,11 +197,7 @@ class LazyNPZDataset(SampleDataset[T_co]):
 
     @property
     def images(self) -> NDArray[Any]:
-        """uint8 (N, H, W, 3), a view of the file.
-
-        Raises:
-            TypeError: the images are stored as JPEG; `get_batch` decodes them.
-        """
+        """uint8 (N, H, W, 3), a view of the file; TypeError for JPEGs, see `get_batch`."""
         return self._whole.images
 
     @property
@@ -278,6 +274,11 @@ class LazyNPZDataset(SampleDataset[T_co]):
 
     def __len__(self) -> int:
         return len(self.columns)
+
+    @property
+    def stored_image_bytes(self) -> int:
+        """Mean bytes of an image in the file; at least 1."""
+        return max(1, self.columns.stored.nbytes // max(1, len(self)))
 
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Announces the samples that will be fetched soon; see `SampleDataset.advise`."""

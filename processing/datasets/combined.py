@@ -88,6 +88,12 @@ class CombinedLazyDataset(SampleDataset[T_co]):
     def __len__(self) -> int:
         return int(self.offsets[-1])
 
+    @property
+    def stored_image_bytes(self) -> int:
+        """Mean bytes of an image in the files; at least 1."""
+        total = sum(len(dataset) * dataset.stored_image_bytes for dataset in self.datasets)
+        return max(1, total // max(1, len(self)))
+
     def __repr__(self) -> str:
         files = self._files
         shown = ", ".join(map(repr, files[:_SHOWN])) + (", …" if len(files) > _SHOWN else "")

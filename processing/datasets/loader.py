@@ -98,7 +98,7 @@ class BatchLoader(ResumableLoader[T_co]):
 
     def _indices(self, plan: RankBatches) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Yields each batch with the one that comes some batches later, or with an empty one."""
-        ahead = batches_ahead(self.batch_size * self.dataset.layout.image_bytes)
+        ahead = batches_ahead(self.batch_size * self.dataset.stored_image_bytes)
         for step in range(len(plan)):
             yield plan.indices(step), plan.indices(step + ahead)
 

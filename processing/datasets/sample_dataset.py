@@ -121,6 +121,11 @@ class SampleDataset(Dataset[T_co], ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
+    @property
+    @abstractmethod
+    def stored_image_bytes(self) -> int:
+        """Mean bytes of an image in the files; at least 1."""
+
     @abstractmethod
     def _gather(self, indices: NDArray[np.intp], images_out: NDArray[Any]) -> Rows:
         """Returns the rows at valid indices like `Contents.gather`, with images in `images_out`."""

@@ -32,7 +32,6 @@ from processing.imaging.renderings import (
     Renderings,
     Views,
     coarsest_reduction,
-    encode,
     find_earlier,
     key_of,
     render_views,
@@ -181,7 +180,7 @@ def process_image(
         if found is None:
             photo = decode(data, header, reduction=coarsest)
             original = data if result.original else None
-            found = key_at(photo.reduction), encode(render_views(photo, wanted), original)
+            found = key_at(photo.reduction), render_views(photo, wanted, original)
         stage = "crop"
         _make_rows(job, source_size, instances, repairs, wanted, found, options, result)
     except ImageError as error:

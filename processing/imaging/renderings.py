@@ -142,37 +142,34 @@ def _match_images(
     return rendered if next(remaining, None) is None else None
 
 
-def render_views(photo: Photo, views: Views) -> Renderings:
-    """Renders every view of a decoded photograph."""
+def render_views(photo: Photo, views: Views, original: bytes | None = None) -> Renderings:
+    """Renders every view of a decoded photograph, and encodes it as its task stores it.
+
+    Args:
+        photo: the photograph.
+        views: the views.
+        original: the photograph's own file, for tasks that store it; None if it is no JPEG.
+    """
     renderings: Renderings = {}
     for task, task_views in views.items():
         rendered = renderings[task] = []
         for view in task_views:
+            if original is not None and task.may_keep_originals:
+                rendered.append(_keep(original, photo, view, task))
+                continue
             image = np.empty((*task.image_size, 3), dtype=np.uint8)
             source_rect = render(photo, view.rect, task.image_size, image)
-            rendered.append(None if source_rect is None else Rendered(image, source_rect))
+            if source_rect is None:
+                rendered.append(None)
+                continue
+            stored = image if task.encoding.is_raw else encode_row(image, task.encoding)
+            rendered.append(Rendered(stored, source_rect))
     return renderings
 
 
-def encode(renderings: Renderings, original: bytes | None) -> Renderings:
-    """Encodes rendered images as their tasks store them.
-
-    Args:
-        renderings: pixels.
-        original: the photograph's own file, if it may be stored.
-    """
-    encoded: Renderings = {}
-    for task, rendered in renderings.items():
-        encoded[task] = [
-            None if one is None else Rendered(_encoded(task, one.image, original), one.source_rect)
-            for one in rendered
-        ]
-    return encoded
-
-
-def _encoded(task: Task, image: NDArray[np.uint8], original: bytes | None) -> NDArray[np.uint8]:
-    if task.encoding.is_raw:
-        return image
-    if original is not None and task.may_keep_originals:
-        return np.frombuffer(original, np.uint8)
-    return encode_row(image, task.encoding)
+def _keep(original: bytes, photo: Photo, view: View, task: Task) -> Rendered | None:
+    """The photograph's own file, and the rectangle that reading will show of it."""
+    spans = place(view.rect, photo.source_size, task.image_size, photo.reduction)
+    if spans is None:
+        return None
+    return Rendered(np.frombuffer(original, np.uint8), rendered_rect(spans, task.image_size))

@@ -19,8 +19,10 @@ from processing.core.arguments import StrPath, check_path
 from processing.core.columns import ColumnArray, RaggedArray, gather_rows
 from processing.core.errors import NPZFormatError, damaged
 from processing.npz import members
+from processing.npz.encoded_images import read_encoded
+from processing.npz.format import JPEG_MEMBER
 from processing.npz.mapped import MappedNPZ
-from processing.npz.stored_images import EncodedImages, RawImages, StoredImages
+from processing.npz.stored_images import RawImages, StoredImages
 
 _LIMITS: Final = {
     errno.EMFILE: "too many open files: each data file takes 2 descriptors; raise the limit before "
@@ -96,12 +98,11 @@ class Contents:
         """
         members.verify_small_members(npz, also_large=verify)
         metadata, paths = members.read_metadata(npz), members.read_image_paths(npz)
-        images = members.read_images(npz, metadata)
         stored: StoredImages
-        if isinstance(images, members.EncodedRows):
-            stored = EncodedImages(npz, paths, *images, will_gather=will_gather)
+        if JPEG_MEMBER in npz:
+            stored = read_encoded(npz, paths, metadata, will_gather=will_gather)
         else:
-            stored = RawImages(npz, paths, images, will_gather=will_gather)
+            stored = RawImages(npz, paths, members.read_images(npz), will_gather=will_gather)
         annotations = members.read_annotations(npz, len(stored))
         task = members.task_of(npz, metadata, annotations)
         lengths = {stored.member: len(stored), "image_paths": len(paths)}

@@ -19,13 +19,7 @@ from numpy.typing import NDArray
 
 from processing.core.columns import ColumnArray, RaggedArray
 from processing.core.errors import REBUILD, NPZFormatError, damaged
-from processing.npz.format import (
-    FORMAT_VERSION,
-    JPEG_MEMBER,
-    OFFSETS_MEMBER,
-    RAW_MEMBER,
-    REDUCTIONS_MEMBER,
-)
+from processing.npz.format import FORMAT_VERSION, OFFSETS_MEMBER, RAW_MEMBER, REDUCTIONS_MEMBER
 from processing.npz.mapped import MappedNPZ
 
 
@@ -62,7 +56,6 @@ _ALWAYS_ALLOWED_BYTES: Final = 64 << 20  # of converted paths, however small the
 _MAX_EXPANSION: Final = 64  # bytes of converted paths per byte of the member
 _MAX_METADATA: Final = 16 << 20  # bytes; parsed JSON takes several times as much memory
 _ALWAYS_VERIFIED: Final = 4 << 20  # bytes; half a millisecond
-_MAX_SIDE: Final = 65_535  # pixels of an encoded image, the largest number in a JPEG's header
 
 
 def read_metadata(npz: MappedNPZ) -> dict[str, Any]:
@@ -120,7 +113,12 @@ def verify_small_members(npz: MappedNPZ, *, also_large: bool) -> None:
             npz.verify(name)
 
 
-def _member(npz: MappedNPZ, name: str) -> NDArray[Any]:
+def required_member(npz: MappedNPZ, name: str) -> NDArray[Any]:
+    """Returns a member that every file has.
+
+    Raises:
+        NPZFormatError: the file does not have it.
+    """
     if name not in npz:
         raise NPZFormatError(
             f"{npz.path}: has no member {name!r}; expected images, image_paths, and bboxes or "
@@ -129,26 +127,13 @@ def _member(npz: MappedNPZ, name: str) -> NDArray[Any]:
     return npz[name]
 
 
-class EncodedRows(NamedTuple):
-    """Images that are stored as JPEGs: N ragged rows of uint8, and height, width of an image."""
-
-    rows: RaggedArray
-    size: tuple[int, int]
-
-
-def read_images(npz: MappedNPZ, metadata: Mapping[str, Any]) -> NDArray[Any] | EncodedRows:
-    """Returns the images, (N, H, W, C) or encoded, as views of the file; grey ones may lack C.
-
-    Args:
-        npz: the file.
-        metadata: its metadata, which has the size of encoded images.
+def read_images(npz: MappedNPZ) -> NDArray[Any]:
+    """Returns the images, (N, H, W, C), as a view of the file; grey ones may lack the channel.
 
     Raises:
         NPZFormatError: the file has no images, or they have another shape.
     """
-    if JPEG_MEMBER in npz:
-        return _read_encoded(npz, metadata)
-    images = _member(npz, RAW_MEMBER)
+    images = required_member(npz, RAW_MEMBER)
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.dtype.kind not in "buif" or 0 in images.shape[1:]:
@@ -157,34 +142,6 @@ def read_images(npz: MappedNPZ, metadata: Mapping[str, Any]) -> NDArray[Any] | E
             f"{images.dtype} {images.shape}"
         )
     return images
-
-
-def _read_encoded(npz: MappedNPZ, metadata: Mapping[str, Any]) -> EncodedRows:
-    where = f"{npz.path}: member {JPEG_MEMBER!r}"
-    if RAW_MEMBER in npz:
-        raise NPZFormatError(
-            f"{where}: there is a member {RAW_MEMBER!r} too; expected one of them; {REBUILD}"
-        )
-    values, offsets = npz[JPEG_MEMBER], _member(npz, OFFSETS_MEMBER)
-    if values.dtype != np.uint8:
-        raise NPZFormatError(f"{where}: expected uint8 (bytes,), found {values.dtype}; {REBUILD}")
-    rows = _ragged(values, offsets, (), where)
-    size = metadata.get("image_size")
-    if not isinstance(size, list) or [type(side) for side in size] != [int, int]:
-        size = [0, 0]
-    if not 0 < min(size) <= max(size) <= _MAX_SIDE:
-        raise NPZFormatError(
-            f"{npz.path}: member 'metadata': image_size: expected height and width of the encoded "
-            f"images, found {reprlib.repr(metadata.get('image_size'))}; {REBUILD}"
-        )
-    # A valid row has at least a 512th of its pixels' bytes: a larger image would only take memory.
-    if len(rows) and 3 * size[0] * size[1] > max(_ALWAYS_ALLOWED_BYTES, 1024 * values.nbytes):
-        raise damaged(where, f"{values.nbytes:,} bytes for images of height, width {size}")
-    if REDUCTIONS_MEMBER in npz and "source_sizes" not in npz:
-        raise NPZFormatError(
-            f"{npz.path}: has {REDUCTIONS_MEMBER!r}, but no member 'source_sizes'; {REBUILD}"
-        )
-    return EncodedRows(rows, (size[0], size[1]))
 
 
 def read_per_image(npz: MappedNPZ) -> dict[str, NDArray[Any]]:
@@ -213,7 +170,7 @@ def read_image_paths(npz: MappedNPZ) -> NDArray[np.str_]:
     Raises:
         NPZFormatError: the file has no paths, or they are not text.
     """
-    paths = _member(npz, "image_paths")
+    paths = required_member(npz, "image_paths")
     where = f"{npz.path}: member 'image_paths'"
     if paths.dtype == object:
         paths = _paths_from_objects(paths, npz.entry("image_paths").file_size, where)
@@ -236,7 +193,7 @@ def task_of(
     elif isinstance(annotations.get("bboxes"), RaggedArray):
         task = "detector"
     else:
-        _member(npz, "bboxes")
+        required_member(npz, "bboxes")
         task = "teacher"
     if metadata.get("task", task) != task:
         found = f"its metadata says task {metadata['task']!r}, its members {sorted(npz)}"
@@ -268,7 +225,7 @@ def _annotation(npz: MappedNPZ, name: str, rows: int) -> ColumnArray:
     if array.dtype.kind not in "uif":
         raise NPZFormatError(f"{where}: expected numbers, found {array.dtype}")
     if f"{name}_offsets" in npz:
-        return _ragged(array, npz[f"{name}_offsets"], value_shape, where)
+        return ragged_member(array, npz[f"{name}_offsets"], value_shape, where)
     if name == "bboxes" and array.ndim == 3 and array.shape[::2] == (rows, 4):
         return _from_regular_boxes(array)
     if array.ndim != dimensions or array.shape[array.ndim - len(value_shape) :] != value_shape:
@@ -279,9 +236,20 @@ def _annotation(npz: MappedNPZ, name: str, rows: int) -> ColumnArray:
     return array
 
 
-def _ragged(
+def ragged_member(
     values: NDArray[Any], offsets: NDArray[Any], value_shape: tuple[int, ...], where: str
 ) -> RaggedArray:
+    """Returns a member and its offsets as ragged rows.
+
+    Args:
+        values: the member.
+        offsets: where its rows begin and end.
+        value_shape: shape of one value.
+        where: file and member, for messages.
+
+    Raises:
+        NPZFormatError: the values have another shape, or the offsets do not run over all of them.
+    """
     if values.ndim == 0 or values.shape[1:] != value_shape:
         raise NPZFormatError(f"{where}: expected values of {value_shape}, found {values.shape}")
     # Only the ends of the offsets: opening must not read all of them.

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from processing.core.columns import RaggedArray
 from processing.core.errors import REBUILD, ChecksumError, NPZFormatError, damaged
 from processing.npz.contents import Contents
+from processing.npz.encoded_images import EncodedImages
 from processing.npz.mapped import CHECK_BYTES
-from processing.npz.stored_images import EncodedImages
 
 _CHANNELS: Final = 3
 _LAST_CHARACTER: Final = 0x10FFFF  # of Unicode

@@ -252,7 +252,8 @@ class ProcessingRun:
         if journal is not None and journal.progress.content_ids is not None:
             # All files are finished; those without a partial file are published already.
             files = [f for f in files if partial_path(self._output_dir, f.name).exists()]
-        ensure_space(self._output_dir, files, self._table, is_continued=journal is not None)
+        directories = self._output_dir, self._raw_dir
+        ensure_space(*directories, files, self._table, is_continued=journal is not None)
 
     def _write_batches(
         self,
