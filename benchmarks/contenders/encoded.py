@@ -83,8 +83,7 @@ class OursEncoded(OursBatchLoader):
         super().__init__(workload, threads)
         self.raw, self.subsampling = workload.raw, subsampling
         self.files = f"jpeg-{QUALITY}-{subsampling}"
-        kind = f"{QUALITY}, {SUBSAMPLINGS[subsampling]}"
-        self.name = f"ours: jpeg, quality {kind}, {counted(threads, 'thread')}"
+        self.name = f"{SUBSAMPLINGS[subsampling]}: ours, {counted(threads, 'thread')}"
 
     def prepare(self, data: Path, folder: Path) -> None:
         """Process the photographs."""
@@ -110,8 +109,7 @@ class Decode(OursEncoded):
 
     def __init__(self, workload: Photographs, threads: int, subsampling: str) -> None:
         super().__init__(workload, threads, subsampling)
-        kind = f"quality {QUALITY}, {SUBSAMPLINGS[subsampling]}"
-        self.name = f"decode alone, {kind}, {counted(threads, 'thread')}"
+        self.name = f"{SUBSAMPLINGS[subsampling]}: decode alone, {counted(threads, 'thread')}"
 
     def open(self, folder: Path) -> None:
         """Read all JPEGs into memory."""
@@ -143,6 +141,14 @@ class Decode(OursEncoded):
         return sum(map(len, batches))
 
 
+class OursRaw(OursBatchLoader):
+    """`BatchLoader` over the raw rows."""
+
+    def __init__(self, workload: Photographs, threads: int) -> None:
+        super().__init__(workload, threads)
+        self.name = f"raw: ours, {counted(threads, 'thread')}"
+
+
 def contenders(workload: Photographs) -> list[Reader]:
     """Return all contenders, with raw rows for comparison."""
     readers: list[Reader] = []
@@ -150,5 +156,5 @@ def contenders(workload: Photographs) -> list[Reader]:
         readers += [Decode(workload, threads, subsampling) for threads in (1, 2)]
         readers += [OursEncoded(workload, threads, subsampling) for threads in (0, 1, 2)]
     readers += [FFCV(workload, threads, QUALITY) for threads in (1, 2)]
-    readers += [OursBatchLoader(workload, threads) for threads in (0, 1)]
+    readers += [OursRaw(workload, threads) for threads in (0, 1)]
     return readers

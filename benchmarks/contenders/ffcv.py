@@ -49,8 +49,8 @@ class FFCV(Reader):
         super().__init__(workload)
         self.threads, self.quality = threads, quality
         self.files = "ffcv" if quality is None else f"ffcv-jpg-{quality}"
-        kind = "" if quality is None else f" jpg, quality {quality}, 4:2:0"
-        self.name = f"FFCV{kind}, {counted(threads, 'thread')}"
+        label = "FFCV" if quality is None else "4:2:0: FFCV jpg"
+        self.name = f"{label}, {counted(threads, 'thread')}"
 
     def prepare(self, data: Path, folder: Path) -> None:
         """Write the file."""
