@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from processing.commands.process import process_command
 from processing.data_processor import DataProcessor
 from processing.lazy_dataset import LazyNPZDataset
 
@@ -76,9 +75,6 @@ def _is_float(value):
     return np.issubdtype(np.asarray(value).dtype, np.floating)
 
 
-def command(*arguments, **options):
-    """Runs ``python -m processing.data_processor``; gives the finished process."""
-    line = [sys.executable, "-m", "processing.data_processor", *map(str, arguments)]
-    return subprocess.run(
-        line, capture_output=True, text=True, timeout=300, env=dict(os.environ), **options
-    )
+def process_as_program(arguments):
+    """Does the same as ``python -m processing.data_processor``; in a child of a `ForkServer`."""
+    return process_command(DataProcessor, arguments)

@@ -7,18 +7,17 @@ takes, and none are waited for that are not needed.
 import io
 import os
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 import simplejpeg
 from PIL import Image, ImageFile
 
+from processing.commands.process import process_command
 from processing.core import threads
 from processing.core.error_notes import format_error
 from processing.core.threads import map_in_order
+from processing.data_processor import DataProcessor
 from processing.imaging import decoding, image_rows
 from processing.imaging.tasks import Detector
 from processing.npz.writer import NPZWriter
@@ -101,8 +100,16 @@ def raising(monkeypatch, place, error):
     monkeypatch.setattr(owner, name, call)
 
 
+CASES = [f"{place}: {error.__name__}" for place in PLACES for error in EXCEPTIONS]
+
+
+@pytest.mark.parametrize(
+    "cases",
+    # Every third: each place with two or three exceptions, each exception at three or more places.
+    [pytest.param(CASES[::3], id="some"), pytest.param(CASES, marks=pytest.mark.long, id="all")],
+)
 def test_whatever_a_thread_raises_ends_the_run_and_the_next_goes_on(
-    tally, raw, reference, tmp_path, monkeypatch
+    tally, raw, reference, tmp_path, monkeypatch, cases
 ):
     expected, names = reference
     threads = set(threading.enumerate())
@@ -127,7 +134,6 @@ def test_whatever_a_thread_raises_ends_the_run_and_the_next_goes_on(
         assert names_in(output_dir) == names
         return "detected"
 
-    cases = [f"{place}: {error.__name__}" for place in PLACES for error in EXCEPTIONS]
     tally.each(cases, check)
 
 
@@ -259,17 +265,14 @@ def test_an_interrupt_while_files_are_published_waits_for_the_thread(monkeypatch
         helper.join()
 
 
-COMMAND = """
-import sys
-from processing.commands import process as command_line
-from processing.imaging import image_rows
-from processing.data_processor import DataProcessor
-def decode(*arguments, **options):
-    raise {error}
-image_rows.decode = decode
-arguments = ["--detector", "--raw-data-dir", *sys.argv[1:]]
-sys.exit(command_line.process_command(DataProcessor, arguments))
-"""
+def process_with_failing_decoder(arguments, error):
+    """Runs the command with a decoder that raises; in a child of a `ForkServer`."""
+
+    def decode(*_, **__):
+        raise eval(error)
+
+    image_rows.decode = decode
+    return process_command(DataProcessor, ["--detector", *arguments])
 
 
 @pytest.mark.parametrize(
@@ -280,16 +283,11 @@ sys.exit(command_line.process_command(DataProcessor, arguments))
         ("OSError(24, 'Too many open files')", "what to do: allow more open files (ulimit -n)"),
     ],
 )
-def test_the_command_fails_and_says_where(raw, tmp_path, error, said):
-    result = subprocess.run(
-        [sys.executable, "-c", COMMAND.format(error=error), raw, "--output-dir", tmp_path],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=BOUND,
-    )
-    assert result.returncode == 1
-    assert said in result.stderr
-    assert "stage: decode of images/0000.jpg" in result.stderr
-    assert not stored(tmp_path)
+def test_the_command_fails_and_says_where(programs, raw, tmp_path, error, said):
+    log, output_dir = tmp_path / "log", tmp_path / "out"
+    arguments = ["--raw-data-dir", str(raw), "--output-dir", str(output_dir)]
+    program = process_with_failing_decoder
+    assert programs.run(program, log, arguments=arguments, error=error) == 1
+    assert said in log.read_text()
+    assert "stage: decode of images/0000.jpg" in log.read_text()
+    assert not stored(output_dir)

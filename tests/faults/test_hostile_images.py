@@ -18,7 +18,7 @@ from tests.faults.image_files import (
     hostile_images,
     jpeg,
 )
-from tests.faults.processed import Processed, command, equal_rows
+from tests.faults.processed import Processed, equal_rows, process_as_program
 from tests.faults.tally import FalseAlarm
 
 GOOD = {
@@ -185,25 +185,27 @@ def test_a_decompression_bomb_is_refused_before_memory_is_taken(tmp_path, tally)
     tally.each(cases, check)
 
 
-def test_the_exit_status_tells_clean_from_rejected_from_failed_from_misused(tmp_path):
+def test_the_exit_status_tells_clean_from_rejected_from_failed_from_misused(programs, tmp_path):
     clean = write_data_set(tmp_path / "clean", GOOD)
     bad = write_data_set(tmp_path / "bad", GOOD | {"bad.jpg": b"no image"})
     (tmp_path / "empty").mkdir()
 
-    def status(raw, *more):
-        where = ("--raw-data-dir", tmp_path / raw, "--output-dir", tmp_path / f"{raw}_out")
-        return command(*where, "--image-size", "24", *more)
+    log = tmp_path / "log"
 
-    assert status(clean.name, "--all").returncode == 0
-    rejected = status(bad.name, "--all")
-    assert rejected.returncode == 3
-    assert "bad.jpg" in rejected.stderr
-    assert "rejected.jsonl" in rejected.stdout
-    assert status(bad.name, "--all").returncode == 3, "also if the files are up to date"
-    failed = status("empty", "--all")
-    assert failed.returncode == 1
-    assert "no annotations found" in failed.stderr
-    assert "Traceback" not in failed.stderr
-    assert status(bad.name, "--all", "--on-error", "raise").returncode == 1
-    assert status(clean.name).returncode == 2
-    assert status(clean.name, "--all", "--train-split", "2").returncode == 2
+    def status(raw, *more):
+        where = ["--raw-data-dir", tmp_path / raw, "--output-dir", tmp_path / f"{raw}_out"]
+        return programs.run(
+            process_as_program, log, arguments=[*map(str, where), "--image-size", "24", *more]
+        )
+
+    assert status(clean.name, "--all") == 0
+    assert status(bad.name, "--all") == 3
+    assert "bad.jpg" in log.read_text()
+    assert "rejected.jsonl" in log.read_text()
+    assert status(bad.name, "--all") == 3, "also if the files are up to date"
+    assert status("empty", "--all") == 1
+    assert "no annotations found" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert status(bad.name, "--all", "--on-error", "raise") == 1
+    assert status(clean.name) == 2
+    assert status(clean.name, "--all", "--train-split", "2") == 2
