@@ -172,8 +172,7 @@ def representative(cases):
 
 
 def test_a_loader_leaves_nothing_behind(tally, host):
-    # Each spawned process imports everything anew: one has to be enough here.
-    cases = representative([one for one in CASES if (one.method, one.workers) != ("spawn", 4)])
+    cases = representative(CASES)
     tally.points, tally.seed = len(cases), SEED
     tally.each(cases, lambda case: ends_cleanly(host, case))
 
