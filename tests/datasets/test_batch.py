@@ -21,9 +21,13 @@ from processing.datasets.loader import BatchLoader
 from processing.lazy_dataset import LazyNPZDataset
 
 apply_to_collection = pytest.importorskip("lightning_utilities.core.apply_func").apply_to_collection
-move_data_to_device = pytest.importorskip(
-    "lightning.fabric.utilities.apply_func"
-).move_data_to_device
+
+
+def move_data_to_device(batch, device):
+    """Moves as Lightning does; imported here, because spawned workers import this module too."""
+    module = pytest.importorskip("lightning.fabric.utilities.apply_func")
+    return module.move_data_to_device(batch, device)
+
 
 META = torch.device("meta")
 LENGTHS = [2, 0, 3]
