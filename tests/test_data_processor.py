@@ -189,6 +189,7 @@ def test_a_changed_image_makes_its_files_stale(raw_dir, tmp_path):
         {"min_box_size": 13},
         {"seed": 1},
         {"keep_flagged": True},
+        {"store": "jpeg"},
     ],
     ids=lambda option: next(iter(option)),
 )
@@ -233,24 +234,43 @@ for name in ("_open", "write", "flush", "complete"):
     counted(DatasetWriter, name)
 counted(NPZWriter, "finish")
 small = {"detector": 64, "landmarker": 48, "teacher": 32}
-DataProcessor(sys.argv[1], sys.argv[2], batch_size=5, flush_every=2, image_size=small).process_all()
+options = {"batch_size": 5, "flush_every": 2, "image_size": small, "store": sys.argv[4]}
+DataProcessor(sys.argv[1], sys.argv[2], **options).process_all()
 """
 
 
-@pytest.mark.parametrize("kill_at", [1, 4, 8, 9, 10, 12, 16, 18, 20])
+@pytest.fixture(scope="module")
+def files_of_stores(shared_raw_dir, processed_dir, tmp_path_factory):
+    """The files that an undisturbed run makes, by `store`."""
+    files = {"raw": stored_files(processed_dir)}
+    for store in ("jpeg", "original"):
+        output_dir = tmp_path_factory.mktemp(store) / "out"
+        processor(shared_raw_dir, output_dir, store=store).process_all()
+        files[store] = stored_files(output_dir)
+    return files
+
+
+@pytest.mark.parametrize(
+    ("kill_at", "store"),
+    [
+        *((kill_at, "raw") for kill_at in (1, 4, 9, 12, 18, 20)),
+        *((kill_at, "jpeg") for kill_at in (8, 10, 16, 19)),
+        *((kill_at, "original") for kill_at in (10, 17)),
+    ],
+)
 def test_a_killed_run_continues_at_its_last_flush_and_ends_with_equal_bytes(
-    raw_dir, processed_dir, tmp_path, kill_at
+    raw_dir, files_of_stores, tmp_path, kill_at, store
 ):
     output_dir = tmp_path / "out"
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED_RUN, raw_dir, output_dir, str(kill_at)],
+        [sys.executable, "-c", KILLED_RUN, raw_dir, output_dir, str(kill_at), store],
         cwd=Path(__file__).parents[1],
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL
-    report = processor(raw_dir, output_dir, batch_size=5, flush_every=2).process_all()
+    report = processor(raw_dir, output_dir, batch_size=5, flush_every=2, store=store).process_all()
     assert report.images_resumed + report.images_decoded == 24
-    assert stored_files(output_dir) == stored_files(processed_dir)
+    assert stored_files(output_dir) == files_of_stores[store]
     left = {path.name for path in output_dir.iterdir()} - set(stored_files(output_dir))
     assert left <= {"processing.lock", "processing.inputs.cache", "processing.rows.cache"}
 
@@ -717,6 +737,14 @@ def test_of_two_processes_at_one_output_one_works_and_the_other_finds_it_done(ra
         ({"image_size": b"@@"}, "image_size must be a side"),
         ({"max_bad_fraction": 10**400}, r"max_bad_fraction must be in \[0, 1\], got inf"),
         ({"on_error": ["raise"]}, r"on_error must be .* got \['raise'\]"),
+        ({"store": "png"}, "store must be one of raw, jpeg, original, got 'png'"),
+        ({"store": ["jpeg"]}, r"store must be one of .* got \['jpeg'\]"),
+        ({"store": "jpeg", "jpeg_quality": 0}, "jpeg_quality must be at least 1, got 0"),
+        ({"store": "jpeg", "jpeg_quality": 101}, "jpeg_quality must be at most 100, got 101"),
+        ({"store": "jpeg", "jpeg_quality": 95.5}, r"jpeg_quality must be an integer, got 95\.5"),
+        ({"store": "jpeg", "jpeg_subsampling": "4:2:0"}, "jpeg_subsampling must be one of 444"),
+        ({"jpeg_quality": 90}, "jpeg_quality=90 .* no effect with store='raw'"),
+        ({"store": "jpeg", "image_size": 65_501}, r"image_size\.detector must be at most 65500"),
         ({"sources": 5}, "sources must be formats, names of formats, or mappings, got 5"),
     ],
 )

@@ -136,10 +136,10 @@ class Judge:
         self.sound = self.path.read_bytes()
         npz = MappedNPZ(path)
         self.has_row_checksums = "image_crc32" in npz
-        if npz.location("images")[0] == self.path:
+        if "images" in npz and npz.location("images")[0] == self.path:
             self.images_start = npz.location("images")[1]
             self.images_bytes, self.rows = npz["images"].nbytes, len(npz["images"])
-        else:  # compressed: rows have no place in the file
+        else:  # compressed: rows have no place in the file; or JPEGs, which are always compared
             self.images_start = self.images_bytes = self.rows = 0
         with LazyNPZDataset(path) as dataset:
             self.content = content(dataset)
@@ -236,7 +236,9 @@ def damage(sound, kind, *numbers):
 def content(dataset):
     """Returns everything that a dataset contains, as comparable values by name."""
     found = {"task": dataset.task, "metadata": repr(dict(dataset.metadata))}
-    for name in ("images", "image_paths", "bboxes", "keypoints", "labels"):
+    if "images" in dataset.columns.npz:
+        found["images"] = _plain(dataset.images)
+    for name in ("image_paths", "bboxes", "keypoints", "labels"):
         found[name] = _plain(getattr(dataset, name))
     for name in ("source_rects", "source_sizes", "category_names", "image_size"):
         found[name] = _plain(getattr(dataset, name))

@@ -14,6 +14,7 @@ class Killer:
     Args:
         directory: where all of it goes.
         server: a `ForkServer` of `small_runs`.
+        store: of the runs.
 
     Attributes:
         operations: those of an undisturbed run, by situation.
@@ -21,8 +22,8 @@ class Killer:
         last_operations: those that the last run carried out.
     """
 
-    def __init__(self, directory, server):
-        self.runs = SmallRuns(directory)
+    def __init__(self, directory, server, store="raw"):
+        self.runs = SmallRuns(directory, store)
         self._directory, self._server = directory, server
         self._before = {name: directory / f"before_{name}" for name in SITUATIONS}
         self._before["fresh"].mkdir()
@@ -48,6 +49,7 @@ class Killer:
         scratch = self._directory / "scratch"
         scratch.mkdir()
         where = {"raw": self.runs.raw[name], "output": output, "scratch": scratch}
+        flags = [*flags, "--store", self.runs.store]
         status = self._server.run(
             "run_with_kill", scratch / "log", **where, at=at, how=how, flags=flags
         )

@@ -39,9 +39,14 @@ class SmallRuns:
     """Two raw directories, ``old`` and ``new``, and the published files of each, undisturbed.
 
     Both have bad images and bad annotations; the old one has a test split, which the new one lacks.
+
+    Args:
+        directory: where all of it goes.
+        store: of the runs.
     """
 
-    def __init__(self, directory):
+    def __init__(self, directory, store="raw"):
+        self.store = store
         self.raw = {name: directory / f"raw_{name}" for name in ("old", "new")}
         self.output = {name: directory / f"undisturbed_{name}" for name in self.raw}
         sizes = ((60, 80), (80, 50))
@@ -67,7 +72,8 @@ class SmallRuns:
     def process(self, name, output):
         """One run in this process; gives its report."""
         with watched(output, just_do):
-            return DataProcessor(self.raw[name], output, **OPTIONS).process_all()
+            options = OPTIONS | {"store": self.store}
+            return DataProcessor(self.raw[name], output, **options).process_all()
 
     def check_files(self, output, before):
         """What has a final name is a whole file of before or of the new run, or was in neither."""

@@ -15,6 +15,7 @@ from tests.faults.damage import damage, judge_all, look_apart
 from tests.faults.tally import FalseAlarm
 
 TASKS = ("detector", "landmarker", "teacher")
+STORES = ("jpeg", "original")
 SEED = 20261123
 
 
@@ -30,8 +31,13 @@ def files(tmp_path_factory):
         DataProcessor(
             root / name, root / f"{name}_out", image_size=sizes, num_workers=2, progress=False
         ).process_all(1.0)
-    large = {task: root / "large_out" / f"train_{task}.npz" for task in TASKS}
-    return {"small": root / "small_out" / "train_detector.npz", **large}
+    small = root / "small_out" / "train_detector.npz"
+    found = {task: root / "large_out" / f"train_{task}.npz" for task in TASKS}
+    for store in STORES:
+        options = {"image_size": [4, 6], "num_workers": 2, "progress": False, "store": store}
+        DataProcessor(root / "small", root / store, **options).process_detector(1.0)
+        found[store] = root / store / "train_detector.npz"
+    return {"small": small, **found}
 
 
 def flips(path):
@@ -67,10 +73,18 @@ def random_flips(path, count):
     ]
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_some_bits_of_a_larger_file_flipped(files, tally, task):
-    tally.points, tally.seed = 8 * files[task].stat().st_size, SEED
-    assert not judge_all(tally, files[task], random_flips(files[task], 300))
+@pytest.mark.parametrize("name", [*TASKS, *STORES])
+def test_some_bits_of_a_larger_file_flipped(files, tally, name):
+    tally.points, tally.seed = 8 * files[name].stat().st_size, SEED
+    assert not judge_all(tally, files[name], random_flips(files[name], 300))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("store", STORES)
+def test_every_bit_of_a_file_of_encoded_images_flipped(files, tally, store):
+    cases = list(flips(files[store]))
+    tally.points = len(cases)
+    assert not judge_all(tally, files[store], cases)
 
 
 @pytest.mark.long
@@ -109,7 +123,7 @@ def blocks(path, count):
         )
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, *STORES])
 @pytest.mark.parametrize(
     "count", [pytest.param(30, id="some"), pytest.param(600, id="many", marks=pytest.mark.long)]
 )

@@ -133,6 +133,15 @@ def test_a_run_killed_at_every_operation_leaves_whole_files_and_is_continued(kil
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("store", ["jpeg", "original"])
+def test_a_run_that_stores_encoded_images_is_continued_as_well(tmp_path, store, tally):
+    with ForkServer("tests.faults.small_runs") as server:
+        killer = Killer(tmp_path, server, store)
+        tally.seed = SEED
+        tried(killer, [*every_operation(killer), *twice(killer, 50)], tally)
+
+
+@pytest.mark.long
 def test_many_reruns_killed_as_well_are_continued(killer, tally):
     tally.seed = SEED
     tried(killer, twice(killer, 100), tally)
