@@ -319,15 +319,16 @@ def test_a_run_stopped_by_an_exception_publishes_nothing_and_resumes(
 
 def test_a_strict_run_does_not_continue_what_a_lenient_one_began(raw_dir, tmp_path):
     (raw_dir / "images" / "0000.jpg").write_text("no image")
-    command = [sys.executable, "-c", KILLED_RUN, raw_dir, tmp_path / "out", "12"]
-    subprocess.run(command, cwd=Path(__file__).parents[1], check=False)
+    command = [sys.executable, "-c", KILLED_RUN, raw_dir, tmp_path / "out", "12", "raw"]
+    killed = subprocess.run(command, cwd=Path(__file__).parents[1], check=False)
+    assert killed.returncode == -signal.SIGKILL
     with pytest.raises(ImageError, match=r"0000\.jpg"):
         processor(raw_dir, tmp_path / "out", on_error="raise").process_all()
 
 
 def test_leftovers_of_an_abandoned_run_are_replaced(raw_dir, tmp_path, processed_dir):
     output_dir = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED_RUN, raw_dir, output_dir, "12"]
+    command = [sys.executable, "-c", KILLED_RUN, raw_dir, output_dir, "12", "raw"]
     subprocess.run(command, cwd=Path(__file__).parents[1], check=False)
     assert list(output_dir.glob("*.partial"))
     processor(raw_dir, output_dir).process_detector()

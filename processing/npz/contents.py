@@ -97,12 +97,14 @@ class Contents:
                 others.
         """
         members.verify_small_members(npz, also_large=verify)
-        metadata, paths = members.read_metadata(npz), members.read_image_paths(npz)
+        metadata = members.read_metadata(npz)
+        pixels = None if JPEG_MEMBER in npz else members.read_images(npz)
+        paths = members.read_image_paths(npz)
         stored: StoredImages
-        if JPEG_MEMBER in npz:
+        if pixels is None:
             stored = read_encoded(npz, paths, metadata, will_gather=will_gather)
         else:
-            stored = RawImages(npz, paths, members.read_images(npz), will_gather=will_gather)
+            stored = RawImages(npz, paths, pixels, will_gather=will_gather)
         annotations = members.read_annotations(npz, len(stored))
         task = members.task_of(npz, metadata, annotations)
         lengths = {stored.member: len(stored), "image_paths": len(paths)}

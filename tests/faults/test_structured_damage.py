@@ -346,7 +346,7 @@ DAMAGED = {
     ),
     "newer version": (
         raw(lambda: archive(metadata=metadata(format_version=FORMAT_VERSION + 1))),
-        "has format version 2",
+        "has format version 3",
     ),
     "version no number": (
         raw(lambda: archive(metadata=metadata(format_version="x"))),
