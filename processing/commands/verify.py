@@ -54,7 +54,7 @@ def _verify(file: Path, cache_dir: Path) -> str:
     checked = "made by others: members have checksums, rows have none"
     if "image_crc32" in contents.npz:
         checked = "every row has its checksum"
-    shape = contents.images.shape[1:]
+    shape = contents.stored.shape
     height, width = shape[1:] if stored_channel_axis(shape) == 0 else shape[:2]
     size = contents.npz.path.stat().st_size
     return (

@@ -12,6 +12,7 @@ import pytest
 from isal.isal_zlib import crc32_combine
 
 from processing.__main__ import main
+from processing.data_processor import DataProcessor
 from processing.npz.writer import NPZWriter
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +67,14 @@ def test_a_damaged_file_gives_status_1_and_the_others_are_still_verified(
     for said in (f"ChecksumError: {damaged}: member 'images', row 5 (", "CRC-32 is", "was written"):
         assert said in wrong
     assert "delete it and run the processor again" in wrong
+
+
+@pytest.mark.parametrize("store", ["jpeg", "original"])
+def test_a_file_of_encoded_images_is_verified(shared_raw_dir, tmp_path, capsys, store):
+    options = {"image_size": 24, "store": store, "progress": False}
+    DataProcessor(shared_raw_dir, tmp_path, **options).process(["detector"])
+    assert main(["verify", str(tmp_path / "train_detector.npz")]) == 0
+    assert "19 rows, detector 24x24, " in capsys.readouterr().out
 
 
 def test_other_files_give_status_1(tmp_path, capsys):

@@ -385,7 +385,7 @@ DAMAGED = {
     ),
     "metadata of other rows": (
         raw(lambda: archive(metadata=metadata(counts={"rows": 9}))),
-        "counts.rows is 9, the images have 3",
+        "counts.rows is 9, there are 3 images",
     ),
     "offsets fall": (
         raw(lambda: archive(bboxes_offsets=np.array([0, 2, 1, 2]))),
