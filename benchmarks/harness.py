@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
+from unittest import mock
 
 from benchmarks.page_cache import files_below, write_back
 from benchmarks.process_tree import PeakMemory, cpu_ticks, huge_pages, own_cpu_seconds
@@ -150,19 +151,9 @@ def measure_first_passes(
     """Write the files of each contender and measure its first pass over them.
 
     The page cache holds the files as they were written, and each pass runs in a new process: no
-    earlier pass has mapped their pages. Starting does not count.
-
-    Args:
-        contenders: contenders with the same `files` share what the first of them writes.
-        data: passed to each contender.
-        work: directory with one folder for each contender's `files`, which is made anew.
-        repeats: first passes of each contender.
-
-    Returns:
-        The results by name, in the given order.
-
-    Raises:
-        ValueError: two contenders have the same name.
+    earlier pass has mapped their pages. Starting does not count. Contenders with the same `files`
+    share what the first of them writes. Arguments, result and errors are those of `measure`, and
+    `repeats` is the number of first passes of each contender.
     """
     results = _empty_results(contenders)
     written: set[str] = set()
@@ -238,7 +229,11 @@ class ContenderProcess:
         self._process = context.Process(
             target=_serve, args=(other_end, contender, data, work / contender.files, self._log)
         )
-        self._process.start()
+        # Threads of OpenMP that spin while they wait take the cores from each other as soon as
+        # anything else runs: `torch.stack` was found up to 40 times as slow, and with it the peers
+        # that collate with it in their own process.
+        with mock.patch.dict(os.environ, {"OMP_WAIT_POLICY": "PASSIVE"}):
+            self._process.start()
         self._pidfd = os.pidfd_open(self.pid)
         other_end.close()  # so that the end of the process closes the connection
         self.call("started")

@@ -12,7 +12,13 @@ from benchmarks.contenders import arrays, limit, ours, streaming
 from benchmarks.contenders.reader import Batch, Reader, Workload
 from benchmarks.harness import ContenderProcess, Pass, Result, measure, measure_first_passes
 from benchmarks.process_tree import PeakMemory, huge_pages, process_tree, tree_memory
-from tests.benchmark_contenders import MEBIBYTE, Exits, HoldsMemoryInAChild, Recorder
+from tests.benchmark_contenders import (
+    MEBIBYTE,
+    Exits,
+    HoldsMemoryInAChild,
+    Recorder,
+    TellsItsWaitPolicy,
+)
 
 
 def notes(work):
@@ -76,6 +82,13 @@ def test_cpu_seconds_are_measured(tmp_path):
     one = measure([busy], data=tmp_path, work=tmp_path, passes=1)["a"].passes[0]
     assert 0.2 <= one.cpu_seconds <= one.seconds + 0.05
     assert one.rate == pytest.approx(100 / one.seconds)
+
+
+def test_threads_of_openmp_wait_without_spinning_in_a_contender_only(tmp_path):
+    before = os.environ.get("OMP_WAIT_POLICY")
+    with ContenderProcess(TellsItsWaitPolicy("a"), tmp_path, tmp_path) as process:
+        assert process.call("run").value == "PASSIVE"
+    assert os.environ.get("OMP_WAIT_POLICY") == before
 
 
 def test_memory_counts_the_whole_process_tree_which_ends_together(tmp_path):
