@@ -274,13 +274,12 @@ def _account(
     shown = [(view, rendered is not None) for view, rendered in pairs]
     lost = losses.lost_instances(task, job.annotations, repairs, shown)
     counts = losses.count(task, job.annotations, repairs, lost)
-    origins = _origins(job)
     if lost and not counts["instances_stored"]:
-        result.reject(job, task, losses.without_instances(task, origins, lost, options))
+        result.reject(job, task, losses.without_instances(task, _origins(job), lost, options))
         return False
     result.counts[task] = counts
     if lost or counts["unlabelled_points"]:
-        result.dropped[task] = list(losses.dropped(task, origins, repairs, lost))
+        result.dropped[task] = list(losses.dropped(task, _origins(job), repairs, lost))
     return True
 
 

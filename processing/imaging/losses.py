@@ -134,26 +134,37 @@ def count(
         ``instances_read``, ``instances_stored``, the reasons of `lost`, ``clipped``,
         `UNLABELLED_POINTS`, ``empty_images``, and the stored instances by `LABEL_PREFIX`.
     """
-    stored = task.instances(annotations)
-    read = int(np.count_nonzero(stored))
+    used = task.instances(annotations)
+    read = int(np.count_nonzero(used))
     counts = Counter(lost.values())
-    if lost:
-        stored[list(lost)] = False
-    labels = annotations.labels[stored].tolist()
-    numbers = {"instances_read": read, "instances_stored": len(labels), "empty_images": not read}
-    if repairs.is_unchanged:
-        pass
-    elif task.stores_points:
-        numbers[UNLABELLED_POINTS] = sum(bool(stored[i]) for i, _ in repairs.unlabelled.tolist())
+    if read:
+        counts["instances_read"] = read
     else:
-        numbers["clipped"] = int(np.count_nonzero(repairs.clipped & stored))
-    # Adding Counters takes several times as long as a loop over few numbers.
-    for name, number in numbers.items():
-        if number:
-            counts[name] = int(number)
-    for label in labels:
+        counts["empty_images"] = 1
+    if read > len(lost):
+        counts["instances_stored"] = read - len(lost)
+    stored = used
+    if lost or not repairs.is_unchanged:
+        stored = used.copy()
+        stored[list(lost)] = False
+        _count_repairs(task, repairs, stored, counts)
+    # Adding Counters takes several times as long as this loop over few numbers.
+    for label in annotations.labels[stored].tolist():
         counts[f"{LABEL_PREFIX}{label}"] += 1
     return counts
+
+
+def _count_repairs(
+    task: Task, repairs: Repairs, stored: NDArray[np.bool_], counts: Counter[str]
+) -> None:
+    """Adds the repairs of the instances that a task stores."""
+    if task.stores_points:
+        name = UNLABELLED_POINTS
+        number = sum(bool(stored[i]) for i, _ in repairs.unlabelled.tolist())
+    else:
+        name, number = "clipped", int(np.count_nonzero(repairs.clipped & stored))
+    if number:
+        counts[name] = number
 
 
 def dropped(

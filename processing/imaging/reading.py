@@ -6,8 +6,6 @@ to another disk. Safe from any thread.
 
 from __future__ import annotations
 
-import functools
-import operator
 import os
 import stat
 from pathlib import Path
@@ -21,11 +19,7 @@ MAX_FILE_BYTES: Final = 8 * MAX_PIXELS
 """Larger files are refused unread. The largest image accepted takes less: 4 channels of 16 bits."""
 
 _READ_AT_ONCE: Final = 1 << 20
-# Opening a pipe would block until another program writes to it, and a terminal could become this
-# process's own. Windows has neither flag, but one without which it would change line ends.
-_OPENING: Final = functools.reduce(
-    operator.or_, (getattr(os, f"O_{flag}", 0) for flag in ("NONBLOCK", "NOCTTY", "BINARY"))
-)
+_READING: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # Windows would change line ends
 
 
 def read_inside(raw_dir: Path, path: str, *, follow_links: bool = True, hint: str = "") -> bytes:
@@ -65,18 +59,17 @@ def _read_file(file: str) -> bytes:
     During each, the other decoding threads take the interpreter, and this one has to wait for its
     turn. A file object makes nine.
     """
+    status = os.stat(file)  # noqa: PTH116 - Path would take twice the time
+    # Opening a pipe would block until another program writes to it.
+    if not stat.S_ISREG(status.st_mode):
+        found = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        raise ImageError(f"{found}: expected a file", "not_a_file")
+    # Check the size first, because `read` takes memory for the whole file.
+    size = status.st_size
+    if size > MAX_FILE_BYTES:
+        raise ImageError(f"{size:,} bytes: expected at most {MAX_FILE_BYTES:,}", "too_large")
+    descriptor = os.open(file, _READING)
     try:
-        descriptor = os.open(file, _OPENING)
-    except OSError:
-        _check_regular(os.stat(file).st_mode)  # noqa: PTH116 - Path would take twice the time
-        raise
-    try:
-        status = os.fstat(descriptor)
-        _check_regular(status.st_mode)
-        # Check the size first, because `read` takes memory for the whole file.
-        size = status.st_size
-        if size > MAX_FILE_BYTES:
-            raise ImageError(f"{size:,} bytes: expected at most {MAX_FILE_BYTES:,}", "too_large")
         data = os.read(descriptor, size + 1)
         return data if len(data) == size else data + _rest(descriptor)
     finally:
@@ -89,12 +82,6 @@ def _rest(descriptor: int) -> bytes:
     while piece := os.read(descriptor, _READ_AT_ONCE):
         pieces.append(piece)
     return b"".join(pieces)
-
-
-def _check_regular(mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        found = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
-        raise ImageError(f"{found}: expected a file", "not_a_file")
 
 
 def _describe_missing(raw_dir: Path, path: str, hint: str) -> str:
