@@ -52,7 +52,7 @@ def test_its_first_block_holds_the_two_commands_that_ci_reads_from_it():
     commands = [line for line in lines if line.startswith("pip install -c constraints.txt")]
     assert commands == [
         "pip install -c constraints.txt -e . && python train_example.py",
-        'pip install -c constraints.txt -e ".[test]" && pytest -n 2',
+        'pip install -c constraints.txt -e ".[test]" && pytest -n 4',
     ]
     assert "'^pip install -c constraints.txt' README.md" in (ROOT / ".ci" / "run").read_text()
 
