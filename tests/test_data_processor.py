@@ -688,6 +688,22 @@ def test_many_crops_an_image_are_written_early(
     assert stored_files(tmp_path / "out") == stored_files(processed_dir)
 
 
+@pytest.mark.parametrize("part_bytes", [1 << 30, 40_000])
+def test_flushes_count_whole_batches_whatever_their_parts(
+    raw_dir, tmp_path, monkeypatch, part_bytes
+):
+    flushed = []
+    append = journal.Journal.append
+    monkeypatch.setattr(image_batches, "_PART_BYTES", part_bytes)
+    monkeypatch.setattr(
+        journal.Journal,
+        "append",
+        lambda self, records: append(self, records) or flushed.append(self.progress.images_done),
+    )
+    processor(raw_dir, tmp_path / "out", batch_size=5, flush_every=2).process_all()
+    assert flushed == [10, 20, 24]
+
+
 def _process_and_report(raw_dir, output_dir, barrier, results):
     barrier.wait(60)
     results.put(processor(raw_dir, output_dir).process_detector().up_to_date)
