@@ -9,6 +9,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
+from datamodules import LazyNPZDataModule
 from processing.data_processor import DataProcessor
 from processing.imaging import image_rows
 from processing.lazy_dataset import LazyNPZDataset
@@ -131,6 +132,16 @@ def test_rows_of_an_abandoned_run_are_kept(made, raw, tmp_path, monkeypatch, sto
     assert report.images_copied >= 4
     run(raw, tmp_path / "fresh", store=store)
     assert files(output) == files(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("store", ENCODED)
+def test_a_datamodule_reads_encoded_images(made, store):
+    directory = made / store / "out"
+    module = LazyNPZDataModule(task="detector", data_dir=directory, batch_size=4, num_workers=1)
+    module.setup("fit")
+    expected = images(directory / "val_detector.npz")
+    found = [batch["image"].numpy() for batch in module.val_dataloader()]
+    assert np.array_equal(np.concatenate(found), expected)
 
 
 def test_an_original_row_is_the_photographs_file_and_is_read_as_raw_rows_are(made):
