@@ -26,7 +26,6 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:Checkpoint directory .* exists and is not empty:UserWarning"
     ),
-    pytest.mark.filterwarnings("ignore:Starting from v1.9.0, `tensorboardX` has been:UserWarning"),
     pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller:UserWarning"),
 ]
 
