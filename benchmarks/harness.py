@@ -23,17 +23,19 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
-from unittest import mock
 
+from benchmarks import process_tree
 from benchmarks.page_cache import files_below, write_back
-from benchmarks.process_tree import PeakMemory, cpu_ticks, huge_pages, own_cpu_seconds
 
+Step = Literal["started", "prepare", "start", "make_ready", "run", "check"]
 ANSWER_SECONDS: Final = 900.0
 """A contender that does not answer for this long has failed."""
 END_SECONDS: Final = 30.0
 """Time for a process to exit by itself; then it is killed."""
 REST_SECONDS: Final = 5.0
 """A contender whose workers are busy for this long after a pass has failed."""
+MOST_DISTURBANCE: Final = 0.1
+"""CPU seconds of other programs per second from which on a pass is reported as disturbed."""
 
 _log = logging.getLogger(__name__)
 
@@ -104,8 +106,7 @@ def measure(
 ) -> dict[str, Result]:
     """Measure contenders in turns.
 
-    Each contender first makes a warm-up pass, in which its memory is sampled. Measured passes are
-    not sampled, because a sample walks the page tables of everything that is mapped.
+    Memory is sampled only in a warm-up pass: a sample walks the page tables of all that is mapped.
 
     Args:
         contenders: in the order of their turns; files that they need were made by `prepare`.
@@ -114,7 +115,7 @@ def measure(
         passes: measured passes of each contender.
 
     Returns:
-        The results by name, in the given order.
+        Results by name.
 
     Raises:
         ValueError: two contenders have the same name.
@@ -126,7 +127,7 @@ def measure(
             with _reported(results[contender.name], contender.name):
                 (work / contender.files).mkdir(parents=True, exist_ok=True)
                 process = stack.enter_context(ContenderProcess(contender, data, work))
-                with PeakMemory(process.pid) as memory:
+                with process_tree.PeakMemory(process.pid) as memory:
                     process.call("start")
                     process.call("run")
                 results[contender.name].peak_memory = memory.peak
@@ -141,7 +142,7 @@ def measure(
                         results[name].passes.append(process.timed_pass())
             _log.info("pass %d of %d is done", number + 1, passes)
         for name, process in processes.items():
-            results[name].huge_pages = huge_pages(process.pid)
+            results[name].huge_pages = process_tree.huge_pages(process.pid)
     return results
 
 
@@ -167,7 +168,7 @@ def measure_first_passes(
                 with ContenderProcess(contender, data, work) as process:
                     process.call("start")
                     result.passes.append(process.timed_pass())
-                    result.huge_pages = huge_pages(process.pid)
+                    result.huge_pages = process_tree.huge_pages(process.pid)
     return results
 
 
@@ -176,7 +177,7 @@ def prepare(contender: Contender, data: Path, work: Path) -> None:
     folder = work / contender.files
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    _log.info("%s: preparing %s", contender.name, folder)
+    _log.info("preparing %s", folder)
     with ContenderProcess(contender, data, work) as process:
         process.call("prepare")
     for file in files_below(folder):
@@ -186,7 +187,7 @@ def prepare(contender: Contender, data: Path, work: Path) -> None:
 def _empty_results(contenders: Sequence[Contender]) -> dict[str, Result]:
     results = {contender.name: Result() for contender in contenders}
     if len(results) < len(contenders):
-        raise ValueError(f"names must be unique, got {[c.name for c in contenders]}")
+        raise ValueError(f"names must be unique, got {list(results)}")
     return results
 
 
@@ -229,11 +230,7 @@ class ContenderProcess:
         self._process = context.Process(
             target=_serve, args=(other_end, contender, data, work / contender.files, self._log)
         )
-        # Threads of OpenMP that spin while they wait take the cores from each other as soon as
-        # anything else runs: `torch.stack` was found up to 40 times as slow, and with it the peers
-        # that collate with it in their own process.
-        with mock.patch.dict(os.environ, {"OMP_WAIT_POLICY": "PASSIVE"}):
-            self._process.start()
+        self._process.start()
         self._pidfd = os.pidfd_open(self.pid)
         other_end.close()  # so that the end of the process closes the connection
         self.call("started")
@@ -257,9 +254,7 @@ class ContenderProcess:
         self._end()
         os.close(self._pidfd)
 
-    def call(
-        self, step: Literal["started", "prepare", "start", "make_ready", "run", "check"]
-    ) -> _Answer:
+    def call(self, step: Step) -> _Answer:
         """Call a method of the contender in its process; ``started`` only waits for the process.
 
         Raises:
@@ -283,7 +278,11 @@ class ContenderProcess:
     def timed_pass(self) -> Pass:
         """Let the contender make one pass, and wait until its processes rest again."""
         self.call("make_ready")
+        busy = process_tree.busy_cpu_seconds()
         answer = self.call("run")
+        others = process_tree.busy_cpu_seconds() - busy - answer.cpu_seconds
+        if others > MOST_DISTURBANCE * answer.seconds:
+            _log.warning("other programs took %.1f s of CPU time in a pass: too busy", others)
         self.pause()
         return Pass(answer.value, answer.seconds, answer.cpu_seconds)
 
@@ -295,17 +294,16 @@ class ContenderProcess:
         """
         deadline = time.monotonic() + REST_SECONDS
         # Idle means that the whole process tree used no CPU time between two looks.
-        before, now = -1.0, cpu_ticks(self.pid)
+        before, now = -1.0, process_tree.cpu_ticks(self.pid)
         while before != now:
             if time.monotonic() > deadline:
                 raise ContenderError(f"still busy {REST_SECONDS:.0f} s after its pass")
             time.sleep(0.05)
-            before, now = now, cpu_ticks(self.pid)
+            before, now = now, process_tree.cpu_ticks(self.pid)
 
     def _end(self) -> None:
         """Wait for the process; kill it and its children if they do not exit by themselves."""
-        # Not by join, which would also wait for forked children.
-        wait([self._pidfd], timeout=END_SECONDS)
+        wait([self._pidfd], timeout=END_SECONDS)  # join would also wait for forked children
         with contextlib.suppress(ProcessLookupError):  # no process of the group is left
             os.killpg(self.pid, signal.SIGKILL)
         self._process.join()
@@ -314,7 +312,7 @@ class ContenderProcess:
 def _serve(
     connection: Connection, contender: Contender, data: Path, folder: Path, log: Path
 ) -> None:
-    """Run in the contender's process: call its methods until the connection is closed."""
+    """Call the contender's methods, in its process, until the connection is closed."""
     os.setsid()  # a process group of its own, so that one signal ends all its children
     # A spawned process would also spawn its workers: restore the default of this system.
     multiprocessing.set_start_method(None, force=True)
@@ -335,10 +333,10 @@ def _serve(
         except EOFError:
             return
         try:
-            cpu, start = own_cpu_seconds(), time.perf_counter()
+            cpu, start = process_tree.own_cpu_seconds(), time.perf_counter()
             value = steps[step]()
             seconds = time.perf_counter() - start
-            answer = _Answer(value, seconds, own_cpu_seconds() - cpu)
+            answer = _Answer(value, seconds, process_tree.own_cpu_seconds() - cpu)
         except ModuleNotFoundError as error:
             answer = _Answer(problem=f"not installed ({error.name})")
         except Exception as error:  # any failure is the result of this contender

@@ -98,6 +98,13 @@ def _process_ticks(pid: int) -> float:
     return 0.0
 
 
+def busy_cpu_seconds() -> float:
+    """Return the CPU seconds that all programs of the machine used since its start."""
+    line = Path("/proc/stat").read_text().partition("\n")[0]
+    user, nice, system, _, _, interrupts, *_ = map(int, line.split()[1:])
+    return (user + nice + system + interrupts) / os.sysconf("SC_CLK_TCK")
+
+
 def own_cpu_seconds() -> float:
     """Return the CPU seconds of this process and its descendants.
 

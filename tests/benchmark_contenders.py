@@ -62,13 +62,6 @@ class Exits(Recorder):
         os._exit(7)
 
 
-class TellsItsWaitPolicy(Recorder):
-    """Returns how threads of OpenMP wait in its process."""
-
-    def run(self, folder):
-        return os.environ.get("OMP_WAIT_POLICY")
-
-
 class HoldsMemoryInAChild(Recorder):
     """Starts a child that holds 64 MiB and lives on, like a persistent worker."""
 

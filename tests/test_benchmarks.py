@@ -17,7 +17,6 @@ from tests.benchmark_contenders import (
     Exits,
     HoldsMemoryInAChild,
     Recorder,
-    TellsItsWaitPolicy,
 )
 
 
@@ -84,11 +83,12 @@ def test_cpu_seconds_are_measured(tmp_path):
     assert one.rate == pytest.approx(100 / one.seconds)
 
 
-def test_threads_of_openmp_wait_without_spinning_in_a_contender_only(tmp_path):
-    before = os.environ.get("OMP_WAIT_POLICY")
-    with ContenderProcess(TellsItsWaitPolicy("a"), tmp_path, tmp_path) as process:
-        assert process.call("run").value == "PASSIVE"
-    assert os.environ.get("OMP_WAIT_POLICY") == before
+@pytest.mark.parametrize("others", [0.0, 5.0])
+def test_a_pass_that_other_programs_disturb_is_reported(tmp_path, monkeypatch, caplog, others):
+    clock = iter([10.0, 10.2 + others])
+    monkeypatch.setattr("benchmarks.process_tree.busy_cpu_seconds", lambda: next(clock))
+    measure([Recorder("a", busy_seconds=0.3)], data=tmp_path, work=tmp_path, passes=1)
+    assert ("other programs" in caplog.text) == (others > 0)
 
 
 def test_memory_counts_the_whole_process_tree_which_ends_together(tmp_path):
