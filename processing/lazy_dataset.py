@@ -105,16 +105,23 @@ class LazyNPZDataset(SampleDataset[T_co]):
         # The cached function holds the columns and not `self`: with a reference cycle, the file
         # would stay mapped until the next garbage collection.
         @functools.lru_cache(maxsize=self.cache_size)
-        def read_row(index: int) -> Rows:
-            return columns.gather(np.array([index]), verify=verify)
+        def read_image(index: int) -> NDArray[Any]:
+            images = np.empty((1, *columns.stored.shape), columns.stored.dtype)
+            columns.gather_images(np.array([index]), images, verify=verify)
+            return images
 
-        self._cache = read_row
+        # Of its own, because a loader gathers the annotations of several batches together.
+        @functools.lru_cache(maxsize=self.cache_size)
+        def read_annotations(index: int) -> Rows:
+            return columns.gather_annotations(np.array([index]))
+
+        self._cache, self._annotation_cache = read_image, read_annotations
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
         state["_columns"] = self._columns is not None  # only whether the file is open
         state["_starter"] = starting_process()
-        del state["_cache"], state["_layout"]
+        del state["_cache"], state["_annotation_cache"], state["_layout"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -141,7 +148,7 @@ class LazyNPZDataset(SampleDataset[T_co]):
         """Closes the file. Arrays taken from the dataset stay valid; the dataset does not."""
         super().close()
         if self._columns is not None:
-            self._cache.cache_clear()
+            self.cache_clear()
         self._columns = None
 
     @property
@@ -271,6 +278,7 @@ class LazyNPZDataset(SampleDataset[T_co]):
     def cache_clear(self) -> None:
         """Empties this process's cache and resets its counters."""
         self._cache.cache_clear()
+        self._annotation_cache.cache_clear()
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -294,11 +302,21 @@ class LazyNPZDataset(SampleDataset[T_co]):
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
         return None if self.transform is None else [self.transform] * len(indices)
 
-    def _gather(self, indices: NDArray[np.intp], images_out: NDArray[Any]) -> Rows:
+    def gather_images(self, indices: NDArray[np.intp], images_out: NDArray[Any]) -> None:
+        """Copies the images of samples; see `SampleDataset.gather_images`."""
+        columns = self.columns
+        if self.cache_size == 0:
+            columns.gather_images(indices, images_out, verify=self._verify_reads)
+            return
+        for position, index in enumerate(indices.tolist()):
+            images_out[position] = self._cache(index)
+
+    def _gather_annotations(self, indices: NDArray[np.intp]) -> Rows:
+        columns = self.columns
         if self.cache_size == 0 or len(indices) == 0:
-            return self.columns.gather(indices, images_out=images_out, verify=self._verify_reads)
-        rows = [self._cache(index) for index in indices.tolist()]
-        return merge_rows([(np.array([i]), row) for i, row in enumerate(rows)], images_out)
+            return columns.gather_annotations(indices)
+        rows = map(self._annotation_cache, indices.tolist())
+        return merge_rows([(np.array([position]), row) for position, row in enumerate(rows)])
 
 
 def open_dataset(

@@ -50,6 +50,10 @@ def map_in_order(
         ahead: how many items may be begun before their results are asked for.
         consumer_helps: whether a consumer that would have to wait works on an item itself.
     """
+    if threads == 0:
+        for item in items:
+            yield function(item)
+        return
     jobs: _Jobs[T, R] = queue.SimpleQueue()
     workers: list[threading.Thread] = []
     pending: deque[_Outcome[R]] = deque()

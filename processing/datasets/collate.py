@@ -80,7 +80,7 @@ class SampleBatch(Sequence[Sample]):
     hold their original arrays copies nothing.
 
     Args:
-        columns: the result of `Contents.gather`, kept; plus ``index``, int64 (B,), if wanted.
+        columns: rows by the names of members, kept; plus ``index``, int64 (B,), if wanted.
         images: the tensor that shares its memory with ``columns["images"]``, if there is one.
 
     Example:
@@ -132,18 +132,9 @@ class SampleBatch(Sequence[Sample]):
 
     def collate(self) -> Batch:
         """Returns the batch as tensors that share memory with its arrays."""
-        batch = Batch()
-        for name, column in self.columns.items():
-            key = _SAMPLE_KEYS.get(name, name)
-            if name == "images" and self._images is not None:
-                batch[key] = self._images
-            elif isinstance(column, RaggedArray):
-                values = torch.from_numpy(column.values)
-                batch[key] = TensorList.split(values, column.lengths.tolist())
-            elif column.dtype.kind == "U":
-                batch[key] = column.tolist()
-            else:
-                batch[key] = torch.from_numpy(column)
+        batch = collate_columns(self.columns)
+        if self._images is not None:
+            batch["image"] = self._images
         return batch
 
     def is_unchanged(self) -> bool:
@@ -152,6 +143,21 @@ class SampleBatch(Sequence[Sample]):
             sample.keys() == values.keys() and all(sample[k] is v for k, v in values.items())
             for sample, values in self._handed.values()
         )
+
+
+def collate_columns(columns: Mapping[str, ColumnArray]) -> Batch:
+    """Returns the columns of a batch as tensors that share their memory, and texts as lists."""
+    batch = Batch()
+    for name, column in columns.items():
+        key = _SAMPLE_KEYS.get(name, name)
+        if isinstance(column, RaggedArray):
+            values = torch.from_numpy(column.values)
+            batch[key] = TensorList.split(values, column.lengths.tolist())
+        elif column.dtype.kind == "U":
+            batch[key] = column.tolist()
+        else:
+            batch[key] = torch.from_numpy(column)
+    return batch
 
 
 def collate_samples(

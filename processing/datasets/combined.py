@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final, Generic
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import NamedTuple  # typing's own cannot be generic before Python 3.11
 
 from processing.core.arguments import repeated_path
 from processing.core.columns import offsets_of
@@ -28,6 +29,20 @@ from processing.datasets.sample_dataset import (
 
 _LOG = logging.getLogger(__name__)
 _SHOWN: Final = 3  # files in a `repr`
+
+
+class _Part(NamedTuple, Generic[T_co]):
+    """Samples of a batch that lie in one part.
+
+    Args:
+        dataset: the part.
+        positions: intp (P,), their positions in the batch.
+        rows: intp (P,), their indices in the part.
+    """
+
+    dataset: SampleDataset[T_co]
+    positions: NDArray[np.intp]
+    rows: NDArray[np.intp]
 
 
 class CombinedLazyDataset(SampleDataset[T_co]):
@@ -135,21 +150,41 @@ class CombinedLazyDataset(SampleDataset[T_co]):
             self.datasets[part].advise(indices[part_of == part] - self.offsets[part])
 
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
-        transforms: list[Transform | None] = []
-        for part, index in zip(self._locate(indices).tolist(), indices, strict=True):
-            found = self.datasets[part]._transforms_of(index[None] - self.offsets[part])
-            transforms += found or [None]
+        transforms: list[Transform | None] = [None] * len(indices)
+        for dataset, positions, rows in self._parts_of(indices):
+            found = dataset._transforms_of(rows) or []
+            for position, transform in zip(positions.tolist(), found, strict=False):
+                transforms[position] = transform
         return transforms if any(transforms) else None
 
-    def _gather(self, indices: NDArray[np.intp], images_out: NDArray[np.generic]) -> Rows:
+    def _parts_of(self, indices: NDArray[np.intp]) -> list[_Part[T_co]]:
+        """Returns the parts that samples lie in, each once; at least one."""
         part_of = self._locate(indices)
         used: list[int] = np.unique(part_of).tolist() or [0]  # any part gives an empty batch
-        if len(used) == 1:  # gather straight into the batch's memory
-            return self.datasets[used[0]]._gather(indices - self.offsets[used[0]], images_out)
         parts = []
         for part in used:
             positions = np.flatnonzero(part_of == part)
             rows = indices[positions] - self.offsets[part]
-            buffer = np.empty((len(rows), *images_out.shape[1:]), images_out.dtype)
-            parts.append((positions, self.datasets[part]._gather(rows, buffer)))
-        return merge_rows(parts, images_out)
+            parts.append(_Part(self.datasets[part], positions, rows))
+        return parts
+
+    def gather_images(self, indices: NDArray[np.intp], images_out: NDArray[Any]) -> None:
+        """Copies the images of samples; see `SampleDataset.gather_images`."""
+        parts = self._parts_of(indices)
+        if len(parts) == 1:  # gather straight into the batch's memory
+            parts[0].dataset.gather_images(parts[0].rows, images_out)
+            return
+        for dataset, positions, rows in parts:
+            # The memory of a whole batch, which every part of every batch fits into.
+            buffer = self._buffers.empty(images_out.shape, images_out.dtype)[: len(rows)]
+            dataset.gather_images(rows, buffer)
+            images_out[positions] = buffer
+            del buffer  # the next part uses the same memory
+
+    def _gather_annotations(self, indices: NDArray[np.intp]) -> Rows:
+        parts = self._parts_of(indices)
+        if len(parts) == 1:
+            return parts[0].dataset._gather_annotations(parts[0].rows)
+        return merge_rows(
+            [(positions, dataset._gather_annotations(rows)) for dataset, positions, rows in parts]
+        )

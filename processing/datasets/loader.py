@@ -8,21 +8,29 @@ threads share only the dataset, which is safe from several threads.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, overload
+import functools
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import default_collate
 from torch.utils.data._utils.pin_memory import pin_memory  # what DataLoader does to any batch
 
+from processing.core.cpus import available_cpus
 from processing.core.threads import map_in_order
 from processing.datasets.batch import Batch
-from processing.datasets.collate import SampleBatch
+from processing.datasets.batch_groups import BatchGroup, batches_in_group
+from processing.datasets.buffers import BufferPool
 from processing.datasets.resumable import RankBatches, ResumableLoader
 from processing.datasets.sample_dataset import T_co
 from processing.npz.readahead import batches_ahead
+
+_IN_USE: Final = 3
+"""Batches in use besides those gathered ahead: the consumer's, its last one, and the next one."""
+
+_KEPT_BYTES: Final = 64 << 20
+"""Memory of batches that a loader keeps between epochs."""
 
 
 class BatchLoader(ResumableLoader[T_co]):
@@ -81,41 +89,83 @@ class BatchLoader(ResumableLoader[T_co]):
                 Exception: whatever reading raises, when the batch that cannot be read is due.
             """
 
+    @functools.cached_property
+    def _threads(self) -> int:
+        """Number of threads to start."""
+        return min(self.num_workers, max(1, available_cpus() - 1))
+
+    @functools.cached_property
+    def _image(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape and dtype of an image."""
+        layout = self.dataset.layout
+        return layout.image_shape, layout.image_dtype
+
+    @functools.cached_property
+    def _buffers(self) -> BufferPool:
+        """Memory of batches that are not pinned."""
+        return BufferPool(keep=self._threads * self.prefetch_factor + _IN_USE)
+
     def _read(self, plan: RankBatches) -> Generator[Any]:
         fetched = map_in_order(
             self._fetch,
-            self._indices(plan),
-            threads=self.num_workers,
-            ahead=self.num_workers * self.prefetch_factor,
+            self._jobs(plan),
+            threads=self._threads,
+            ahead=self._threads * self.prefetch_factor,
             consumer_helps=True,
         )
-        with contextlib.closing(fetched):
-            for samples in fetched:
-                batch = self._collate(samples)
-                del samples
-                yield batch
-                del batch
+        try:
+            with contextlib.closing(fetched):
+                for batch in fetched:
+                    if self.pin_memory:
+                        batch = pin_memory(batch)  # type: ignore[no-untyped-call]  # torch's function has no types
+                    yield batch
+                    del batch
+        finally:
+            self._buffers.clear(keep_bytes=_KEPT_BYTES)
 
-    def _indices(self, plan: RankBatches) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Yields each batch with the one that comes some batches later, or with an empty one."""
+    def _jobs(self, plan: RankBatches) -> Iterator[_Job]:
+        """Yields a job for each batch, in order."""
         ahead = batches_ahead(self.batch_size * self.dataset.stored_image_bytes)
-        for step in range(len(plan)):
-            yield plan.indices(step), plan.indices(step + ahead)
+        size = batches_in_group(self.batch_size)
+        for begin in range(0, len(plan), size):
+            end = min(begin + size, len(plan))
+            # Some batches more, which are announced. Those after the last one are empty.
+            batches = [plan.indices(step) for step in range(begin, end + ahead)]
+            group = BatchGroup(self.dataset, batches[: end - begin])
+            for position in range(end - begin):
+                yield _Job(group, position, batches[position], batches[position + ahead])
 
-    def _fetch(self, batch: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Sequence[Any]:
-        """Fetches a batch, and announces the one that will be fetched later."""
-        indices, later = batch
+    def _fetch(self, job: _Job) -> Any:
+        """Reads a batch, and announces the one that will be read later."""
+        group, position, indices, later = job
         self.dataset.advise(later)  # first, so that the disk reads while this batch is copied
-        return self.dataset.fetch(indices, _pinned_images if self.pin_memory else None)
+        group.prepare()  # other threads copy their images meanwhile
+        shape, dtype = self._image
+        images = self._empty_images((len(indices), *shape), dtype)
+        self.dataset.gather_images(indices, images.numpy())
+        return group.batch(position, images)
 
-    def _collate(self, samples: Sequence[Any]) -> Any:
-        if isinstance(samples, SampleBatch):
-            batch = samples.collate()
-        else:
-            batch = default_collate(list(samples))
+    def _empty_images(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
+        """Returns memory for the images of a batch."""
         if self.pin_memory:
-            return pin_memory(batch)  # type: ignore[no-untyped-call]  # torch's function has no types
-        return batch
+            return _pinned_images(shape, dtype)
+        return torch.from_numpy(self._buffers.empty(shape, dtype))
+
+
+class _Job(NamedTuple):
+    """A batch to read.
+
+    Args:
+        group: gathers the annotations.
+        position: of the batch in its group.
+        indices: int64 (B,).
+        later: the indices of a batch that will be read soon; may be empty.
+    """
+
+    group: BatchGroup
+    position: int
+    indices: NDArray[np.int64]
+    later: NDArray[np.int64]
 
 
 def _pinned_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:

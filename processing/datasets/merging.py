@@ -12,23 +12,17 @@ from processing.core.columns import ColumnArray, RaggedArray, offsets_of
 
 
 def merge_rows(
-    parts: Sequence[tuple[NDArray[np.intp], Mapping[str, ColumnArray]]], images_out: NDArray[Any]
+    parts: Sequence[tuple[NDArray[np.intp], Mapping[str, ColumnArray]]],
 ) -> dict[str, ColumnArray]:
     """Copies rows that were gathered in parts into one batch.
 
     Args:
-        parts: positions in the batch, and the rows that belong there. The positions of all parts
-            together are 0 to B - 1, each once.
-        images_out: (B, H, W, C), overwritten; the images of the returned batch.
+        parts: positions in the batch, and the rows that belong there, with the same columns. The
+            positions of all parts together are 0 to B - 1, each once.
     """
-    for positions, rows in parts:
-        images_out[positions] = rows["images"]
     order = np.argsort(np.concatenate([positions for positions, _ in parts]))
-    merged: dict[str, ColumnArray] = {"images": images_out}
-    for name in parts[0][1]:
-        if name != "images":
-            merged[name] = _concatenate([rows[name] for _, rows in parts], order)
-    return merged
+    first_rows = parts[0][1]
+    return {name: _concatenate([rows[name] for _, rows in parts], order) for name in first_rows}
 
 
 def _concatenate(columns: Sequence[ColumnArray], order: NDArray[np.intp]) -> ColumnArray:

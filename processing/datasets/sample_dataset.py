@@ -127,8 +127,17 @@ class SampleDataset(Dataset[T_co], ABC):
         """Mean bytes of an image in the files; at least 1."""
 
     @abstractmethod
-    def _gather(self, indices: NDArray[np.intp], images_out: NDArray[Any]) -> Rows:
-        """Returns the rows at valid indices like `Contents.gather`, with images in `images_out`."""
+    def gather_images(self, indices: NDArray[np.intp], images_out: NDArray[Any]) -> None:
+        """Copies the images of samples.
+
+        Args:
+            indices: (B,) in ``[0, len)``; not checked.
+            images_out: C-contiguous (B, H, W, C), overwritten.
+        """
+
+    @abstractmethod
+    def _gather_annotations(self, indices: NDArray[np.intp]) -> Rows:
+        """Copies all else at valid indices like `Contents.gather_annotations`."""
 
     @abstractmethod
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
@@ -199,7 +208,7 @@ class SampleDataset(Dataset[T_co], ABC):
         if isinstance(index, slice) or np.ndim(index) > 0:
             return self.get_batch(self._several(index))
         row = self._checked_indices([operator.index(index)])
-        return self._samples(row, self._batch(row))[0]
+        return self.transformed(row, self._batch(row))[0]
 
     def _several(self, index: Indices) -> NDArray[Any]:
         """Returns a slice, a sequence of integers or a mask as indices, not checked."""
@@ -229,21 +238,19 @@ class SampleDataset(Dataset[T_co], ABC):
             A sequence of B samples, which `torch.utils.data.default_collate` turns into a batch
             without copying.
         """
-        return self.fetch(indices)
+        rows = self._checked_indices(indices)
+        return self.transformed(rows, self._batch(rows))
 
-    def fetch(
-        self, indices: Iterable[SupportsIndex], allocate: Allocate | None = None
-    ) -> Sequence[T_co]:
-        """Returns the same as `__getitems__`, with images in memory of the caller's choice.
+    def annotations(self, indices: NDArray[np.intp]) -> Rows:
+        """Returns all that samples have but their images: annotations, paths and indices.
 
         Args:
-            indices: B indices in ``[-len, len)``.
-            allocate: called with the shape (B, H, W, C) and the dtype of the images; returns a
-                C-contiguous tensor on the host. None: take the memory of an earlier batch that is
-                no longer in use.
+            indices: (B,) in ``[0, len)``; not checked.
         """
-        rows = self._checked_indices(indices)
-        return self._samples(rows, self._batch(rows, allocate))
+        rows = dict(self._gather_annotations(indices))
+        if self._layout.return_index:
+            rows["index"] = indices.astype(np.int64)
+        return rows
 
     def get_batch(self, indices: Iterable[SupportsIndex]) -> dict[str, NDArray[Any]]:
         """Returns samples as numpy arrays that the caller owns; transforms are not applied.
@@ -263,19 +270,20 @@ class SampleDataset(Dataset[T_co], ABC):
         columns = self._batch(self._checked_indices(indices)).columns
         return {name: _as_array(column) for name, column in columns.items()}
 
-    def _batch(self, indices: NDArray[np.intp], allocate: Allocate | None = None) -> SampleBatch:
+    def _batch(self, indices: NDArray[np.intp]) -> SampleBatch:
         layout = self._layout
-        shape = (len(indices), *layout.image_shape)
-        if allocate is None:
-            images = empty_images(shape, layout.image_dtype, self._buffers)
-        else:
-            images = allocate(shape, layout.image_dtype)
-        rows = dict(self._gather(indices, images.numpy()))
-        if layout.return_index:
-            rows["index"] = indices.astype(np.int64)
-        return SampleBatch(rows, images)
+        images = empty_images(
+            (len(indices), *layout.image_shape), layout.image_dtype, self._buffers
+        )
+        self.gather_images(indices, images.numpy())
+        return SampleBatch({"images": images.numpy(), **self.annotations(indices)}, images)
 
-    def _samples(self, indices: NDArray[np.intp], batch: SampleBatch) -> Sequence[Any]:
+    def has_transforms(self, indices: NDArray[np.intp]) -> bool:
+        """Checks whether any of these samples, (B,) in ``[0, len)``, is transformed."""
+        return self._transforms_of(indices) is not None
+
+    def transformed(self, indices: NDArray[np.intp], batch: SampleBatch) -> Sequence[Any]:
+        """Applies transforms to the samples of a batch, (B,) in ``[0, len)``."""
         transforms = self._transforms_of(indices)
         if transforms is None:
             return batch  # as it is: collating it then copies nothing

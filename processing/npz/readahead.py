@@ -83,8 +83,9 @@ class Readahead:
         Args:
             rows: (B,), non-negative; rows beyond the end of the file are ignored.
         """
-        starts = rows * self._row_bytes
-        self.advise_spans(starts, starts + self._row_bytes)
+        if self._may_be_cold():  # first, because it is the shortest when nothing is requested
+            starts = rows * self._row_bytes
+            self._request(starts, starts + self._row_bytes)
 
     def advise_spans(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
         """Does the same for rows of different lengths.
@@ -93,7 +94,11 @@ class Readahead:
             starts: (B,) where rows begin, in bytes from the start of the array.
             ends: (B,) where they end.
         """
-        if sys.platform != "linux" or len(starts) == 0 or not self._may_be_cold():
+        if self._may_be_cold():
+            self._request(starts, ends)
+
+    def _request(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        if len(starts) == 0:
             return
         offsets: list[int] = (starts + self._start).tolist()
         if _in_memory(self._file, offsets[0]):
@@ -106,6 +111,8 @@ class Readahead:
                 os.posix_fadvise(self._file, offset + part, length, os.POSIX_FADV_WILLNEED)
 
     def _may_be_cold(self) -> bool:
+        if sys.platform != "linux":
+            return False
         # Major faults are those that waited for a disk.
         faults = resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
         if faults != getattr(self._thread, "faults", faults):

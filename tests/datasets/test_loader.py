@@ -229,6 +229,12 @@ def test_a_damaged_row_is_an_error_at_its_batch(path, tmp_path, num_workers):
         next(iter(BatchLoader(dataset, 8, num_workers=num_workers)))
 
 
+@pytest.fixture
+def many_cpus(monkeypatch):
+    monkeypatch.setattr("processing.datasets.loader.available_cpus", lambda: 8)
+
+
+@pytest.mark.usefixtures("many_cpus")
 def test_threads_end_with_the_iteration(dataset):
     before = set(threading.enumerate())
     loader = BatchLoader(dataset, 4, num_workers=3)
