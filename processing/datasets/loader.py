@@ -129,11 +129,10 @@ class BatchLoader(ResumableLoader[T_co]):
         size = batches_in_group(self.batch_size)
         for begin in range(0, len(plan), size):
             end = min(begin + size, len(plan))
-            # Some batches more, which are announced. Those after the last one are empty.
-            batches = [plan.indices(step) for step in range(begin, end + ahead)]
-            group = BatchGroup(self.dataset, batches[: end - begin])
-            for position in range(end - begin):
-                yield _Job(group, position, batches[position], batches[position + ahead])
+            batches = [plan.indices(step) for step in range(begin, end)]
+            group = BatchGroup(self.dataset, batches)
+            for position, indices in enumerate(batches):
+                yield _Job(group, position, indices, plan.indices(begin + position + ahead))
 
     def _fetch(self, job: _Job) -> Any:
         """Reads a batch, and announces the one that will be read later."""
