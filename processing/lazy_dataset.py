@@ -52,8 +52,8 @@ class LazyNPZDataset(SampleDataset[T_co]):
         cache_size: number of most recently used samples to keep, per process; 0 for none. The cache
             holds samples before the transform.
         verify: whether to compare each image with its checksum when it is read, and all other
-            members when the file is opened. Without it, only members of up to 4 MiB are compared,
-            and a damaged image is returned as it is.
+            members when the file is opened. Without it, only members of up to 4 MiB and JPEGs are
+            compared, and damaged pixels are returned as they are.
         transform: called with each sample; its result takes the place of the sample.
         return_index: whether samples have the key ``index``.
         cache_dir: directory for members that have to be unpacked; None: the file's own directory.

@@ -6,7 +6,6 @@ files behave alike. Safe from several threads as long as `_gather` is.
 
 from __future__ import annotations
 
-import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -62,11 +61,6 @@ class Layout(NamedTuple):
     """Empty if the points have no names; None for files of other writers."""
     row_shapes: tuple[tuple[str, tuple[int, ...] | str], ...]
     return_index: bool
-
-    @property
-    def image_bytes(self) -> int:
-        """Bytes of one image."""
-        return math.prod(self.image_shape) * self.image_dtype.itemsize
 
 
 class SampleDataset(Dataset[T_co], ABC):

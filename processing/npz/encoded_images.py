@@ -93,8 +93,12 @@ class EncodedImages(StoredImages):
 
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Starts reading rows in the background."""
-        if self.readahead is not None and len(indices):
-            self.readahead.advise_spans(*self._spans(indices))
+        if self.readahead is None or not self.npz.is_whole:
+            return
+        # Wrong offsets are reported when their rows are gathered: an error belongs to its batch.
+        bounds = self.rows.offsets[indices], self.rows.offsets[indices + 1]
+        starts, ends = (each.astype(np.int64).clip(0, self.nbytes) for each in bounds)
+        self.readahead.advise_spans(starts, ends)
 
     def check_row(self, index: int) -> None:
         """Checks kind and size of a row; decodes no pixel.

@@ -208,6 +208,11 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
                     "open it again"
                 )
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no mapped file has shrunk; see `check_size`."""
+        return all(mapped.size() >= len(mapped) for mapped in list(self._maps.values()))
+
     def _file(self, name: str) -> _NpyFile:
         self.check_size()
         if name not in self._files:
