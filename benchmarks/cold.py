@@ -4,8 +4,9 @@ The file is dropped from the page cache before each pass. A pass is the beginnin
 epoch in batches of 64. It stops after a quarter of the file, because readahead would have brought
 much of the rest into memory by then.
 Opening the file and starting worker processes count. The reference is fio: random reads of the size
-of an image, 8 at a time, past the page cache, by its own clock. Linux only. Caches below a virtual
-disk cannot be dropped from here; they help all contenders alike.
+of an image, 8 at a time, past the page cache, by its own clock. Readahead has far more requests in
+flight, which some disks serve more slowly; fio with 32 at a time shows whether this one does. Linux
+only. Caches below a virtual disk cannot be dropped from here; they help all contenders alike.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from benchmarks.page_cache import StaysInMemoryError, drop
 from benchmarks.reading import write_samples
 
 FIO: Final = "fio, 8 direct reads at a time"
+DEEP_FIO: Final = "fio, 32 direct reads at a time"
+_READS_AT_A_TIME: Final = {FIO: 8, DEEP_FIO: 32}
 SAMPLES: Final = {128: 80_000, 256: 20_000}
 """Number of samples by image size: 3.9 GB each."""
 
@@ -159,8 +162,7 @@ def _measure_size(size: int, work: Path, passes: int) -> dict[str, Result]:
     write_samples(workload)
     readers = [
         MappedImages(workload),
-        Threads(workload, 1),
-        Threads(workload, 2),
+        *(Threads(workload, threads) for threads in (0, 1, 2)),
         Processes(workload),
     ]
     return measure_cold(readers, workload, workload.data.parent, passes=passes)
@@ -201,7 +203,7 @@ def _section(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> st
             " shuffled epoch, in batches of 64, of a file that was just dropped from the page cache"
             " (this is checked); it stops after a quarter of the file or"
             f" {_MOST_SECONDS:.0f} s. Opening the file and starting workers count. fio: random"
-            " direct reads of the size of an image, 8 at a time, by libaio and fio's own clock."
+            " direct reads of the size of an image, by libaio and fio's own clock."
             f" Caches below a virtual disk are not dropped. {passes} interleaved passes: median"
             " (minimum to maximum); ratios are formed within a pass.\n",
             *tables(by_size),
@@ -222,9 +224,9 @@ def measure_cold(
         passes: measured passes of each reader.
 
     Returns:
-        The results by name, fio first.
+        The results by name, those of fio first.
     """
-    measured = {FIO: Result()}
+    measured = {name: Result() for name in _READS_AT_A_TIME}
     for reader in readers:
         measured[reader.name] = Result()
     (work / _ColdReader.files).mkdir(exist_ok=True)
@@ -237,9 +239,10 @@ def measure_cold(
                 process.pause()
                 processes[reader.name] = process
         for number in range(passes):
-            with _reported(measured[FIO]):
-                drop(workload.data)
-                measured[FIO].passes.append(fio(workload))
+            for name, at_a_time in _READS_AT_A_TIME.items():
+                with _reported(measured[name]):
+                    drop(workload.data)
+                    measured[name].passes.append(fio(workload, at_a_time))
             for name, process in processes.items():
                 if measured[name].problem is None:
                     with _reported(measured[name]):
@@ -259,8 +262,12 @@ def _reported(result: Result) -> Iterator[None]:
         _log.warning("%s", error)
 
 
-def fio(workload: Workload) -> Pass:
+def fio(workload: Workload, at_a_time: int = _READS_AT_A_TIME[FIO]) -> Pass:
     """Let fio read as much as one pass of a reader.
+
+    Args:
+        workload: the file and its samples.
+        at_a_time: requests in flight.
 
     Raises:
         ContenderError: fio is not installed, or it fails.
@@ -274,7 +281,7 @@ def fio(workload: Workload) -> Pass:
         "filename": str(workload.data.absolute()).replace(":", "\\:"),
         "ioengine": "libaio",
         "direct": 1,
-        "iodepth": 8,
+        "iodepth": at_a_time,
         "rw": "randread",
         "bs": row_bytes,
         "size": row_bytes * workload.samples,

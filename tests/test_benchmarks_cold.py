@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import cold
 from benchmarks.cold import (
+    DEEP_FIO,
     FIO,
     MappedImages,
     Processes,
@@ -60,7 +61,7 @@ def test_a_file_that_cannot_be_dropped_is_an_error_not_a_warm_pass(cold_workload
 
 @pytest.mark.parametrize(
     "make",
-    [MappedImages, lambda workload: Threads(workload, 1), lambda workload: Threads(workload, 2)],
+    [MappedImages, lambda workload: Threads(workload, 0), lambda workload: Threads(workload, 2)],
 )
 def test_contenders_deliver_the_samples_and_read_a_quarter_of_them(make, workload, tmp_path):
     reader = make(workload)
@@ -78,14 +79,15 @@ def test_the_file_can_be_dropped_after_a_pass(cold_workload, tmp_path):
 def test_readers_and_fio_are_measured_in_turns_or_report_a_reason(cold_workload, tmp_path):
     readers = [Threads(cold_workload, 1), Processes(cold_workload)]
     results = measure_cold(readers, cold_workload, tmp_path, passes=1)
-    assert list(results) == [FIO, "BatchLoader, 1 thread", "DataLoader, 2 processes"]
+    assert list(results) == [FIO, DEEP_FIO, "BatchLoader, 1 thread", "DataLoader, 2 processes"]
     for reader in readers:
         assert results[reader.name].problem is None
         assert [one.samples for one in results[reader.name].passes] == [128]
-    if shutil.which("fio") is None:
-        assert results[FIO].problem == "not installed (fio)"
-    elif results[FIO].problem is None:
-        assert [one.samples for one in results[FIO].passes] == [100]
+    for result in (results[FIO], results[DEEP_FIO]):
+        if shutil.which("fio") is None:
+            assert result.problem == "not installed (fio)"
+        elif result.problem is None:
+            assert [one.samples for one in result.passes] == [100]
 
 
 def test_a_missing_fio_is_reported(workload, monkeypatch):

@@ -4,13 +4,23 @@ A page fault waits for the disk, for one page or one window around it at a time.
 batch are requested beforehand, the system reads them together, and the faults find them in memory
 or on their way. The data that is read never changes. Linux only; on other systems nothing happens.
 
-Measured in a bare loop on one virtual disk (virtio, 8 MiB read-ahead window, 2 cores), cold,
-shuffled batches of 64 rows of 49,152 and 196,608 bytes, medians of 5 passes. 1.00 is fio with
-direct random reads of one row each, 8 at a time. Batches requested just before they are gathered:
-0.79 and 0.80; one batch ahead 1.05 and 0.95, two 0.99 and 0.94, four 1.08 and 0.89. fio itself
-varied by a quarter and more between passes, so the differences between these are noise. Rows of
-49,152 bytes without any request: 0.03 over the first batches. For these rows, a separate thread for
-the requests, sorted rows, and MADV_RANDOM in addition made no difference beyond that noise.
+Measured on one virtual disk (virtio, 8 MiB read-ahead window, 2 cores, November 2026): cold,
+shuffled batches of 64 rows of 49,152 and 196,608 bytes; medians of interleaved passes. 1.00 is fio
+with direct random reads of one row each, 8 at a time.
+
+- `BatchLoader` reaches 0.90 and 0.81 to 0.89 with 0 workers, 0.85 and 0.76 with 1. Requests 16, 24,
+  32 or 48 MiB ahead, of the first batches too, or of whole rows instead of 128 KiB, changed nothing
+  (0.82 to 0.91).
+- The bound for rows of 196,608 bytes: requests of all rows, which nobody reads, reach 0.78 to 0.84,
+  by one thread or two. This disk serves deep queues more slowly, and readahead makes them deep: fio
+  itself reaches 0.85 with 32 reads at a time and 0.77 with 128. Only 8, 16 or 64 rows in flight,
+  waited for in turn, reach 0.80, 0.86 and 0.78.
+- Threads that read rows by `preadv`, 8 of them, reach 0.78 and 0.93 in a bare loop where requests
+  one batch of 12 MiB, or three of 3 MiB, ahead reach 0.89 and 0.88. The threads of fio, which do
+  not share an interpreter, reach 0.99 with 8 reads through the page cache.
+- Without any request, rows of 49,152 bytes reached 0.03 over the first batches.
+
+fio varied by a fifth between passes, so smaller differences are noise.
 """
 
 from __future__ import annotations
@@ -32,7 +42,7 @@ if sys.platform == "linux":
     _preadv2 = getattr(ctypes.CDLL(None), "preadv2", None)  # older C libraries have none
 
 _BYTES_AHEAD: Final = 8 << 20
-"""Bytes to request before they are read. In the measurement above, 12 MiB was not faster."""
+"""Bytes to request before they are read. In the measurement above, more was not faster."""
 
 _PATIENCE: Final = 64
 """Consecutive requests that find their first row in memory until the file counts as cached."""
