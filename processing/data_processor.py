@@ -63,7 +63,8 @@ class DataProcessor:
         raw_data_dir: directory with images and annotations, in any of the formats of
             `processing.sources`.
         output_dir: where the files go; created if absent.
-        batch_size: images handed to the background writer at once; two batches are in memory.
+        batch_size: images of a batch. The background writer takes a batch in parts of about 48 MiB
+            of rows, of which two are in memory.
         num_workers: decoding threads. None: one per CPU that this process may use.
         flush_every: batches between flushes. An interrupted run continues at its last flush.
         image_size: side in pixels, or (height, width), of stored images; or one of these by task

@@ -232,7 +232,7 @@ _FLAGS: Final = (
     _Flag("seed", "key of the hash that divides photographs into splits", _COUNT),
     _Flag(
         "batch_size",
-        "photographs per batch of the background writer; two batches are in memory",
+        "photographs per batch; flushes count batches, and memory does not depend on their size",
         _COUNT,
     ),
     _Flag(

@@ -1,8 +1,8 @@
 """BackgroundWriter: writes batches in one thread while the caller makes the next ones.
 
-At most two batches exist: `put` waits until the batch before has been written. However the context
-is left, the writer waits for its last call and closes the sink. Left with an exception, nothing is
-published; everything that is durable stays, to continue from.
+A batch may be a part of a larger one. At most two exist: `put` waits until the batch before has
+been written. However the context is left, the writer waits for its last call and closes the sink.
+Left with an exception, nothing is published; everything that is durable stays, to continue from.
 """
 
 from __future__ import annotations
