@@ -1,8 +1,8 @@
-"""``python -m benchmarks.learning --raw DIR``: what the example learns from small real data sets.
+"""``python -m benchmarks.learning --raw DIR``: scores of the example on small real data sets.
 
 Runs ``train_example.py`` with its default settings on each set, as a user would, and prints a table
 of scores and CPU times. DIR holds the data sets in folders of their names. The enlarged sets are
-made by ``DIR/enlarge.py``, which crops and scales the photographs; all copies of a photograph share
+made by ``DIR/enlarge.py``: it crops and scales the photographs. All copies of a photograph share
 a split. A set that is not in DIR is left out. ``--write-docs`` updates ``docs/training.md``.
 """
 
@@ -35,7 +35,7 @@ class Case:
     """One row of the table.
 
     Args:
-        task: what is trained.
+        task: the task to train.
         folder: the data set, below the raw directory.
         enlarged: whether the set is made from the photographs of DIR, not one of its folders.
         sources: for an enlarged set: how many photographs it is made of; copy i is of photograph
@@ -118,7 +118,7 @@ def parse(printed: str, run_dir: Path) -> dict[str, Any]:
     """Return numbers of samples and steps, and the words about the score.
 
     Args:
-        printed: what the training printed.
+        printed: the output of the training.
         run_dir: its directory.
 
     Raises:

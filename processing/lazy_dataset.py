@@ -20,9 +20,9 @@ from processing.core.arguments import StrPath, check_flag, check_integer
 from processing.core.columns import ColumnArray, RaggedArray
 from processing.core.coordinates import stored_to_source
 from processing.core.errors import DatasetClosedError, NPZFormatError
+from processing.datasets.cached_rows import CachedRows
 from processing.datasets.collate import Sample
 from processing.datasets.combined import CombinedLazyDataset
-from processing.datasets.merging import merge_rows
 from processing.datasets.sample_dataset import (
     CacheInfo,
     Layout,
@@ -101,27 +101,13 @@ class LazyNPZDataset(SampleDataset[T_co]):
         self._content_id = npz.content_id
         self._columns: Contents | None = columns
         self._layout = self.layout
-
-        # The cached function holds the columns and not `self`: with a reference cycle, the file
-        # would stay mapped until the next garbage collection.
-        @functools.lru_cache(maxsize=self.cache_size)
-        def read_image(index: int) -> NDArray[Any]:
-            images = np.empty((1, *columns.stored.shape), columns.stored.dtype)
-            columns.gather_images(np.array([index]), images, verify=verify)
-            return images
-
-        # Of its own, because a loader gathers the annotations of several batches together.
-        @functools.lru_cache(maxsize=self.cache_size)
-        def read_annotations(index: int) -> Rows:
-            return columns.gather_annotations(np.array([index]))
-
-        self._cache, self._annotation_cache = read_image, read_annotations
+        self._rows = CachedRows(columns, self.cache_size, verify=verify)
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
         state["_columns"] = self._columns is not None  # only whether the file is open
         state["_starter"] = starting_process()
-        del state["_cache"], state["_annotation_cache"], state["_layout"]
+        del state["_rows"], state["_layout"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -158,6 +144,9 @@ class LazyNPZDataset(SampleDataset[T_co]):
         Raises:
             DatasetClosedError: the dataset was closed.
         """
+        return self._check_open()
+
+    def _check_open(self) -> Contents:
         if self._columns is None:
             raise DatasetClosedError(
                 f"{self.path}: the dataset was closed; open it again to use it"
@@ -272,13 +261,11 @@ class LazyNPZDataset(SampleDataset[T_co]):
 
     def cache_info(self) -> CacheInfo:
         """Returns hits, misses, and the largest and current size of this process's cache."""
-        hits, misses, _, currsize = self._cache.cache_info()
-        return CacheInfo(hits, misses, self.cache_size, currsize)
+        return self._rows.info()
 
     def cache_clear(self) -> None:
         """Empties this process's cache and resets its counters."""
-        self._cache.cache_clear()
-        self._annotation_cache.cache_clear()
+        self._rows.clear()
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -304,19 +291,12 @@ class LazyNPZDataset(SampleDataset[T_co]):
 
     def gather_images(self, indices: NDArray[np.intp], images_out: NDArray[Any]) -> None:
         """Copies the images of samples; see `SampleDataset.gather_images`."""
-        columns = self.columns
-        if self.cache_size == 0:
-            columns.gather_images(indices, images_out, verify=self._verify_reads)
-            return
-        for position, index in enumerate(indices.tolist()):
-            images_out[position] = self._cache(index)
+        self._check_open()
+        self._rows.gather_images(indices, images_out)
 
     def _gather_annotations(self, indices: NDArray[np.intp]) -> Rows:
-        columns = self.columns
-        if self.cache_size == 0 or len(indices) == 0:
-            return columns.gather_annotations(indices)
-        rows = map(self._annotation_cache, indices.tolist())
-        return merge_rows([(np.array([position]), row) for position, row in enumerate(rows)])
+        self._check_open()
+        return self._rows.gather_annotations(indices)
 
 
 def open_dataset(

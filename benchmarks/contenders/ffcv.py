@@ -40,7 +40,7 @@ class FFCV(Reader):
     Args:
         workload: the samples to read.
         threads: number of threads that gather batches.
-        quality: of JPEGs, which OpenCV encodes with 4:2:0; None: raw images.
+        quality: of JPEGs, encoded by OpenCV with 4:2:0; None: raw images.
     """
 
     ordered = False
@@ -81,7 +81,7 @@ class FFCV(Reader):
         )
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield one epoch of the loader, which counts epochs itself."""
+        """Yield one epoch. The loader counts epochs itself."""
         for images, bboxes, counts, paths in self._loader:
             yield Batch(images, (bboxes, counts), paths)
 

@@ -1,9 +1,8 @@
-"""The contenders of the processing benchmark, which turn photographs into a stored data set.
+"""The contenders of the processing benchmark: each turns photographs into a stored data set.
 
 `writer` has their base class and the check of their output, `ours` this project and the limit,
 `peers` everything else. All but ours make their samples with `letterboxed`, so that they differ
-only in how they distribute the work and how they write. Each uses all cores in the way that its
-documentation recommends.
+only in distributing the work and in writing. Each uses all cores as its documentation recommends.
 """
 
 from benchmarks.writers.ours import LIMIT, Limit, Ours, OursAllTasks

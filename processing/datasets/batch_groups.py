@@ -2,7 +2,7 @@
 
 The copy of a batch's images fills the CPU's caches. The Python code that runs between two copies
 finds them cold and takes several times as long as in a loop of its own. So it runs rarely: for 8
-batches of 64 samples at a time. Imports numpy only; safe from several threads.
+batches of 64 samples at a time. Safe from several threads.
 """
 
 from __future__ import annotations

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Generic
+from typing import Any, Final, Generic, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import NamedTuple  # typing's own cannot be generic before Python 3.11
 
 from processing.core.arguments import repeated_path
 from processing.core.columns import offsets_of

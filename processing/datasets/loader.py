@@ -3,6 +3,20 @@
 For mapped files, threads are faster than worker processes: a batch is gathered from the map into
 the memory that the consumer receives, and nothing is copied between processes. The gathering
 threads share only the dataset, which is safe from several threads.
+
+The way of a batch:
+
+1. `ResumableLoader` plans the epoch: the indices of each batch.
+2. The loader makes a job of each batch. Some batches after each other form a `BatchGroup`.
+3. A thread takes the next job. It announces a later batch to the system, which reads it ahead.
+4. If the group has no annotations and paths yet, the thread gathers those of all its batches. The
+   other threads do not wait for it until their images are copied.
+5. The thread takes memory from a `BufferPool` and has the images copied or decoded into it. A
+   transform gets the samples one by one, and its results are collated.
+6. The consumer gets the batches in order. If the next one is not ready, the consumer does the first
+   job that no thread has begun. So one thread fewer than there are CPUs is enough: more would
+   only take turns with the consumer.
+7. When the consumer has dropped a batch, its memory goes back to the pool.
 """
 
 from __future__ import annotations
@@ -50,8 +64,9 @@ class BatchLoader(ResumableLoader[T_co]):
         dataset: the dataset to read; it is not closed.
         batch_size: samples per batch and rank.
         shuffle: whether the order is random.
-        num_workers: number of threads that gather batches ahead. A consumer that would have to wait
-            gathers a batch itself; with 0 it gathers all of them.
+        num_workers: number of threads that gather batches ahead; with 0 the consumer gathers all
+            of them. A consumer that would have to wait gathers a batch itself. So no more threads
+            are started than the CPUs that this process may use, less one, but at least one.
         drop_last: whether to leave out an epoch's last batch if it is smaller.
         seed: seed of the order; not negative.
         rank: which share of the samples to read, in ``[0, world_size)``. None: the rank of this
@@ -89,7 +104,7 @@ class BatchLoader(ResumableLoader[T_co]):
                 Exception: whatever reading raises, when the batch that cannot be read is due.
             """
 
-    @functools.cached_property
+    @property
     def _threads(self) -> int:
         """Number of threads to start."""
         return min(self.num_workers, max(1, available_cpus() - 1))

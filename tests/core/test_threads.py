@@ -33,6 +33,16 @@ def test_without_threads_the_consumer_does_all_and_nothing_ahead():
     assert {thread for _, thread in done} == {threading.main_thread()}
 
 
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_function_that_raises_stop_iteration_does_not_end_the_results(threads):
+    def stop(item):
+        raise StopIteration
+
+    results = map_in_order(stop, [1, 2], threads=threads, ahead=threads, consumer_helps=True)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(results)
+
+
 def test_at_most_ahead_items_are_begun_before_they_are_asked_for():
     taken = []
 

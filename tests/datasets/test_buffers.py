@@ -1,6 +1,7 @@
 import gc
 import pickle
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -94,6 +95,26 @@ def test_clearing_gives_all_back_and_a_copy_arrives_empty():
     assert len(pickle.loads(pickle.dumps(pool))._free) == 0
     pool.clear()
     assert len(pool._free) == 0
+
+
+def test_clearing_keeps_as_much_as_it_is_told_to():
+    pool = BufferPool(keep=5)
+    arrays = [pool.empty(SHAPE, BYTE) for _ in range(4)]
+    del arrays
+    pool.clear(keep_bytes=3 * 64 * 1024 - 1)
+    assert len(pool._free) == 2
+
+
+def test_memory_in_use_does_not_keep_a_pool():
+    pool = BufferPool()
+    arrays = [pool.empty(SHAPE, BYTE) for _ in range(2)]
+    gone = weakref.ref(pool)
+    del pool
+    assert gone() is None
+    arrays[0].fill(7)
+    del arrays[1]
+    gc.collect()
+    assert set(arrays[0].ravel().tolist()) == {7}
 
 
 def test_threads_never_share_memory():

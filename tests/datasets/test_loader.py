@@ -46,6 +46,12 @@ def dataset(path):
         yield dataset
 
 
+@pytest.fixture
+def many_cpus(monkeypatch):
+    """Lets a loader start as many threads as it is told to."""
+    monkeypatch.setattr("processing.datasets.loader.available_cpus", lambda: 8)
+
+
 def seen(loader):
     return [batch["index"].tolist() for batch in loader]
 
@@ -113,11 +119,35 @@ def test_a_batch_that_is_held_never_changes(dataset, num_workers):
     assert all(torch.equal(image, copy) for image, copy in held)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.usefixtures("many_cpus")
+@pytest.mark.parametrize("num_workers", [0, 2, 4])
 def test_memory_is_used_again_once_nobody_holds_it(dataset, num_workers):
     loader = BatchLoader(dataset, 16, drop_last=True, num_workers=num_workers)
     addresses = {batch["image"].data_ptr() for _ in range(10) for batch in loader}
-    assert len(addresses) <= 2 + 2 * num_workers + 4  # of 70 batches
+    assert len(addresses) <= 3 + 2 * num_workers  # of 70 batches
+
+
+def test_a_loader_keeps_little_memory_between_epochs(dataset, monkeypatch):
+    image_bytes = SIZE * SIZE * 3
+    monkeypatch.setattr("processing.datasets.loader._KEPT_BYTES", 40 * image_bytes)
+    loader = BatchLoader(dataset, 16, drop_last=True)
+    held = list(loader)
+    del held  # nobody has used this memory again
+    for batch in loader:
+        del batch
+    assert len(loader._buffers._free) == 2  # batches of 16 images
+
+
+@pytest.mark.parametrize(
+    ("cpus", "num_workers", "threads"), [(1, 4, 1), (2, 1, 1), (2, 4, 1), (8, 4, 4), (8, 0, 0)]
+)
+def test_threads_leave_a_cpu_to_the_consumer(dataset, monkeypatch, cpus, num_workers, threads):
+    monkeypatch.setattr("processing.datasets.loader.available_cpus", lambda: cpus)
+    before = set(threading.enumerate())
+    batches = iter(BatchLoader(dataset, 4, num_workers=num_workers))
+    next(batches)
+    assert len(set(threading.enumerate()) - before) == threads
+    batches.close()
 
 
 @settings(max_examples=40, deadline=None)
@@ -227,11 +257,6 @@ def test_a_damaged_row_is_an_error_at_its_batch(path, tmp_path, num_workers):
         pytest.raises(ChecksumError, match="row 0"),
     ):
         next(iter(BatchLoader(dataset, 8, num_workers=num_workers)))
-
-
-@pytest.fixture
-def many_cpus(monkeypatch):
-    monkeypatch.setattr("processing.datasets.loader.available_cpus", lambda: 8)
 
 
 @pytest.mark.usefixtures("many_cpus")
