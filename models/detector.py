@@ -295,10 +295,12 @@ def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
         heat: the same shape; 1 at centres, and between 0 and 1 near them, where a wrong detection
             is penalised less.
     """
-    probability = logits.sigmoid()
-    found = (1 - probability) ** 2 * F.logsigmoid(logits)
-    spared = (1 - heat) ** 4 * probability**2 * F.logsigmoid(-logits)
-    return -torch.where(heat == 1, found, spared).flatten(1).sum(dim=1)
+    # softplus(x) is -log(1 - sigmoid(x)); the first factor is 0 at centres, which are few.
+    elsewhere = (1 - heat).square().square() * logits.sigmoid().square() * F.softplus(logits)
+    centres = heat == 1
+    at_centres = (-logits[centres]).sigmoid().square() * F.softplus(-logits[centres])
+    samples = centres.nonzero()[:, 0]
+    return elsewhere.flatten(1).sum(dim=1).index_add(0, samples, at_centres)
 
 
 def giou_loss(boxes: Tensor, truth: Tensor) -> Tensor:

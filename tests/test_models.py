@@ -314,6 +314,19 @@ def test_the_gaussian_of_a_box_is_one_only_in_the_cell_of_its_centre():
     assert gaussians.max() == 1
 
 
+def test_focal_loss_is_that_of_the_formula_of_centernet():
+    logits = torch.randn(3, 2, 5, 4, dtype=torch.float64).requires_grad_()
+    heat = torch.rand(3, 2, 5, 4, dtype=torch.float64)
+    heat[0, 1, 2, 3] = heat[0, 0, 0, 0] = heat[2, 1, 4, 1] = 1.0
+    p = logits.sigmoid()
+    terms = torch.where(heat == 1, (1 - p) ** 2 * p.log(), (1 - heat) ** 4 * p**2 * (1 - p).log())
+    expected = -terms.sum(dim=(1, 2, 3))
+    loss = focal_loss(logits, heat)
+    torch.testing.assert_close(loss, expected)
+    (slope,) = torch.autograd.grad(loss.sum(), logits, retain_graph=True)
+    torch.testing.assert_close(slope, torch.autograd.grad(expected.sum(), logits)[0])
+
+
 def test_focal_loss_is_smallest_for_the_target_itself():
     heat = torch.tensor([[0.0, 0.5, 1.0, 0.5, 0.0]])
     right, flat = focal_loss(heat * 16 - 8, heat), focal_loss(torch.zeros_like(heat), heat)

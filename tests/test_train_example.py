@@ -129,6 +129,24 @@ def test_data_that_cannot_be_used_is_status_1_without_a_traceback(train, tmp_pat
     assert "Traceback" not in printed
 
 
+def test_inputs_left_out_are_status_3_as_for_the_command_of_the_processor(train, tmp_path):
+    render_demo(tmp_path / "raw", images=16)
+    bad = min((tmp_path / "raw").rglob("*.jpg"))
+    bad.write_bytes(bad.read_bytes()[:100])
+    settings = [*TINY, "raw_data_dir=raw", "run_dir=run"]
+    status, printed = train(tmp_path, *settings)
+    assert status == 3, printed[-3000:]
+    assert "left out, listed in" in printed
+    assert printed.splitlines()[-1].startswith("detector: ")
+
+    command = ["-m", "processing.data_processor", "--detector", "--raw-data-dir=raw"]
+    assert run_program(tmp_path, *command).returncode == 3
+
+    bad.unlink()  # a missing photograph is left out, too
+    status, printed = train(tmp_path, *settings, "--multirun", "seed=1")
+    assert status == 0, printed[-3000:]
+
+
 def test_the_help_shows_examples_and_every_setting(train, tmp_path):
     status, printed = train(tmp_path, "--help")
     assert status == 0, printed

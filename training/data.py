@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.callbacks import Callback
 
 from processing.commands.console import print_result
+from processing.run.output_directory import read_rejections
 from training.exit_status import SettingsError
 from training.named_files import DEMO_DIR, check_directory, check_photographs
 
@@ -73,6 +74,16 @@ def local_rank() -> int:
         if name in os.environ:
             return int(os.environ[name])
     return 0
+
+
+def bad_inputs(datamodule: Any) -> int:
+    """Return how many inputs the data module's processors left out because they are bad.
+
+    Images that only `keep_flagged` or `min_box_size` leaves out do not count.
+    """
+    directories = [Path(one.output_dir) for one in getattr(datamodule, "processors", ())]
+    files = [npz for one in directories for npz in one.glob(f"*_{datamodule.task}.npz")]
+    return sum(not one.by_rules for npz in files for one in read_rejections(npz))
 
 
 class DataSummary(Callback):

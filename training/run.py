@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from training.actions import ACTIONS
-from training.data import check_directories, render_demo_if_needed
-from training.exit_status import SettingsError
+from training.data import bad_inputs, check_directories, render_demo_if_needed
+from training.exit_status import EXIT_REJECTIONS, SettingsError
 from training.interrupts import Stopped
 from training.report import report_stop
 
@@ -29,14 +31,31 @@ def act(action: str, run: Run, *, demo_images: int) -> float | None:
 
     Raises:
         SettingsError: a directory does not exist, or a test has no checkpoint.
-        SystemExit: a signal stopped it, with status 128 + signal.
+        SystemExit: a signal stopped it, with status 128 + signal; or the command has finished, and
+            the processor left out bad inputs, with status 3.
     """
     if action == "test" and run.ckpt_path is None:
         raise SettingsError("action=test: give ckpt_path, the checkpoint to use")
     with _reported_stop(run):
         check_directories(run.datamodule)
         render_demo_if_needed(run.datamodule, demo_images)
-        return ACTIONS[action](run)
+        score = ACTIONS[action](run)
+    if _answers_the_shell(run) and bad_inputs(run.datamodule):
+        raise SystemExit(EXIT_REJECTIONS)
+    return score
+
+
+def _answers_the_shell(run: Run) -> bool:
+    """Whether the exit status of this process is that of the user's command.
+
+    Launchers such as torchrun and SLURM take each status but 0 for a failure, and stop the other
+    processes. Of several runs in one command, each hands its score to the search.
+    """
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.RUN:
+        return False
+    environment = getattr(run.trainer.strategy, "cluster_environment", None)
+    launched = environment is not None and environment.creates_processes_externally
+    return run.trainer.is_global_zero and not launched
 
 
 @contextmanager

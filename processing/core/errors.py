@@ -162,6 +162,11 @@ class Rejection:
         """Equal for rejections of the same input for the same reason; messages are left out."""
         return self.path, self.stage, self.reason
 
+    @property
+    def by_rules(self) -> bool:
+        """Whether nothing is wrong: the user's own rules left no object in the image."""
+        return self.stage == "rules"
+
 
 @dataclass(frozen=True, slots=True)
 class Dropped:

@@ -121,7 +121,7 @@ class ImageResult:
         lost = int(np.count_nonzero(task.instances(job.annotations)))
         self.counts[task] = +Counter(instances_read=lost, instances_rejected=lost)
         self.rejections[task] = rejection
-        if self.error is None and rejection.stage != "rules":
+        if self.error is None and not rejection.by_rules:
             self.error = ImageError(f"{job.path}: {rejection.message}", rejection.reason)
 
 

@@ -161,7 +161,7 @@ class Progress:
         for rejections in self.rejections.values():
             for rejection in rejections:
                 known = by_path.setdefault(rejection.path, rejection)
-                if known.stage == "rules":
+                if known.by_rules:
                     by_path[rejection.path] = rejection
         return list(by_path.values())
 

@@ -266,7 +266,7 @@ class ProcessingRun:
         # Those of files that stay count as well, and those of an interrupted run.
         known = self._published.bad_images_of(others)
         for rejection in self._progress.rejected_images():
-            if rejection.stage != "rules":
+            if not rejection.by_rules:
                 known[rejection.path] = rejection
         limit.add_earlier(known.values())
         rows_there = {file.name: self._published.rows(file) for file in others}

@@ -91,7 +91,7 @@ class PublishedFiles:
         bad_images = {}
         for file in files:
             for rejection in read_rejections(self.path(file)):
-                if rejection.identity not in of_annotations and rejection.stage != "rules":
+                if rejection.identity not in of_annotations and not rejection.by_rules:
                     bad_images[rejection.path] = rejection  # once, however many files list it
         return bad_images
 
@@ -131,7 +131,7 @@ def counts_of(
         if stored:
             categories[name] = stored
     originals = repairs.pop(ORIGINAL_ROWS, 0)
-    bad = [rejection for rejection in rejected if rejection.stage != "rules"]
+    bad = [rejection for rejection in rejected if not rejection.by_rules]
     counts = {
         "rows": progress.rows[file.name],
         "images": len(file.images),
