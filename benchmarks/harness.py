@@ -58,8 +58,8 @@ class Contender(Protocol):
     def start(self, folder: Path) -> None:
         """Open its files and start its workers; called once in a process, not measured."""
 
-    def make_ready(self, folder: Path) -> None:
-        """Undo the effects of the other contenders, such as an evicted file; not measured."""
+    def make_ready(self, folder: Path) -> str | None:
+        """Undo the effects of the other contenders, not measured; return a remark for the user."""
 
     def run(self, folder: Path) -> int:
         """Make one pass and return the number of samples."""
@@ -277,7 +277,9 @@ class ContenderProcess:
 
     def timed_pass(self) -> Pass:
         """Let the contender make one pass, and wait until its processes rest again."""
-        self.call("make_ready")
+        remark = self.call("make_ready").value
+        if remark:
+            _log.warning("%s", remark)
         busy = process_tree.busy_cpu_seconds()
         answer = self.call("run")
         others = process_tree.busy_cpu_seconds() - busy - answer.cpu_seconds

@@ -62,6 +62,13 @@ class Exits(Recorder):
         os._exit(7)
 
 
+class Remarks(Recorder):
+    """Has something to tell about its files."""
+
+    def make_ready(self, folder):
+        return "parts were evicted"
+
+
 class HoldsMemoryInAChild(Recorder):
     """Starts a child that holds 64 MiB and lives on, like a persistent worker."""
 

@@ -17,6 +17,7 @@ from tests.benchmark_contenders import (
     Exits,
     HoldsMemoryInAChild,
     Recorder,
+    Remarks,
 )
 
 
@@ -237,6 +238,23 @@ def test_a_contender_that_delivers_something_wrong_is_caught(workload, tmp_path,
     reader.start(tmp_path)
     with pytest.raises(ValueError, match=message):
         reader.check(workload.data, tmp_path)
+
+
+def test_a_file_with_evicted_pages_is_read_again_with_a_remark(workload, tmp_path, monkeypatch):
+    reader = ours.OursGetBatch(workload)
+    read = []
+    monkeypatch.setattr("benchmarks.contenders.reader.read_in_sequence", read.append)
+    assert reader.make_ready(tmp_path) is None
+    monkeypatch.setattr(
+        "benchmarks.contenders.reader.in_memory", lambda file: np.array([True, False])
+    )
+    assert "evicted of samples.npz" in reader.make_ready(tmp_path)
+    assert read == [workload.data]
+
+
+def test_the_remark_of_a_contender_reaches_the_user(tmp_path, caplog):
+    measure([Remarks("a")], data=tmp_path, work=tmp_path, passes=1)
+    assert "parts were evicted" in caplog.text
 
 
 class InSequence(Reader):

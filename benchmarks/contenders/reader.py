@@ -7,7 +7,6 @@ function of its index.
 
 from __future__ import annotations
 
-import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -20,8 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.page_cache import files_below, in_memory, read_in_sequence
-
-_log = logging.getLogger(__name__)
 
 CHECKED_BATCHES: Final = 4
 CHECKED_EPOCH: Final = 1_000_000
@@ -148,12 +145,16 @@ class Reader(ABC):
         for image, bboxes, image_path in zip(*batch, strict=True):
             yield Sample(np.asarray(image), np.asarray(bboxes), str(image_path))
 
-    def make_ready(self, folder: Path) -> None:
-        """Read the files again if pages are missing: they were evicted for another contender."""
+    def make_ready(self, folder: Path) -> str | None:
+        """Read the files again if pages are missing, and say so: smaller pages replace them."""
+        evicted = []
         for file in [self.workload.data, *files_below(folder)]:
             if not in_memory(file).all():
-                _log.warning("%s was evicted: too little memory for all contenders", file)
+                evicted.append(file.name)
                 read_in_sequence(file)
+        if not evicted:
+            return None
+        return f"{self.name}: too little memory, parts were evicted of {', '.join(evicted)}"
 
     def run(self, folder: Path) -> int:
         """Read at least one epoch, until the pass is over; return the number of samples."""

@@ -1,0 +1,47 @@
+from itertools import islice
+
+import pytest
+
+from benchmarks import workers
+from benchmarks.contenders.reader import Workload
+from benchmarks.harness import Pass, Result
+from benchmarks.reading import write_samples
+
+
+@pytest.fixture(scope="module")
+def workload(tmp_path_factory):
+    workload = Workload.below(tmp_path_factory.mktemp("workers"), 300, 16)
+    write_samples(workload)
+    return workload
+
+
+@pytest.mark.parametrize("consumer", workers.CONSUMERS)
+@pytest.mark.parametrize(("threads", "capped"), [(0, True), (3, True), (3, False)])
+def test_each_consumer_gets_whole_batches(workload, consumer, threads, capped):
+    contender = consumer(workload, threads, capped=capped)
+    contender.start(workload.data.parent)
+    contender.check(workload.data, workload.data.parent)
+    (batch,) = islice(contender.batches(0), 1)
+    assert batch.images.shape == (64, 16, 16, 3)
+
+
+@pytest.mark.parametrize(("capped", "started"), [(True, 1), (False, 3)])
+def test_only_some_contenders_obey_the_limit_of_threads(workload, monkeypatch, capped, started):
+    monkeypatch.setattr("processing.datasets.loader.available_cpus", lambda: 2)
+    contender = workers.Uses(workload, 3, capped=capped)
+    contender.open(workload.data.parent)
+    assert contender._loader._threads == started
+
+
+def test_the_table_has_a_row_for_each_setting_and_shares_of_one_worker():
+    measured = {
+        "a: num_workers=1": Result([Pass(100, 1.0, 1.0), Pass(50, 1.0, 1.0)]),
+        "a: num_workers=2": Result([Pass(90, 1.0, 1.0), Pass(45, 1.0, 1.0)]),
+        "b: num_workers=1": Result([Pass(10, 1.0, 1.0)]),
+        "b: num_workers=2": Result(problem="failed"),
+    }
+    rows = workers.table(measured).splitlines()[2:]
+    assert rows == [
+        "| num_workers=1 | 1.00 (75) | 1.00 (10) |  |",
+        "| num_workers=2 | 0.90 (68) | failed |  |",
+    ]
