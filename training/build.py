@@ -12,6 +12,7 @@ import hydra
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import (
     Callback,
@@ -48,6 +49,8 @@ class Run:
         ckpt_path: checkpoint to start from, or None.
         run_dir: directory of the results.
         finished_before: a callback of the trainer.
+        is_command: whether it is all that the user's command does; if not, it is one of several
+            runs, or a function was called.
     """
 
     datamodule: L.LightningDataModule
@@ -56,6 +59,7 @@ class Run:
     ckpt_path: Path | None
     run_dir: Path
     finished_before: FinishedBefore
+    is_command: bool
 
     @property
     def picture(self) -> Path:
@@ -128,7 +132,8 @@ def build(config: DictConfig) -> Run:
     callbacks.sort(key=lambda one: not isinstance(one, Duration))
     stops = [StopBetweenSteps(one) for one in callbacks if isinstance(one, LastCheckpoint)]
     trainer = _trainer(config, loggers, [*stops, *callbacks])
-    return Run(datamodule, model, trainer, ckpt_path, run_dir, finished_before)
+    is_command = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN
+    return Run(datamodule, model, trainer, ckpt_path, run_dir, finished_before, is_command)
 
 
 def _check_there_is_data(settings: DictConfig) -> None:

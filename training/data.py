@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from lightning.pytorch.callbacks import Callback
 
 from processing.commands.console import print_result
-from processing.run.output_directory import read_rejections
+from processing.core.errors import Rejection
 from training.exit_status import SettingsError
 from training.named_files import DEMO_DIR, check_directory, check_photographs
 
@@ -81,9 +82,14 @@ def bad_inputs(datamodule: Any) -> int:
 
     Images that only `keep_flagged` or `min_box_size` leaves out do not count.
     """
-    directories = [Path(one.output_dir) for one in getattr(datamodule, "processors", ())]
-    files = [npz for one in directories for npz in one.glob(f"*_{datamodule.task}.npz")]
-    return sum(not one.by_rules for npz in files for one in read_rejections(npz))
+    number = 0
+    for one in getattr(datamodule, "processors", ()):
+        for path in Path(one.output_dir).glob(f"*_{datamodule.task}.rejected.jsonl"):
+            with path.open("rb") as lines:
+                number += sum(
+                    not msgspec.json.decode(line, type=Rejection).by_rules for line in lines
+                )
+    return number
 
 
 class DataSummary(Callback):

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from training.actions import ACTIONS
@@ -51,11 +49,9 @@ def _answers_the_shell(run: Run) -> bool:
     Launchers such as torchrun and SLURM take each status but 0 for a failure, and stop the other
     processes. Of several runs in one command, each hands its score to the search.
     """
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.RUN:
-        return False
     environment = getattr(run.trainer.strategy, "cluster_environment", None)
     launched = environment is not None and environment.creates_processes_externally
-    return run.trainer.is_global_zero and not launched
+    return run.is_command and run.trainer.is_global_zero and not launched
 
 
 @contextmanager
