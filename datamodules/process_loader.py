@@ -8,8 +8,9 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from processing.core.arguments import check_flag
-from processing.datasets.resumable import RankBatches, ResumableLoader
+from processing.datasets.resumable import ResumableLoader
 from processing.datasets.sample_dataset import SampleDataset
+from processing.datasets.sampling import RankBatches
 
 
 class ProcessLoader(ResumableLoader[Any]):

@@ -13,8 +13,8 @@ from datamodules import Augmentation, LazyNPZDataModule
 from processing.core.columns import RaggedArray
 from processing.core.errors import ChecksumError
 from processing.datasets.batch import TensorList
-from processing.datasets.sampling import epoch_order
 from processing.run.processing_report import ProcessingReport
+from tests.orders import epoch_order
 
 SIZE = 8
 NAMES = ["left_eye", "right_eye", "nose"]

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import CombinedLoader
 
 from datamodules import LazyNPZDataModule, ResumeEpoch
 from processing import BatchLoader, LazyNPZDataset
-from processing.datasets.sampling import epoch_order
+from tests.orders import epoch_order
 
 SAMPLES = 19  # of the training split
 

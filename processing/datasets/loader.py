@@ -36,8 +36,9 @@ from processing.core.threads import map_in_order
 from processing.datasets.batch import Batch
 from processing.datasets.batch_groups import BatchGroup, batches_in_group
 from processing.datasets.buffers import BufferPool
-from processing.datasets.resumable import RankBatches, ResumableLoader
+from processing.datasets.resumable import ResumableLoader
 from processing.datasets.sample_dataset import T_co
+from processing.datasets.sampling import RankBatches
 from processing.npz.readahead import batches_ahead
 
 _IN_USE: Final = 3

@@ -12,13 +12,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from typing import Any, Final, Generic, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from processing.core.arguments import check_flag, check_integer
+from processing.datasets.orders import AsStored, Order, Shuffled
 from processing.datasets.sample_dataset import SampleDataset, T_co, check_dataset
-from processing.datasets.sampling import Steps, epoch_order
+from processing.datasets.sampling import RankBatches, Steps
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,40 +37,6 @@ class Position(NamedTuple):
     epoch: int = 0
     consumed: int = 0
     consumed_before: int = 0
-
-
-class RankBatches:
-    """The batches of one rank in a part of an epoch, as indices of samples.
-
-    Args:
-        order: the indices of the whole dataset in the order of the epoch, int64 (n,).
-        steps: the steps of all ranks.
-        rank: in ``[0, steps.world_size)``.
-    """
-
-    def __init__(self, order: NDArray[np.int64], steps: Steps, rank: int) -> None:
-        self._order = order
-        self._steps = steps
-        self._rank = rank
-
-    def __len__(self) -> int:
-        return len(self._steps)
-
-    def indices(self, step: int) -> NDArray[np.int64]:
-        """Returns the indices of a batch, int64 (B,); empty for a step after the last one."""
-        if step >= len(self._steps):
-            return self._order[:0]
-        begin, end = self._steps.span(step)
-        own = self._order[begin + self._rank : end : self._steps.world_size]
-        return own if len(own) else self._order[begin : begin + 1]
-
-    def valid(self, step: int) -> torch.Tensor:
-        """Returns bool (B,): False for a sample that belongs to another rank.
-
-        A rank that has no sample in this step reads the first sample of the step in its place.
-        """
-        begin, end = self._steps.span(step)
-        return torch.full((len(self.indices(step)),), begin + self._rank < end)
 
 
 class ResumableLoader(ABC, Generic[T_co]):
@@ -166,16 +131,13 @@ class ResumableLoader(ABC, Generic[T_co]):
         end = self._end
         self._next, self._end, self._former_step = Position(epoch + 1), None, None
         steps = self.steps(consumed, end)
-        order = np.arange(self._samples)
-        if self.shuffle:
-            order = epoch_order(self._samples, seed=self.seed, epoch=epoch)
-        plan = RankBatches(order, steps, self.rank)
+        plan = RankBatches(self._order(epoch), steps, self.rank)
         # Closing ends the threads of an iteration that is left early.
         with contextlib.closing(self._read(plan)) as batches:
             step = 0
             for batch in batches:
                 if (self._always_marks or steps.world_size > 1) and isinstance(batch, dict):
-                    valid = plan.valid(step)
+                    valid = torch.full((len(plan.indices(step)),), plan.is_valid(step))
                     batch.setdefault("valid", valid.pin_memory() if self.pin_memory else valid)
                 before, after = steps.span(step)
                 self._reached = Position(epoch, after, before)
@@ -184,6 +146,11 @@ class ResumableLoader(ABC, Generic[T_co]):
                 # Only the consumer keeps the batch: its memory is reused once it is released.
                 del batch
         self._reached = Position(epoch + 1)
+
+    def _order(self, epoch: int) -> Order:
+        if self.shuffle:
+            return Shuffled(self._samples, seed=self.seed, epoch=epoch)
+        return AsStored(self._samples)
 
     @abstractmethod
     def _read(self, plan: RankBatches) -> Generator[Any]:

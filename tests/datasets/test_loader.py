@@ -15,7 +15,7 @@ from processing import BatchLoader, CombinedLazyDataset, LazyNPZDataset
 from processing.core.columns import RaggedArray
 from processing.core.errors import ChecksumError
 from processing.datasets.batch import Batch
-from processing.datasets.sampling import epoch_order
+from tests.orders import epoch_order
 
 N, SIZE = 117, 4
 

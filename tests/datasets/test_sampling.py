@@ -3,44 +3,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processing.datasets.resumable import RankBatches
-from processing.datasets.sampling import Steps, epoch_order
-
-
-@given(n=st.integers(0, 200), seed=st.integers(0, 2**40), epoch=st.integers(0, 1000))
-def test_order_is_a_permutation_that_repeats(n, seed, epoch):
-    order = epoch_order(n, seed=seed, epoch=epoch)
-    assert order.dtype == np.int64
-    assert sorted(order.tolist()) == list(range(n))
-    assert order.tolist() == epoch_order(n, seed=seed, epoch=epoch).tolist()
-
-
-def test_order_is_the_same_on_every_machine():
-    # Resuming on another machine depends on these numbers.
-    assert epoch_order(8, seed=3, epoch=2).tolist() == [4, 0, 5, 3, 7, 6, 1, 2]
-
-
-def test_seeds_and_epochs_give_unrelated_orders():
-    orders = [
-        epoch_order(500, seed=s, epoch=e).tolist() for s, e in ((0, 0), (0, 1), (1, 0), (1, 1))
-    ]
-    assert len({tuple(order) for order in orders}) == 4
-
-
-@pytest.mark.parametrize(("seed", "epoch"), [(-1, 0), (0, -1)])
-def test_negative_seed_or_epoch_is_refused(seed, epoch):
-    with pytest.raises(ValueError, match="must not be negative, found"):
-        epoch_order(4, seed=seed, epoch=epoch)
+from processing.datasets import sampling
+from processing.datasets.orders import AsStored, Shuffled
+from processing.datasets.sampling import RankBatches, Steps
 
 
 def batches_of_ranks(n, batch_size, world_size, **part):
     """Returns, for each rank, its batches as (indices, valid)."""
     steps = Steps(part.get("begin", 0), n, batch_size, world_size, part.get("drop_last", False))
-    order = np.arange(n)
+    order = AsStored(n)
     ranks = []
     for rank in range(world_size):
         plan = RankBatches(order, steps, rank)
-        batches = [(plan.indices(i).tolist(), plan.valid(i).tolist()) for i in range(len(plan))]
+        batches = []
+        for step in range(len(plan)):
+            indices = plan.indices(step).tolist()
+            batches.append((indices, [plan.is_valid(step)] * len(indices)))
         ranks.append(batches)
     return ranks
 
@@ -104,3 +82,17 @@ def test_dropping_the_last_step_leaves_only_whole_ones():
     ranks = batches_of_ranks(21, 4, 2, drop_last=True)
     assert [[len(indices) for indices, _ in batches] for batches in ranks] == [[4, 4], [4, 4]]
     assert len(Steps(0, 7, 4, 2, drop_last=True)) == 0
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 16, 10_000])
+def test_batches_do_not_depend_on_how_many_are_computed_together(monkeypatch, at_once):
+    monkeypatch.setattr(sampling, "_SAMPLES_AT_ONCE", at_once)
+    order = Shuffled(203, seed=1, epoch=0)
+    expected = order.at(np.arange(203)).tolist()
+    for rank in range(2):
+        plan = RankBatches(order, Steps(40, 203, 8, 2), rank)
+        steps = [*range(len(plan)), 3, 0]  # also backwards
+        for step in steps:
+            begin, end = Steps(40, 203, 8, 2).span(step)
+            assert plan.indices(step).tolist() == expected[begin + rank : end : 2]
+        assert plan.indices(len(plan)).tolist() == []

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from processing.datasets.loader import BatchLoader
-from processing.datasets.sampling import epoch_order
 from processing.lazy_dataset import LazyNPZDataset
+from tests.orders import epoch_order
 
 SEED, SAMPLES, EPOCHS, BATCH_SIZE = 20261123, 117, 3, 4
 WORKERS, RANKS = (0, 1, 2, 4), (1, 2, 4)

@@ -11,8 +11,8 @@ import random
 import numpy as np
 import pytest
 
-from processing.datasets.sampling import epoch_order
 from tests.faults.resumed_trainers import SAMPLES, SEED, VAL_SAMPLES, run_cases
+from tests.orders import epoch_order
 
 STOPS = 8
 SETUPS = [
