@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 
 from datamodules.keypoint_names import AnyDataset, files_of
 from datamodules.settings import Split
+from datamodules.split_files import is_there
 from datamodules.transforms import Augmentation, mirrored_order
 from processing.core.columns import RaggedArray
 from processing.lazy_dataset import LazyNPZDataset
@@ -142,7 +144,7 @@ def describe(
         return _describe_open(datasets)
     with contextlib.ExitStack() as closing:
         closed = [file for split in paths if split not in opened for file in paths[split]]
-        files = [file for file in dict.fromkeys(closed) if file.is_file()]  # val stands in for test
+        files = [file for file in dict.fromkeys(closed) if is_there(file)]  # val stands in for test
         datasets += [closing.enter_context(LazyNPZDataset[Any](file)) for file in files]
         if not datasets:
             folders = dict.fromkeys(str(file.parent) for files in paths.values() for file in files)
@@ -171,8 +173,8 @@ def _numbered_categories(files: Sequence[LazyNPZDataset]) -> tuple[str, ...]:
     """Returns a name for each label in files that name no category."""
     largest = 0
     has_labels = False
-    for file in files:
-        if (labels := file.labels) is not None:
+    for part in itertools.chain.from_iterable(file.columns.parts() for file in files):
+        if (labels := part.annotations.get("labels")) is not None:
             has_labels = True
             values = labels.values if isinstance(labels, RaggedArray) else labels
             largest = max(largest, int(values.max(initial=0)))
@@ -180,9 +182,14 @@ def _numbered_categories(files: Sequence[LazyNPZDataset]) -> tuple[str, ...]:
 
 
 def _keypoint_counts(file: LazyNPZDataset) -> set[int]:
-    points = file.keypoints
-    if points is None:
+    row_shape = dict(file.layout.row_shapes).get("keypoints")
+    if row_shape is None:
         return set()
-    if isinstance(points, RaggedArray):
-        return set(np.unique(points.lengths).tolist())
-    return {points.shape[1]}
+    if not isinstance(row_shape, str):
+        return {row_shape[0]}
+    counts: set[int] = set()
+    for part in file.columns.parts():
+        points = part.annotations["keypoints"]
+        assert isinstance(points, RaggedArray)  # says the shape of its rows
+        counts.update(np.unique(points.lengths).tolist())
+    return counts

@@ -34,14 +34,20 @@ def with_keypoint_names(augment: Augmentation, dataset: AnyDataset) -> Augmentat
         elif not is_unnamed(names) and names != list(augment.keypoint_names):
             expected = list(augment.keypoint_names)
             raise ValueError(f"{file.path}: expected keypoints named {expected}, found {names}")
-        expected_shape = (len(file), len(augment.mirrored_order), 3)
-        if file.keypoints is None or file.keypoints.shape != expected_shape:
-            found = None if file.keypoints is None else file.keypoints.shape
+        expected_shape = (len(augment.mirrored_order), 3)
+        found = _shape_of_points(file)
+        if found != expected_shape:
             raise ValueError(
-                f"{file.path}: mirroring by {expected_shape[1]} names needs keypoints "
-                f"{expected_shape}, found {found}: give other keypoint_names, or horizontal_flip=0"
+                f"{file.path}: mirroring by {expected_shape[0]} names needs keypoints of shape "
+                f"{expected_shape} in each sample, found {found}: give other keypoint_names, or "
+                "horizontal_flip=0"
             )
     return augment
+
+
+def _shape_of_points(file: LazyNPZDataset[Any]) -> tuple[int, ...] | str | None:
+    """Returns the shape of the keypoints of a sample, ``ragged``, or None if there are none."""
+    return dict(file.layout.row_shapes).get("keypoints")
 
 
 def _mirrored_if_possible(
@@ -50,7 +56,7 @@ def _mirrored_if_possible(
     """Returns the augmentation with a `horizontal_flip` of 0.5 if it can mirror, else 0."""
     found = [list(file.metadata.get("keypoint_names", ())) for file in files]
     names = augment.keypoint_names or (found[0] if found else ())
-    points = {file.keypoints.shape[1:] for file in files if file.keypoints is not None}
+    points = {_shape_of_points(file) for file in files}
     if is_unnamed(names) and points == {(68, 3)}:
         _LOG.info(
             "68 keypoints without names are mirrored as the points of 300-W and dlib; if they are "

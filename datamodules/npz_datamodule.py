@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import torch
 
@@ -37,15 +37,15 @@ from datamodules.transforms import Augmentation
 from processing.core.arguments import check_flag, check_integer, check_number
 from processing.datasets.loader import BatchLoader
 from processing.datasets.names import check_same_names
-from processing.datasets.resumable import ResumableLoader
+from processing.datasets.resumable import ResumableLoader, check_shuffle
 from processing.datasets.sample_dataset import Transform
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
 
 _LOG = logging.getLogger(__name__)
-
-
+_THREADS: Final = 2
+"""By default. A loader starts fewer where there are few CPUs; docs/benchmarks.md has the rates."""
 _SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -82,14 +82,15 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
 
     Args:
         task: which of a directory's files to read.
-        data_dir: directory with ``{train,val[,test]}_{task}.npz``, or several that are read as one
+        data_dir: directory with ``{train,val[,test]}_{task}.npz``, each a file or a set of shards,
+            or several directories that are read as one
             dataset. None: the output directory of `processor`.
         processor: creates files that are missing or out of date; several, each for its own
             directory. None: the files exist.
         train_split: fraction of images to train on; passed to the processor.
         batch_size: samples per rank and step.
         num_workers: threads of each loader that gather batches ahead; see `BatchLoader`. With
-            `train_transform`, processes of the training loader.
+            `train_transform`, processes of the training loader. None: 2 threads, no processes.
         cache_size: samples in the LRU cache of each dataset, per process. A mapping gives a size
             for each split; a missing split has no cache.
         pin_memory: whether batches go through page-locked memory. None: only with a CUDA device.
@@ -97,6 +98,10 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
         prefetch_factor: batches that each worker prepares ahead.
         drop_last: whether to leave out a training epoch's last batch if it is smaller.
         seed: seed of order and augmentation; not negative.
+        shuffle: order of the training samples. ``"shards"`` reads few files at a time, which suits
+            slow disks and sets of many shards; False keeps the stored order.
+        weights: share of each directory of `data_dir` in the training samples, in any unit; see
+            `CombinedLazyDataset`. It needs ``shuffle=True``.
         augment: any callable that changes training batches on the device, after the conversion to
             float: called with a batch, and with `seed` and `epoch` if it has parameters of these
             names; returns a dict with `image`. None: no change.
@@ -141,13 +146,15 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
         processor: DataProcessor | Sequence[DataProcessor] | None = None,
         train_split: float = 0.8,
         batch_size: int = 16,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         cache_size: int | Mapping[str, int] = 0,
         pin_memory: bool | None = None,
         persistent_workers: bool = True,
         prefetch_factor: int = 2,
         drop_last: bool = False,
         seed: int = 0,
+        shuffle: bool | Literal["shards"] = True,
+        weights: Sequence[float] | None = None,
         augment: Augment | None = None,
         verify: bool = False,
         train_transform: Transform | None = None,
@@ -162,13 +169,17 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
         self.data_dirs = data_directories(data_dir, self.processors)
         self.train_split = check_number("train_split", train_split, least=0, most=1)
         self.batch_size = check_integer("batch_size", batch_size, least=1)
-        self.num_workers = check_integer("num_workers", num_workers, least=0)
+        if num_workers is not None:
+            num_workers = check_integer("num_workers", num_workers, least=0)
+        self.num_workers = num_workers
         self.cache_sizes = cache_sizes(cache_size)
         self.pin_memory = None if pin_memory is None else check_flag("pin_memory", pin_memory)
         self.persistent_workers = check_flag("persistent_workers", persistent_workers)
         self.prefetch_factor = check_integer("prefetch_factor", prefetch_factor, least=1)
         self.drop_last = check_flag("drop_last", drop_last)
         self.seed = check_integer("seed", seed, least=0)
+        self.shuffle = check_shuffle(shuffle)
+        self.weights = None if weights is None else list(weights)
         self.augment = check_augment(augment)
         self._augment = self.augment  # `setup` adds the names of the data's keypoints to this one
         self._augment_keywords = frozenset() if augment is None else keywords_of(augment)
@@ -279,6 +290,7 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
             verify=self.verify,
             return_index=True,
             transform=self._transform(split),
+            weights=self.weights if split == "train" else None,
         )
         if self.collate_fn is None and self._transform(split) is None:
             try:
@@ -315,8 +327,7 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
         dataset = self._dataset(split)
         options: dict[str, Any] = {
             "batch_size": self.batch_size,
-            "shuffle": split == "train" and not self._overfits(),
-            "num_workers": self.num_workers,
+            "shuffle": self.shuffle if split == "train" and not self._overfits() else False,
             "drop_last": self.drop_last and split == "train",
             "seed": self.seed,
             "pin_memory": self._pin_memory(),
@@ -324,13 +335,11 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
             **self._ranks(),
         }
         if (collate := self._collate(split)) is None:
+            options["num_workers"] = _THREADS if self.num_workers is None else self.num_workers
             return BatchLoader(dataset, **options)
-        return ProcessLoader(
-            dataset,
-            collate_fn=collate,
-            persistent_workers=self.persistent_workers,
-            **options,
-        )
+        options["num_workers"] = self.num_workers or 0
+        options["persistent_workers"] = self.persistent_workers
+        return ProcessLoader(dataset, collate_fn=collate, **options)
 
     def _ranks(self) -> dict[str, int]:
         """Returns the arguments of a loader that say which share of the samples it reads."""

@@ -9,14 +9,32 @@ from typing import Any
 from datamodules.keypoint_names import AnyDataset
 from datamodules.settings import Split
 from processing.lazy_dataset import open_dataset
+from processing.npz.sets import dataset_path, is_set
 
 
 def split_paths(directories: Sequence[Path], split: Split, task: str) -> list[Path]:
-    """Returns the files of a split; those of test are the files of val if no directory has one."""
-    paths = [directory / f"{split}_{task}.npz" for directory in directories]
+    """Returns the files of a split; those of test are the files of val if no directory has one.
+
+    Raises:
+        NPZFormatError: a directory has a file and a set, or a set that is not complete.
+    """
+    paths = [_path(directory, f"{split}_{task}") for directory in directories]
     if split == "test":
-        return [path for path in paths if path.is_file()] or split_paths(directories, "val", task)
+        return [path for path in paths if is_there(path)] or split_paths(directories, "val", task)
     return paths
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path of `split_paths` names a file, or a set of shards."""
+    return path.is_file() or is_set(path)
+
+
+def _path(directory: Path, name: str) -> Path:
+    """Returns the file or set of this name; the file if there is neither."""
+    try:
+        return dataset_path(directory, name)
+    except FileNotFoundError:
+        return directory / f"{name}.npz"
 
 
 def open_split(paths: Sequence[Path], task: str, **options: Any) -> AnyDataset:
@@ -31,13 +49,14 @@ def open_split(paths: Sequence[Path], task: str, **options: Any) -> AnyDataset:
         FileNotFoundError: a file is missing.
         ValueError: a file holds another task.
     """
-    missing = [str(path) for path in paths if not path.is_file()]
+    missing = [str(path) for path in paths if not is_there(path)]
     if missing:
         raise FileNotFoundError(
             f"{', '.join(missing)}: not there. Give the datamodule a processor, run `python -m "
             f"processing.data_processor --{task}`, or point data_dir at its output"
         )
-    dataset: AnyDataset = open_dataset(paths if len(paths) > 1 else paths[0], **options)
+    is_one = len(paths) == 1 and options.get("weights") is None
+    dataset: AnyDataset = open_dataset(paths[0] if is_one else paths, **options)
     if (found := dataset.task) != task:
         dataset.close()
         raise ValueError(f"{paths[0]}: expected samples of task {task!r}, found {found!r}")

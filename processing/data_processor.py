@@ -7,45 +7,35 @@ Also ``python -m processing.data_processor``. Wires sources, splits, plan and ru
 
 from __future__ import annotations
 
+import functools
 import os
 import time
-from collections import Counter
+import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from processing.core.arguments import check_flag, check_integer, check_number, check_path
 from processing.core.cpus import available_cpus
 from processing.core.error_notes import note_remedy
-from processing.core.errors import AnnotationError, Note, SourceError, count_notes
+from processing.core.errors import AnnotationError, SourceError
 from processing.core.files import make_directory
 from processing.imaging.encoding import RAW
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.tasks import TASKS, Task
-from processing.run.copies import same_content
 from processing.run.encodings import checked_encoding
+from processing.run.executors import check_executor, open_executor, run_tasks
 from processing.run.image_batches import RunOptions
 from processing.run.image_sizes import ImageSize, image_sizes
 from processing.run.no_annotations import explain_no_annotations
-from processing.run.output_directory import JOURNAL_NAME, locked, write_notes
-from processing.run.ownership import (
-    other_files,
-    refuse_foreign,
-    remove_obsolete,
-    remove_orphaned_lists,
-)
-from processing.run.plan import PlannedFile, plan_files
-from processing.run.processing_report import (
-    ProcessingReport,
-    SplitReport,
-    first_of_each_kind,
-    first_of_each_reason,
-)
-from processing.run.processing_run import ProcessingRun
-from processing.run.split_notes import notes_on_splits
+from processing.run.output_directory import locked
+from processing.run.ownership import refuse_foreign
+from processing.run.processing_report import ProcessingReport
+from processing.run.sharded_run import ShardedRun, ShardResult
 from processing.run.splits import assign_splits, group_pattern
+from processing.run.work import MakeAll, Work, make_files, make_shards
+from processing.run.work import finalize as finalize_shards
 from processing.sources import check_sources, read_sources
 from processing.sources.source_format import Reading, SourceFormat
 
@@ -90,6 +80,12 @@ class DataProcessor:
             files, and all other images like ``jpeg``.
         jpeg_quality: of JPEGs that are made, 1 to 100.
         jpeg_subsampling: of their colour: ``444`` (none), ``422`` or ``420``.
+        samples_per_shard: images of a shard. Each split and task becomes a set of files such as
+            ``train_detector-00003-of-00012.npz`` with a manifest. None: one file.
+        executor: who makes shards. ``threads``: this process, with `num_workers` threads.
+            ``processes``, ``dask`` or ``ray``: `num_workers` processes, or those of the cluster at
+            `executor_address`, each with one thread. Or an executor of your own.
+        executor_address: of a running Dask scheduler or Ray cluster.
 
     Raises:
         TypeError: an argument has another type; the message names it.
@@ -122,7 +118,11 @@ class DataProcessor:
         store: Literal["raw", "jpeg", "original"] = "raw",
         jpeg_quality: int = RAW.quality,
         jpeg_subsampling: str | int = RAW.subsampling,
+        samples_per_shard: int | None = None,
+        executor: str | Executor = "threads",
+        executor_address: str | None = None,
     ) -> None:
+        self._settings = {name: value for name, value in locals().items() if name != "self"}
         # All arguments are checked here, before a run has read data for minutes.
         workers = available_cpus() if num_workers is None else num_workers
         if not isinstance(on_error, str) or on_error not in ("quarantine", "raise"):
@@ -135,6 +135,12 @@ class DataProcessor:
         if group_by is not None:
             group_pattern(group_by)  # reports an error now, not after the data has been read
         self.group_by, self.seed = group_by, check_integer("seed", seed, least=0)
+        if samples_per_shard is not None:
+            samples_per_shard = check_integer("samples_per_shard", samples_per_shard, least=1)
+        self.samples_per_shard = samples_per_shard
+        self.executor, self.executor_address = check_executor(
+            executor, executor_address, samples_per_shard
+        )
         self.sources = [sources] if isinstance(sources, str | Mapping | SourceFormat) else sources
         if not isinstance(self.sources, Sequence | None):
             raise TypeError(
@@ -204,66 +210,93 @@ class DataProcessor:
             SourceError: a task has no annotations, or as for `process_all`.
             ImageError, AnnotationError, TooManyRejectedError, OSError: as for `process_all`.
         """
-        began = time.perf_counter()
-        is_list = isinstance(task_names, Sequence) and not isinstance(task_names, str | bytes)
-        if not is_list or not task_names or not all(isinstance(name, str) for name in task_names):
-            raise ValueError(f"task_names must be a list of {', '.join(TASKS)}, got {task_names!r}")
-        check_flag("skip_missing", skip_missing)
-        check_number("train_split", train_split, least=0, most=1)
         work = self._plan(task_names, train_split, skip_missing=skip_missing)
+        if work.samples_per_shard is not None:
+            call = tuple(task_names), train_split, skip_missing
+            return make_shards(work, self._make_all(*call))
         make_directory(self.output_dir)
-        self._refuse_foreign(work)
+        refuse_foreign(self.output_dir, [file.name for file in work.planned_files()])
         with locked(self.output_dir) as waited:
             if waited:  # the data may have changed in the meantime
                 work = self._plan(task_names, train_split, skip_missing=skip_missing)
-                self._refuse_foreign(work)
-            return self._carry_out(work, began)
+                refuse_foreign(self.output_dir, [file.name for file in work.planned_files()])
+            return make_files(work)
 
-    def _refuse_foreign(self, work: _Work) -> None:
-        refuse_foreign(self.output_dir, [file.name for file in work.files])
+    @note_remedy()
+    def process_shards(
+        self,
+        task_names: Sequence[str],
+        shard_index: int,
+        num_jobs: int | None = None,
+        train_split: float = 0.8,
+        *,
+        skip_missing: bool = False,
+    ) -> ProcessingReport:
+        """Makes some shards of the named tasks, as one of several jobs, on any machine.
 
-    def _carry_out(self, work: _Work, began: float) -> ProcessingReport:
-        reading, files = work.reading, work.files
-        run = ProcessingRun(
-            self.raw_data_dir,
-            self.output_dir,
-            reading.table,
-            files,
-            reading.rejections,
-            self._repair,
-            self._run_options,
-            reading.hints,
-        )
-        up_to_date = run.is_up_to_date()
-        if up_to_date:
-            run.check_published()
-        else:
-            run.execute()
-        tasks = {file.task.name for file in files}
-        removed = remove_obsolete(self.output_dir, tasks, [file.name for file in files])
-        if not (self.output_dir / JOURNAL_NAME).exists():
-            # With a journal, the lists may be of files that a continued run will publish.
-            remove_orphaned_lists(self.output_dir)
-        notes = self._notes(work, run)
-        notes_path = write_notes(self.output_dir, notes)
-        return ProcessingReport(
-            files=run.reports(),
-            up_to_date=up_to_date,
-            images_decoded=run.images_decoded,
-            images_copied=run.images_copied,
-            images_resumed=run.images_resumed,
-            seconds=time.perf_counter() - began,
-            rejected_annotations=Counter(r.reason for r in reading.rejections),
-            notes=count_notes(notes),
-            removed=tuple(removed),
-            replaced_data=run.replaced_data,
-            skipped_tasks=work.skipped,
-            sets=reading.sets,
-            splits=SplitReport.of(reading.table.splits, work.train_split, self.group_by),
-            note_examples=first_of_each_kind(notes),
-            notes_path=notes_path,
-            rejection_examples=first_of_each_reason(reading.rejections),
-        )
+        The job that makes the last shard also writes the manifests. It is the same which job makes
+        which shard, in which order and how often.
+
+        Args:
+            task_names: as for `process`.
+            shard_index: number of this job, in ``[0, num_jobs)``.
+            num_jobs: number of jobs. This one makes every `num_jobs`-th shard, and `shard_index` is
+                the first. None: as many as there are shards.
+            train_split: as for `process_all`.
+            skip_missing: as for `process`.
+
+        Raises:
+            ValueError: `samples_per_shard` was not given, or `shard_index` is out of range.
+            SourceError, ImageError, AnnotationError, TooManyRejectedError, OSError: as for
+                `process`.
+        """
+        jobs = None if num_jobs is None else check_integer("num_jobs", num_jobs, least=1)
+        check_integer("shard_index", shard_index, least=0)
+        work = self._plan_of_shards(task_names, train_split, skip_missing=skip_missing)
+        call = tuple(task_names), train_split, skip_missing
+        return make_shards(work, self._make_all(*call), shard_index, jobs)
+
+    def _make_all(
+        self, task_names: tuple[str, ...], train_split: float, skip_missing: bool
+    ) -> MakeAll:
+        """Returns a function that makes shards on the executor of this processor."""
+
+        def make_all(
+            sharded: ShardedRun, numbers: Sequence[int]
+        ) -> tuple[Sequence[ShardResult], Sequence[int]]:
+            if self.executor == "threads":
+                return [sharded.make(sharded.shards[number]) for number in numbers], []
+            settings = self._settings | {"executor": "threads", "executor_address": None}
+            call = ShardCall(uuid.uuid4().hex, settings, task_names, train_split, skip_missing)
+            make = functools.partial(make_shard, call)
+            workers = self._run_options.num_workers
+            with open_executor(self.executor, self.executor_address, workers) as executor:
+                return run_tasks(executor, make, numbers)
+
+        return make_all
+
+    @note_remedy()
+    def finalize(
+        self, task_names: Sequence[str], train_split: float = 0.8, *, skip_missing: bool = False
+    ) -> ProcessingReport:
+        """Checks that all shards of the named tasks are there, and writes their manifests.
+
+        Arguments are those of `process`. Photographs are not read.
+
+        Raises:
+            ValueError: `samples_per_shard` was not given.
+            IncompleteSetError: shards are missing, or of other annotations or options.
+            SourceError, TooManyRejectedError, OSError: as for `process`.
+        """
+        work = self._plan_of_shards(task_names, train_split, skip_missing=skip_missing)
+        return finalize_shards(work)
+
+    def _plan_of_shards(
+        self, task_names: Sequence[str], train_split: float, *, skip_missing: bool
+    ) -> Work:
+        if self.samples_per_shard is None:
+            raise ValueError("shards need samples_per_shard, the number of images of a shard")
+        return self._plan(task_names, train_split, skip_missing=skip_missing)
 
     def _tasks(
         self, names: Sequence[str], reading: Reading, *, skip_missing: bool
@@ -292,7 +325,13 @@ class DataProcessor:
             raise SourceError("\n    ".join([problems, *causes]))
         return tasks, skipped
 
-    def _plan(self, task_names: Sequence[str], train_split: float, *, skip_missing: bool) -> _Work:
+    def _plan(self, task_names: Sequence[str], train_split: float, *, skip_missing: bool) -> Work:
+        is_list = isinstance(task_names, Sequence) and not isinstance(task_names, str | bytes)
+        if not is_list or not task_names or not all(isinstance(name, str) for name in task_names):
+            raise ValueError(f"task_names must be a list of {', '.join(TASKS)}, got {task_names!r}")
+        check_flag("skip_missing", skip_missing)
+        check_number("train_split", train_split, least=0, most=1)
+        began = time.perf_counter()
         reading = read_sources(
             self.raw_data_dir, self.sources, follow_links=self._run_options.follow_links
         )
@@ -309,44 +348,52 @@ class DataProcessor:
             seed=self.seed,
             group_by=self.group_by,
         )
-        options = {
+        description = {
             "min_box_size": self._repair.min_box_size,
             "keep_flagged": self._repair.keep_flagged,
             "train_split": float(train_split),
             "group_by": self.group_by,
             "seed": self.seed,
         }
-        files = plan_files(reading.table, splits, tasks, options, reading.rejections)
-        return _Work(reading, splits, files, skipped, float(train_split))
-
-    def _notes(self, work: _Work, run: ProcessingRun) -> list[Note]:
-        """The notes on splits, copies, the output directory and the annotations."""
-        table, planned = work.reading.table, [file.name for file in work.files]
-        directory, paths, replaced = self.output_dir, table.image_paths, bool(run.replaced_data)
-        return [
-            *notes_on_splits(directory, paths, work.splits, work.files, self.group_by),
-            *same_content(self.raw_data_dir, table, work.splits, run.sound_crc32()),
-            *other_files(directory, planned, paths, all_replaced=replaced),
-            *work.reading.notes,
-        ]
+        return Work(
+            *(self.raw_data_dir, self.output_dir, reading.table, splits, tasks, description),
+            *(reading.rejections, reading.notes, reading.hints, reading.sets, skipped),
+            *(self._repair, self._run_options, self.samples_per_shard, began),
+        )
 
 
-class _Work(NamedTuple):
-    """What is to be done.
+@dataclass(frozen=True)
+class ShardCall:
+    """A call of a processor, as it travels to the workers of an engine.
 
     Args:
-        reading: the annotations.
-        splits: int8 (N,), the split of each image.
-        files: the plan.
-        skipped: tasks that are left out, and why.
-        train_split: share of the images without an official split that go to train.
+        key: differs between calls: a worker plans once for all shards of a call.
+        settings: arguments of `DataProcessor`.
+        task_names: as for `DataProcessor.process`.
+        train_split: as for `DataProcessor.process`.
+        skip_missing: as for `DataProcessor.process`.
     """
 
-    reading: Reading
-    splits: NDArray[np.int8]
-    files: list[PlannedFile]
-    skipped: dict[str, str]
-    train_split: float
+    key: str
+    settings: Mapping[str, Any] = field(compare=False)
+    task_names: tuple[str, ...] = field(compare=False)
+    train_split: float = field(compare=False)
+    skip_missing: bool = field(compare=False)
+
+
+def make_shard(call: ShardCall, number: int) -> ShardResult:
+    """Makes one shard of a call; the function that workers of an engine run."""
+    sharded = _planned(call)
+    return sharded.make(sharded.shards[number])
+
+
+@functools.lru_cache(maxsize=1)
+def _planned(call: ShardCall) -> ShardedRun:
+    # The engine starts as many workers as there are CPUs to use.
+    processor = DataProcessor(**{**call.settings, "num_workers": 1, "progress": False})
+    return processor._plan(
+        call.task_names, call.train_split, skip_missing=call.skip_missing
+    ).sharded()
 
 
 if __name__ == "__main__":

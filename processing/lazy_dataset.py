@@ -9,30 +9,27 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from processing.core.arguments import StrPath, check_flag, check_integer
-from processing.core.columns import ColumnArray, RaggedArray
+from processing.core.arguments import StrPath, check_flag, check_integer, check_path
+from processing.core.columns import ColumnArray
 from processing.core.coordinates import stored_to_source
 from processing.core.errors import DatasetClosedError, NPZFormatError
 from processing.datasets.cached_rows import CachedRows
 from processing.datasets.collate import Sample
 from processing.datasets.combined import CombinedLazyDataset
-from processing.datasets.sample_dataset import (
-    CacheInfo,
-    Layout,
-    Rows,
-    SampleDataset,
-    T_co,
-    Transform,
-)
+from processing.datasets.layout import CacheInfo, Layout
+from processing.datasets.sample_dataset import Rows, T_co, Transform
+from processing.datasets.selected import SelectableDataset
 from processing.datasets.worker_lifetime import end_with_starter, starting_process
 from processing.npz.contents import Contents
+from processing.npz.set_contents import SetContents, open_contents
+from processing.npz.sets import dataset_path
 from processing.npz.verify import verify_columns
 
 _SPLITS = ("train", "val", "test")  # how names of processed files begin
@@ -40,15 +37,16 @@ _SPLITS = ("train", "val", "test")  # how names of processed files begin
 __all__ = ["CombinedLazyDataset", "LazyNPZDataset", "open_dataset"]
 
 
-class LazyNPZDataset(SampleDataset[T_co]):
-    """The samples of one NPZ file.
+class LazyNPZDataset(SelectableDataset[T_co]):
+    """The samples of one NPZ file, or of a set of files.
 
-    Opening reads headers only. Attributes such as `images` and `bboxes` are read-only views of the
-    file; samples and batches are copies that the caller owns.
+    Opening reads headers only; the files of a set are opened when they are needed. Attributes such
+    as `images` and `bboxes` are read-only views of a file; samples and batches are copies that the
+    caller owns.
 
     Args:
         path: an NPZ file of this package, or an older one with compressed members or with boxes as
-            lists.
+            lists. Or ``NAME-*.npz``: all shards of a set, which needs its manifest ``NAME.json``.
         cache_size: number of most recently used samples to keep, per process; 0 for none. The cache
             holds samples before the transform.
         verify: whether to compare each image with its checksum when it is read, and all other
@@ -63,6 +61,7 @@ class LazyNPZDataset(SampleDataset[T_co]):
         OSError: a limit of this process does not allow another open file.
         NPZFormatError: the file is damaged, is not a dataset, or lacks the checksums that `verify`
             needs.
+        IncompleteSetError: shards or the manifest of a set are missing, or do not belong together.
         TypeError: an argument has the wrong type.
         ValueError: `cache_size` is negative.
 
@@ -87,19 +86,19 @@ class LazyNPZDataset(SampleDataset[T_co]):
         self.transform = transform
         self.return_index = check_flag("return_index", return_index)
         self._verify_reads = check_flag("verify", verify)
-        self._open(Contents.open(path, cache_dir=cache_dir, verify=verify))
+        self._open(open_contents(path, cache_dir=cache_dir, verify=verify))
 
-    def _open(self, columns: Contents) -> None:
-        npz, verify = columns.npz, self._verify_reads
-        if verify and "image_crc32" not in npz:
+    def _open(self, columns: Contents | SetContents) -> None:
+        verify = self._verify_reads
+        if verify and not columns.has_row_checksums:
             raise NPZFormatError(
-                f"{npz.path}: verify=True needs the member 'image_crc32', which this file does not "
-                "have; call verify() once instead"
+                f"{columns.path}: verify=True needs the member 'image_crc32', which this file does "
+                "not have; call verify() once instead"
             )
-        self.path = npz.path
-        self._cache_dir = npz.cache_dir
-        self._content_id = npz.content_id
-        self._columns: Contents | None = columns
+        self.path = columns.path
+        self._cache_dir = columns.cache_dir
+        self._content_id = columns.content_id
+        self._columns: Contents | SetContents | None = columns
         self._layout = self.layout
         self._rows = CachedRows(columns, self.cache_size, verify=verify)
 
@@ -115,9 +114,9 @@ class LazyNPZDataset(SampleDataset[T_co]):
         super().__setstate__({**state, "_columns": None})
         if not state["_columns"]:
             return
-        columns = Contents.open(self.path, cache_dir=self._cache_dir, verify=self._verify_reads)
+        columns = open_contents(self.path, cache_dir=self._cache_dir, verify=self._verify_reads)
         # Otherwise worker processes could silently read other data than this process.
-        if columns.npz.content_id != self._content_id:
+        if columns.content_id != self._content_id:
             raise NPZFormatError(
                 f"{self.path}: was replaced by another file after this dataset was opened; "
                 "open it again"
@@ -138,31 +137,20 @@ class LazyNPZDataset(SampleDataset[T_co]):
         self._columns = None
 
     @property
-    def columns(self) -> Contents:
-        """All members of the file, as views of it.
+    def columns(self) -> Contents | SetContents:
+        """All members of the file or set.
 
         Raises:
             DatasetClosedError: the dataset was closed.
         """
         return self._check_open()
 
-    def _check_open(self) -> Contents:
+    def _check_open(self) -> Contents | SetContents:
         if self._columns is None:
             raise DatasetClosedError(
                 f"{self.path}: the dataset was closed; open it again to use it"
             )
         return self._columns
-
-    @property
-    def _whole(self) -> Contents:
-        """All members, after checking that the file has not been truncated since it was opened.
-
-        Reading a view past the end of a truncated file kills the process. Views that the caller
-        took earlier are not protected.
-        """
-        columns = self.columns
-        columns.npz.check_size()
-        return columns
 
     @property
     def layout(self) -> Layout:
@@ -172,17 +160,13 @@ class LazyNPZDataset(SampleDataset[T_co]):
             DatasetClosedError: the dataset was closed.
         """
         columns = self.columns
-        row_shapes: list[tuple[str, tuple[int, ...] | str]] = []
-        for name, column in columns.annotations.items():
-            row_shape = "ragged" if isinstance(column, RaggedArray) else column.shape[1:]
-            row_shapes.append((name, row_shape))
         return Layout(
             columns.task,
-            columns.stored.shape,
-            columns.stored.dtype,
+            columns.image_shape,
+            columns.image_dtype,
             columns.category_names,
             columns.keypoint_names,
-            tuple(row_shapes),
+            columns.row_shapes,
             self.return_index,
         )
 
@@ -193,38 +177,49 @@ class LazyNPZDataset(SampleDataset[T_co]):
 
     @property
     def images(self) -> NDArray[Any]:
-        """uint8 (N, H, W, 3), a view of the file; TypeError for JPEGs, see `get_batch`."""
-        return self._whole.images
+        """uint8 (N, H, W, 3), a view of the file; TypeError for JPEGs and sets, see `get_batch`."""
+        columns = self.columns
+        if isinstance(columns, SetContents):
+            raise TypeError(
+                f"{self.path}: is a set of files, so there is no array of all images: take "
+                'get_batch(indices)["images"], or open one of the files'
+            )
+        columns.npz.check_size()
+        return columns.images
 
     @property
     def image_paths(self) -> NDArray[np.str_]:
-        """Unicode (N,): relative to the raw directory, ``/`` separated."""
-        return self._whole.image_paths
+        """Unicode (N,): relative to the raw directory, ``/`` separated; of a set a copy."""
+        return np.asarray(self.columns.joined("image_paths"))
 
     @property
     def bboxes(self) -> ColumnArray | None:
         """float32 x1, y1, x2, y2: N rows (k, 4) (detector) or (N, 4) (teacher), or None."""
-        return self._whole.annotations.get("bboxes")
+        return self.columns.joined("bboxes")
 
     @property
     def keypoints(self) -> ColumnArray | None:
         """float32 (N, K, 3) as x, y, visibility, or N rows (k, 3), or None."""
-        return self._whole.annotations.get("keypoints")
+        return self.columns.joined("keypoints")
 
     @property
     def labels(self) -> ColumnArray | None:
         """Positions in `category_names`, an integer for each box, or None."""
-        return self._whole.annotations.get("labels")
+        return self.columns.joined("labels")
 
     @property
     def source_rects(self) -> NDArray[np.float32] | None:
         """float32 (N, 4): the rectangle of the upright source that each image shows, or None."""
-        return self.columns.npz.get("source_rects")
+        return self._array("source_rects")
 
     @property
     def source_sizes(self) -> NDArray[np.int32] | None:
         """int32 (N, 2): height and width of the upright source images, pixels, or None."""
-        return self.columns.npz.get("source_sizes")
+        return self._array("source_sizes")
+
+    def _array(self, name: str) -> NDArray[Any] | None:
+        found = self.columns.joined(name)
+        return None if found is None else np.asarray(found)
 
     def to_source(self, index: int, coordinates: ArrayLike) -> NDArray[np.float64]:
         """Maps coordinates in a stored image to pixels of its upright source image.
@@ -240,10 +235,10 @@ class LazyNPZDataset(SampleDataset[T_co]):
             IndexError: `index` is outside ``[-len, len)``.
             NPZFormatError: the file does not store which part of the source its images show.
         """
-        rects = self.source_rects
+        file, row = self.columns.locate(int(self._checked_indices([index])[0]))
+        rects = file.npz.get("source_rects")
         if rects is None:
-            raise NPZFormatError(f"{self.path}: has no 'source_rects' to map coordinates by")
-        row = self._checked_indices([index])[0]
+            raise NPZFormatError(f"{file.path}: has no 'source_rects' to map coordinates by")
         return stored_to_source(np.asarray(coordinates), rects[row], self.image_size)
 
     def verify(self) -> None:
@@ -257,7 +252,8 @@ class LazyNPZDataset(SampleDataset[T_co]):
             NPZFormatError: parts of the file contradict each other; the message names member and
                 row.
         """
-        verify_columns(self.columns)
+        for file in self.columns.parts():
+            verify_columns(file)
 
     def cache_info(self) -> CacheInfo:
         """Returns hits, misses, and the largest and current size of this process's cache."""
@@ -271,9 +267,14 @@ class LazyNPZDataset(SampleDataset[T_co]):
         return len(self.columns)
 
     @property
+    def file_offsets(self) -> NDArray[np.int64]:
+        """int64 (F + 1,): file f holds samples ``offsets[f]:offsets[f + 1]``."""
+        return self.columns.offsets
+
+    @property
     def stored_image_bytes(self) -> int:
         """Mean bytes of an image in the file; at least 1."""
-        return max(1, self.columns.stored.nbytes // max(1, len(self)))
+        return max(1, self.columns.nbytes // max(1, len(self)))
 
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Announces the samples that will be fetched soon; see `SampleDataset.advise`."""
@@ -284,7 +285,14 @@ class LazyNPZDataset(SampleDataset[T_co]):
         return (str(self.path),)
 
     def _place(self, index: int) -> str:
-        return f"{self.path}, row {index}"
+        file, row = self.columns.locate(index)
+        return f"{file.path}, row {row}"
+
+    def annotation_parts(self) -> Iterator[Rows]:
+        """Yields the annotations of all files; see `SampleDataset.annotation_parts`."""
+        for file in self.columns.parts():
+            file.npz.check_size()
+            yield file.annotations
 
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
         return None if self.transform is None else [self.transform] * len(indices)
@@ -301,32 +309,40 @@ class LazyNPZDataset(SampleDataset[T_co]):
 
 def open_dataset(
     path: StrPath | Sequence[StrPath],
+    name: str | None = None,
     *,
     cache_size: int = 0,
     verify: bool = False,
     transform: Callable[[Sample], T_co] | None = None,
     return_index: bool = False,
     cache_dir: StrPath | None = None,
+    weights: Sequence[float] | None = None,
 ) -> LazyNPZDataset[T_co] | CombinedLazyDataset[T_co]:
     """Opens one NPZ file, or several files as one dataset.
 
     Args:
-        path: a file, or several files in the order in which their samples should come.
+        path: a file, or several files in the order in which their samples should come. With `name`,
+            a directory, or several.
+        name: of the file in the directory, such as ``train_detector``, whether it is one file or a
+            set of shards.
         cache_size: number of samples to keep in memory, for each file.
         verify: whether to compare images with their checksums; see `LazyNPZDataset`.
         transform: called with each sample; its result takes the place of the sample.
         return_index: whether samples have the key ``index``.
         cache_dir: directory for members that have to be unpacked; None: next to the file.
+        weights: share of each of several files; see `CombinedLazyDataset`.
 
     Raises:
         FileNotFoundError: a file is missing.
-        NPZFormatError: a file is damaged or is not a dataset.
+        NPZFormatError: a file is damaged or is not a dataset, or there is both a file and a set.
+        IncompleteSetError: shards or the manifest of a set are missing, or do not belong together.
         ValueError: the files differ in task, image size, categories, names of keypoints or
             annotations.
 
     Example:
         >>> dataset = open_dataset(["a/train_detector.npz", "b/train_detector.npz"])
         ... # doctest: +SKIP
+        >>> dataset = open_dataset("data/preprocessed", "train_detector")  # doctest: +SKIP
     """
     open_file = functools.partial(
         LazyNPZDataset[T_co],
@@ -336,11 +352,16 @@ def open_dataset(
         return_index=return_index,
         cache_dir=cache_dir,
     )
+    files = [path] if isinstance(path, str | PathLike) else list(path)
+    if name is not None:
+        files = [dataset_path(check_path("path", directory), name) for directory in files]
     if isinstance(path, str | PathLike):
-        return open_file(path)
-    files = list(path)
+        if weights is not None:
+            raise ValueError(f"weights need several files, got one: {path}")
+        return open_file(files[0])
     # Closes the files that are already open if the next one cannot be opened or does not fit.
     with contextlib.ExitStack() as opened:
-        combined = CombinedLazyDataset([opened.enter_context(open_file(file)) for file in files])
+        parts = [opened.enter_context(open_file(file)) for file in files]
+        combined = CombinedLazyDataset(parts, weights)
         opened.pop_all()
     return combined

@@ -127,6 +127,7 @@ def test_its_settings_are_flags_with_these_defaults(monkeypatch):
     options = command_line_options(monkeypatch)
     rows = settings_of_the_readme()
     choices = {"--help", "--all", *(f"--{task}" for task in TASKS)}
+    choices |= {"--shard-index", "--num-jobs", "--finalize"}  # see docs/scaling.md
     assert {flag for _, _, flag, _ in rows} == set(options) - choices
     for name, _, flag, default in rows:
         value = options[flag].default

@@ -20,6 +20,9 @@ LIVES_ON = {
 }
 """Threads of libraries that outlive a test by design: the file whose code they run, and why."""
 
+LIVING_POOLS = {"Dask-Offload": "Dask's pool for the process, from the first client on"}
+"""Pools that outlive a test by design: how the names of their threads begin, and why."""
+
 ENDS_WITH_ITS_OWNER = "multiprocessing/queues.py"
 """The feeder of a queue ends with the queue, for example with a queue of torch's DataLoader.
 
@@ -41,7 +44,8 @@ def threads_left(before):
     deadline = time.monotonic() + GRACE_SECONDS
     left = []
     for thread in threading.enumerate():
-        if thread in known or any(runs(thread, file) for file in LIVES_ON):
+        lives_on = thread.name.startswith(tuple(LIVING_POOLS))
+        if thread in known or lives_on or any(runs(thread, file) for file in LIVES_ON):
             continue
         # A test may return while a thread runs its last lines: not a leak, so wait for it.
         thread.join(max(0.0, deadline - time.monotonic()))

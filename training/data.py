@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,8 @@ from training.named_files import DEMO_DIR, check_directory, check_photographs
 if TYPE_CHECKING:
     import lightning as L
 
+SHARD = re.compile(r"-[0-9]{5,}-of-[0-9]{5,}")
+"""The number of a shard in the name of its lists."""
 LEFT_OUT = {"rejected": "left out", "dropped": "dropped from stored images"}
 
 
@@ -84,7 +88,7 @@ def bad_inputs(datamodule: Any) -> int:
     """
     number = 0
     for one in getattr(datamodule, "processors", ()):
-        for path in Path(one.output_dir).glob(f"*_{datamodule.task}.rejected.jsonl"):
+        for path in _lists(Path(one.output_dir), datamodule.task, "rejected"):
             with path.open("rb") as lines:
                 number += sum(
                     not msgspec.json.decode(line, type=Rejection).by_rules for line in lines
@@ -112,11 +116,17 @@ def summary_lines(datamodule: Any) -> Iterator[str]:
     yield f"data: {directories}, {task}: {counts} samples"
     for directory in datamodule.data_dirs:
         for kind, words in LEFT_OUT.items():
-            lists = sorted(Path(directory).glob(f"*_{task}.{kind}.jsonl"))
-            found = {path.name: _count_lines(path) for path in lists}
+            found: Counter[str] = Counter()
+            for path in _lists(Path(directory), task, kind):
+                found[SHARD.sub("-*", path.name)] += _count_lines(path)
             parts = [f"{count} in {name}" for name, count in found.items() if count]
             if parts:
                 yield f"{words}, listed in {directory}: {', '.join(parts)}"
+
+
+def _lists(directory: Path, task: str, kind: str) -> list[Path]:
+    """Return the lists of a kind, in order, of files and of shards."""
+    return sorted(directory.glob(f"*_{task}*.{kind}.jsonl"))
 
 
 def _count_lines(path: Path) -> int:

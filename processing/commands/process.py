@@ -20,6 +20,7 @@ from processing.commands.console import (
     print_result,
     standard_descriptors,
 )
+from processing.core.engines import EXECUTORS
 from processing.core.error_notes import format_error
 from processing.core.errors import ProcessingError
 from processing.imaging.encoding import STORES, SUBSAMPLINGS
@@ -27,6 +28,7 @@ from processing.imaging.tasks import TASKS
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
+    from processing.run.processing_report import ProcessingReport
 
 _EXIT_STATUSES: Final = (
     f"Exit status: {EXIT_SUCCESS} success, {EXIT_FAILURE} failure, {EXIT_USAGE} wrong usage, "
@@ -54,6 +56,7 @@ def process_command(
         parser.error("choose --all, or one or more of --detector, --landmarker and --teacher")
     if options.no_teacher and not options.all:
         parser.error("--no-teacher goes with --all only")
+    _check_jobs(parser, options)
     try:
         options.image_size = _image_size(options.image_size)
         options.sources = _sources(options.sources)
@@ -66,12 +69,7 @@ def process_command(
         parser.error(f"--raw-data-dir {processor.raw_data_dir}: {problem}")
     try:
         with standard_descriptors():
-            if options.all:
-                report = processor.process_all(
-                    options.train_split, include_teacher=not options.no_teacher
-                )
-            else:
-                report = processor.process(names, options.train_split)
+            report = _process(processor, options, names)
     # SystemExit comes from a thread; its status must not become that of the command.
     except (ProcessingError, OSError, ValueError, RuntimeError, MemoryError, SystemExit) as error:
         print_error(format_error(error))
@@ -85,7 +83,38 @@ def process_command(
     except OSError as error:  # such as a full disk behind a redirection
         print_error(format_error(error))
         return EXIT_FAILURE
+    if options.shard_index is not None:  # a scheduler would take the job for failed
+        return EXIT_SUCCESS
     return EXIT_REJECTIONS if report.has_rejections else EXIT_SUCCESS
+
+
+def _check_jobs(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Ends the command with an error if flags about jobs do not fit together."""
+    if options.samples_per_shard is None and (options.shard_index is not None or options.finalize):
+        parser.error("--shard-index and --finalize need --samples-per-shard")
+    if options.num_jobs is not None and options.shard_index is None:
+        parser.error("--num-jobs needs --shard-index, the number of this job")
+    if options.finalize and options.shard_index is not None:
+        parser.error("--finalize makes no shards: give it without --shard-index")
+    if options.num_jobs is not None and not 0 <= options.shard_index < options.num_jobs:
+        parser.error(
+            f"--shard-index must be in [0, {options.num_jobs}), the number of jobs, got "
+            f"{options.shard_index}: jobs are numbered from 0"
+        )
+
+
+def _process(
+    processor: DataProcessor, options: argparse.Namespace, names: Sequence[str]
+) -> ProcessingReport:
+    """Makes the files, or the shards of one job, or the manifests."""
+    if options.all:
+        names = [name for name in TASKS if not (options.no_teacher and name == "teacher")]
+    share = {"train_split": options.train_split, "skip_missing": options.all}
+    if options.finalize:
+        return processor.finalize(names, **share)
+    if options.shard_index is not None:
+        return processor.process_shards(names, options.shard_index, options.num_jobs, **share)
+    return processor.process(names, **share)
 
 
 _OPTION_VALUES: Final = {"0": 0, "1": 1, "true": True, "false": False}
@@ -224,6 +253,23 @@ _FLAGS: Final = (
         {"choices": SUBSAMPLINGS},
     ),
     _Flag(
+        "samples_per_shard",
+        "photographs per shard: each split becomes a set of files such as "
+        "train_detector-00003-of-00012.npz (default: one file)",
+        _COUNT,
+    ),
+    _Flag(
+        "executor",
+        "who makes shards: threads of this process, processes of this machine, or the workers of "
+        "Dask or Ray, which are extras",
+        {"choices": EXECUTORS},
+    ),
+    _Flag(
+        "executor_address",
+        "of a running Dask scheduler or Ray cluster (default: workers are started here)",
+        {"metavar": "ADDRESS"},
+    ),
+    _Flag(
         "group_by",
         "regular expression; photographs share a split if it finds the same text in their paths "
         "(default: every photograph is a group)",
@@ -276,6 +322,13 @@ _TRAIN_SPLIT: Final = _Flag(
 )
 
 
+_JOBS: Final = {
+    "--shard-index": "number of this job, from 0; exit status 3 becomes 0",
+    "--num-jobs": "number of jobs, of which each makes every N-th shard (default: a job for each "
+    "shard)",
+}
+
+
 def _parser(processor_class: type[DataProcessor]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m processing.data_processor",
@@ -290,6 +343,15 @@ def _parser(processor_class: type[DataProcessor]) -> argparse.ArgumentParser:
         tasks.add_argument(f"--{name}", action="store_true", help=text)
     without = "with --all: leave out the teacher files"
     tasks.add_argument("--no-teacher", action="store_true", help=without)
+    jobs = parser.add_argument_group("jobs", "Several jobs share the shards, on any machines.")
+    for name, text in _JOBS.items():
+        jobs.add_argument(name, help=text, metavar="N", type=int)
+    jobs.add_argument(
+        "--finalize",
+        action="store_true",
+        help="check that all shards are there, and write the manifests; the job that makes the "
+        "last shard does so by itself",
+    )
     settings = parser.add_argument_group("settings")
     for flag in _FLAGS:
         flag.add_to(settings, processor_class)

@@ -13,12 +13,20 @@ from pathlib import Path
 from processing.commands.console import EXIT_FAILURE, EXIT_SUCCESS, print_error, print_result
 from processing.datasets.channels import stored_channel_axis
 from processing.npz.contents import Contents
+from processing.npz.set_contents import SetContents
+from processing.npz.sets import PATTERN_END, read_manifest
 from processing.npz.verify import verify_columns
 
 
 def add_verify_command(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command to a parser, and the function to run."""
-    parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="NPZ files")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        type=Path,
+        help="NPZ files; or NAME.json, the manifest of a set, for all its shards",
+    )
     parser.add_argument(
         "--cache-dir",
         metavar="DIR",
@@ -48,7 +56,9 @@ def verify_command(options: argparse.Namespace) -> int:
 
 
 def _verify(file: Path, cache_dir: Path) -> str:
-    """Verifies one file and returns the line about it."""
+    """Verifies one file or set and returns the line about it."""
+    if file.suffix == ".json":
+        return _verify_set(file, cache_dir)
     contents = Contents.open(file, cache_dir=cache_dir)
     verify_columns(contents)
     checked = "made by others: members have checksums, rows have none"
@@ -61,6 +71,17 @@ def _verify(file: Path, cache_dir: Path) -> str:
         f"{file}: ok, {len(contents):,} rows, {contents.task} {height}x{width}, {size:,} bytes; "
         f"{checked}"
     )
+
+
+def _verify_set(manifest: Path, cache_dir: Path) -> str:
+    """Verifies all shards of a set, and that they are those of its manifest."""
+    read_manifest(manifest)  # a better error than about the shards of another JSON file
+    path = manifest.with_name(f"{manifest.stem}{PATTERN_END}")
+    contents = SetContents(path, cache_dir=cache_dir)
+    for shard in contents.parts():
+        verify_columns(shard)
+    shards, rows = len(contents.offsets) - 1, len(contents)
+    return f"{manifest}: ok, {rows:,} rows in {shards:,} shards, {contents.task}"
 
 
 def _describe(file: Path, error: Exception) -> str:

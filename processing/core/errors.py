@@ -80,6 +80,10 @@ class NPZFormatError(ProcessingError, ValueError):
     """An NPZ file is damaged, incomplete, or not in the expected format."""
 
 
+class IncompleteSetError(NPZFormatError):
+    """Shards of a set are missing, or are of another set; the message names them."""
+
+
 class UnsafePickleError(NPZFormatError):
     """An object array holds other objects than arrays, lists, numbers and text; none was run."""
 

@@ -1,4 +1,4 @@
-"""CachedRows: the rows of one file, of which the most recently used ones are kept in memory."""
+"""CachedRows: the rows of a file or set; the most recently used ones are kept in memory."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.datasets.merging import merge_rows
-from processing.datasets.sample_dataset import CacheInfo, Rows
+from processing.core.merging import merge_rows
+from processing.datasets.layout import CacheInfo
+from processing.datasets.sample_dataset import Rows
 from processing.npz.contents import Contents
+from processing.npz.set_contents import SetContents
 
 
 class CachedRows:
@@ -20,19 +22,19 @@ class CachedRows:
     from several threads.
 
     Args:
-        contents: the file.
+        contents: the file or set.
         size: number of rows to keep; 0 for none.
         verify: whether to compare images with the checksums of their rows.
     """
 
-    def __init__(self, contents: Contents, size: int, *, verify: bool) -> None:
+    def __init__(self, contents: Contents | SetContents, size: int, *, verify: bool) -> None:
         self._contents, self._size, self._verify = contents, size, verify
 
         # The cached functions do not hold `self`: with a reference cycle, the file would stay
         # mapped until the next garbage collection.
         @functools.lru_cache(maxsize=size)
         def read_image(index: int) -> NDArray[Any]:
-            images = np.empty((1, *contents.stored.shape), contents.stored.dtype)
+            images = np.empty((1, *contents.image_shape), contents.image_dtype)
             contents.gather_images(np.array([index]), images, verify=verify)
             return images
 

@@ -5,26 +5,21 @@ It opens no files itself, and is as safe from several threads and processes as i
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.arguments import repeated_path
+from processing.core.arguments import check_number, repeated_path
 from processing.core.columns import offsets_of
-from processing.datasets.merging import merge_rows
+from processing.core.merging import merge_rows
+from processing.datasets.layout import CacheInfo, Layout
 from processing.datasets.names import check_same_names
-from processing.datasets.sample_dataset import (
-    CacheInfo,
-    Layout,
-    Rows,
-    SampleDataset,
-    T_co,
-    Transform,
-    check_dataset,
-)
+from processing.datasets.sample_dataset import Rows, SampleDataset, T_co, Transform, check_dataset
+from processing.datasets.selected import SelectableDataset
 
 _LOG = logging.getLogger(__name__)
 _SHOWN: Final = 3  # files in a `repr`
@@ -44,7 +39,32 @@ class _Part(NamedTuple, Generic[T_co]):
     rows: NDArray[np.intp]
 
 
-class CombinedLazyDataset(SampleDataset[T_co]):
+def checked_weights(weights: Sequence[float], sizes: Sequence[int]) -> tuple[float, ...]:
+    """Checks the weights of datasets.
+
+    Args:
+        weights: one for each dataset.
+        sizes: samples of each dataset.
+
+    Raises:
+        TypeError: a weight is no number.
+        ValueError: there are too many or too few, all are 0, or an empty dataset has one above 0.
+    """
+    if len(weights) != len(sizes):
+        raise ValueError(f"weights: expected {len(sizes)}, one for each dataset, got {weights!r}")
+    checked = tuple(
+        check_number(f"weights[{i}]", weight, least=0, most=2**31)
+        for i, weight in enumerate(weights)
+    )
+    if not any(checked):
+        raise ValueError(f"weights: at least one must be above 0, got {list(weights)}")
+    for i, (weight, size) in enumerate(zip(checked, sizes, strict=True)):
+        if weight and not size:
+            raise ValueError(f"weights[{i}] is {weight}, but dataset {i} has no sample")
+    return checked
+
+
+class CombinedLazyDataset(SelectableDataset[T_co]):
     """The samples of several datasets, one dataset after the other.
 
     Each part keeps its own cache and transform; ``index`` counts through all parts.
@@ -53,12 +73,18 @@ class CombinedLazyDataset(SampleDataset[T_co]):
         datasets: at least one. All must have the same task, image size, categories, names of
             keypoints and annotations. `close` closes them.
 
+        weights: share of each dataset in a random order, in any unit; see `BatchLoader`. An epoch
+            has as many samples as all datasets have together: those of a dataset with a large
+            weight come several times, and not all of the others. None: each sample comes once.
+
     Attributes:
         datasets: the parts.
+        weights: the same.
         offsets: int64 (D + 1,): part d holds samples ``offsets[d]:offsets[d + 1]``.
 
     Raises:
-        ValueError: there is no dataset, two of them differ, or two are of the same file.
+        ValueError: there is no dataset, two of them differ, or the weights do not fit.
+        TypeError: a weight is no number.
 
     Example:
         >>> combined = CombinedLazyDataset([train, val])  # doctest: +SKIP
@@ -66,7 +92,11 @@ class CombinedLazyDataset(SampleDataset[T_co]):
         True
     """
 
-    def __init__(self, datasets: Iterable[SampleDataset[T_co]]) -> None:
+    def __init__(
+        self,
+        datasets: Iterable[SampleDataset[T_co]],
+        weights: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         self.datasets = tuple(datasets)
         if not self.datasets:
@@ -80,6 +110,8 @@ class CombinedLazyDataset(SampleDataset[T_co]):
             _LOG.warning("combined datasets name %s: each of its samples counts twice", repeated)
         self.offsets = offsets_of([len(dataset) for dataset in self.datasets])
         self._layout = self._common_layout()
+        if weights is not None:
+            self.weights = checked_weights(weights, [len(dataset) for dataset in self.datasets])
 
     def _common_layout(self) -> Layout:
         """Returns the layout of all parts; its names of keypoints are those of any part."""
@@ -101,6 +133,15 @@ class CombinedLazyDataset(SampleDataset[T_co]):
 
     def __len__(self) -> int:
         return int(self.offsets[-1])
+
+    @property
+    def file_offsets(self) -> NDArray[np.int64]:
+        """int64 (F + 1,): file f holds samples ``offsets[f]:offsets[f + 1]``."""
+        ends = [
+            begin + dataset.file_offsets[1:]
+            for begin, dataset in zip(self.offsets[:-1], self.datasets, strict=True)
+        ]
+        return np.concatenate([[0], *ends])
 
     @property
     def stored_image_bytes(self) -> int:
@@ -137,6 +178,10 @@ class CombinedLazyDataset(SampleDataset[T_co]):
     @property
     def _files(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(file for dataset in self.datasets for file in dataset._files))
+
+    def annotation_parts(self) -> Iterator[Rows]:
+        """Yields the annotations of all parts; see `SampleDataset.annotation_parts`."""
+        return itertools.chain.from_iterable(one.annotation_parts() for one in self.datasets)
 
     def _place(self, index: int) -> str:
         part = int(self._locate(np.array([index]))[0])

@@ -64,7 +64,10 @@ class BatchLoader(ResumableLoader[T_co]):
     Args:
         dataset: the dataset to read; it is not closed.
         batch_size: samples per batch and rank.
-        shuffle: whether the order is random.
+        shuffle: whether the order is random. That of a dataset with weights must be; after any
+            number of batches, each part has its share to within one sample. ``"shards"`` shuffles
+            the files, and the samples of each 8 files together, which suits slow disks and sets of
+            many shards.
         num_workers: number of threads that gather batches ahead; with 0 the consumer gathers all
             of them. A consumer that would have to wait gathers a batch itself. So no more threads
             are started than the CPUs that this process may use, less one, but at least one.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from processing.datasets.sample_dataset import Layout
+from processing.datasets.layout import Layout
 
 _MEANINGS: Final = {"category_names": "label", "keypoint_names": "keypoint"}
 _SHOWN: Final = 4  # names of each list in a message

@@ -10,12 +10,14 @@ import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
-from typing import Any, Final, Generic, NamedTuple
+from typing import Any, Final, Generic, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from processing.core.arguments import check_flag, check_integer
-from processing.datasets.orders import AsStored, Order, Shuffled
+from processing.datasets.orders import AsStored, Order, Shuffled, ShuffledFiles, Weighted
 from processing.datasets.sample_dataset import SampleDataset, T_co, check_dataset
 from processing.datasets.sampling import RankBatches, Steps
 
@@ -23,6 +25,19 @@ _LOG = logging.getLogger(__name__)
 
 _SAME_DATA: Final = {"samples": "samples in the dataset", "seed": "seed"}
 """Parts of a state that must not change within an epoch, because its order depends on them."""
+
+
+def check_shuffle(shuffle: object) -> bool | Literal["shards"]:
+    """Checks an argument `shuffle`.
+
+    Raises:
+        TypeError: it is neither a bool nor ``"shards"``.
+    """
+    if isinstance(shuffle, str):
+        if shuffle != "shards":
+            raise ValueError(f"shuffle must be true, false or 'shards', got {shuffle!r}")
+        return "shards"
+    return check_flag("shuffle", shuffle)
 
 
 class Position(NamedTuple):
@@ -52,7 +67,7 @@ class ResumableLoader(ABC, Generic[T_co]):
         self,
         dataset: SampleDataset[T_co],
         batch_size: int = 1,
-        shuffle: bool = False,
+        shuffle: bool | Literal["shards"] = False,
         num_workers: int = 0,
         *,
         drop_last: bool = False,
@@ -65,7 +80,7 @@ class ResumableLoader(ABC, Generic[T_co]):
         check_dataset(dataset)
         self.dataset = dataset
         self.batch_size = check_integer("batch_size", batch_size, least=1)
-        self.shuffle = check_flag("shuffle", shuffle)
+        self.shuffle = check_shuffle(shuffle)
         self.num_workers = check_integer("num_workers", num_workers, least=0)
         self.drop_last = check_flag("drop_last", drop_last)
         self.seed = check_integer("seed", seed, least=0)
@@ -79,10 +94,26 @@ class ResumableLoader(ABC, Generic[T_co]):
         if pin_memory and not self.pin_memory:
             _LOG.warning("pin_memory=True, but there is no accelerator: memory is not page-locked")
         self.prefetch_factor = check_integer("prefetch_factor", prefetch_factor, least=1)
+        self._file_offsets = dataset.file_offsets
+        self._weights, self._part_offsets = self._checked_weights()
         self._samples = len(dataset)  # kept, so that `len` works after the dataset was closed
         self._next = self._reached = Position()
         self._end: int | None = None
         self._former_step: int | None = None  # samples in a step before the stop, if it was another
+
+    def _checked_weights(self) -> tuple[tuple[float, ...] | None, NDArray[np.int64]]:
+        """Returns the weights of the dataset's parts, and where the parts begin.
+
+        Raises:
+            ValueError: the order is not random, or keeps files together.
+        """
+        weights = self.dataset.weights
+        if weights is not None and self.shuffle is not True:
+            raise ValueError(
+                f"a dataset with weights needs shuffle=True, got {self.shuffle!r}: without it each "
+                "sample would come once; combine the datasets without weights"
+            )
+        return weights, getattr(self.dataset, "offsets", self._file_offsets)
 
     @property
     def rank(self) -> int:
@@ -148,6 +179,10 @@ class ResumableLoader(ABC, Generic[T_co]):
         self._reached = Position(epoch + 1)
 
     def _order(self, epoch: int) -> Order:
+        if self._weights is not None:
+            return Weighted(self._part_offsets, self._weights, seed=self.seed, epoch=epoch)
+        if self.shuffle == "shards":
+            return ShuffledFiles(self._file_offsets, seed=self.seed, epoch=epoch)
         if self.shuffle:
             return Shuffled(self._samples, seed=self.seed, epoch=epoch)
         return AsStored(self._samples)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Self, SupportsIndex, TypeAlias, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Self, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from processing.core.columns import ColumnArray, RaggedArray
 from processing.datasets.buffers import BufferPool
 from processing.datasets.channels import stored_channel_axis
 from processing.datasets.collate import Sample, SampleBatch, empty_images, ragged_sample
+from processing.datasets.layout import CacheInfo, Layout
 from processing.datasets.worker_lifetime import end_workers_with_parent
 
 T_co = TypeVar("T_co", covariant=True, default=Sample)
@@ -36,33 +37,6 @@ Allocate: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], torch.Tensor]
 _SHOWN: Final = 5  # names of categories in a `repr`
 
 
-class CacheInfo(NamedTuple):
-    """State of the cache of this process, with the fields of `functools.lru_cache`.
-
-    Example:
-        >>> CacheInfo(hits=1, misses=2, maxsize=10, currsize=2).hits
-        1
-    """
-
-    hits: int
-    misses: int
-    maxsize: int
-    currsize: int
-
-
-class Layout(NamedTuple):
-    """The properties that datasets must have in common to be read as one."""
-
-    task: str
-    image_shape: tuple[int, ...]
-    image_dtype: np.dtype[Any]
-    category_names: tuple[str, ...]
-    keypoint_names: tuple[str, ...] | None
-    """Empty if the points have no names; None for files of other writers."""
-    row_shapes: tuple[tuple[str, tuple[int, ...] | str], ...]
-    return_index: bool
-
-
 class SampleDataset(Dataset[T_co], ABC):
     """A map-style dataset whose samples and batches come from gathered rows.
 
@@ -71,6 +45,8 @@ class SampleDataset(Dataset[T_co], ABC):
 
     _layout: Layout
     """Set by subclasses when they open."""
+    weights: tuple[float, ...] | None = None
+    """Share of each part in a random order; None: each sample comes once."""
 
     def __init__(self) -> None:
         self._buffers = BufferPool()
@@ -117,6 +93,11 @@ class SampleDataset(Dataset[T_co], ABC):
 
     @property
     @abstractmethod
+    def file_offsets(self) -> NDArray[np.int64]:
+        """int64 (F + 1,): file f holds samples ``offsets[f]:offsets[f + 1]``."""
+
+    @property
+    @abstractmethod
     def stored_image_bytes(self) -> int:
         """Mean bytes of an image in the files; at least 1."""
 
@@ -132,6 +113,14 @@ class SampleDataset(Dataset[T_co], ABC):
     @abstractmethod
     def _gather_annotations(self, indices: NDArray[np.intp]) -> Rows:
         """Copies all else at valid indices like `Contents.gather_annotations`."""
+
+    @abstractmethod
+    def annotation_parts(self) -> Iterator[Rows]:
+        """Yields the annotations of all samples, in order, in parts of any length.
+
+        A part has the columns of `annotations` that are neither paths nor indices; they may be
+        views of a file.
+        """
 
     @abstractmethod
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:

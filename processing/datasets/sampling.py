@@ -122,5 +122,12 @@ class RankBatches:
 
     def _positions(self, step: int) -> NDArray[np.int64]:
         begin, end = self._steps.span(step)
-        own = begin + self._rank
-        return np.arange(own, end, self._steps.world_size) if own < end else np.array([begin])
+        world_size = self._steps.world_size
+        if not self._order.has_pattern:
+            own = np.arange(begin + self._rank, end, world_size)
+            return own if len(own) else np.array([begin])
+        # If every n-th sample is of one dataset, n ranks would each see one dataset only.
+        each, more = divmod(end - begin, world_size)
+        first = begin + self._rank * each + min(self._rank, more)
+        count = each + (self._rank < more)
+        return np.arange(first, first + count) if count else np.array([begin])

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ from processing.npz.encoded_images import read_encoded
 from processing.npz.format import JPEG_MEMBER
 from processing.npz.mapped import MappedNPZ
 from processing.npz.stored_images import RawImages, StoredImages
+
+RowShape: TypeAlias = tuple[int, ...] | str
 
 _LIMITS: Final = {
     errno.EMFILE: "too many open files: each data file takes 2 descriptors; raise the limit before "
@@ -116,6 +119,74 @@ class Contents:
 
     def __len__(self) -> int:
         return len(self.stored)
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """int64 (2,): the rows of the file begin and end here."""
+        return np.array([0, len(self)])
+
+    @property
+    def path(self) -> Path:
+        """Path of the file."""
+        return self.npz.path
+
+    @property
+    def cache_dir(self) -> Path | None:
+        """Directory for members that have to be unpacked."""
+        return self.npz.cache_dir
+
+    @property
+    def content_id(self) -> int:
+        """See `MappedNPZ.content_id`."""
+        return self.npz.content_id
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C), of one image."""
+        return self.stored.shape
+
+    @property
+    def image_dtype(self) -> np.dtype[Any]:
+        """Of gathered images."""
+        return self.stored.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images in the file."""
+        return self.stored.nbytes
+
+    @property
+    def row_shapes(self) -> tuple[tuple[str, RowShape], ...]:
+        """The names of the annotations, each with the shape of a row, or ``ragged``."""
+        return tuple(
+            (name, "ragged" if isinstance(column, RaggedArray) else column.shape[1:])
+            for name, column in self.annotations.items()
+        )
+
+    @property
+    def has_row_checksums(self) -> bool:
+        """Whether the file has a checksum of each image."""
+        return "image_crc32" in self.npz
+
+    def parts(self) -> Iterator[Contents]:
+        """Yields this file: a set of several files yields each of them."""
+        yield self
+
+    def locate(self, index: int) -> tuple[Contents, int]:
+        """Returns the file that holds a row, and the row's number in it."""
+        return self, index
+
+    def joined(self, name: str) -> ColumnArray | None:
+        """Returns an annotation, or another member with a row for each image; a view of the file.
+
+        Args:
+            name: of the annotation or member.
+
+        Returns:
+            The rows; None if the file has no such member.
+        """
+        self.npz.check_size()
+        return self.annotations.get(name, self.npz.get(name))
 
     def gather(
         self,

@@ -144,11 +144,14 @@ class DatasetWriter:
                 writer.finish()
                 writer.close()
             self._journal.finish({name: _readable(w.path) for name, w in self._writers.items()})
+        directories = {self._directory}
         for name in self._outputs:
             partial = partial_path(self._directory, name)
             if partial.exists():  # otherwise an interrupted run has renamed it
                 partial.replace(npz_path(self._directory, name))
-        sync_directory(self._directory)
+                directories.add(npz_path(self._directory, name).parent)
+        for directory in directories:
+            sync_directory(directory)
         self._journal.remove()
 
     def close(self) -> None:

@@ -158,6 +158,14 @@ class InputCache:
         stored: NDArray[Any] = self._entries[position]
         return stored
 
+    def known_crc32(self, paths: Iterable[str]) -> NDArray[np.uint32]:
+        """uint32 (N,): CRC-32 of images as they were when they were last read; 0 if not known."""
+        wanted = new_entries(paths)
+        stored = self._stored(wanted)
+        same = stored["path"] == wanted["path"]
+        checksums: NDArray[np.uint32] = np.where(same, stored["crc32"], 0).astype(np.uint32)
+        return checksums
+
     def count_unchanged(self, entries: NDArray[Any]) -> int:
         """How many images have an entry of the same path and the same content."""
         stored = self._stored(entries)

@@ -39,9 +39,9 @@ from processing.run.journal import (
     refuse_used,
 )
 from processing.run.output_directory import (
-    FILE_NAMES,
     JOURNAL_NAME,
     earlier_path,
+    file_names,
     npz_path,
     partial_lists,
     partial_path,
@@ -219,7 +219,7 @@ def _keep_rows(directory: Path, journal: Journal) -> None:
 
 def earlier_paths(directory: Path) -> list[Path]:
     """The files of an abandoned run that exist."""
-    paths = [earlier_path(directory, name) for name in FILE_NAMES]
+    paths = [earlier_path(directory, name) for name in file_names(directory)]
     return [path for path in paths if path.exists()]
 
 
@@ -261,7 +261,7 @@ def delete_published_run(directory: Path, names: Collection[str]) -> None:
 
 def remove_leftovers(directory: Path) -> None:
     """Deletes the journal of a run and all partial files."""
-    for name in FILE_NAMES:
+    for name in file_names(directory):
         partial_path(directory, name).unlink(missing_ok=True)
     for path in partial_lists(directory):
         path.unlink(missing_ok=True)

@@ -10,6 +10,10 @@ and their lists of rejected inputs and dropped instances, a directory may hold:
     processing.inputs.cache    checksums of the input images
     processing.rows.cache      keys of the images of the published files
     processing.notes.jsonl     notes on the annotations
+    processing.shards/SHARD/   all of these for the run of one shard, ``train-00003-of-00012``
+
+The directory of a shard is an output directory of its own, but for the published files: these and
+their lists are in the directory above, under names that end with the number of the shard.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +38,7 @@ from processing.core.files import remove_durably, write_durably, written_durably
 from processing.imaging.tasks import TASKS
 from processing.npz.contents import Contents
 from processing.npz.mapped import MappedNPZ
+from processing.npz.sets import Shard
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,12 +49,34 @@ ROWS_CACHE_NAME: Final = "processing.rows.cache"
 NOTES_NAME: Final = "processing.notes.jsonl"
 CACHE_NAMES: Final = (INPUTS_CACHE_NAME, ROWS_CACHE_NAME)
 
-FILE_NAMES: Final = tuple(f"{split}_{task}" for split in SPLITS for task in TASKS)
-"""Names of all NPZ files that a run may write, without endings."""
+SHARDS_NAME: Final = "processing.shards"
+_SHARD_NAME: Final = re.compile(rf"({'|'.join(SPLITS)})(-[0-9]{{5,}}-of-[0-9]{{5,}})")
+
+
+def shard_directory(directory: Path, split: str, shard: Shard) -> Path:
+    """The directory of the run that makes one shard."""
+    return directory / SHARDS_NAME / f"{split}{shard.ending}"
+
+
+def shard_of(directory: Path) -> re.Match[str] | None:
+    """Split and ending of the shard that a directory is of; None for any other directory."""
+    if directory.parent.name != SHARDS_NAME:
+        return None
+    return _SHARD_NAME.fullmatch(directory.name)
+
+
+def file_names(directory: Path) -> tuple[str, ...]:
+    """Names of all NPZ files that a run in this directory may write, without endings."""
+    shard = shard_of(directory)
+    splits = SPLITS if shard is None else (shard[1],)
+    return tuple(f"{split}_{task}" for split in splits for task in TASKS)
 
 
 def npz_path(directory: Path, name: str) -> Path:
     """The published file."""
+    shard = shard_of(directory)
+    if shard is not None:
+        return directory.parent.parent / f"{name}{shard[2]}.npz"
     return directory / f"{name}.npz"
 
 
@@ -64,7 +92,7 @@ def earlier_path(directory: Path, name: str) -> Path:
 
 def task_of(path: Path) -> str:
     """The name of the task that a file is of, whatever its ending."""
-    return path.name.partition(".")[0].partition("_")[2]
+    return path.name.partition(".")[0].partition("-")[0].partition("_")[2]
 
 
 def rejections_path(npz: Path) -> Path:
@@ -79,7 +107,8 @@ def dropped_path(npz: Path) -> Path:
 
 def partial_lists(directory: Path) -> list[Path]:
     """Lists that a killed run had not finished."""
-    paths = [path for name in FILE_NAMES for path in list_paths(npz_path(directory, name))]
+    names = file_names(directory)
+    paths = [path for name in names for path in list_paths(npz_path(directory, name))]
     return [path.with_name(f"{path.name}.partial") for path in paths]
 
 

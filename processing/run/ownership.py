@@ -25,16 +25,19 @@ from processing.core.errors import ForeignFileError, Note, NPZFormatError
 from processing.core.files import partial_of, remove_durably
 from processing.npz.mapped import MappedNPZ
 from processing.npz.origin import is_written_by_us
+from processing.npz.sets import ShardFile, manifest_path, read_manifest
 from processing.run.output_directory import (
     CACHE_NAMES,
-    FILE_NAMES,
     JOURNAL_NAME,
     LOCK_NAME,
     NOTES_NAME,
+    SHARDS_NAME,
     earlier_path,
+    file_names,
     list_paths,
     npz_path,
     partial_path,
+    shard_of,
 )
 
 _LOOKED_AT: Final = 1 << 20  # bytes of a journal, list or cache
@@ -84,10 +87,26 @@ def refuse_foreign(directory: Path, planned: Collection[str]) -> None:
             _check(candidate)
 
 
+def refuse_foreign_manifests(directory: Path, names: Collection[str]) -> None:
+    """Checks that every manifest that a run may replace was written by this package.
+
+    Args:
+        directory: the output directory.
+        names: of the sets.
+
+    Raises:
+        ForeignFileError: another program wrote one.
+    """
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            _check(_Candidate(manifest_path(directory, name), _is_manifest))
+
+
 def is_ours(path: Path) -> bool:
-    """Whether this package wrote a published file or a list; False if there is none."""
+    """Whether this package wrote a published file, a list or a manifest; False if there is none."""
+    kinds = {".npz": is_written_by_us, ".json": _is_manifest}
     try:
-        _check(_Candidate(path, is_written_by_us if path.suffix == ".npz" else _is_list))
+        _check(_Candidate(path, kinds.get(path.suffix, _is_list)))
     except (FileNotFoundError, ForeignFileError):
         return False
     return True
@@ -105,7 +124,7 @@ def _helpers(directory: Path) -> Iterator[_Candidate]:
 
 def _of_runs(directory: Path, planned: Collection[str]) -> Iterator[_Candidate]:
     in_journal = _names_in_journal(directory / JOURNAL_NAME)
-    for name in FILE_NAMES:
+    for name in file_names(directory):
         # A partial file has no header until its first flush; the journal was there before it.
         of_journal = _always if name in in_journal else is_written_by_us
         yield _Candidate(partial_path(directory, name), of_journal)
@@ -178,6 +197,14 @@ def _is_list(path: Path) -> bool:
     return _LINE.search(_read(path)) is not None
 
 
+def _is_manifest(path: Path) -> bool:
+    try:
+        read_manifest(path)
+    except NPZFormatError:
+        return False
+    return True
+
+
 def _is_begun_list(path: Path) -> bool:
     """Whether a list was cut off anywhere, even in its first line."""
     begin = _read(path, max(map(len, _LINE_BEGINNINGS)))
@@ -206,19 +233,21 @@ def _names_in_journal(path: Path) -> Collection[str]:
         header: Any = msgspec.msgpack.decode(content[_FRAME_BYTES : _FRAME_BYTES + length])
         return frozenset(header["outputs"])
     except (ValueError, KeyError, TypeError):  # damaged: the names may still be there
-        return [name for name in FILE_NAMES if name.encode() in content]
+        return [name for name in file_names(path.parent) if name.encode() in content]
 
 
 def remove_orphaned_lists(directory: Path) -> None:
     """Deletes lists without their file, which a killed run left; never those of other programs."""
-    for npz in (npz_path(directory, name) for name in FILE_NAMES):
+    for npz in (npz_path(directory, name) for name in file_names(directory)):
         for path in list_paths(npz):
             if not npz.exists() and is_ours(path):
                 remove_durably(path)
 
 
-def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str]) -> list[str]:
-    """Deletes files of splits that the data no longer has; their images are in other files now.
+def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Collection[str]) -> list[str]:
+    """Deletes files that the data no longer has; their images are in other files now.
+
+    These are files of other splits, and the files of a division into other shards, or into none.
 
     Args:
         directory: the output directory.
@@ -226,19 +255,39 @@ def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Iterable[str
         planned: names of the files that belong there.
 
     Returns:
-        Names of the deleted files. A file that this package did not write is never deleted.
+        Names of the deleted files, all shards of a set as one. A file that this package did not
+        write is never deleted.
     """
     # The images of an obsolete file are in other splits now: training on both would leak.
     ours = {f"{split}_{task}" for split in SPLITS for task in tasks}
-    removed = []
-    for name in sorted(ours - set(planned)):
-        npz = npz_path(directory, name)
-        if is_ours(npz):
+    planned_sets = {found.name for name in planned if (found := ShardFile.parse(f"{name}.npz"))}
+    removed: dict[str, None] = {}
+    for name in sorted(ours - planned_sets):
+        if is_ours(manifest_path(directory, name)):
+            remove_durably(manifest_path(directory, name))  # first: without it, there is no set
+    for npz in sorted(directory.glob("*.npz")):
+        shard = ShardFile.parse(npz.name)
+        is_candidate = (shard.name if shard else npz.stem) in ours and npz.stem not in planned
+        if is_candidate and is_ours(npz):
             for path in filter(is_ours, list_paths(npz)):
                 remove_durably(path)  # first: without their file, no run would find them
             npz.unlink()
-            removed.append(npz.name)
-    return removed
+            name = npz.name if shard is None else f"{shard.name}-*-of-{shard.shard.total:05}.npz"
+            removed[name] = None
+    return list(removed)
+
+
+def remove_unused_shards(directory: Path) -> None:
+    """Deletes the directories of shards of which no file is left, and which no run works in."""
+    for shard in filter(shard_of, sorted((directory / SHARDS_NAME).glob("*"))):
+        is_used = any(npz_path(shard, name).exists() for name in file_names(shard))
+        if not is_used and not (shard / JOURNAL_NAME).exists():
+            for candidate in _helpers(shard):
+                candidate.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # holds something that is not ours
+                shard.rmdir()
+    with contextlib.suppress(OSError):  # there is none, or it is in use
+        (directory / SHARDS_NAME).rmdir()
 
 
 def other_files(
@@ -252,7 +301,8 @@ def other_files(
         paths: StringDType (N,), of all images that the annotations list.
         all_replaced: whether the run has replaced the files of a data set with other images.
     """
-    files = {name: npz_path(directory, name) for name in FILE_NAMES if name not in planned}
+    names = [name for name in file_names(directory) if name not in planned]
+    files = {name: npz_path(directory, name) for name in names}
     there = [npz for npz in files.values() if npz.is_file()]
     listed = set(paths.tolist()) if there else set()
     for npz in there:

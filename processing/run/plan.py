@@ -22,7 +22,11 @@ from processing.core.errors import Rejection
 from processing.imaging.encoding import RAW, Encoding
 from processing.imaging.tasks import PIXELS_VERSION, Task, common_columns
 from processing.npz.format import FORMAT_VERSION, RAW_VERSION
+from processing.npz.sets import Shard
 from processing.run.image_member import ImageMember
+
+ONE_FILE: Final = Shard(0, 1)
+"""The only part of a split that is stored as one file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ class PlannedFile:
 def plan_files(
     table: AnnotationTable,
     splits: NDArray[np.int8],
-    tasks: list[Task],
+    tasks: Sequence[Task],
     options: Mapping[str, Any],
     rejections: Sequence[Rejection] = (),
 ) -> list[PlannedFile]:
@@ -103,23 +107,56 @@ def plan_files(
     files = []
     for task in tasks:
         wanted = task.images(table)
+        columns = columns_of(task, table)
         for position, split in enumerate(SPLITS):
             images = np.flatnonzero(wanted & (splits == position))
             if len(images) or split != "test":  # loaders expect train and val, even if empty
                 listed = rejected if split == "train" else []
-                files.append(_plan_file(table, images, task, split, options, listed))
+                files.append(_plan_file(table, images, columns, task, split, options, listed))
     return files
+
+
+def plan_shard(
+    table: AnnotationTable,
+    shard: Shard,
+    split: str,
+    columns: Mapping[Task, tuple[Column, ...]],
+    options: Mapping[str, Any],
+    rejections: Sequence[Rejection] = (),
+) -> list[PlannedFile]:
+    """Plans the files of one shard: one for each task, which may be empty.
+
+    Args:
+        table: the annotations of the shard's images, in the order in which rows are to be stored.
+        shard: which part of the split it is.
+        split: name of the split.
+        columns: for each task, its `columns_of` all annotations.
+        options: as for `plan_files`.
+        rejections: annotations left out, if this shard lists them.
+    """
+    rejected = sorted(rejection.identity for rejection in rejections)
+    files = []
+    for task, of_task in columns.items():
+        images = np.flatnonzero(task.images(table))
+        files.append(_plan_file(table, images, of_task, task, split, options, rejected, shard))
+    return files
+
+
+def columns_of(task: Task, table: AnnotationTable) -> tuple[Column, ...]:
+    """The columns of all files of a task, whose types may depend on all annotations."""
+    return (*task.columns(table), *task.image_columns, *common_columns(table))
 
 
 def _plan_file(
     table: AnnotationTable,
     images: NDArray[np.int64],
+    columns: tuple[Column, ...],
     task: Task,
     split: str,
     options: Mapping[str, Any],
     rejected: Sequence[tuple[str, str, str]],
+    shard: Shard = ONE_FILE,
 ) -> PlannedFile:
-    columns = (*task.columns(table), *task.image_columns, *common_columns(table))
     metadata: dict[str, Any] = {
         "format_version": RAW_VERSION,
         "task": task.name,
@@ -127,7 +164,7 @@ def _plan_file(
         "image_size": list(task.image_size),
         "category_names": task.category_names(table),
         "keypoint_names": task.keypoint_names(table),
-        "shard": [0, 1],
+        "shard": list(shard),
         "options": {**options, "crop_margin": task.crop_margin},
     }
     # Files of pixels do not mention their encoding, so that their recipe is that of older programs.
@@ -140,6 +177,11 @@ def _plan_file(
     recipe = _hash(msgspec.json.encode(description, order="sorted"), *_arrays(table.take(images)))
     output = Output(f"{split}_{task.name}", task.image_size, columns, task.encoding)
     return PlannedFile(output, task, split, images, recipe, metadata)
+
+
+def combined_fingerprint(fingerprints: Sequence[str]) -> str:
+    """The fingerprint of a set: a hash of those of its shards, in order."""
+    return _hash("\n".join(fingerprints).encode())
 
 
 NOT_STORED: Final = {

@@ -14,68 +14,17 @@ from numpy.typing import NDArray
 from processing.core.annotation_sets import SetReport
 from processing.core.annotations import UNASSIGNED
 from processing.core.errors import Note, Rejection
+from processing.run.file_report import NOT_DROPPED, FileReport
 
 _MOST_SETS: Final = 6
 _MOST_KINDS: Final = 10  # of notes, and of rejected annotations
 _MOST_CATEGORIES: Final = 10
 _LONGEST: Final = 400  # characters of one example
 
-_NOT_DROPPED: Final = frozenset({"clipped", "unlabelled_points"})
-"""Repairs that leave a box or a set of points in the file."""
-
 _ENCODED: Final = {
     "original": "photographs' own files",
     "jpeg": "stored images encoded as JPEG",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class FileReport:
-    """One output file. ``instances_read`` is the sum of the stored, dropped and rejected ones.
-
-    Args:
-        path: the NPZ file.
-        rows: number of samples.
-        images: source images of this split and task, including rejected ones.
-        instances_read: boxes (landmarker: point sets) that the annotations hold for these images.
-        instances_stored: boxes or point sets in the file.
-        repairs: by reason, boxes clipped, single points that became "not labelled", and boxes or
-            point sets dropped from stored images; ``NAME.dropped.jsonl`` lists all but the clipped.
-        rejected: by reason, images left out because something is wrong.
-        listed: entries of ``NAME.rejected.jsonl``: images left out, and for the train file also
-            annotations that could not be used.
-        instances_rejected: boxes or point sets of images left out.
-        empty_images: stored images without objects.
-        categories: by category, boxes or point sets in the file.
-        left_out_by_rules: images left out only because `keep_flagged` or `min_box_size` leaves
-            none of their objects.
-        encoded: rows by what they hold: ``original``, a photograph's own file, or ``jpeg``, a JPEG
-            of the stored image. Empty if images are stored as pixels.
-    """
-
-    path: Path
-    rows: int
-    images: int
-    instances_read: int
-    instances_stored: int
-    repairs: Mapping[str, int]
-    rejected: Mapping[str, int]
-    listed: int
-    instances_rejected: int = 0
-    empty_images: int = 0
-    categories: Mapping[str, int] = field(default_factory=dict)
-    left_out_by_rules: int = 0
-    encoded: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """By reason, boxes or point sets dropped from stored images."""
-        return {name: n for name, n in self.repairs.items() if name not in _NOT_DROPPED}
-
-    @property
-    def task(self) -> str:
-        """Name of the task."""
-        return self.path.stem.partition("_")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +63,34 @@ class SplitReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RunCounts:
+    """What one run did, or several together.
+
+    Args:
+        images_decoded: images that were read and decoded.
+        images_copied: images whose rows were copied from earlier files.
+        images_resumed: images that an interrupted run had finished.
+        up_to_date: whether no file had to be written.
+    """
+
+    images_decoded: int = 0
+    images_copied: int = 0
+    images_resumed: int = 0
+    up_to_date: bool = False
+
+    @classmethod
+    def sum(cls, counts: Iterable[Self]) -> Self:
+        """Returns the sums of several runs, which are up to date if all are."""
+        each = list(counts)
+        return cls(
+            sum(one.images_decoded for one in each),
+            sum(one.images_copied for one in each),
+            sum(one.images_resumed for one in each),
+            all(one.up_to_date for one in each),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessingReport:
     """One run of a `DataProcessor`.
 
@@ -136,6 +113,8 @@ class ProcessingReport:
         notes_path: the list of all notes.
         rejection_examples: by reason, the message about the first annotation that could not be
             used; the lists of the train files have all of them.
+        missing_shards: shards that are not there yet, so that there is no manifest.
+        shards_made_again: names of shards that an engine lost, and that this process made.
     """
 
     files: tuple[FileReport, ...]
@@ -154,6 +133,8 @@ class ProcessingReport:
     note_examples: Mapping[str, Note] = field(default_factory=dict)
     notes_path: Path | None = None
     rejection_examples: Mapping[str, str] = field(default_factory=dict)
+    missing_shards: int = 0
+    shards_made_again: tuple[str, ...] = ()
 
     @property
     def images_per_second(self) -> float:
@@ -181,6 +162,14 @@ class ProcessingReport:
             names = ", ".join(self.replaced_data)
             lines.append(f"replaced the files of another data set, with other images: {names}")
         lines += [f"removed: {name}, the data no longer has this split" for name in self.removed]
+        if self.shards_made_again:
+            names = ", ".join(self.shards_made_again)
+            lines.append(f"lost by the engine and made again by this process: {names}")
+        if self.missing_shards:
+            lines.append(
+                f"{self.missing_shards} shards are not there yet: the job that makes the last one "
+                "writes the manifests, or --finalize"
+            )
         lines.append(self._pace())
         return "\n".join(lines)
 
@@ -277,7 +266,7 @@ def _about_file(file: FileReport) -> list[str]:
             if name in file.encoded
         ]
         lines += _joined(f"rows: {', '.join(texts)}")
-    repairs = {name: n for name, n in file.repairs.items() if name in _NOT_DROPPED}
+    repairs = {name: n for name, n in file.repairs.items() if name in NOT_DROPPED}
     is_listed = file.dropped or "unlabelled_points" in repairs
     lines += _joined(
         f"dropped: {_listed(file.dropped)}" if file.dropped else "",

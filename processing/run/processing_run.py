@@ -26,6 +26,7 @@ from processing.run.dataset_writer import DatasetWriter, WriteBatch
 from processing.run.disk_space import ensure_space
 from processing.run.dropped_lists import identity_crc32
 from processing.run.earlier_rows import EarlierRows, FileKeys, save_keys
+from processing.run.file_report import FileReport
 from processing.run.image_batches import ImageBatches, RunOptions
 from processing.run.inputs import InputImages
 from processing.run.journal import Journal, JournalHeader, Progress, header_of
@@ -43,9 +44,8 @@ from processing.run.output_directory import (
     write_rejections,
 )
 from processing.run.plan import PlannedFile
-from processing.run.processing_report import FileReport
 from processing.run.published import PublishedFiles, counts_of
-from processing.run.rejection_limit import RejectionLimit, RowsOfTasks
+from processing.run.rejection_limit import RejectionLimit, RowsOfTasks, limit_of
 
 AllMetadata = Mapping[str, Mapping[str, Any]]
 """The metadata of each file, by its name."""
@@ -67,6 +67,7 @@ class ProcessingRun:
         repair: how imperfect boxes are treated.
         options: how to work.
         hints: for paths of missing images, where such an image is.
+        limit: of a larger run, of which this one makes a part; None: this run is all there is.
 
     Attributes:
         images_decoded: images that this run has decoded.
@@ -85,7 +86,9 @@ class ProcessingRun:
         repair: RepairOptions,
         options: RunOptions,
         hints: Mapping[str, str] = MappingProxyType({}),
+        limit: RejectionLimit | None = None,
     ) -> None:
+        self._common_limit = limit
         self._raw_dir, self._output_dir = raw_dir, output_dir
         self._table, self._files, self._rejections = table, files, rejections
         self._repair, self._options, self._hints = repair, options, hints
@@ -290,16 +293,16 @@ class ProcessingRun:
             for result in batch:
                 rows.add(result)
             writer.put(batches.to_write(done, batch))
-        rows.check()
+        if self._common_limit is None:  # a part may be without rows
+            rows.check()
 
     def _limit(self) -> RejectionLimit:
+        if self._common_limit is not None:
+            return self._common_limit
         options = self._options
-        # Images that lost all their annotations before this run saw them are as bad as others.
-        lost = [r for r in self._rejections if r.reason == "no_usable_annotation"]
-        images = len(self._images) + len(lost)
-        limit = RejectionLimit(images, options.on_error, options.max_bad_fraction)
-        limit.add_earlier(lost)
-        return limit
+        return limit_of(
+            len(self._images), self._rejections, options.on_error, options.max_bad_fraction
+        )
 
     def _finish_lists(self) -> AllMetadata:
         """Writes rejection lists and caches; returns the metadata of each file."""

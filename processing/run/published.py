@@ -15,6 +15,7 @@ from processing.core.errors import Rejection
 from processing.imaging.image_rows import ORIGINAL_ROWS
 from processing.imaging.losses import LABEL_PREFIX, placed_again
 from processing.run.dropped_lists import identity_crc32, origins_of, update_places
+from processing.run.file_report import FileReport
 from processing.run.journal import Progress
 from processing.run.output_directory import (
     npz_path,
@@ -25,7 +26,6 @@ from processing.run.output_directory import (
     write_rejections,
 )
 from processing.run.plan import PlannedFile
-from processing.run.processing_report import FileReport
 
 
 class PublishedFiles:

@@ -69,6 +69,27 @@ class RejectionLimit:
             ) from new[-1]
 
 
+def limit_of(
+    images: int, rejections: Iterable[Rejection], on_error: str, max_bad_fraction: float
+) -> RejectionLimit:
+    """Returns the limit of a run.
+
+    Args:
+        images: number of images that are to be processed.
+        rejections: annotations that were left out.
+        on_error: as for `RejectionLimit`.
+        max_bad_fraction: as for `RejectionLimit`.
+
+    Raises:
+        TooManyRejectedError: too many images have lost all their annotations.
+    """
+    # Images that lost all their annotations before the run saw them are as bad as others.
+    lost = [r for r in rejections if r.reason == "no_usable_annotation"]
+    limit = RejectionLimit(images + len(lost), on_error, max_bad_fraction)
+    limit.add_earlier(lost)
+    return limit
+
+
 class RejectionSummary:
     """Rejections by reason, with the first examples of each.
 

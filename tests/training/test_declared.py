@@ -20,7 +20,7 @@ TARGETS = sorted(
 UNKNOWN = {
     "datamodules.LazyNPZDataModule": {"processor", "train_transform", "val_transform"},
     "lightning.Trainer": {"accelerator", "strategy", "logger", "callbacks", "profiler", "plugins"},
-    "processing.DataProcessor": {"sources"},
+    "processing.DataProcessor": {"sources", "executor"},
 }
 
 

@@ -1,0 +1,232 @@
+"""SetContents: the rows of all shards of a set, seen as those of one file.
+
+Shards are opened when a row of theirs is first needed. Only some of them are open at a time: the
+system limits the number of open files. Read-only and safe from several threads. Does not import
+torch.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.core.arguments import StrPath, check_path
+from processing.core.columns import ColumnArray, offsets_of
+from processing.core.errors import IncompleteSetError
+from processing.core.merging import merge_rows
+from processing.npz.contents import Contents, RowShape
+from processing.npz.sets import (
+    Manifest,
+    Shard,
+    check_complete,
+    is_set,
+    manifest_path,
+    read_manifest,
+    set_location,
+    shard_path,
+    unfinished,
+)
+
+if sys.platform != "win32":
+    import resource
+
+_MOST_OPEN: Final = 256
+"""Shards that are open at a time, if the system allows as many files."""
+_OTHER_FILES: Final = 40
+"""Descriptors left to the rest of the program."""
+_SHARE: Final = 8
+"""A shard takes two descriptors, and a program reads up to four sets at the same time."""
+
+
+def most_open() -> int:
+    """Returns how many shards of one set may be open at a time."""
+    if sys.platform == "win32":
+        return _MOST_OPEN
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return _MOST_OPEN
+    return min(_MOST_OPEN, max(1, (limit - _OTHER_FILES) // _SHARE))
+
+
+class _Part(NamedTuple):
+    """The samples of a batch that lie in one shard.
+
+    Args:
+        shard: number of the shard.
+        positions: intp (P,), their positions in the batch, ascending.
+        rows: intp (P,), their rows in the shard.
+    """
+
+    shard: int
+    positions: NDArray[np.intp]
+    rows: NDArray[np.intp]
+
+
+class SetContents:
+    """The rows of a set.
+
+    Args:
+        path: ``NAME-*.npz``.
+        cache_dir: directory for members that have to be unpacked; None: next to the files.
+        verify: whether to compare all members but the images with their checksums.
+
+    Attributes:
+        path: the same.
+        cache_dir: the same.
+        content_id: a 32-bit hash of the manifest.
+        offsets: int64 (S + 1,): shard s holds rows ``offsets[s]:offsets[s + 1]``.
+
+    Raises:
+        FileNotFoundError: there is neither a shard nor a manifest.
+        IncompleteSetError: there is no manifest, shards are missing, or they are of another set.
+        NPZFormatError: the manifest or the first shard is damaged.
+    """
+
+    def __init__(
+        self, path: StrPath, *, cache_dir: StrPath | None = None, verify: bool = False
+    ) -> None:
+        self.path = check_path("path", path).absolute()
+        self.cache_dir = None if cache_dir is None else check_path("cache_dir", cache_dir)
+        self._verify = verify
+        self._directory, self._name = set_location(self.path)
+        self._manifest = self._read_manifest()
+        self.content_id = crc32(self._manifest.encode())
+        self.offsets = offsets_of(self._manifest.rows)
+        self._lock = threading.Lock()
+        self._open: OrderedDict[int, Contents] = OrderedDict()
+        self._limit = most_open()
+        # All shards have the same layout: the manifest was written after that was checked.
+        first = self._shard(0)
+        self.task, self.metadata = first.task, first.metadata
+        self.category_names, self.keypoint_names = first.category_names, first.keypoint_names
+        self.image_shape, self.image_dtype = first.image_shape, first.image_dtype
+        self.row_shapes: tuple[tuple[str, RowShape], ...] = first.row_shapes
+        self.has_row_checksums = first.has_row_checksums
+
+    def _read_manifest(self) -> Manifest:
+        path = manifest_path(self._directory, self._name)
+        if not path.exists():
+            problem = unfinished(self._directory, self._name) if self._directory.is_dir() else None
+            raise problem or FileNotFoundError(
+                f"{self.path}: there are no shards of this name, and no manifest {path.name}"
+            )
+        manifest = read_manifest(path)
+        check_complete(self._directory, self._name, manifest)
+        return manifest
+
+    def _shard(self, index: int) -> Contents:
+        """Returns a shard; opens it if it is not open."""
+        with self._lock:
+            if (known := self._open.get(index)) is not None:
+                self._open.move_to_end(index)
+                return known
+        path = shard_path(self._directory, self._name, Shard(index, self._manifest.shards))
+        contents = Contents.open(path, cache_dir=self.cache_dir, verify=self._verify)
+        expected = self._manifest.checksums[index]
+        if contents.content_id != expected or len(contents) != self._manifest.rows[index]:
+            raise IncompleteSetError(
+                f"{path}: is not the shard that the manifest {self._name}.json describes: it was "
+                "made again, or copied from another set; run the processor with --finalize"
+            )
+        with self._lock:
+            self._open[index] = contents
+            # A shard that another thread is reading stays open until that thread is done.
+            while len(self._open) > self._limit:
+                self._open.popitem(last=False)
+        return contents
+
+    def __len__(self) -> int:
+        return int(self.offsets[-1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images, about: the files hold little else."""
+        return sum(self._manifest.sizes)
+
+    def parts(self) -> Iterator[Contents]:
+        """Yields all shards, one after the other."""
+        return map(self._shard, range(self._manifest.shards))
+
+    def locate(self, index: int) -> tuple[Contents, int]:
+        """Returns the shard that holds a row in ``[0, N)``, and the row's number there."""
+        shard = int(np.searchsorted(self.offsets, index, side="right")) - 1
+        return self._shard(shard), index - int(self.offsets[shard])
+
+    def _divided(self, indices: NDArray[np.intp]) -> Iterator[_Part]:
+        """Yields the shards that samples lie in, each once; at least one."""
+        # From the right, because a shard without rows begins where the next one begins.
+        shards = np.searchsorted(self.offsets, indices, side="right") - 1
+        if len(indices) == 0:
+            yield _Part(0, indices, indices)  # any shard gives an empty batch
+            return
+        order = np.argsort(shards, kind="stable")
+        first_of_each = np.flatnonzero(np.diff(shards[order], prepend=-1))
+        for positions in np.split(order, first_of_each[1:]):
+            shard = int(shards[positions[0]])
+            yield _Part(shard, positions, indices[positions] - self.offsets[shard])
+
+    def gather_images(
+        self, indices: NDArray[np.intp], images_out: NDArray[Any], *, verify: bool = False
+    ) -> None:
+        """Copies or decodes images; see `Contents.gather_images`."""
+        for shard, positions, rows in self._divided(indices):
+            contents = self._shard(shard)
+            begin, end = (positions[0], positions[-1] + 1) if len(positions) else (0, 0)
+            if end - begin == len(positions):  # straight into the batch's memory
+                contents.gather_images(rows, images_out[begin:end], verify=verify)
+            else:
+                images = np.empty((len(rows), *images_out.shape[1:]), images_out.dtype)
+                contents.gather_images(rows, images, verify=verify)
+                images_out[positions] = images
+
+    def gather_annotations(self, indices: NDArray[np.intp]) -> dict[str, ColumnArray]:
+        """Copies annotations and ``image_paths``; see `Contents.gather_annotations`."""
+        parts = [
+            (positions, self._shard(shard).gather_annotations(rows))
+            for shard, positions, rows in self._divided(indices)
+        ]
+        return parts[0][1] if len(parts) == 1 else merge_rows(parts)
+
+    def advise(self, indices: NDArray[np.intp]) -> None:
+        """Starts reading the images of rows in the background, of shards that are open."""
+        for shard, _, rows in self._divided(indices):
+            with self._lock:
+                contents = self._open.get(shard)
+            if contents is not None:
+                contents.advise(rows)
+
+    def joined(self, name: str) -> ColumnArray | None:
+        """Returns the rows of a member of all shards, as a copy; None if the set lacks it."""
+        columns: list[tuple[NDArray[np.intp], Mapping[str, ColumnArray]]] = []
+        for shard, part in enumerate(self.parts()):
+            column = part.joined(name)
+            if column is None:
+                return None
+            positions = np.arange(self.offsets[shard], self.offsets[shard + 1])
+            columns.append((positions, {name: column}))
+        return merge_rows(columns)[name]
+
+
+def open_contents(
+    path: StrPath, *, cache_dir: StrPath | None = None, verify: bool = False
+) -> Contents | SetContents:
+    """Opens a file, or a set if the path is ``NAME-*.npz``.
+
+    Args:
+        path: of the file or set.
+        cache_dir: directory for members that have to be unpacked; None: next to the file.
+        verify: whether to compare all members but the images with their checksums.
+
+    Raises:
+        OSError: a file cannot be opened or mapped; names the limit to raise, if there is one.
+        NPZFormatError: a file is damaged or is not a dataset.
+    """
+    kind = SetContents if is_set(check_path("path", path)) else Contents.open
+    return kind(path, cache_dir=cache_dir, verify=verify)

@@ -1,0 +1,205 @@
+"""The engines that make shards: each is a `concurrent.futures.Executor`, and only `submit` is used.
+
+An engine may run a task twice, late or elsewhere, lose it, or die: a shard has the same bytes
+whoever makes it. Shards that an engine lost are made in this process. Only reports travel, a few
+kilobytes for each shard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from typing import Any, Final
+
+from processing.core.engines import EXECUTORS
+from processing.core.errors import ProcessingError
+from processing.run.sharded_run import ShardResult
+
+_LOG = logging.getLogger(__name__)
+_PATIENCE: Final = 900
+"""Seconds without any shard, after which this process begins to make those that are left."""
+
+
+class _RayExecutor(Executor):
+    """Hands tasks to a Ray cluster that this process is connected to."""
+
+    def __init__(self, ray: Any) -> None:
+        self._run = ray.remote(_call)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Returns the future of a task; Ray repeats it if its worker dies."""
+        future: Future[Any] = self._run.remote(fn, args, kwargs).future()
+        return future
+
+
+def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return fn(*args, **kwargs)
+
+
+def check_executor(
+    executor: object, address: object, samples_per_shard: int | None
+) -> tuple[str | Executor, str | None]:
+    """Checks the arguments that choose an engine; returns them.
+
+    Raises:
+        TypeError: one has another type.
+        ValueError: the engine is unknown, or has nothing to do, or takes no address.
+    """
+    if not isinstance(executor, str | Executor):
+        raise TypeError(
+            f"executor must be one of {', '.join(EXECUTORS)}, or a concurrent.futures.Executor, "
+            f"got {executor!r}"
+        )
+    if isinstance(executor, str) and executor not in EXECUTORS:
+        raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, got {executor!r}")
+    if address is not None and not isinstance(address, str):
+        raise TypeError(f"executor_address must be a text, got {address!r}")
+    if address is not None and executor not in ("dask", "ray"):
+        raise ValueError(f"executor_address needs executor='dask' or 'ray', got {executor!r}")
+    if executor != "threads" and samples_per_shard is None:
+        raise ValueError(
+            f"executor={executor!r} makes shards, so it needs samples_per_shard, the number of "
+            "images of a shard"
+        )
+    return executor, address
+
+
+@contextlib.contextmanager
+def open_executor(engine: str | Executor, address: str | None, workers: int) -> Iterator[Executor]:
+    """Opens an engine, and closes it afterwards.
+
+    Args:
+        engine: one of `EXECUTORS`, but not ``threads``; or an executor, which stays open.
+        address: of a running Dask scheduler or Ray cluster; None starts one on this machine.
+        workers: processes to start, where the engine is started.
+
+    Raises:
+        ModuleNotFoundError: the engine is not installed; the message names the extra.
+        OSError: nothing answers at the address.
+    """
+    if isinstance(engine, Executor):
+        yield engine
+    elif engine == "processes":
+        # Spawned: a forked process would inherit locks of threads that it does not have.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            yield pool
+    elif engine == "dask":
+        with _dask(address, workers) as executor:
+            yield executor
+    else:
+        with _ray(address, workers) as executor:
+            yield executor
+
+
+@contextlib.contextmanager
+def _dask(address: str | None, workers: int) -> Iterator[Executor]:
+    try:
+        from distributed import Client, LocalCluster
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'executor="dask" needs the extra dask: pip install "npz-vision-data[dask]"'
+        ) from error
+    with contextlib.ExitStack() as opened:
+        target: Any = address
+        if address is None:
+            # One task at a time in each worker: the decoder's threads are the CPUs' already.
+            target = opened.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    dashboard_address=None,
+                )
+            )
+        client = opened.enter_context(Client(target))
+        # By default dask takes equal calls for one task, and keeps the first result.
+        yield client.get_executor(pure=False)
+
+
+@contextlib.contextmanager
+def _ray(address: str | None, workers: int) -> Iterator[Executor]:
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'executor="ray" needs the extra ray: pip install "npz-vision-data[ray]"'
+        ) from error
+    # A program that is connected to Ray already stays connected.
+    was_connected = ray.is_initialized()
+    if not was_connected:
+        local: dict[str, Any] = {}  # a running cluster has its own settings
+        if address is None:
+            local = {"num_cpus": workers, "include_dashboard": False}
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
+    try:
+        yield _RayExecutor(ray)
+    finally:
+        if not was_connected:
+            ray.shutdown()
+
+
+def run_tasks(
+    executor: Executor, make: Callable[[int], ShardResult], numbers: Sequence[int]
+) -> tuple[list[ShardResult], list[int]]:
+    """Makes shards on an engine, and in this process those that the engine lost.
+
+    Args:
+        executor: the engine.
+        make: makes the shard of a number, in any process.
+        numbers: the shards to make.
+
+    Returns:
+        The results in the order of `numbers`, and the numbers that were made here instead.
+
+    Raises:
+        ProcessingError: a shard cannot be made; tasks that have not begun are cancelled.
+        OSError: a file cannot be written by this process either.
+    """
+    results: dict[int, ShardResult] = {}
+    lost: list[int] = []
+    waiting = {executor.submit(make, number): number for number in numbers}
+    try:
+        while waiting:
+            done, _ = wait(waiting, timeout=_PATIENCE, return_when=FIRST_COMPLETED)
+            for future in done:
+                number = waiting.pop(future)
+                found = _result(future, number)
+                if found is None:
+                    lost.append(number)
+                else:
+                    results[number] = found
+            if not done:  # it may have forgotten a task; if not, its worker has the shard's lock
+                future, number = waiting.popitem()
+                _LOG.warning("no shard was made for %d s: making one here", _PATIENCE)
+                results[number] = make(number)
+                lost.append(number)
+    finally:
+        for future in waiting:
+            future.cancel()
+    for number in lost:
+        if number not in results:
+            results[number] = make(number)
+    return [results[number] for number in numbers], sorted(lost)
+
+
+def _result(future: Future[Any], number: int) -> ShardResult | None:
+    """Returns the result of a task; None if the engine lost it.
+
+    Raises:
+        ProcessingError: the shard cannot be made; it would happen again.
+    """
+    try:
+        found = future.result()
+    except ProcessingError:
+        raise
+    except Exception as error:  # its worker died, the answer was lost, the disk is full
+        _LOG.warning("the engine lost shard number %d: %r", number, error)
+        return None
+    if not isinstance(found, ShardResult):
+        _LOG.warning("the engine answered shard number %d with %r", number, found)
+        return None
+    return found

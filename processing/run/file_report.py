@@ -1,0 +1,84 @@
+"""FileReport: the counts of one file, or of all shards of a set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Self
+
+NOT_DROPPED: Final = frozenset({"clipped", "unlabelled_points"})
+"""Repairs that leave a box or a set of points in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """One output file. ``instances_read`` is the sum of the stored, dropped and rejected ones.
+
+    Args:
+        path: the NPZ file.
+        rows: number of samples.
+        images: source images of this split and task, including rejected ones.
+        instances_read: boxes (landmarker: point sets) that the annotations hold for these images.
+        instances_stored: boxes or point sets in the file.
+        repairs: by reason, boxes clipped, single points that became "not labelled", and boxes or
+            point sets dropped from stored images; ``NAME.dropped.jsonl`` lists all but the clipped.
+        rejected: by reason, images left out because something is wrong.
+        listed: entries of ``NAME.rejected.jsonl``: images left out, and for the train file also
+            annotations that could not be used.
+        instances_rejected: boxes or point sets of images left out.
+        empty_images: stored images without objects.
+        categories: by category, boxes or point sets in the file.
+        left_out_by_rules: images left out only because `keep_flagged` or `min_box_size` leaves
+            none of their objects.
+        encoded: rows by what they hold: ``original``, a photograph's own file, or ``jpeg``, a JPEG
+            of the stored image. Empty if images are stored as pixels.
+    """
+
+    path: Path
+    rows: int
+    images: int
+    instances_read: int
+    instances_stored: int
+    repairs: Mapping[str, int]
+    rejected: Mapping[str, int]
+    listed: int
+    instances_rejected: int = 0
+    empty_images: int = 0
+    categories: Mapping[str, int] = field(default_factory=dict)
+    left_out_by_rules: int = 0
+    encoded: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def sum(cls, path: Path, reports: Sequence[Self]) -> Self:
+        """Returns the sums of several files of one split and task, under the path of their set."""
+        totals: dict[str, Any] = {}
+        for field_ in fields(cls):
+            values = [getattr(report, field_.name) for report in reports]
+            if field_.name != "path":
+                is_count = isinstance(values[0], int)
+                totals[field_.name] = sum(values) if is_count else _summed(values)
+        return cls(path=path, **totals)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """By reason, boxes or point sets dropped from stored images."""
+        return {name: n for name, n in self.repairs.items() if name not in NOT_DROPPED}
+
+    @property
+    def set_name(self) -> str:
+        """The file's name without ending, and without the number of a shard."""
+        return self.path.stem.partition("-")[0]
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self.set_name.partition("_")[2]
+
+
+def _summed(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(total)

@@ -1,0 +1,292 @@
+"""ShardedRun: makes the shards of a data set one by one, and the manifests when all are there.
+
+A shard is made by a `ProcessingRun` of its own, in a directory of its own. So it can be made twice,
+late, on another machine, at the same time as others, or be killed and continued. The manifests come
+last: only they make sets of the shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.core.annotations import AnnotationTable
+from processing.core.errors import IncompleteSetError, Rejection, TooManyRejectedError
+from processing.core.files import make_directory, write_durably
+from processing.imaging.image_rows import RepairOptions
+from processing.imaging.tasks import Task
+from processing.npz.mapped import MappedNPZ
+from processing.npz.sets import PATTERN_END, Manifest, manifest_path
+from processing.run.file_report import FileReport
+from processing.run.image_batches import RunOptions
+from processing.run.input_cache import InputCache
+from processing.run.output_directory import (
+    locked,
+    npz_path,
+    read_rejections,
+    shard_directory,
+    sound_metadata,
+)
+from processing.run.ownership import (
+    refuse_foreign,
+    refuse_foreign_manifests,
+    remove_orphaned_lists,
+)
+from processing.run.plan import PlannedFile, columns_of, combined_fingerprint, plan_shard
+from processing.run.processing_report import RunCounts
+from processing.run.processing_run import ProcessingRun
+from processing.run.rejection_limit import limit_of
+from processing.run.shards import ShardPlan, divide
+
+_NAMED: Final = 5
+"""Shards that a message names."""
+
+
+class ShardResult(NamedTuple):
+    """What was done for one shard.
+
+    Args:
+        files: the report of each of its files.
+        counts: what its run did.
+    """
+
+    files: tuple[FileReport, ...]
+    counts: RunCounts
+
+
+class ShardedRun:
+    """The shards of one plan.
+
+    Args:
+        raw_dir: where the images are.
+        output_dir: where the files go.
+        table: the annotations, ordered by path.
+        splits: int8 (N,), positions in `SPLITS`.
+        tasks: the tasks to make files of.
+        description: everything else that decides the output, as plain JSON values.
+        rejections: annotations that were left out; listed with the first train shard.
+        repair: how imperfect boxes are treated.
+        options: how to work.
+        hints: for paths of missing images, where such an image is.
+        samples_per_shard: images of a shard.
+
+    Attributes:
+        shards: the plan.
+    """
+
+    def __init__(
+        self,
+        raw_dir: Path,
+        output_dir: Path,
+        table: AnnotationTable,
+        splits: NDArray[np.int8],
+        tasks: Sequence[Task],
+        description: Mapping[str, Any],
+        rejections: Sequence[Rejection],
+        repair: RepairOptions,
+        options: RunOptions,
+        hints: Mapping[str, str],
+        samples_per_shard: int,
+    ) -> None:
+        self._raw_dir, self._output_dir, self._table = raw_dir, output_dir, table
+        self._tasks, self._description, self._rejections = tasks, description, rejections
+        self._repair, self._options, self._hints = repair, options, hints
+        self._columns = {task: columns_of(task, table) for task in tasks}
+        self.shards = divide(table, splits, tasks, samples_per_shard)
+        images = sum(len(plan.images) for plan in self.shards)
+        limits = options.on_error, options.max_bad_fraction
+        self._limit = limit_of(images, rejections, *limits)
+        self._whole_limit = limit_of(images, rejections, *limits)
+
+    def _planned(
+        self, plan: ShardPlan
+    ) -> tuple[AnnotationTable, list[PlannedFile], Sequence[Rejection]]:
+        """Returns the annotations, files and listed rejections of one shard."""
+        is_first = plan.split == "train" and plan.shard.number == 0
+        rejections = self._rejections if is_first else ()
+        table = self._table.take(plan.images)
+        files = plan_shard(
+            table, plan.shard, plan.split, self._columns, self._description, rejections
+        )
+        return table, files, rejections
+
+    def make(self, plan: ShardPlan) -> ShardResult:
+        """Makes one shard, or finds that it is up to date.
+
+        Raises:
+            ImageError: a bad image, with ``on_error="raise"``.
+            TooManyRejectedError: more bad images than `max_bad_fraction` allows, so far.
+            ForeignFileError: a file of another program would be replaced.
+            OSError: the output cannot be written, or would not fit.
+        """
+        directory = shard_directory(self._output_dir, plan.split, plan.shard)
+        make_directory(directory)
+        table, files, rejections = self._planned(plan)
+        refuse_foreign_manifests(self._output_dir, self._set_names())
+        refuse_foreign(directory, [file.name for file in files])
+        with locked(directory):
+            run = ProcessingRun(
+                *(self._raw_dir, directory, table, files, rejections, self._repair),
+                *(self._options, self._hints, self._limit),
+            )
+            up_to_date = run.is_up_to_date()
+            if up_to_date:
+                run.check_published()
+            else:
+                run.execute()
+            remove_orphaned_lists(directory)
+            counts = RunCounts(
+                run.images_decoded, run.images_copied, run.images_resumed, up_to_date
+            )
+            return ShardResult(run.reports(), counts)
+
+    def missing(self) -> list[ShardPlan]:
+        """Returns the shards of which a file is not there, whatever it was made of."""
+        return [
+            plan for plan in self.shards if not all(path.exists() for path in self._paths(plan))
+        ]
+
+    def _paths(self, plan: ShardPlan) -> list[Path]:
+        directory = shard_directory(self._output_dir, plan.split, plan.shard)
+        return [npz_path(directory, f"{plan.split}_{task.name}") for task in self._tasks]
+
+    def _set_names(self) -> list[str]:
+        splits = dict.fromkeys(plan.split for plan in self.shards)
+        return [f"{split}_{task.name}" for task in self._tasks for split in splits]
+
+    def finalize(self) -> tuple[FileReport, ...]:
+        """Checks that all shards are there, made by this plan, and writes the manifests.
+
+        The photographs are not looked at: whoever made a shard has compared them.
+
+        Returns:
+            A report for each set.
+
+        Raises:
+            IncompleteSetError: shards are missing, or are of other annotations or options.
+            TooManyRejectedError: more images are left out than `max_bad_fraction` allows, or all of
+                a task.
+        """
+        sets: dict[str, _SetParts] = {name: _SetParts() for name in self._set_names()}
+        stale: list[str] = []
+        bad: dict[str, Rejection] = {}
+        for plan in self.shards:
+            _, files, listed = self._planned(plan)
+            directory = shard_directory(self._output_dir, plan.split, plan.shard)
+            for file in files:
+                path = npz_path(directory, file.name)
+                metadata = sound_metadata(path)
+                if metadata.get("recipe") != file.recipe:
+                    stale.append(path.name)
+                    continue
+                sets[file.name].add(path, metadata)
+                known = {rejection.identity for rejection in listed}
+                for rejection in read_rejections(path):
+                    if rejection.identity not in known and not rejection.by_rules:
+                        bad[rejection.path] = rejection
+        if stale:
+            raise IncompleteSetError(_incomplete(self._output_dir, stale, sets))
+        self._whole_limit.add_earlier(bad.values())
+        self._check_rows(sets)
+        for name, parts in sets.items():
+            _write_if_changed(manifest_path(self._output_dir, name), parts.manifest(name))
+        return tuple(parts.report(self._output_dir, name) for name, parts in sets.items())
+
+    def _check_rows(self, sets: Mapping[str, _SetParts]) -> None:
+        for task in self._tasks:
+            reports = [r for parts in sets.values() for r in parts.reports if r.task == task.name]
+            if not sum(report.rows for report in reports):
+                images = sum(report.images for report in reports)
+                reasons = ", ".join(sorted({name for r in reports for name in r.rejected}))
+                raise TooManyRejectedError(
+                    f"{task.name}: {images} of {images} images were rejected, so no row is left: "
+                    f"{reasons}; the lists *_{task.name}-*.rejected.jsonl have all of them"
+                )
+
+    def sums(self, files: Sequence[FileReport]) -> list[FileReport]:
+        """Returns the reports of shards, added up for each set."""
+        parts: dict[str, _SetParts] = {name: _SetParts() for name in self._set_names()}
+        for report in files:
+            parts[report.set_name].reports.append(report)
+        return [part.report(self._output_dir, name) for name, part in parts.items() if part.reports]
+
+    def file_names(self) -> list[str]:
+        """Returns the names of all files of the plan, without endings."""
+        return [plan.file_name(task.name) for plan in self.shards for task in self._tasks]
+
+    def sound_crc32(self) -> NDArray[np.uint32]:
+        """uint32 (N,): of the content of each image, as its shard was made; 0 if it is not known.
+
+        An image that cannot be decoded counts as not known: nothing of it is stored.
+        """
+        checksums = np.zeros(len(self._table), np.uint32)
+        for plan in self.shards:
+            directory = shard_directory(self._output_dir, plan.split, plan.shard)
+            paths = self._table.image_paths[plan.images].tolist()
+            found = InputCache(directory).known_crc32(paths)
+            bad = {
+                rejection.path
+                for path in self._paths(plan)
+                for rejection in read_rejections(path)
+                if rejection.stage in ("read", "decode")
+            }
+            if bad:
+                found[[path in bad for path in paths]] = 0
+            checksums[plan.images] = found
+        return checksums
+
+
+class _SetParts:
+    """The shards of one set, in order, as far as they were found."""
+
+    def __init__(self) -> None:
+        self.reports: list[FileReport] = []
+        self._fingerprints: list[str] = []
+        self._rows: list[int] = []
+        self._sizes: list[int] = []
+        self._checksums: list[int] = []
+
+    def add(self, path: Path, metadata: Mapping[str, Any]) -> None:
+        """Adds the next shard."""
+        self.reports.append(FileReport(path=path, **metadata["counts"]))
+        self._fingerprints.append(metadata["fingerprint"])
+        self._rows.append(metadata["counts"]["rows"])
+        self._sizes.append(path.stat().st_size)
+        self._checksums.append(MappedNPZ(path).content_id)
+
+    def manifest(self, name: str) -> Manifest:
+        """Returns the description of the set."""
+        split, _, task = name.partition("_")
+        return Manifest(
+            task=task,
+            split=split,
+            shards=len(self._rows),
+            fingerprint=combined_fingerprint(self._fingerprints),
+            rows=self._rows,
+            sizes=self._sizes,
+            checksums=self._checksums,
+        )
+
+    def report(self, directory: Path, name: str) -> FileReport:
+        """Returns the sums of all shards, under the path that opens the set."""
+        return FileReport.sum(directory / f"{name}{PATTERN_END}", self.reports)
+
+
+def _write_if_changed(path: Path, manifest: Manifest) -> None:
+    content = manifest.encode()
+    if not path.exists() or path.read_bytes() != content:
+        write_durably(path, content)
+
+
+def _incomplete(directory: Path, names: Sequence[str], found: Mapping[str, _SetParts]) -> str:
+    total = len(names) + sum(len(parts.reports) for parts in found.values())
+    shown = ", ".join(names[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (
+        f"{directory}: {len(names)} of {total} files are missing, or are of other annotations or "
+        f"options: {shown}{more}; make their shards with the same command and no --finalize"
+    )

@@ -1,0 +1,227 @@
+"""Work: the annotations and options of one call, made into files, or into shards and manifests.
+
+annotations, splits, options -> runs -> notes -> report
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.core.annotation_sets import SetReport
+from processing.core.annotations import AnnotationTable
+from processing.core.errors import Note, Rejection, count_notes
+from processing.core.files import make_directory
+from processing.imaging.image_rows import RepairOptions
+from processing.imaging.tasks import Task
+from processing.run.copies import same_content
+from processing.run.file_report import FileReport
+from processing.run.image_batches import RunOptions
+from processing.run.output_directory import JOURNAL_NAME, locked, write_notes
+from processing.run.ownership import (
+    other_files,
+    remove_obsolete,
+    remove_orphaned_lists,
+    remove_unused_shards,
+)
+from processing.run.plan import PlannedFile, plan_files
+from processing.run.processing_report import (
+    ProcessingReport,
+    RunCounts,
+    SplitReport,
+    first_of_each_kind,
+    first_of_each_reason,
+)
+from processing.run.processing_run import ProcessingRun
+from processing.run.sharded_run import ShardedRun, ShardResult
+from processing.run.split_notes import notes_on_splits
+
+MakeAll: TypeAlias = Callable[
+    [ShardedRun, Sequence[int]], tuple[Sequence[ShardResult], Sequence[int]]
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be done.
+
+    Args:
+        raw_dir: where the images are.
+        output_dir: where the files go.
+        table: the annotations, ordered by path.
+        splits: int8 (N,), the split of each image.
+        tasks: the tasks to make files of.
+        description: the options that decide the output, as plain JSON values.
+        rejections: annotations that were left out.
+        reading_notes: the notes on annotations.
+        hints: for paths of missing images, where such an image is.
+        sets: the annotation sets as they were read.
+        skipped: tasks that are left out, and why.
+        repair: how imperfect boxes are treated.
+        options: how to work.
+        samples_per_shard: images of a shard; None: one file for each split and task.
+    """
+
+    raw_dir: Path
+    output_dir: Path
+    table: AnnotationTable
+    splits: NDArray[np.int8]
+    tasks: Sequence[Task]
+    description: Mapping[str, Any]
+    rejections: Sequence[Rejection]
+    reading_notes: Sequence[Note]
+    hints: Mapping[str, str]
+    sets: tuple[SetReport, ...]
+    skipped: Mapping[str, str]
+    repair: RepairOptions
+    options: RunOptions
+    samples_per_shard: int | None = None
+    began: float = field(default_factory=time.perf_counter)
+
+    def planned_files(self) -> list[PlannedFile]:
+        """One file for each task and split."""
+        return plan_files(self.table, self.splits, self.tasks, self.description, self.rejections)
+
+    def sharded(self) -> ShardedRun:
+        """The same files, divided into shards; `samples_per_shard` must be given."""
+        assert self.samples_per_shard is not None
+        return ShardedRun(
+            *(self.raw_dir, self.output_dir, self.table, self.splits, self.tasks),
+            *(self.description, self.rejections, self.repair, self.options, self.hints),
+            self.samples_per_shard,
+        )
+
+
+def make_files(work: Work) -> ProcessingReport:
+    """Makes one file for each task and split; the caller holds the output directory's lock."""
+    files = work.planned_files()
+    names = [file.name for file in files]
+    run = ProcessingRun(
+        *(work.raw_dir, work.output_dir, work.table, files, work.rejections),
+        *(work.repair, work.options, work.hints),
+    )
+    up_to_date = run.is_up_to_date()
+    if up_to_date:
+        run.check_published()
+    else:
+        run.execute()
+    removed = remove_obsolete(work.output_dir, [task.name for task in work.tasks], names)
+    remove_unused_shards(work.output_dir)
+    if not (work.output_dir / JOURNAL_NAME).exists():
+        # With a journal, the lists may be of files that a continued run will publish.
+        remove_orphaned_lists(work.output_dir)
+    notes = _notes(work, files, run.sound_crc32(), all_replaced=bool(run.replaced_data))
+    counts = RunCounts(run.images_decoded, run.images_copied, run.images_resumed, up_to_date)
+    return _report(work, run.reports(), counts, notes, removed, run.replaced_data)
+
+
+def make_shards(
+    work: Work,
+    make_all: MakeAll,
+    shard_index: int = 0,
+    num_jobs: int | None = 1,
+) -> ProcessingReport:
+    """Makes every `num_jobs`-th shard from `shard_index` on, and finalizes if all are there.
+
+    Args:
+        work: what is to be done.
+        make_all: makes the shards of some numbers; gives also the numbers that an engine lost.
+        shard_index: number of the first shard to make.
+        num_jobs: number of jobs that share the shards; None: as many as there are shards.
+
+    Raises:
+        ValueError: `shard_index` is not below `num_jobs`.
+    """
+    sharded = work.sharded()
+    jobs = len(sharded.shards) if num_jobs is None else num_jobs
+    if not 0 <= shard_index < jobs:
+        raise ValueError(
+            f"shard_index must be in [0, {jobs}): there are {len(sharded.shards)} shards and "
+            f"{jobs} jobs, got {shard_index}"
+        )
+    results, lost = make_all(sharded, range(len(sharded.shards))[shard_index::jobs])
+    made_again = tuple(sharded.shards[number].name for number in lost)
+    counts = RunCounts.sum(result.counts for result in results)
+    if missing := sharded.missing():
+        files = [file for result in results for file in result.files]
+        sums = sharded.sums(files)
+        return _report(
+            work, sums, counts, missing_shards=len(missing), shards_made_again=made_again
+        )
+    return _finalized(work, sharded, counts, made_again)
+
+
+def finalize(work: Work) -> ProcessingReport:
+    """Checks that all shards are there, and writes the manifests."""
+    return _finalized(work, work.sharded(), RunCounts(up_to_date=True))
+
+
+def _finalized(
+    work: Work, sharded: ShardedRun, counts: RunCounts, made_again: tuple[str, ...] = ()
+) -> ProcessingReport:
+    make_directory(work.output_dir)
+    with locked(work.output_dir):
+        reports = sharded.finalize()
+        tasks = [task.name for task in work.tasks]
+        removed = remove_obsolete(work.output_dir, tasks, sharded.file_names())
+        remove_unused_shards(work.output_dir)
+        notes = _notes(work, work.planned_files(), sharded.sound_crc32(), all_replaced=False)
+        return _report(work, reports, counts, notes, removed, shards_made_again=made_again)
+
+
+def _notes(
+    work: Work, files: Sequence[PlannedFile], sound_crc32: NDArray[np.uint32], *, all_replaced: bool
+) -> list[Note]:
+    """The notes on splits, copies, the output directory and the annotations."""
+    paths, group_by = work.table.image_paths, work.description["group_by"]
+    planned = [file.name for file in files]
+    return [
+        *notes_on_splits(work.output_dir, paths, work.splits, files, group_by),
+        *same_content(work.raw_dir, work.table, work.splits, sound_crc32),
+        *other_files(work.output_dir, planned, paths, all_replaced=all_replaced),
+        *work.reading_notes,
+    ]
+
+
+def _report(
+    work: Work,
+    files: Sequence[FileReport],
+    counts: RunCounts,
+    notes: Sequence[Note] | None = None,
+    removed: Sequence[str] = (),
+    replaced_data: tuple[str, ...] = (),
+    missing_shards: int = 0,
+    shards_made_again: tuple[str, ...] = (),
+) -> ProcessingReport:
+    """Returns the report; writes the notes, unless they are not complete yet (None)."""
+    path = None if notes is None else write_notes(work.output_dir, notes)
+    found = notes or ()
+    return ProcessingReport(
+        files=tuple(files),
+        up_to_date=counts.up_to_date,
+        images_decoded=counts.images_decoded,
+        images_copied=counts.images_copied,
+        images_resumed=counts.images_resumed,
+        seconds=time.perf_counter() - work.began,
+        rejected_annotations=Counter(r.reason for r in work.rejections),
+        notes=count_notes(found),
+        removed=tuple(removed),
+        replaced_data=replaced_data,
+        skipped_tasks=work.skipped,
+        sets=work.sets,
+        splits=SplitReport.of(
+            work.table.splits, work.description["train_split"], work.description["group_by"]
+        ),
+        note_examples=first_of_each_kind(found),
+        notes_path=path,
+        rejection_examples=first_of_each_reason(work.rejections),
+        missing_shards=missing_shards,
+        shards_made_again=shards_made_again,
+    )
