@@ -143,7 +143,11 @@ def test_tasks_that_an_engine_forgets_are_done_here(made, tmp_path, monkeypatch)
     assert len(report.shards_made_again) == SHARDS // 2
 
 
-@pytest.mark.parametrize("engine", ["processes", "dask", "ray"])
+# Dask and Ray take seconds to start; the quick suite has them in the next test.
+@pytest.mark.parametrize(
+    "engine",
+    ["processes", *(pytest.param(name, marks=pytest.mark.long) for name in ("dask", "ray"))],
+)
 def test_engines_make_the_same_bytes(made, tmp_path, engine):
     if engine != "processes":
         pytest.importorskip({"dask": "distributed"}.get(engine, engine))
