@@ -215,11 +215,11 @@ class DataProcessor:
             call = tuple(task_names), train_split, skip_missing
             return make_shards(work, self._make_all(*call))
         make_directory(self.output_dir)
-        refuse_foreign(self.output_dir, [file.name for file in work.planned_files()])
+        refuse_foreign(self.output_dir, [file.name for file in work.files])
         with locked(self.output_dir) as waited:
             if waited:  # the data may have changed in the meantime
                 work = self._plan(task_names, train_split, skip_missing=skip_missing)
-                refuse_foreign(self.output_dir, [file.name for file in work.planned_files()])
+                refuse_foreign(self.output_dir, [file.name for file in work.files])
             return make_files(work)
 
     @note_remedy()

@@ -44,6 +44,7 @@ from processing.run.output_directory import (
     write_rejections,
 )
 from processing.run.plan import PlannedFile
+from processing.run.processing_report import RunCounts
 from processing.run.published import PublishedFiles, counts_of
 from processing.run.rejection_limit import RejectionLimit, RowsOfTasks, limit_of
 
@@ -132,6 +133,18 @@ class ProcessingRun:
         fresh = [f.name for f in same if self._published.shared_decoding_with(f) == tasks]
         self._set_made([file for file in self._files if file.name not in fresh])
         return False
+
+    def make(self) -> RunCounts:
+        """Makes and publishes all files of the plan, unless they are up to date.
+
+        Raises as `check_published` and `execute`.
+        """
+        up_to_date = self.is_up_to_date()
+        if up_to_date:
+            self.check_published()
+        else:
+            self.execute()
+        return RunCounts(self.images_decoded, self.images_copied, self.images_resumed, up_to_date)
 
     def check_published(self) -> None:
         """Applies the limits of this run to files that are up to date, and deletes leftovers.

@@ -30,6 +30,7 @@ from processing.run.output_directory import (
     read_rejections,
     shard_directory,
     sound_metadata,
+    stored_metadata,
 )
 from processing.run.ownership import (
     refuse_foreign,
@@ -39,6 +40,7 @@ from processing.run.ownership import (
 from processing.run.plan import PlannedFile, columns_of, combined_fingerprint, plan_shard
 from processing.run.processing_report import RunCounts
 from processing.run.processing_run import ProcessingRun
+from processing.run.published import PublishedFiles
 from processing.run.rejection_limit import limit_of
 from processing.run.shards import ShardPlan, divide
 
@@ -133,22 +135,22 @@ class ShardedRun:
                 *(self._raw_dir, directory, table, files, rejections, self._repair),
                 *(self._options, self._hints, self._limit),
             )
-            up_to_date = run.is_up_to_date()
-            if up_to_date:
-                run.check_published()
-            else:
-                run.execute()
+            counts = run.make()
             remove_orphaned_lists(directory)
-            counts = RunCounts(
-                run.images_decoded, run.images_copied, run.images_resumed, up_to_date
-            )
             return ShardResult(run.reports(), counts)
 
     def missing(self) -> list[ShardPlan]:
-        """Returns the shards of which a file is not there, whatever it was made of."""
-        return [
+        """Returns the shards without their files, or with files of other annotations or options."""
+        absent = [
             plan for plan in self.shards if not all(path.exists() for path in self._paths(plan))
         ]
+        # Most jobs end while others have not begun: then nothing has to be read.
+        return absent or [plan for plan in self.shards if not self._is_of_this_plan(plan)]
+
+    def _is_of_this_plan(self, plan: ShardPlan) -> bool:
+        _, files, _ = self._planned(plan)
+        stored = [stored_metadata(path).get("recipe") for path in self._paths(plan)]
+        return stored == [file.recipe for file in files]
 
     def _paths(self, plan: ShardPlan) -> list[Path]:
         directory = shard_directory(self._output_dir, plan.split, plan.shard)
@@ -175,7 +177,7 @@ class ShardedRun:
         stale: list[str] = []
         bad: dict[str, Rejection] = {}
         for plan in self.shards:
-            _, files, listed = self._planned(plan)
+            table, files, listed = self._planned(plan)
             directory = shard_directory(self._output_dir, plan.split, plan.shard)
             for file in files:
                 path = npz_path(directory, file.name)
@@ -184,10 +186,7 @@ class ShardedRun:
                     stale.append(path.name)
                     continue
                 sets[file.name].add(path, metadata)
-                known = {rejection.identity for rejection in listed}
-                for rejection in read_rejections(path):
-                    if rejection.identity not in known and not rejection.by_rules:
-                        bad[rejection.path] = rejection
+            bad |= PublishedFiles(directory, table, listed).bad_images_of(files)
         if stale:
             raise IncompleteSetError(_incomplete(self._output_dir, stale, sets))
         self._whole_limit.add_earlier(bad.values())

@@ -5,6 +5,7 @@ annotations, splits, options -> runs -> notes -> report
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +49,7 @@ MakeAll: TypeAlias = Callable[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Work:
     """What is to be done.
 
@@ -85,8 +86,9 @@ class Work:
     samples_per_shard: int | None = None
     began: float = field(default_factory=time.perf_counter)
 
-    def planned_files(self) -> list[PlannedFile]:
-        """One file for each task and split."""
+    @functools.cached_property
+    def files(self) -> list[PlannedFile]:
+        """The plan of one file for each task and split."""
         return plan_files(self.table, self.splits, self.tasks, self.description, self.rejections)
 
     def sharded(self) -> ShardedRun:
@@ -101,24 +103,18 @@ class Work:
 
 def make_files(work: Work) -> ProcessingReport:
     """Makes one file for each task and split; the caller holds the output directory's lock."""
-    files = work.planned_files()
-    names = [file.name for file in files]
+    names = [file.name for file in work.files]
     run = ProcessingRun(
-        *(work.raw_dir, work.output_dir, work.table, files, work.rejections),
+        *(work.raw_dir, work.output_dir, work.table, work.files, work.rejections),
         *(work.repair, work.options, work.hints),
     )
-    up_to_date = run.is_up_to_date()
-    if up_to_date:
-        run.check_published()
-    else:
-        run.execute()
+    counts = run.make()
     removed = remove_obsolete(work.output_dir, [task.name for task in work.tasks], names)
     remove_unused_shards(work.output_dir)
     if not (work.output_dir / JOURNAL_NAME).exists():
         # With a journal, the lists may be of files that a continued run will publish.
         remove_orphaned_lists(work.output_dir)
-    notes = _notes(work, files, run.sound_crc32(), all_replaced=bool(run.replaced_data))
-    counts = RunCounts(run.images_decoded, run.images_copied, run.images_resumed, up_to_date)
+    notes = _notes(work, run.sound_crc32(), all_replaced=bool(run.replaced_data))
     return _report(work, run.reports(), counts, notes, removed, run.replaced_data)
 
 
@@ -172,18 +168,16 @@ def _finalized(
         tasks = [task.name for task in work.tasks]
         removed = remove_obsolete(work.output_dir, tasks, sharded.file_names())
         remove_unused_shards(work.output_dir)
-        notes = _notes(work, work.planned_files(), sharded.sound_crc32(), all_replaced=False)
+        notes = _notes(work, sharded.sound_crc32(), all_replaced=False)
         return _report(work, reports, counts, notes, removed, shards_made_again=made_again)
 
 
-def _notes(
-    work: Work, files: Sequence[PlannedFile], sound_crc32: NDArray[np.uint32], *, all_replaced: bool
-) -> list[Note]:
+def _notes(work: Work, sound_crc32: NDArray[np.uint32], *, all_replaced: bool) -> list[Note]:
     """The notes on splits, copies, the output directory and the annotations."""
     paths, group_by = work.table.image_paths, work.description["group_by"]
-    planned = [file.name for file in files]
+    planned = [file.name for file in work.files]
     return [
-        *notes_on_splits(work.output_dir, paths, work.splits, files, group_by),
+        *notes_on_splits(work.output_dir, paths, work.splits, work.files, group_by),
         *same_content(work.raw_dir, work.table, work.splits, sound_crc32),
         *other_files(work.output_dir, planned, paths, all_replaced=all_replaced),
         *work.reading_notes,
