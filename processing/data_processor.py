@@ -10,10 +10,8 @@ from __future__ import annotations
 import functools
 import os
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from processing.core.arguments import check_flag, check_integer, check_number, check_path
@@ -25,16 +23,16 @@ from processing.imaging.encoding import RAW
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.tasks import TASKS, Task
 from processing.run.encodings import checked_encoding
-from processing.run.executors import check_executor, open_executor, run_tasks
+from processing.run.executors import check_executor, make_here, make_on
 from processing.run.image_batches import RunOptions
 from processing.run.image_sizes import ImageSize, image_sizes
 from processing.run.no_annotations import explain_no_annotations
 from processing.run.output_directory import locked
 from processing.run.ownership import refuse_foreign
 from processing.run.processing_report import ProcessingReport
-from processing.run.sharded_run import ShardedRun, ShardResult
+from processing.run.sharded_run import MakeAll, ShardedRun
 from processing.run.splits import assign_splits, group_pattern
-from processing.run.work import MakeAll, Work, make_files, make_shards
+from processing.run.work import Work, make_files, make_shards
 from processing.run.work import finalize as finalize_shards
 from processing.sources import check_sources, read_sources
 from processing.sources.source_format import Reading, SourceFormat
@@ -212,8 +210,7 @@ class DataProcessor:
         """
         work = self._plan(task_names, train_split, skip_missing=skip_missing)
         if work.samples_per_shard is not None:
-            call = tuple(task_names), train_split, skip_missing
-            return make_shards(work, self._make_all(*call))
+            return make_shards(work, self._make_all(task_names, train_split, skip_missing))
         make_directory(self.output_dir)
         refuse_foreign(self.output_dir, [file.name for file in work.files])
         with locked(self.output_dir) as waited:
@@ -253,27 +250,19 @@ class DataProcessor:
         jobs = None if num_jobs is None else check_integer("num_jobs", num_jobs, least=1)
         check_integer("shard_index", shard_index, least=0)
         work = self._plan_of_shards(task_names, train_split, skip_missing=skip_missing)
-        call = tuple(task_names), train_split, skip_missing
-        return make_shards(work, self._make_all(*call), shard_index, jobs)
+        make_all = self._make_all(task_names, train_split, skip_missing)
+        return make_shards(work, make_all, shard_index, jobs)
 
     def _make_all(
-        self, task_names: tuple[str, ...], train_split: float, skip_missing: bool
+        self, task_names: Sequence[str], train_split: float, skip_missing: bool
     ) -> MakeAll:
         """Returns a function that makes shards on the executor of this processor."""
-
-        def make_all(
-            sharded: ShardedRun, numbers: Sequence[int]
-        ) -> tuple[Sequence[ShardResult], Sequence[int]]:
-            if self.executor == "threads":
-                return [sharded.make(sharded.shards[number]) for number in numbers], []
-            settings = self._settings | {"executor": "threads", "executor_address": None}
-            call = ShardCall(uuid.uuid4().hex, settings, task_names, train_split, skip_missing)
-            make = functools.partial(make_shard, call)
-            workers = self._run_options.num_workers
-            with open_executor(self.executor, self.executor_address, workers) as executor:
-                return run_tasks(executor, make, numbers)
-
-        return make_all
+        if self.executor == "threads":
+            return make_here
+        settings = self._settings | {"executor": "threads", "executor_address": None}
+        plan = functools.partial(_sharded, settings, task_names, train_split, skip_missing)
+        workers = self._run_options.num_workers
+        return functools.partial(make_on, self.executor, self.executor_address, workers, plan)
 
     @note_remedy()
     def finalize(
@@ -362,38 +351,13 @@ class DataProcessor:
         )
 
 
-@dataclass(frozen=True)
-class ShardCall:
-    """A call of a processor, as it travels to the workers of an engine.
-
-    Args:
-        key: differs between calls: a worker plans once for all shards of a call.
-        settings: arguments of `DataProcessor`.
-        task_names: as for `DataProcessor.process`.
-        train_split: as for `DataProcessor.process`.
-        skip_missing: as for `DataProcessor.process`.
-    """
-
-    key: str
-    settings: Mapping[str, Any] = field(compare=False)
-    task_names: tuple[str, ...] = field(compare=False)
-    train_split: float = field(compare=False)
-    skip_missing: bool = field(compare=False)
-
-
-def make_shard(call: ShardCall, number: int) -> ShardResult:
-    """Makes one shard of a call; the function that workers of an engine run."""
-    sharded = _planned(call)
-    return sharded.make(sharded.shards[number])
-
-
-@functools.lru_cache(maxsize=1)
-def _planned(call: ShardCall) -> ShardedRun:
+def _sharded(
+    settings: Mapping[str, Any], task_names: Sequence[str], train_split: float, skip_missing: bool
+) -> ShardedRun:
+    """Plans the shards of a call in a worker of an engine."""
     # The engine starts as many workers as there are CPUs to use.
-    processor = DataProcessor(**{**call.settings, "num_workers": 1, "progress": False})
-    return processor._plan(
-        call.task_names, call.train_split, skip_missing=call.skip_missing
-    ).sharded()
+    processor = DataProcessor(**{**settings, "num_workers": 1, "progress": False})
+    return processor._plan(task_names, train_split, skip_missing=skip_missing).sharded()
 
 
 if __name__ == "__main__":

@@ -8,15 +8,18 @@ kilobytes for each shard.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import multiprocessing
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from processing.core.engines import EXECUTORS
 from processing.core.errors import ProcessingError
-from processing.run.sharded_run import ShardResult
+from processing.run.sharded_run import ShardedRun, ShardResult
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE: Final = 900
@@ -203,3 +206,57 @@ def _result(future: Future[Any], number: int) -> ShardResult | None:
         _LOG.warning("the engine answered shard number %d with %r", number, found)
         return None
     return found
+
+
+def make_here(
+    sharded: ShardedRun, numbers: Sequence[int]
+) -> tuple[Sequence[ShardResult], Sequence[int]]:
+    """Makes shards in this process, one after the other; see `MakeAll`."""
+    return [sharded.make(sharded.shards[number]) for number in numbers], []
+
+
+def make_on(
+    engine: str | Executor,
+    address: str | None,
+    workers: int,
+    plan: Callable[[], ShardedRun],
+    sharded: ShardedRun,
+    numbers: Sequence[int],
+) -> tuple[Sequence[ShardResult], Sequence[int]]:
+    """Makes shards on an engine; see `MakeAll`.
+
+    Args:
+        engine: as for `open_executor`.
+        address: as for `open_executor`.
+        workers: as for `open_executor`.
+        plan: plans the same shards in a worker; a function that can be pickled.
+        sharded: the shards; workers plan for themselves, because the plan is too large to travel.
+        numbers: the shards to make.
+    """
+    make = functools.partial(make_shard, ShardCall(uuid.uuid4().hex, plan))
+    with open_executor(engine, address, workers) as executor:
+        return run_tasks(executor, make, numbers)
+
+
+@dataclass(frozen=True)
+class ShardCall:
+    """A call of a processor, as it travels to the workers of an engine.
+
+    Args:
+        key: differs between calls: a worker plans once for all shards of a call.
+        plan: plans the shards.
+    """
+
+    key: str
+    plan: Callable[[], ShardedRun] = field(compare=False)
+
+
+def make_shard(call: ShardCall, number: int) -> ShardResult:
+    """Makes one shard of a call; the function that workers of an engine run."""
+    sharded = _planned(call)
+    return sharded.make(sharded.shards[number])
+
+
+@functools.lru_cache(maxsize=1)
+def _planned(call: ShardCall) -> ShardedRun:
+    return call.plan()

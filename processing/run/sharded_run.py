@@ -7,9 +7,9 @@ last: only they make sets of the shards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -237,6 +237,12 @@ class ShardedRun:
                 found[[path in bad for path in paths]] = 0
             checksums[plan.images] = found
         return checksums
+
+
+MakeAll: TypeAlias = Callable[
+    [ShardedRun, Sequence[int]], tuple[Sequence[ShardResult], Sequence[int]]
+]
+"""Makes the shards of some numbers; gives their results, and the numbers that an engine lost."""
 
 
 class _SetParts:

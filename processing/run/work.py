@@ -8,10 +8,10 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,12 +41,8 @@ from processing.run.processing_report import (
     first_of_each_reason,
 )
 from processing.run.processing_run import ProcessingRun
-from processing.run.sharded_run import ShardedRun, ShardResult
+from processing.run.sharded_run import MakeAll, ShardedRun
 from processing.run.split_notes import notes_on_splits
-
-MakeAll: TypeAlias = Callable[
-    [ShardedRun, Sequence[int]], tuple[Sequence[ShardResult], Sequence[int]]
-]
 
 
 @dataclass(frozen=True)

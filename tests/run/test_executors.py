@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from processing.core.errors import TooManyRejectedError
-from processing.data_processor import DataProcessor, make_shard
+from processing.data_processor import DataProcessor
 from processing.run import executors, sharded_run
+from processing.run.executors import make_shard
 from tests.conftest import write_coco
 
 SHARDS = 7
@@ -184,7 +185,7 @@ def test_a_worker_that_is_killed_changes_no_byte(made, tmp_path, engine, monkeyp
         pytest.importorskip({"dask": "distributed"}.get(engine, engine))
     folder, _ = made
     marker = str(tmp_path / "killed")
-    monkeypatch.setattr("processing.data_processor.make_shard", Dying(marker))
+    monkeypatch.setattr("processing.run.executors.make_shard", Dying(marker))
     report = processor(folder / "raw", tmp_path / "out", executor=engine).process_all()
     assert Path(marker).exists()
     assert files(tmp_path / "out") == files(folder / "out")
