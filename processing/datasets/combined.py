@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from processing.core.arguments import check_number, repeated_path
 from processing.core.columns import offsets_of
 from processing.core.merging import merge_rows
+from processing.core.parts import parts_of
 from processing.datasets.layout import CacheInfo, Layout
 from processing.datasets.names import check_same_names
 from processing.datasets.sample_dataset import Rows, SampleDataset, T_co, Transform, check_dataset
@@ -170,11 +171,6 @@ class CombinedLazyDataset(SelectableDataset[T_co]):
         for dataset in self.datasets:
             dataset.cache_clear()
 
-    def _locate(self, indices: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Returns, as intp (B,), the number of the part that each index lies in."""
-        # From the right, because a part without samples begins where the next one begins.
-        return np.searchsorted(self.offsets, indices, side="right") - 1
-
     @property
     def _files(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(file for dataset in self.datasets for file in dataset._files))
@@ -184,14 +180,13 @@ class CombinedLazyDataset(SelectableDataset[T_co]):
         return itertools.chain.from_iterable(one.annotation_parts() for one in self.datasets)
 
     def _place(self, index: int) -> str:
-        part = int(self._locate(np.array([index]))[0])
-        return self.datasets[part]._place(index - int(self.offsets[part]))
+        ((dataset, _, rows),) = self._parts_of(np.array([index]))
+        return dataset._place(int(rows[0]))
 
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Announces the samples that will be fetched soon; see `SampleDataset.advise`."""
-        part_of = self._locate(indices)
-        for part in np.unique(part_of).tolist():
-            self.datasets[part].advise(indices[part_of == part] - self.offsets[part])
+        for dataset, _, rows in self._parts_of(indices):
+            dataset.advise(rows)
 
     def _transforms_of(self, indices: NDArray[np.intp]) -> Sequence[Transform | None] | None:
         transforms: list[Transform | None] = [None] * len(indices)
@@ -203,14 +198,10 @@ class CombinedLazyDataset(SelectableDataset[T_co]):
 
     def _parts_of(self, indices: NDArray[np.intp]) -> list[_Part[T_co]]:
         """Returns the parts that samples lie in, each once; at least one."""
-        part_of = self._locate(indices)
-        used: list[int] = np.unique(part_of).tolist() or [0]  # any part gives an empty batch
-        parts = []
-        for part in used:
-            positions = np.flatnonzero(part_of == part)
-            rows = indices[positions] - self.offsets[part]
-            parts.append(_Part(self.datasets[part], positions, rows))
-        return parts
+        return [
+            _Part(self.datasets[part.number], part.positions, part.rows)
+            for part in parts_of(self.offsets, indices)
+        ]
 
     def gather_images(self, indices: NDArray[np.intp], images_out: NDArray[Any]) -> None:
         """Copies the images of samples; see `SampleDataset.gather_images`."""

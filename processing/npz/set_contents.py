@@ -11,7 +11,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from zlib import crc32
 
 import numpy as np
@@ -21,6 +21,7 @@ from processing.core.arguments import StrPath, check_path
 from processing.core.columns import ColumnArray, offsets_of
 from processing.core.errors import IncompleteSetError
 from processing.core.merging import merge_rows
+from processing.core.parts import parts_of
 from processing.npz.contents import Contents, RowShape
 from processing.npz.sets import (
     Manifest,
@@ -53,20 +54,6 @@ def most_open() -> int:
     if limit == resource.RLIM_INFINITY:
         return _MOST_OPEN
     return min(_MOST_OPEN, max(1, (limit - _OTHER_FILES) // _SHARE))
-
-
-class _Part(NamedTuple):
-    """The samples of a batch that lie in one shard.
-
-    Args:
-        shard: number of the shard.
-        positions: intp (P,), their positions in the batch, ascending.
-        rows: intp (P,), their rows in the shard.
-    """
-
-    shard: int
-    positions: NDArray[np.intp]
-    rows: NDArray[np.intp]
 
 
 class SetContents:
@@ -159,24 +146,11 @@ class SetContents:
         shard = int(np.searchsorted(self.offsets, index, side="right")) - 1
         return self._shard(shard), index - int(self.offsets[shard])
 
-    def _divided(self, indices: NDArray[np.intp]) -> Iterator[_Part]:
-        """Yields the shards that samples lie in, each once; at least one."""
-        # From the right, because a shard without rows begins where the next one begins.
-        shards = np.searchsorted(self.offsets, indices, side="right") - 1
-        if len(indices) == 0:
-            yield _Part(0, indices, indices)  # any shard gives an empty batch
-            return
-        order = np.argsort(shards, kind="stable")
-        first_of_each = np.flatnonzero(np.diff(shards[order], prepend=-1))
-        for positions in np.split(order, first_of_each[1:]):
-            shard = int(shards[positions[0]])
-            yield _Part(shard, positions, indices[positions] - self.offsets[shard])
-
     def gather_images(
         self, indices: NDArray[np.intp], images_out: NDArray[Any], *, verify: bool = False
     ) -> None:
         """Copies or decodes images; see `Contents.gather_images`."""
-        for shard, positions, rows in self._divided(indices):
+        for shard, positions, rows in parts_of(self.offsets, indices):
             contents = self._shard(shard)
             begin, end = (positions[0], positions[-1] + 1) if len(positions) else (0, 0)
             if end - begin == len(positions):  # straight into the batch's memory
@@ -190,13 +164,13 @@ class SetContents:
         """Copies annotations and ``image_paths``; see `Contents.gather_annotations`."""
         parts = [
             (positions, self._shard(shard).gather_annotations(rows))
-            for shard, positions, rows in self._divided(indices)
+            for shard, positions, rows in parts_of(self.offsets, indices)
         ]
         return parts[0][1] if len(parts) == 1 else merge_rows(parts)
 
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Starts reading the images of rows in the background, of shards that are open."""
-        for shard, _, rows in self._divided(indices):
+        for shard, _, rows in parts_of(self.offsets, indices):
             with self._lock:
                 contents = self._open.get(shard)
             if contents is not None:

@@ -1,7 +1,7 @@
 """Shards: the images of a split divided into parts, before any image is read.
 
-The division is a pure function of annotations and options. It does not depend on who makes which
-shard, in which order, or how often.
+The division is a pure function of annotations and options. The order of the work and the
+number of jobs do not matter.
 """
 
 from __future__ import annotations
