@@ -50,7 +50,7 @@ class ShardFile(NamedTuple):
 
     Args:
         name: of the set, ``train_detector``.
-        shard: which part it is.
+        shard: number of the part, and of all parts.
     """
 
     name: str

@@ -128,7 +128,7 @@ def plan_shard(
 
     Args:
         table: the annotations of the shard's images, in the order in which rows are to be stored.
-        shard: which part of the split it is.
+        shard: number of the part of the split, and of all parts.
         split: name of the split.
         columns: for each task, its `columns_of` all annotations.
         options: as for `plan_files`.

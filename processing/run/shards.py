@@ -22,7 +22,7 @@ class ShardPlan(NamedTuple):
 
     Args:
         split: name of the split.
-        shard: which part it is.
+        shard: number of the part, and of all parts.
         images: int64 (M,), positions in the table, ascending.
     """
 
