@@ -136,7 +136,9 @@ def section(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> str
             " each image has 0 to 20 boxes and a path. Every contender delivers images, boxes and"
             " paths in its natural form; a few batches of each are compared with the truth first."
             " LIMIT-t is `np.take` of the same rows of the mapped file into an existing buffer, by"
-            " t threads, without boxes and paths. The first epoch is measured right after the files"
+            " t threads, without boxes and paths. The bare loop copies into two buffers in turns"
+            " and makes lists of boxes and paths, but is no loader: it shows what a loader in"
+            " Python can reach. The first epoch is measured right after the files"
             f" were written, {FIRST_EPOCHS} times, each in a new process. Then all files are"
             " dropped from the page cache and read in sequence."
             f" {passes} interleaved passes: median (minimum to maximum); ratios are formed within"
@@ -167,7 +169,7 @@ def best_settings(measured: dict[str, Result]) -> dict[str, list[float]]:
     best: dict[str, list[float]] = {}
     for name, result in measured.items():
         library = name.partition(",")[0]
-        if result.problem is None and not name.startswith("LIMIT"):
+        if result.problem is None and not name.startswith(("LIMIT", "bare loop")):
             rates = results.rates(result)
             best[library] = max(rates, best.get(library, rates), key=statistics.median)
     return best

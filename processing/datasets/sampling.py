@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from processing.core.columns import offsets_of
 from processing.datasets.orders import Order
 
-_SAMPLES_AT_ONCE: Final = 8192
+_SAMPLES_AT_ONCE: Final = 16_384
 """Indices that are computed together: one by one, they would take 30 times as long."""
 
 
@@ -53,6 +55,10 @@ class Steps:
         return self.batch_size * self.world_size
 
     def __len__(self) -> int:
+        return self._count
+
+    @functools.cached_property
+    def _count(self) -> int:
         left = max(self.end - self.begin, 0)
         if self.drop_last:
             return left // self.samples_per_step
@@ -117,8 +123,10 @@ class RankBatches:
         first = block * self._steps_at_once
         last = min(first + self._steps_at_once, len(self._steps))
         positions = [self._positions(step) for step in range(first, last)]
-        ends = np.cumsum(list(map(len, positions)))
-        return np.split(self._order.at(np.concatenate(positions)), ends[:-1])
+        indices = self._order.at(np.concatenate(positions))
+        # `np.split` would take ten times as long.
+        boundaries = offsets_of(list(map(len, positions))).tolist()
+        return [indices[begin:end] for begin, end in pairwise(boundaries)]
 
     def _positions(self, step: int) -> NDArray[np.int64]:
         begin, end = self._steps.span(step)
