@@ -84,6 +84,8 @@ class DataProcessor:
             ``processes``, ``dask`` or ``ray``: `num_workers` processes, or those of the cluster at
             `executor_address`, each with one thread. Or an executor of your own.
         executor_address: of a running Dask scheduler or Ray cluster.
+        work_dir: local directory for what is needed of a URL: annotations of a `raw_data_dir`, and
+            files of an `output_dir` until they are finished. None: in the user's cache directory.
 
     Raises:
         TypeError: an argument has another type; the message names it.
@@ -119,6 +121,7 @@ class DataProcessor:
         samples_per_shard: int | None = None,
         executor: str | Executor = "threads",
         executor_address: str | None = None,
+        work_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._settings = {name: value for name, value in locals().items() if name != "self"}
         # All arguments are checked here, before a run has read data for minutes.
@@ -127,6 +130,7 @@ class DataProcessor:
             raise ValueError(f"on_error must be 'quarantine' or 'raise', got {on_error!r}")
         self.raw_data_dir = check_path("raw_data_dir", raw_data_dir)
         self.output_dir = check_path("output_dir", output_dir)
+        self._work_dir = None if work_dir is None else check_path("work_dir", work_dir)
         self.image_size = image_sizes(image_size)
         self.encoding = checked_encoding(store, jpeg_quality, jpeg_subsampling, self.image_size)
         self.crop_margin = check_number("crop_margin", crop_margin, least=0, most=100)

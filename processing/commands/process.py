@@ -270,6 +270,12 @@ _FLAGS: Final = (
         {"metavar": "ADDRESS"},
     ),
     _Flag(
+        "work_dir",
+        "local directory for what is needed of a raw directory or output directory that is a URL "
+        "(default: in the user's cache directory)",
+        {"metavar": "DIR"},
+    ),
+    _Flag(
         "group_by",
         "regular expression; photographs share a split if it finds the same text in their paths "
         "(default: every photograph is a group)",

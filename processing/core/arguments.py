@@ -10,9 +10,11 @@ import operator
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import numpy as np
+
+from processing.core.urls import URL, Location, is_url
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -104,7 +106,9 @@ def check_path(name: str, value: StrPath) -> Path:
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be a path, got {value!r}")
-    if not os.fspath(value):
+    if is_url(text := os.fspath(value)):
+        raise ValueError(f"{name}: expected a local path, found the URL {text!r}")
+    if not text:
         raise ValueError(f"{name} is empty: was a variable not set? '.' is the working directory")
     try:
         return Path(value).expanduser()
@@ -112,6 +116,28 @@ def check_path(name: str, value: StrPath) -> Path:
         raise ValueError(
             f"{name}={os.fspath(value)!r}: no home directory is known for its first part"
         ) from error
+
+
+def check_location(name: str, value: StrPath | URL) -> Location:
+    """Returns a path as `check_path` does, or a URL.
+
+    Args:
+        name: of the argument, for the error's message.
+        value: to be checked.
+
+    Raises:
+        TypeError: `value` is neither a path nor a URL.
+        ValueError: `value` is empty, or a URL with a query; or there is no such home directory.
+    """
+    if not is_url(value):
+        return check_path(name, cast(StrPath, value))
+    url = URL(str(value).rstrip("/"))
+    if url.scheme in ("http", "https") and set("?#") & set(url.text):
+        raise ValueError(
+            f"{name}={url.text!r}: URLs with a query are not read, because the other files of a "
+            "set could not be found: give a URL without '?' and '#'"
+        )
+    return url
 
 
 def check_different(name: str, paths: Iterable[StrPath]) -> None:

@@ -1,0 +1,65 @@
+"""URL: the place of a file or directory on another machine. Imports the standard library only."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.+", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class URL:
+    """A URL such as ``s3://bucket/data/train_detector.npz``.
+
+    It has the few members of `pathlib.Path` that name a place. It is no `os.PathLike`: functions
+    that read local files refuse it.
+
+    Args:
+        text: the URL, without a slash at its end.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __truediv__(self, name: str) -> URL:
+        return URL(f"{self.text}/{name}")
+
+    @property
+    def scheme(self) -> str:
+        """``s3``, in small letters."""
+        return self.text.partition("://")[0].lower()
+
+    @property
+    def root(self) -> str:
+        """Scheme and bucket or host: ``s3://bucket``."""
+        scheme, _, rest = self.text.partition("://")
+        return f"{scheme}://{rest.partition('/')[0]}"
+
+    @property
+    def key(self) -> str:
+        """Everything behind `root`, without the slash between them."""
+        return self.text[len(self.root) + 1 :]
+
+    @property
+    def name(self) -> str:
+        """The part behind the last slash."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def parent(self) -> URL:
+        """The URL without its last part."""
+        return URL(self.text.rpartition("/")[0])
+
+
+Location: TypeAlias = Path | URL
+"""A local path or a URL."""
+
+
+def is_url(text: object) -> bool:
+    """Whether a text is a URL: letters, ``://``, and more."""
+    return isinstance(text, URL) or (isinstance(text, str) and bool(_URL.fullmatch(text)))

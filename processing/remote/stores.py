@@ -1,0 +1,229 @@
+"""Stores: buckets, web servers and file systems behind URLs, through two client libraries.
+
+obstore, the Python interface of the Rust library object_store, serves ``s3``, ``gs``, ``az`` and
+``http(s)``. It retries failed requests and has time limits of its own. fsspec, which torch
+requires, serves all other schemes that it knows, such as ``memory`` and ``hf``. Both take
+credentials and addresses from the environment, as their documentation tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+
+from processing.core.urls import URL
+
+Buffer: TypeAlias = Any
+"""Bytes of a file, in any object with the buffer protocol."""
+
+_OBSTORE_SCHEMES: Final = ("s3", "s3a", "gs", "az", "abfs", "abfss", "azure", "http", "https")
+_CONNECT_TIMEOUT: Final = timedelta(seconds=10)
+_REQUEST_TIMEOUT: Final = timedelta(seconds=60)
+_RETRIES: Final = 5
+_RETRY_TIMEOUT: Final = timedelta(minutes=2)
+_FORKED: Final = (
+    "cannot be read in a forked process, because the client's threads exist only in the process "
+    "that opened it. Use BatchLoader, which reads in threads, or give the DataLoader "
+    "multiprocessing_context='forkserver'"
+)
+
+
+class Listed(NamedTuple):
+    """A file of a directory.
+
+    Args:
+        name: relative to the directory, ``/`` separated.
+        size: bytes.
+        modified: time of the last change, seconds since 1970; 0 if the store does not tell.
+    """
+
+    name: str
+    size: int
+    modified: float
+
+
+class Store(Protocol):
+    """What this package needs of a client library. Keys are those of `URL`.
+
+    Methods raise FileNotFoundError for an absent file, PermissionError where access is denied, and
+    OSError for other failures, after the client's retries. Messages name the URL.
+    """
+
+    def size(self, key: str) -> int:
+        """Returns the bytes of a file."""
+
+    def read(self, key: str, begin: int, end: int) -> Buffer:
+        """Returns the bytes ``begin:end`` of a file."""
+
+    def list(self, key: str) -> Iterator[Listed]:
+        """Yields the files of a directory and of all directories in it."""
+
+    def put(self, key: str, file: Path) -> None:
+        """Writes a file as a whole: others see all of it, or the file before it."""
+
+    def delete(self, key: str) -> None:
+        """Removes a file."""
+
+
+def open_store(url: URL) -> Store:
+    """Returns the store of a URL; one for each bucket or host in a process.
+
+    Raises:
+        ImportError: the client for this scheme is not installed.
+        ValueError: no client knows the scheme.
+    """
+    return _store(url.root)
+
+
+@functools.lru_cache(maxsize=64)
+def _store(root: str) -> Store:
+    scheme = URL(root).scheme
+    return _ObjectStore(root) if scheme in _OBSTORE_SCHEMES else _FileSystem(root)
+
+
+class _ObjectStore:
+    """A bucket or a web server, through obstore.
+
+    Args:
+        root: scheme and bucket or host.
+    """
+
+    _process: int | None = None  # that started the threads of obstore
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._check_process()
+        try:
+            import obstore
+            import obstore.store
+        except ImportError as error:
+            raise ImportError(
+                f"{root}: reading it needs obstore: pip install 'npz-vision-data[remote]'"
+            ) from error
+        self._client = obstore
+        with _told(root):
+            # A user who names an address without encryption wants it to be used.
+            self._store: Any = obstore.store.from_url(
+                root,
+                client_options={
+                    "allow_http": True,
+                    "connect_timeout": _CONNECT_TIMEOUT,
+                    "timeout": _REQUEST_TIMEOUT,
+                },
+                retry_config={"max_retries": _RETRIES, "retry_timeout": _RETRY_TIMEOUT},
+            )
+
+    def _check_process(self) -> None:
+        """Refuses a forked process, in which requests would wait without end."""
+        if _ObjectStore._process is None:
+            _ObjectStore._process = os.getpid()
+        if _ObjectStore._process != os.getpid():
+            raise RuntimeError(f"{self._root}: {_FORKED}")
+
+    @contextlib.contextmanager
+    def _request(self, key: str) -> Iterator[None]:
+        self._check_process()
+        with _told(f"{self._root}/{key}"):
+            yield
+
+    def size(self, key: str) -> int:
+        with self._request(key):
+            return int(self._client.head(self._store, key)["size"])
+
+    def read(self, key: str, begin: int, end: int) -> Buffer:
+        with self._request(key):
+            return self._client.get_range(self._store, key, start=begin, end=end)
+
+    def list(self, key: str) -> Iterator[Listed]:
+        with self._request(key):
+            for found in self._client.list(self._store, prefix=key or None):
+                for entry in found:
+                    name = entry["path"][len(key) :].lstrip("/")
+                    yield Listed(name, entry["size"], entry["last_modified"].timestamp())
+
+    def put(self, key: str, file: Path) -> None:
+        with self._request(key):
+            self._client.put(self._store, key, file)
+
+    def delete(self, key: str) -> None:
+        with self._request(key):
+            self._client.delete(self._store, key)
+
+
+class _FileSystem:
+    """Another place, through fsspec.
+
+    Args:
+        root: scheme and first part.
+    """
+
+    def __init__(self, root: str) -> None:
+        import fsspec
+
+        scheme = URL(root).scheme
+        try:
+            self._files = fsspec.filesystem(scheme)
+        except (ImportError, ValueError) as error:
+            raise type(error)(
+                f"{root}: no client for {scheme}://: {error}; s3, gs, az and https are read "
+                "through obstore, others through fsspec, which needs a package for some"
+            ) from error
+        self._root = root
+
+    @contextlib.contextmanager
+    def _path(self, key: str) -> Iterator[str]:
+        url = f"{self._root}/{key}" if key else self._root
+        with _told(url):
+            yield url
+
+    def size(self, key: str) -> int:
+        with self._path(key) as path:
+            return int(self._files.size(path))
+
+    def read(self, key: str, begin: int, end: int) -> Buffer:
+        with self._path(key) as path:
+            return self._files.cat_file(path, start=begin, end=end)
+
+    def list(self, key: str) -> Iterator[Listed]:
+        with self._path(key) as path:
+            base = self._files._strip_protocol(path)
+            for name, info in self._files.find(path, detail=True).items():
+                modified = info.get("created") or info.get("mtime")
+                seconds = modified.timestamp() if hasattr(modified, "timestamp") else modified or 0
+                yield Listed(name[len(base) :].lstrip("/"), int(info["size"]), float(seconds))
+
+    def put(self, key: str, file: Path) -> None:
+        with self._path(key) as path:
+            self._files.makedirs(self._files._parent(path), exist_ok=True)
+            self._files.put_file(str(file), path)
+
+    def delete(self, key: str) -> None:
+        with self._path(key) as path:
+            self._files.rm_file(path)
+
+
+@contextlib.contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Turns the client's errors into those of the standard library, with the URL."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{url}: there is no such file") from error
+    except (OSError, RuntimeError, ImportError, ValueError, NotImplementedError) as error:
+        if str(url) in str(error):
+            raise
+        raise OSError(f"{url}: {error}") from error
+    except Exception as error:  # obstore's own types derive from nothing else
+        name = type(error).__name__
+        if name == "NotFoundError":
+            raise FileNotFoundError(f"{url}: there is no such file") from error
+        if name in ("PermissionDeniedError", "UnauthenticatedError"):
+            raise PermissionError(
+                f"{url}: access is denied: check the credentials in the environment: {error}"
+            ) from error
+        raise OSError(f"{url}: {error}") from error
