@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -18,6 +17,7 @@ from datamodules.batches import (
     has_images,
     parts_of,
 )
+from processing.core.urls import Location
 from processing.datasets.batch import Batch
 
 
@@ -25,7 +25,7 @@ class BatchHooks(L.LightningDataModule):
     """Checks a batch on the host, moves it to the device, and finishes it there."""
 
     task: str
-    data_dirs: list[Path]
+    data_dirs: list[Location]
     seed: int
     collate_fn: Callable[[list[Any]], Any] | None
     _augment: Augment | None

@@ -7,7 +7,6 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from datamodules.settings import Split
 from datamodules.split_files import is_there
 from datamodules.transforms import Augmentation, mirrored_order
 from processing.core.columns import RaggedArray
+from processing.core.urls import Location
 from processing.lazy_dataset import LazyNPZDataset
 
 _ONLY_CATEGORY = "object"  # its name in a file that names no category
@@ -53,7 +53,7 @@ class DescribedData(ABC):
 
     task: str
     augment: Any
-    data_dirs: list[Path]
+    data_dirs: list[Location]
     datasets: dict[Split, AnyDataset]
     _info: DataInfo | None = None
 
@@ -127,7 +127,7 @@ class DescribedData(ABC):
 
 
 def describe(
-    opened: Mapping[Split, AnyDataset], paths: Mapping[Split, Sequence[Path]], task: str
+    opened: Mapping[Split, AnyDataset], paths: Mapping[Split, Sequence[Location]], task: str
 ) -> DataInfo:
     """Describes the data; files of splits that are not open are read if the others have no names.
 

@@ -29,12 +29,15 @@ from datamodules.settings import (
     cache_sizes,
     check_callable,
     data_directories,
+    row_cache,
     transform_setting,
 )
 from datamodules.split_files import open_split, split_paths
 from datamodules.transform_checks import CheckedCollate, CheckedTransform, UserCollate
 from datamodules.transforms import Augmentation
 from processing.core.arguments import check_flag, check_integer, check_number
+from processing.core.urls import Location
+from processing.datasets.balance import REPEAT_THRESHOLD
 from processing.datasets.loader import BatchLoader
 from processing.datasets.names import check_same_names
 from processing.datasets.resumable import ResumableLoader, check_shuffle
@@ -83,8 +86,8 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
     Args:
         task: which of a directory's files to read.
         data_dir: directory with ``{train,val[,test]}_{task}.npz``, each a file or a set of shards,
-            or several directories that are read as one
-            dataset. None: the output directory of `processor`.
+            or several directories that are read as one dataset. They may be URLs, such as
+            ``s3://bucket/data``. None: the output directory of `processor`.
         processor: creates files that are missing or out of date; several, each for its own
             directory. None: the files exist.
         train_split: fraction of images to train on; passed to the processor.
@@ -100,8 +103,9 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
         seed: seed of order and augmentation; not negative.
         shuffle: order of the training samples. ``"shards"`` reads few files at a time, which suits
             slow disks and sets of many shards; False keeps the stored order.
-        weights: share of each directory of `data_dir` in the training samples, in any unit; see
-            `CombinedLazyDataset`. It needs ``shuffle=True``.
+        weights: share of each directory of `data_dir` in the training samples, in any unit; or
+            ``"balance"``; see `CombinedLazyDataset`. It needs ``shuffle=True``.
+        repeat_threshold: for ``"balance"``: share of images below which a category is repeated.
         augment: any callable that changes training batches on the device, after the conversion to
             float: called with a batch, and with `seed` and `epoch` if it has parameters of these
             names; returns a dict with `image`. None: no change.
@@ -116,6 +120,9 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
         collate_fn: called with the list of a batch's samples, as the transform returns them; makes
             the batches of all splits, of any keys and type. Such batches are only moved to the
             device and augmented; if one is a dict with a uint8 `image`, that becomes float.
+        cache_dir: local directory for images that were read from a URL, and for members that have
+            to be unpacked. None: images are not kept.
+        cache_bytes: how many bytes of images to keep there; a full cache takes no more.
 
     Attributes:
         datasets: the open datasets by split; `teardown` closes them.
@@ -154,12 +161,15 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
         drop_last: bool = False,
         seed: int = 0,
         shuffle: bool | Literal["shards"] = True,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | Literal["balance"] | None = None,
+        repeat_threshold: float = REPEAT_THRESHOLD,
         augment: Augment | None = None,
         verify: bool = False,
         train_transform: Transform | None = None,
         val_transform: Transform | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
+        cache_dir: str | Path | None = None,
+        cache_bytes: int = 0,
     ) -> None:
         super().__init__()
         if task not in get_args(TaskName):
@@ -179,7 +189,10 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
         self.drop_last = check_flag("drop_last", drop_last)
         self.seed = check_integer("seed", seed, least=0)
         self.shuffle = check_shuffle(shuffle)
-        self.weights = None if weights is None else list(weights)
+        self.weights = weights if weights is None or isinstance(weights, str) else list(weights)
+        self.repeat_threshold = check_number(
+            "repeat_threshold", repeat_threshold, least=1e-9, most=1
+        )
         self.augment = check_augment(augment)
         self._augment = self.augment  # `setup` adds the names of the data's keypoints to this one
         self._augment_keywords = frozenset() if augment is None else keywords_of(augment)
@@ -187,6 +200,7 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
         self.train_transform = check_callable("train_transform", train_transform)
         self.val_transform = check_callable("val_transform", val_transform)
         self.collate_fn = check_callable("collate_fn", collate_fn)
+        self.cache_dir, self.cache_bytes = row_cache(cache_dir, cache_bytes)
         self.datasets: dict[Split, AnyDataset] = {}
         self._train_loader: ResumableLoader[Any] | None = None
 
@@ -288,9 +302,12 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
             self.task,
             cache_size=self.cache_sizes.get(split, 0),
             verify=self.verify,
+            cache_dir=self.cache_dir,
+            cache_bytes=self.cache_bytes,
             return_index=True,
             transform=self._transform(split),
             weights=self.weights if split == "train" else None,
+            repeat_threshold=self.repeat_threshold,
         )
         if self.collate_fn is None and self._transform(split) is None:
             try:
@@ -315,7 +332,7 @@ class LazyNPZDataModule(DescribedData, BatchHooks):
         transform = getattr(self, setting)
         return None if transform is None else CheckedCollate(setting, transform)
 
-    def _paths(self, split: Split) -> list[Path]:
+    def _paths(self, split: Split) -> list[Location]:
         return split_paths(self.data_dirs, split, self.task)
 
     def _dataset(self, split: Split) -> AnyDataset:

@@ -20,7 +20,7 @@ class ProcessLoader(ResumableLoader[Any]):
 
     Args:
         dataset: the dataset to read; it is not closed. It must be picklable, with its transform,
-            unless processes are forked.
+            unless processes are forked. Those that read URLs are spawned.
         batch_size: samples per batch and rank.
         shuffle: whether the order is random.
         num_workers: number of processes; with 0 the consumer reads all batches itself.
@@ -58,6 +58,7 @@ class ProcessLoader(ResumableLoader[Any]):
             pin_memory=self.pin_memory,
             persistent_workers=self.persistent_workers and has_workers,
             prefetch_factor=self.prefetch_factor if has_workers else None,
+            multiprocessing_context="spawn" if has_workers and dataset.is_remote else None,
         )
 
     @property

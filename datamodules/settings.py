@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from processing.core.arguments import check_different, check_integer, check_path
+from processing.core.arguments import (
+    StrPath,
+    check_different,
+    check_integer,
+    check_location,
+    check_path,
+)
+from processing.core.urls import URL, Location
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 TaskName = Literal["detector", "landmarker", "teacher"]
 Split = Literal["train", "val", "test"]
 DataDir: TypeAlias = Sequence[str] | str | Path | Sequence[str | Path] | None
-"""A directory or several; other `os.PathLike` objects are accepted too.
+"""A directory or its URL, or several; other `os.PathLike` objects are accepted too.
 
 LightningCLI takes the first type that fits. `os.PathLike` would make text of a list, and of None.
 """
@@ -41,16 +48,16 @@ def as_processors(
     return processors
 
 
-def data_directories(data_dir: DataDir, processors: Sequence[DataProcessor]) -> list[Path]:
+def data_directories(data_dir: DataDir, processors: Sequence[DataProcessor]) -> list[Location]:
     """Returns the directories to read: those given, or else the output of the processors.
 
     Raises:
         ValueError: there is no directory, or a processor writes to others than those that are read.
     """
-    directories: Sequence[str | Path]
+    directories: Sequence[str | Path | URL]
     if data_dir is None:
-        directories = [Path(processor.output_dir) for processor in processors]
-    elif isinstance(data_dir, str | os.PathLike):
+        directories = [processor.output_dir for processor in processors]
+    elif isinstance(data_dir, str | os.PathLike | URL):
         directories = [data_dir]
     else:
         directories = data_dir
@@ -58,15 +65,18 @@ def data_directories(data_dir: DataDir, processors: Sequence[DataProcessor]) -> 
         raise TypeError(f"data_dir must be a path, or several, got {data_dir!r}")
     if not directories:
         raise ValueError("give data_dir, a processor, or both: there is nothing to read")
-    paths = [check_path("data_dir", directory) for directory in directories]
+    paths = [check_location("data_dir", directory) for directory in directories]
     if processors:
-        _check_same_directories(paths, [Path(one.output_dir) for one in processors])
+        _check_same_directories(paths, [one.output_dir for one in processors])
     return paths
 
 
-def _check_same_directories(read: Sequence[Path], written: Sequence[Path]) -> None:
+def _check_same_directories(read: Sequence[Location], written: Sequence[Location]) -> None:
     """Checks that the directories to read are those that the processors write, in any order."""
-    places = [{path.expanduser().resolve() for path in paths} for paths in (read, written)]
+    places = [
+        {path if isinstance(path, URL) else path.expanduser().resolve() for path in paths}
+        for paths in (read, written)
+    ]
     if places[0] != places[1]:
         raise ValueError(
             f"data_dir is {', '.join(map(str, read))}, but the processor writes to "
@@ -74,6 +84,14 @@ def _check_same_directories(read: Sequence[Path], written: Sequence[Path]) -> No
             "trained on. Leave out data_dir, or set the processor's output_dir to it; for files "
             "that are there already, set processor to None"
         )
+
+
+def row_cache(cache_dir: StrPath | None, cache_bytes: int) -> tuple[Path | None, int]:
+    """Returns directory and size of the cache for rows that are read from a URL."""
+    nbytes = check_integer("cache_bytes", cache_bytes, least=0)
+    if nbytes and cache_dir is None:
+        raise ValueError(f"cache_bytes={nbytes} needs cache_dir, a local directory")
+    return None if cache_dir is None else check_path("cache_dir", cache_dir), nbytes
 
 
 def check_callable(name: str, value: Any) -> Any:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from datamodules.keypoint_names import AnyDataset
 from datamodules.settings import Split
+from processing.core.urls import URL, Location
 from processing.lazy_dataset import open_dataset
-from processing.npz.sets import dataset_path, is_set
+from processing.npz.sets import dataset_path, is_at, is_set
 
 
-def split_paths(directories: Sequence[Path], split: Split, task: str) -> list[Path]:
+def split_paths(directories: Sequence[Location], split: Split, task: str) -> list[Location]:
     """Returns the files of a split; those of test are the files of val if no directory has one.
 
     Raises:
@@ -24,12 +24,13 @@ def split_paths(directories: Sequence[Path], split: Split, task: str) -> list[Pa
     return paths
 
 
-def is_there(path: Path) -> bool:
+def is_there(path: Location) -> bool:
     """Whether a path of `split_paths` names a file, or a set of shards."""
-    return path.is_file() or is_set(path)
+    is_file = is_at(path) if isinstance(path, URL) else path.is_file()
+    return is_file or is_set(path)
 
 
-def _path(directory: Path, name: str) -> Path:
+def _path(directory: Location, name: str) -> Location:
     """Returns the file or set of this name; the file if there is neither."""
     try:
         return dataset_path(directory, name)
@@ -37,7 +38,7 @@ def _path(directory: Path, name: str) -> Path:
         return directory / f"{name}.npz"
 
 
-def open_split(paths: Sequence[Path], task: str, **options: Any) -> AnyDataset:
+def open_split(paths: Sequence[Location], task: str, **options: Any) -> AnyDataset:
     """Opens the files of a split as one dataset.
 
     Args:

@@ -11,15 +11,17 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from processing.core.arguments import StrPath, check_flag, check_integer, check_path
+from processing.core.arguments import StrPath, check_flag, check_integer, check_location
 from processing.core.columns import ColumnArray
 from processing.core.coordinates import stored_to_source
 from processing.core.errors import DatasetClosedError, NPZFormatError
+from processing.core.urls import URL
+from processing.datasets.balance import BALANCE, REPEAT_THRESHOLD
 from processing.datasets.cached_rows import CachedRows
 from processing.datasets.collate import Sample
 from processing.datasets.combined import CombinedLazyDataset
@@ -47,6 +49,8 @@ class LazyNPZDataset(SelectableDataset[T_co]):
     Args:
         path: an NPZ file of this package, or an older one with compressed members or with boxes as
             lists. Or ``NAME-*.npz``: all shards of a set, which needs its manifest ``NAME.json``.
+            A URL, such as ``s3://bucket/train_detector.npz``, is read by ranges: each batch
+            requests its own images, and everything else is read when the file is opened.
         cache_size: number of most recently used samples to keep, per process; 0 for none. The cache
             holds samples before the transform.
         verify: whether to compare each image with its checksum when it is read, and all other
@@ -55,15 +59,19 @@ class LazyNPZDataset(SelectableDataset[T_co]):
         transform: called with each sample; its result takes the place of the sample.
         return_index: whether samples have the key ``index``.
         cache_dir: directory for members that have to be unpacked; None: the file's own directory.
+            Also for images that were read from a URL.
+        cache_bytes: how many bytes of such images to keep in `cache_dir`, with those of all other
+            files. A full cache takes no more. Images in it are compared with their checksums.
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: a limit of this process does not allow another open file.
+        OSError: a limit of this process does not allow another open file, or a server fails.
         NPZFormatError: the file is damaged, is not a dataset, or lacks the checksums that `verify`
             needs.
         IncompleteSetError: shards or the manifest of a set are missing, or do not belong together.
         TypeError: an argument has the wrong type.
-        ValueError: `cache_size` is negative.
+        ValueError: `cache_size` or `cache_bytes` is negative, or there is no `cache_dir` to keep
+            bytes in.
 
     Example:
         >>> with LazyNPZDataset("train_detector.npz") as dataset:  # doctest: +SKIP
@@ -73,20 +81,32 @@ class LazyNPZDataset(SelectableDataset[T_co]):
 
     def __init__(
         self,
-        path: StrPath,
+        path: StrPath | URL,
         cache_size: int = 0,
         *,
         verify: bool = False,
         transform: Callable[[Sample], T_co] | None = None,
         return_index: bool = False,
         cache_dir: StrPath | None = None,
+        cache_bytes: int = 0,
     ) -> None:
         super().__init__()
         self.cache_size = check_integer("cache_size", cache_size, least=0)
         self.transform = transform
         self.return_index = check_flag("return_index", return_index)
         self._verify_reads = check_flag("verify", verify)
-        self._open(open_contents(path, cache_dir=cache_dir, verify=verify))
+        self._cache_bytes = check_integer("cache_bytes", cache_bytes, least=0)
+        if cache_bytes and cache_dir is None:
+            raise ValueError(f"cache_bytes={cache_bytes} needs cache_dir, a local directory")
+        self._open(self._contents(path, cache_dir))
+
+    def _contents(self, path: StrPath | URL, cache_dir: StrPath | None) -> Contents | SetContents:
+        return open_contents(
+            path,
+            cache_dir=cache_dir,
+            cache_bytes=self._cache_bytes,
+            verify=self._verify_reads,
+        )
 
     def _open(self, columns: Contents | SetContents) -> None:
         verify = self._verify_reads
@@ -114,7 +134,7 @@ class LazyNPZDataset(SelectableDataset[T_co]):
         super().__setstate__({**state, "_columns": None})
         if not state["_columns"]:
             return
-        columns = open_contents(self.path, cache_dir=self._cache_dir, verify=self._verify_reads)
+        columns = self._contents(self.path, self._cache_dir)
         # Otherwise worker processes could silently read other data than this process.
         if columns.content_id != self._content_id:
             raise NPZFormatError(
@@ -177,7 +197,7 @@ class LazyNPZDataset(SelectableDataset[T_co]):
 
     @property
     def images(self) -> NDArray[Any]:
-        """uint8 (N, H, W, 3), a view of the file; TypeError for JPEGs and sets, see `get_batch`."""
+        """uint8 (N, H, W, 3), a view; TypeError for JPEGs, sets and URLs, see `get_batch`."""
         columns = self.columns
         if isinstance(columns, SetContents):
             raise TypeError(
@@ -308,7 +328,7 @@ class LazyNPZDataset(SelectableDataset[T_co]):
 
 
 def open_dataset(
-    path: StrPath | Sequence[StrPath],
+    path: StrPath | URL | Sequence[StrPath | URL],
     name: str | None = None,
     *,
     cache_size: int = 0,
@@ -316,21 +336,26 @@ def open_dataset(
     transform: Callable[[Sample], T_co] | None = None,
     return_index: bool = False,
     cache_dir: StrPath | None = None,
-    weights: Sequence[float] | None = None,
+    cache_bytes: int = 0,
+    weights: Sequence[float] | Literal["balance"] | None = None,
+    repeat_threshold: float = REPEAT_THRESHOLD,
 ) -> LazyNPZDataset[T_co] | CombinedLazyDataset[T_co]:
     """Opens one NPZ file, or several files as one dataset.
 
     Args:
         path: a file, or several files in the order in which their samples should come. With `name`,
-            a directory, or several.
+            a directory, or several. All may be URLs.
         name: of the file in the directory, such as ``train_detector``, whether it is one file or a
             set of shards.
         cache_size: number of samples to keep in memory, for each file.
         verify: whether to compare images with their checksums; see `LazyNPZDataset`.
         transform: called with each sample; its result takes the place of the sample.
         return_index: whether samples have the key ``index``.
-        cache_dir: directory for members that have to be unpacked; None: next to the file.
-        weights: share of each of several files; see `CombinedLazyDataset`.
+        cache_dir: directory for members that have to be unpacked; None: next to the file. Also for
+            images that were read from a URL.
+        cache_bytes: how many bytes of such images to keep; see `LazyNPZDataset`.
+        weights: share of each of several files, or ``"balance"``; see `CombinedLazyDataset`.
+        repeat_threshold: for ``"balance"``; see `CombinedLazyDataset`.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -351,17 +376,20 @@ def open_dataset(
         transform=transform,
         return_index=return_index,
         cache_dir=cache_dir,
+        cache_bytes=cache_bytes,
     )
-    files = [path] if isinstance(path, str | PathLike) else list(path)
+    is_one = isinstance(path, str | PathLike | URL)
+    files = [path] if isinstance(path, str | PathLike | URL) else list(path)
     if name is not None:
-        files = [dataset_path(check_path("path", directory), name) for directory in files]
-    if isinstance(path, str | PathLike):
-        if weights is not None:
+        files = [dataset_path(check_location("path", directory), name) for directory in files]
+    if is_one:
+        if weights is None:
+            return open_file(files[0])
+        if weights != BALANCE:
             raise ValueError(f"weights need several files, got one: {path}")
-        return open_file(files[0])
     # Closes the files that are already open if the next one cannot be opened or does not fit.
     with contextlib.ExitStack() as opened:
         parts = [opened.enter_context(open_file(file)) for file in files]
-        combined = CombinedLazyDataset(parts, weights)
+        combined = CombinedLazyDataset(parts, weights, repeat_threshold)
         opened.pop_all()
     return combined

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "datamodules": "lazy_dataset datasets core npz",
     "models": "imaging core",
     "conf": "",
-    "training": "models demo core commands imaging sources",
+    "training": "models demo core remote commands imaging sources",
     "train_example": "training",
 }
 # Imports allowed under `if __name__ == "__main__"` only: (importing entry, imported entry).

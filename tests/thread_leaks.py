@@ -15,12 +15,16 @@ GRACE_SECONDS = 2.0
 """Time in which threads may still end by themselves after their test, all together."""
 
 LIVES_ON = {
+    "werkzeug/serving.py": "connections of the S3 server, which runs for the whole session",
     "tqdm/_monitor.py": "one for the process, from the first progress bar on",
     "multiprocessing/resource_sharer.py": "one for the process, from the first descriptor sent on",
 }
 """Threads of libraries that outlive a test by design: the file whose code they run, and why."""
 
-LIVING_POOLS = {"Dask-Offload": "Dask's pool for the process, from the first client on"}
+LIVING_POOLS = {
+    "Dask-Offload": "Dask's pool for the process, from the first client on",
+    "npz-request": "ours for requests to URLs, one for the process, from the first of them on",
+}
 """Pools that outlive a test by design: how the names of their threads begin, and why."""
 
 ENDS_WITH_ITS_OWNER = "multiprocessing/queues.py"

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from lightning.pytorch.callbacks import Callback
 
 from processing.commands.console import print_result
 from processing.core.errors import Rejection
+from processing.core.urls import URL, Location, is_url
+from processing.remote.files import can_list, list_files, read_file
 from training.exit_status import SettingsError
 from training.named_files import DEMO_DIR, check_directory, check_photographs
 
@@ -49,8 +52,9 @@ def render_demo_if_needed(datamodule: Any, images: int) -> None:
 
 
 def raw_directories(datamodule: Any) -> list[Path]:
-    """Return the directories that the data module's processors read."""
-    return [Path(one.raw_data_dir) for one in getattr(datamodule, "processors", ())]
+    """Return the local directories that the data module's processors read."""
+    found = [one.raw_data_dir for one in getattr(datamodule, "processors", ())]
+    return [Path(directory) for directory in found if not is_url(directory)]
 
 
 def check_directories(datamodule: Any) -> None:
@@ -61,6 +65,8 @@ def check_directories(datamodule: Any) -> None:
     """
     processors = getattr(datamodule, "processors", ())
     for one in processors:
+        if is_url(one.raw_data_dir) or is_url(one.output_dir):
+            continue  # its server knows what is there
         raw, output = Path(one.raw_data_dir), Path(one.output_dir)
         check_photographs(raw)
         if raw.expanduser().resolve() == output.expanduser().resolve():
@@ -70,7 +76,8 @@ def check_directories(datamodule: Any) -> None:
             )
     if not processors:  # a processor would make these directories
         for path in getattr(datamodule, "data_dirs", ()):
-            check_directory("datamodule.data_dir", Path(path))
+            if not is_url(path):
+                check_directory("datamodule.data_dir", Path(path))
 
 
 def local_rank() -> int:
@@ -88,11 +95,11 @@ def bad_inputs(datamodule: Any) -> int:
     """
     number = 0
     for one in getattr(datamodule, "processors", ()):
-        for path in _lists(Path(one.output_dir), datamodule.task, "rejected"):
-            with path.open("rb") as lines:
-                number += sum(
-                    not msgspec.json.decode(line, type=Rejection).by_rules for line in lines
-                )
+        for _, content in _lists(one.output_dir, datamodule.task, "rejected"):
+            number += sum(
+                not msgspec.json.decode(line, type=Rejection).by_rules
+                for line in content.splitlines()
+            )
     return number
 
 
@@ -117,18 +124,22 @@ def summary_lines(datamodule: Any) -> Iterator[str]:
     for directory in datamodule.data_dirs:
         for kind, words in LEFT_OUT.items():
             found: Counter[str] = Counter()
-            for path in _lists(Path(directory), task, kind):
-                found[SHARD.sub("-*", path.name)] += _count_lines(path)
+            for name, content in _lists(directory, task, kind):
+                found[SHARD.sub("-*", name)] += len(content.splitlines())
             parts = [f"{count} in {name}" for name, count in found.items() if count]
             if parts:
                 yield f"{words}, listed in {directory}: {', '.join(parts)}"
 
 
-def _lists(directory: Path, task: str, kind: str) -> list[Path]:
-    """Return the lists of a kind, in order, of files and of shards."""
-    return sorted(directory.glob(f"*_{task}*.{kind}.jsonl"))
-
-
-def _count_lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(1 for _ in file)
+def _lists(directory: Location, task: str, kind: str) -> Iterator[tuple[str, bytes]]:
+    """Yield names and contents of the lists of a kind, in order, of files and of shards."""
+    pattern = f"*_{task}*.{kind}.jsonl"
+    if isinstance(directory, URL):
+        if not can_list(directory):
+            return
+        for name in sorted(file.name for file in list_files(directory)):
+            if fnmatch(name, pattern):
+                yield name, read_file(directory / name)
+        return
+    for path in sorted(directory.glob(pattern)):
+        yield path.name, path.read_bytes()

@@ -9,13 +9,18 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from processing.commands.console import EXIT_FAILURE, EXIT_SUCCESS, print_error, print_result
+from processing.core.arguments import check_location
+from processing.core.urls import Location
 from processing.datasets.channels import stored_channel_axis
 from processing.npz.contents import Contents
 from processing.npz.set_contents import SetContents
 from processing.npz.sets import PATTERN_END, read_manifest
 from processing.npz.verify import verify_columns
+
+_MANIFEST_ENDING: Final = ".json"
 
 
 def add_verify_command(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +29,9 @@ def add_verify_command(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        type=Path,
-        help="NPZ files; or NAME.json, the manifest of a set, for all its shards",
+        type=_location,
+        help="NPZ files; or NAME.json, the manifest of a set, for all its shards. Files at a URL "
+        "are copied to a temporary file first",
     )
     parser.add_argument(
         "--cache-dir",
@@ -35,6 +41,10 @@ def add_verify_command(parser: argparse.ArgumentParser) -> None:
         "temporary directory is used",
     )
     parser.set_defaults(run=verify_command)
+
+
+def _location(text: str) -> Location:
+    return check_location("FILE", text)
 
 
 def verify_command(options: argparse.Namespace) -> int:
@@ -55,9 +65,9 @@ def verify_command(options: argparse.Namespace) -> int:
     return status
 
 
-def _verify(file: Path, cache_dir: Path) -> str:
+def _verify(file: Location, cache_dir: Path) -> str:
     """Verifies one file or set and returns the line about it."""
-    if file.suffix == ".json":
+    if file.name.endswith(_MANIFEST_ENDING):
         return _verify_set(file, cache_dir)
     contents = Contents.open(file, cache_dir=cache_dir)
     verify_columns(contents)
@@ -66,17 +76,17 @@ def _verify(file: Path, cache_dir: Path) -> str:
         checked = "every row has its checksum"
     shape = contents.stored.shape
     height, width = shape[1:] if stored_channel_axis(shape) == 0 else shape[:2]
-    size = contents.npz.path.stat().st_size
     return (
-        f"{file}: ok, {len(contents):,} rows, {contents.task} {height}x{width}, {size:,} bytes; "
+        f"{file}: ok, {len(contents):,} rows, {contents.task} {height}x{width}, "
+        f"{contents.npz.file_bytes:,} bytes; "
         f"{checked}"
     )
 
 
-def _verify_set(manifest: Path, cache_dir: Path) -> str:
+def _verify_set(manifest: Location, cache_dir: Path) -> str:
     """Verifies all shards of a set, and that they are those of its manifest."""
     read_manifest(manifest)  # a better error than about the shards of another JSON file
-    path = manifest.with_name(f"{manifest.stem}{PATTERN_END}")
+    path = manifest.parent / (manifest.name.removesuffix(_MANIFEST_ENDING) + PATTERN_END)
     contents = SetContents(path, cache_dir=cache_dir)
     for shard in contents.parts():
         verify_columns(shard)
@@ -84,7 +94,7 @@ def _verify_set(manifest: Path, cache_dir: Path) -> str:
     return f"{manifest}: ok, {rows:,} rows in {shards:,} shards, {contents.task}"
 
 
-def _describe(file: Path, error: Exception) -> str:
+def _describe(file: Location, error: Exception) -> str:
     """Returns an error with its notes in one line that names the file."""
     line = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
     if str(file) not in str(error):

@@ -140,12 +140,12 @@ def check_location(name: str, value: StrPath | URL) -> Location:
     return url
 
 
-def check_different(name: str, paths: Iterable[StrPath]) -> None:
+def check_different(name: str, paths: Iterable[StrPath | URL]) -> None:
     """Checks that no two paths lead to the same place, be it through links or ``..``.
 
     Args:
         name: of the argument, for the error's message.
-        paths: files or directories; they need not exist.
+        paths: files or directories, or their URLs; they need not exist.
 
     Raises:
         ValueError: two of them do; the message names both.
@@ -155,7 +155,7 @@ def check_different(name: str, paths: Iterable[StrPath]) -> None:
         raise ValueError(f"{name} names {repeated}; give each place once")
 
 
-def repeated_path(paths: Iterable[StrPath]) -> str | None:
+def repeated_path(paths: Iterable[StrPath | URL]) -> str | None:
     """Finds a place that two paths lead to, be it through links or ``..``.
 
     Args:
@@ -164,17 +164,19 @@ def repeated_path(paths: Iterable[StrPath]) -> str | None:
     Returns:
         Words for a message, such as ``'a' twice, spelt as 'b/../a'``; None if there is none.
     """
-    seen: dict[object, StrPath] = {}
+    seen: dict[object, str] = {}
     for path in paths:
         place = _place(path)
         if place in seen:
-            first, again = os.fspath(seen[place]), os.fspath(path)
+            first, again = seen[place], str(path)
             return f"{first!r} twice" + ("" if first == again else f", spelt as {again!r}")
-        seen[place] = path
+        seen[place] = str(path)
     return None
 
 
-def _place(path: StrPath) -> object:
+def _place(path: StrPath | URL) -> object:
+    if isinstance(path, URL):
+        return path
     try:
         status = Path(path).stat()
     except OSError:  # absent: links on the way to it may exist

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, Generic, NamedTuple
+from typing import Any, Final, Generic, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from processing.core.arguments import check_number, repeated_path
 from processing.core.columns import offsets_of
 from processing.core.merging import merge_rows
 from processing.core.parts import parts_of
+from processing.datasets.balance import BALANCE, REPEAT_THRESHOLD
 from processing.datasets.layout import CacheInfo, Layout
 from processing.datasets.names import check_same_names
 from processing.datasets.sample_dataset import Rows, SampleDataset, T_co, Transform, check_dataset
@@ -76,11 +77,16 @@ class CombinedLazyDataset(SelectableDataset[T_co]):
 
         weights: share of each dataset in a random order, in any unit; see `BatchLoader`. An epoch
             has as many samples as all datasets have together: those of a dataset with a large
-            weight come several times, and not all of the others. None: each sample comes once.
+            weight come several times, and not all of the others. ``"balance"``: images of rare
+            categories come more often, by the repeat factors of LVIS (`balance.repeat_factors`).
+            None: each sample comes once.
+        repeat_threshold: for ``"balance"``: share of images, in (0, 1], below which a category is
+            repeated.
 
     Attributes:
         datasets: the parts.
         weights: the same.
+        repeat_threshold: the same.
         offsets: int64 (D + 1,): part d holds samples ``offsets[d]:offsets[d + 1]``.
 
     Raises:
@@ -96,7 +102,8 @@ class CombinedLazyDataset(SelectableDataset[T_co]):
     def __init__(
         self,
         datasets: Iterable[SampleDataset[T_co]],
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | Literal["balance"] | None = None,
+        repeat_threshold: float = REPEAT_THRESHOLD,
     ) -> None:
         super().__init__()
         self.datasets = tuple(datasets)
@@ -111,7 +118,14 @@ class CombinedLazyDataset(SelectableDataset[T_co]):
             _LOG.warning("combined datasets name %s: each of its samples counts twice", repeated)
         self.offsets = offsets_of([len(dataset) for dataset in self.datasets])
         self._layout = self._common_layout()
-        if weights is not None:
+        self.repeat_threshold = check_number(
+            "repeat_threshold", repeat_threshold, least=1e-9, most=1
+        )
+        if isinstance(weights, str):
+            if weights != BALANCE:
+                raise ValueError(f"weights must be numbers or 'balance', got {weights!r}")
+            self.weights = BALANCE
+        elif weights is not None:
             self.weights = checked_weights(weights, [len(dataset) for dataset in self.datasets])
 
     def _common_layout(self) -> Layout:

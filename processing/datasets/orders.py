@@ -24,6 +24,7 @@ _SECOND_FACTOR: Final = np.uint64(0xBF58476D1CE4E5B9)
 _HALF_WORD: Final = np.uint64(32)
 _LONGEST_PERIOD: Final = 10_000
 _ROUNDING: Final = 1e-9
+_OFFSET_STREAM: Final = 1
 FILES_AT_A_TIME: Final = 8
 """Files whose samples `ShuffledFiles` mixes."""
 
@@ -211,6 +212,39 @@ class Weighted(Order):
                 order = Shuffled(end - begin, seed=self._seed, epoch=one, stream=dataset)
                 found[rounds == one] = order.at(rows[rounds == one])
             indices[inside] = begin + found
+        return indices
+
+
+class Repeated(Order):
+    """Samples in random order, each as often as its factor says.
+
+    With n samples in an epoch, a sample of factor r comes ``n * r / R`` times, rounded up or down,
+    where R is the sum of all factors. Which of the two is decided anew in each epoch ("systematic
+    sampling": Madow, "On the Theory of Systematic Sampling, II", 1949), so that over many epochs
+    the mean is exact.
+
+    Args:
+        factors: float64 (N,), above 0.
+        seed: not negative.
+        epoch: not negative.
+
+    Raises:
+        ValueError: `seed` or `epoch` is negative.
+    """
+
+    def __init__(self, factors: NDArray[np.float64], *, seed: int, epoch: int) -> None:
+        super().__init__(len(factors))
+        self._places = Shuffled(self.n, seed=seed, epoch=epoch)
+        self._ends = np.cumsum(factors)
+        random = np.random.PCG64(np.random.SeedSequence((seed, epoch, _OFFSET_STREAM)))
+        self._offset = float(random.random_raw()) / 2.0**64
+
+    def at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the samples at some positions; see `Order.at`."""
+        # Points at equal distances on a line, on which each sample takes a length of its factor.
+        points = (self._places.at(positions) + self._offset) * (self._ends[-1] / self.n)
+        found = np.searchsorted(self._ends, points, side="right")
+        indices: NDArray[np.int64] = found.clip(max=self.n - 1)  # the last may be rounded up
         return indices
 
 

@@ -17,7 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from processing.core.arguments import check_flag, check_integer
-from processing.datasets.orders import AsStored, Order, Shuffled, ShuffledFiles, Weighted
+from processing.datasets.balance import BALANCE, REPEAT_THRESHOLD, repeat_factors
+from processing.datasets.orders import (
+    AsStored,
+    Order,
+    Repeated,
+    Shuffled,
+    ShuffledFiles,
+    Weighted,
+)
 from processing.datasets.sample_dataset import SampleDataset, T_co, check_dataset
 from processing.datasets.sampling import RankBatches, Steps
 
@@ -96,12 +104,17 @@ class ResumableLoader(ABC, Generic[T_co]):
         self.prefetch_factor = check_integer("prefetch_factor", prefetch_factor, least=1)
         self._file_offsets = dataset.file_offsets
         self._weights, self._part_offsets = self._checked_weights()
+        self._factors = None
+        if self._weights == BALANCE:
+            self._factors = repeat_factors(dataset, dataset.repeat_threshold or REPEAT_THRESHOLD)
         self._samples = len(dataset)  # kept, so that `len` works after the dataset was closed
         self._next = self._reached = Position()
         self._end: int | None = None
         self._former_step: int | None = None  # samples in a step before the stop, if it was another
 
-    def _checked_weights(self) -> tuple[tuple[float, ...] | None, NDArray[np.int64]]:
+    def _checked_weights(
+        self,
+    ) -> tuple[tuple[float, ...] | Literal["balance"] | None, NDArray[np.int64]]:
         """Returns the weights of the dataset's parts, and where the parts begin.
 
         Raises:
@@ -179,7 +192,9 @@ class ResumableLoader(ABC, Generic[T_co]):
         self._reached = Position(epoch + 1)
 
     def _order(self, epoch: int) -> Order:
-        if self._weights is not None:
+        if self._factors is not None:
+            return Repeated(self._factors, seed=self.seed, epoch=epoch)
+        if self._weights is not None and self._weights != BALANCE:
             return Weighted(self._part_offsets, self._weights, seed=self.seed, epoch=epoch)
         if self.shuffle == "shards":
             return ShuffledFiles(self._file_offsets, seed=self.seed, epoch=epoch)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Self, SupportsIndex, TypeAlias, overload
+from typing import Any, Final, Literal, Self, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from typing_extensions import TypeVar  # typing's own has no `default` before Python 3.13
 
 from processing.core.columns import ColumnArray, RaggedArray
+from processing.core.urls import is_url
 from processing.datasets.buffers import BufferPool
 from processing.datasets.channels import stored_channel_axis
 from processing.datasets.collate import Sample, SampleBatch, empty_images, ragged_sample
@@ -45,8 +46,10 @@ class SampleDataset(Dataset[T_co], ABC):
 
     _layout: Layout
     """Set by subclasses when they open."""
-    weights: tuple[float, ...] | None = None
+    weights: tuple[float, ...] | Literal["balance"] | None = None
     """Share of each part in a random order; None: each sample comes once."""
+    repeat_threshold: float | None = None
+    """See `CombinedLazyDataset`."""
 
     def __init__(self) -> None:
         self._buffers = BufferPool()
@@ -130,6 +133,11 @@ class SampleDataset(Dataset[T_co], ABC):
     @abstractmethod
     def _files(self) -> tuple[str, ...]:
         """Returns the paths of the files, each once."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether samples are read from URLs, which a forked process cannot do."""
+        return any(map(is_url, self._files))
 
     @property
     def _file(self) -> str:

@@ -7,7 +7,6 @@ gathered. Read-only and safe from several threads. Does not import torch.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,15 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.arguments import StrPath, check_path
+from processing.core.arguments import StrPath, check_location, check_path
 from processing.core.columns import ColumnArray, RaggedArray, gather_rows
 from processing.core.errors import NPZFormatError, damaged
+from processing.core.urls import URL, Location
 from processing.npz import members
 from processing.npz.encoded_images import read_encoded
-from processing.npz.format import JPEG_MEMBER
+from processing.npz.format import JPEG_MEMBER, RAW_MEMBER
 from processing.npz.mapped import MappedNPZ
+from processing.npz.remote import RemoteNPZ, RemoteRows
 from processing.npz.stored_images import RawImages, StoredImages
 
 RowShape: TypeAlias = tuple[int, ...] | str
@@ -61,13 +62,20 @@ class Contents:
 
     @classmethod
     def open(
-        cls, path: StrPath, *, cache_dir: StrPath | None = None, verify: bool = False
+        cls,
+        path: StrPath | URL,
+        *,
+        cache_dir: StrPath | None = None,
+        cache_bytes: int = 0,
+        verify: bool = False,
     ) -> Contents:
         """Maps a file and reads its directory and headers.
 
         Args:
-            path: the NPZ file.
-            cache_dir: directory for members that have to be unpacked; None: next to the file.
+            path: the NPZ file, also at a URL.
+            cache_dir: directory for members that have to be unpacked; None: next to the file. Also
+                for rows that were read from a URL.
+            cache_bytes: how many bytes of such rows to keep.
             verify: whether to compare all members but the images with their checksums.
 
         Raises:
@@ -76,12 +84,17 @@ class Contents:
         """
         try:
             cache = None if cache_dir is None else check_path("cache_dir", cache_dir)
-            return cls.read(MappedNPZ(check_path("path", path), cache_dir=cache), verify=verify)
+            place = check_location("path", path)
+            if isinstance(place, URL):
+                npz: MappedNPZ = RemoteNPZ(place, cache_dir=cache, cache_bytes=cache_bytes)
+            else:
+                npz = MappedNPZ(place, cache_dir=cache)
+            return cls.read(npz, verify=verify)
         except OSError as error:
             if error.errno not in _LIMITS:
                 raise
             # The system's own text does not name the limit that has to be raised.
-            raise OSError(error.errno, _LIMITS[error.errno], os.fspath(path)) from error
+            raise OSError(error.errno, _LIMITS[error.errno], str(path)) from error
 
     @classmethod
     def read(cls, npz: MappedNPZ, *, verify: bool = False, will_gather: bool = True) -> Contents:
@@ -103,11 +116,15 @@ class Contents:
         metadata = members.read_metadata(npz)
         pixels = None if JPEG_MEMBER in npz else members.read_images(npz)
         paths = members.read_image_paths(npz)
+        requests = None
+        if isinstance(npz, RemoteNPZ):
+            requests = RemoteRows(npz, JPEG_MEMBER if pixels is None else RAW_MEMBER)
+        options: Any = {"will_gather": will_gather, "requests": requests}
         stored: StoredImages
         if pixels is None:
-            stored = read_encoded(npz, paths, metadata, will_gather=will_gather)
+            stored = read_encoded(npz, paths, metadata, **options)
         else:
-            stored = RawImages(npz, paths, pixels, will_gather=will_gather)
+            stored = RawImages(npz, paths, pixels, **options)
         annotations = members.read_annotations(npz, len(stored))
         task = members.task_of(npz, metadata, annotations)
         lengths = {stored.member: len(stored), "image_paths": len(paths)}
@@ -126,8 +143,8 @@ class Contents:
         return np.array([0, len(self)])
 
     @property
-    def path(self) -> Path:
-        """Path of the file."""
+    def path(self) -> Location:
+        """Path or URL of the file."""
         return self.npz.path
 
     @property
@@ -253,6 +270,11 @@ class Contents:
         Raises:
             TypeError: the images are encoded, so that there is no array of them.
         """
+        if self.stored.requests is not None:
+            raise TypeError(
+                f"{self.npz.path}: is at a URL, so there is no array of all images: take "
+                'get_batch(indices)["images"]'
+            )
         if not isinstance(self.stored, RawImages):
             raise TypeError(
                 f"{self.npz.path}: its images are stored as JPEG, so there is no array of all of "

@@ -7,7 +7,7 @@ checked, so that files with pixels never load one.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +20,7 @@ from processing.npz.format import JPEG_MEMBER, OFFSETS_MEMBER, RAW_MEMBER, REDUC
 from processing.npz.mapped import MappedNPZ
 from processing.npz.members import ragged_member, required_member
 from processing.npz.readahead import Readahead
-from processing.npz.stored_images import StoredImages
+from processing.npz.stored_images import RowRequests, StoredImages
 
 _REDUCTIONS: Final = frozenset({0, 1, 2, 4, 8})
 _UINT32: Final = 0xFFFFFFFF
@@ -39,6 +39,7 @@ class EncodedImages(StoredImages):
         rows: N ragged rows of uint8, views of the file; offsets are checked when they are used.
         size: height, width of gathered images.
         will_gather: whether to hold the file open for readahead.
+        requests: see `StoredImages`.
     """
 
     member = JPEG_MEMBER
@@ -51,13 +52,14 @@ class EncodedImages(StoredImages):
         size: tuple[int, int],
         *,
         will_gather: bool,
+        requests: RowRequests | None = None,
     ) -> None:
-        super().__init__(npz, paths, (*size, 3), np.dtype(np.uint8))
+        super().__init__(npz, paths, (*size, 3), np.dtype(np.uint8), requests)
         self.rows = rows
         self._checksums = npz.get("image_crc32")
         self._reductions = npz.get(REDUCTIONS_MEMBER)
-        if will_gather:
-            self.readahead = Readahead(*npz.location(JPEG_MEMBER), 1)
+        if will_gather and requests is None:
+            self.readahead = Readahead(*npz.file_of(JPEG_MEMBER), 1)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -74,22 +76,32 @@ class EncodedImages(StoredImages):
 
     def row(self, index: int) -> NDArray[Any]:
         """Returns the bytes of the JPEG, uint8 (k,)."""
-        starts, ends = self._spans(np.array([index]))
+        indices = np.array([index])
+        starts, ends = self._spans(indices)
+        if self.requests is not None:
+            return self.requests.read(indices, starts, ends)[0]
         row: NDArray[Any] = self.rows.values[starts[0] : ends[0]]
         return row
 
     def gather(self, indices: NDArray[np.intp], out: NDArray[Any], *, verify: bool) -> None:
         """Decodes images straight into `out`; see `StoredImages.gather`."""
-        starts, ends = self._spans(indices)
-        if self.readahead is not None:
-            self.readahead.advise_spans(starts, ends)
+        rows = self._views(indices, *self._spans(indices))
         checksums = None if self._checksums is None else self._checksums[indices].tolist()
-        spans = zip(indices.tolist(), starts.tolist(), ends.tolist(), strict=True)
-        for position, (index, start, end) in enumerate(spans):
-            row = self.rows.values[start:end]
+        for position, (index, row) in enumerate(zip(indices.tolist(), rows, strict=True)):
             if checksums is not None:
                 self._compare(index, row, checksums[position])
             self._decode(index, row, out[position])
+
+    def _views(
+        self, indices: NDArray[np.intp], starts: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> Iterable[NDArray[np.uint8]]:
+        """Returns the bytes of rows: views of the file, or what was requested."""
+        if self.requests is not None:
+            return self.requests.read(indices, starts, ends)
+        if self.readahead is not None:
+            self.readahead.advise_spans(starts, ends)
+        spans = zip(starts.tolist(), ends.tolist(), strict=True)
+        return (self.rows.values[start:end] for start, end in spans)
 
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Starts reading rows in the background."""
@@ -167,7 +179,12 @@ class EncodedImages(StoredImages):
 
 
 def read_encoded(
-    npz: MappedNPZ, paths: NDArray[np.str_], metadata: Mapping[str, Any], *, will_gather: bool
+    npz: MappedNPZ,
+    paths: NDArray[np.str_],
+    metadata: Mapping[str, Any],
+    *,
+    will_gather: bool,
+    requests: RowRequests | None = None,
 ) -> EncodedImages:
     """Returns the images of a file that has them encoded.
 
@@ -176,6 +193,7 @@ def read_encoded(
         paths: unicode (N,), their paths.
         metadata: of the file, which has the size of the images.
         will_gather: whether rows will be gathered. If False, no file is held open for readahead.
+        requests: see `StoredImages`.
 
     Raises:
         NPZFormatError: a member is missing or of another kind, or the size is.
@@ -198,7 +216,8 @@ def read_encoded(
         raise NPZFormatError(
             f"{npz.path}: has {REDUCTIONS_MEMBER!r}, but no member 'source_sizes'; {REBUILD}"
         )
-    return EncodedImages(npz, paths, rows, (height, width), will_gather=will_gather)
+    size = height, width
+    return EncodedImages(npz, paths, rows, size, will_gather=will_gather, requests=requests)
 
 
 def _size(npz: MappedNPZ, metadata: Mapping[str, Any]) -> tuple[int, int]:

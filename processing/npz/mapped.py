@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from processing.core.error_notes import with_filename
 from processing.core.errors import ChecksumError, NPZFormatError, damaged, wrong_checksum
+from processing.core.urls import Location
 from processing.npz.pickled import load_object_array
 from processing.npz.unpacked import (
     check_objects,
@@ -87,14 +88,25 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
     def __init__(
         self, path: str | PathLike[str], *, cache_dir: str | PathLike[str] | None = None
     ) -> None:
-        self.path = Path(path).absolute()
+        place = Path(path).absolute()
+        self._begin(place, cache_dir, *_open(place))
+
+    def _begin(
+        self,
+        place: Location,
+        cache_dir: str | PathLike[str] | None,
+        mapped: mmap.mmap,
+        located: list[Located],
+    ) -> None:
+        """Sets all attributes, for a map and the members in it."""
+        self.path = place
         self.cache_dir = None if cache_dir is None else Path(cache_dir).absolute()
-        self._map, self._located = _open(self.path)
+        self._map, self._located = mapped, located
         self._members: dict[str, Located] = {}
         for info, start in self._located:
             if info.filename.endswith(".npy"):
                 self._members[info.filename.removesuffix(".npy")] = info, start
-        self._maps = {self.path: self._map}
+        self._maps: dict[Location, mmap.mmap] = {self.path: self._map}
         self._files: dict[str, _NpyFile] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
 
@@ -122,6 +134,11 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         return self._arrays[name]
 
     @property
+    def file_bytes(self) -> int:
+        """Bytes of the whole file."""
+        return len(self._map)
+
+    @property
     def content_id(self) -> int:
         """A 32-bit hash of the names, sizes and checksums of all members."""
         members = [(i.filename, i.CRC, i.file_size) for i, _ in self._members.values()]
@@ -135,11 +152,24 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         """Returns a member's entry in the ZIP directory: size and CRC-32 of `member_bytes`."""
         return self._members[name][0]
 
-    def location(self, name: str) -> tuple[Path, int]:
+    def location(self, name: str) -> tuple[Location, int]:
         """Returns the mapped file of a member, and the byte of it where the array begins."""
         npy = self._file(name)
         path = next(path for path, mapped in self._maps.items() if mapped is npy.map)
         return path, npy.start + npy.length - self[name].nbytes
+
+    def file_of(self, name: str) -> tuple[Path, int]:
+        """Returns the same as `location` for a member of a local file."""
+        path, start = self.location(name)
+        assert isinstance(path, Path)
+        return path, start
+
+    def is_in_place(self, name: str) -> bool:
+        """Whether a member lies in the NPZ file itself, and was not unpacked to another one."""
+        return self._file(name).map is self._map
+
+    def read_all(self) -> None:
+        """Makes every byte of the map that of the file; does nothing for a local file."""
 
     def verify(self, name: str) -> None:
         """Compares the bytes of one member with the ZIP directory's CRC-32.
@@ -153,7 +183,7 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         info, start = self._members[name]
         expected = info.CRC
         if info.compress_type != zipfile.ZIP_STORED:
-            verify_packed(self.path, info, start)
+            verify_packed(self._local_path, info, start)
             if name not in self._files:
                 return
         npy, found = self._file(name), 0
@@ -230,16 +260,22 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
 
     def _unpacked(self, info: zipfile.ZipInfo, start: int) -> tuple[Path, mmap.mmap]:
         """Returns the unpacked file of a member and its map; replaces a damaged one once."""
-        unpacked = unpack_member(self.path, info, start, self.cache_dir)
+        unpacked = unpack_member(self._local_path, info, start, self.cache_dir)
         mapped = _map_file(unpacked)
         # Whatever its size: its name tells which member it is, but not that nobody changed it.
         if not is_known_sound(unpacked) and self._crc32_of(mapped) != info.CRC:
             mapped.close()
             unpacked.unlink(missing_ok=True)
-            unpacked = unpack_member(self.path, info, start, self.cache_dir)
+            unpacked = unpack_member(self._local_path, info, start, self.cache_dir)
             mapped = _map_file(unpacked)
         note_sound(unpacked)
         return unpacked, mapped
+
+    @property
+    def _local_path(self) -> Path:
+        """The path of a file with compressed members; a remote file has none."""
+        assert isinstance(self.path, Path)
+        return self.path
 
     def _crc32_of(self, mapped: mmap.mmap) -> int:
         """CRC-32 of a whole mapped file, in bounded memory."""

@@ -10,18 +10,20 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.arguments import StrPath, check_path
+from processing.core.arguments import StrPath, check_location, check_path
 from processing.core.columns import ColumnArray, offsets_of
 from processing.core.errors import IncompleteSetError
 from processing.core.merging import merge_rows
-from processing.core.parts import parts_of
+from processing.core.parts import Part, parts_of
+from processing.core.urls import URL, Location
 from processing.npz.contents import Contents, RowShape
 from processing.npz.sets import (
     Manifest,
@@ -34,9 +36,12 @@ from processing.npz.sets import (
     shard_path,
     unfinished,
 )
+from processing.remote.files import IN_FLIGHT
 
 if sys.platform != "win32":
     import resource
+
+R = TypeVar("R")
 
 _MOST_OPEN: Final = 256
 """Shards that are open at a time, if the system allows as many files."""
@@ -61,7 +66,9 @@ class SetContents:
 
     Args:
         path: ``NAME-*.npz``.
-        cache_dir: directory for members that have to be unpacked; None: next to the files.
+        cache_dir: directory for members that have to be unpacked; None: next to the files. Also
+            for rows that were read from a URL.
+        cache_bytes: how many bytes of such rows to keep.
         verify: whether to compare all members but the images with their checksums.
 
     Attributes:
@@ -77,10 +84,17 @@ class SetContents:
     """
 
     def __init__(
-        self, path: StrPath, *, cache_dir: StrPath | None = None, verify: bool = False
+        self,
+        path: StrPath | URL,
+        *,
+        cache_dir: StrPath | None = None,
+        cache_bytes: int = 0,
+        verify: bool = False,
     ) -> None:
-        self.path = check_path("path", path).absolute()
+        place = check_location("path", path)
+        self.path: Location = place if isinstance(place, URL) else place.absolute()
         self.cache_dir = None if cache_dir is None else check_path("cache_dir", cache_dir)
+        self._cache_bytes = cache_bytes
         self._verify = verify
         self._directory, self._name = set_location(self.path)
         self._manifest = self._read_manifest()
@@ -88,6 +102,7 @@ class SetContents:
         self.offsets = offsets_of(self._manifest.rows)
         self._lock = threading.Lock()
         self._open: OrderedDict[int, Contents] = OrderedDict()
+        self._opening: dict[int, threading.Lock] = {}
         self._limit = most_open()
         # All shards have the same layout: the manifest was written after that was checked.
         first = self._shard(0)
@@ -99,23 +114,39 @@ class SetContents:
 
     def _read_manifest(self) -> Manifest:
         path = manifest_path(self._directory, self._name)
-        if not path.exists():
-            problem = unfinished(self._directory, self._name) if self._directory.is_dir() else None
+        try:
+            manifest = read_manifest(path)
+        except FileNotFoundError as error:
+            is_there = isinstance(self._directory, URL) or self._directory.is_dir()
+            problem = unfinished(self._directory, self._name) if is_there else None
             raise problem or FileNotFoundError(
                 f"{self.path}: there are no shards of this name, and no manifest {path.name}"
-            )
-        manifest = read_manifest(path)
-        check_complete(self._directory, self._name, manifest)
+            ) from error
+        if not isinstance(self._directory, URL):  # a bucket lists 1,000 files by each request
+            check_complete(self._directory, self._name, manifest)
         return manifest
 
     def _shard(self, index: int) -> Contents:
         """Returns a shard; opens it if it is not open."""
+        if (known := self._opened(index)) is not None:
+            return known
+        # A second thread that needs it waits, instead of opening it too.
+        with self._opening.setdefault(index, threading.Lock()):
+            if (known := self._opened(index)) is not None:
+                return known
+            return self._open_shard(index)
+
+    def _opened(self, index: int) -> Contents | None:
         with self._lock:
             if (known := self._open.get(index)) is not None:
                 self._open.move_to_end(index)
-                return known
+            return known
+
+    def _open_shard(self, index: int) -> Contents:
         path = shard_path(self._directory, self._name, Shard(index, self._manifest.shards))
-        contents = Contents.open(path, cache_dir=self.cache_dir, verify=self._verify)
+        contents = Contents.open(
+            path, cache_dir=self.cache_dir, cache_bytes=self._cache_bytes, verify=self._verify
+        )
         expected = self._manifest.checksums[index]
         if contents.content_id != expected or len(contents) != self._manifest.rows[index]:
             raise IncompleteSetError(
@@ -150,7 +181,9 @@ class SetContents:
         self, indices: NDArray[np.intp], images_out: NDArray[Any], *, verify: bool = False
     ) -> None:
         """Copies or decodes images; see `Contents.gather_images`."""
-        for shard, positions, rows in parts_of(self.offsets, indices):
+
+        def gather(part: Part) -> None:
+            shard, positions, rows = part
             contents = self._shard(shard)
             begin, end = (positions[0], positions[-1] + 1) if len(positions) else (0, 0)
             if end - begin == len(positions):  # straight into the batch's memory
@@ -160,13 +193,28 @@ class SetContents:
                 contents.gather_images(rows, images, verify=verify)
                 images_out[positions] = images
 
+        self._each(gather, indices)
+
     def gather_annotations(self, indices: NDArray[np.intp]) -> dict[str, ColumnArray]:
         """Copies annotations and ``image_paths``; see `Contents.gather_annotations`."""
-        parts = [
-            (positions, self._shard(shard).gather_annotations(rows))
-            for shard, positions, rows in parts_of(self.offsets, indices)
-        ]
+
+        def gather(part: Part) -> tuple[NDArray[np.intp], dict[str, ColumnArray]]:
+            shard, positions, rows = part
+            return positions, self._shard(shard).gather_annotations(rows)
+
+        parts = self._each(gather, indices)
         return parts[0][1] if len(parts) == 1 else merge_rows(parts)
+
+    def _each(self, function: Callable[[Part], R], indices: NDArray[np.intp]) -> list[R]:
+        """Calls a function with the rows of each shard; for a URL, with several at the same time.
+
+        One after the other, 64 rows of 64 shards would wait 64 times for the server.
+        """
+        parts = list(parts_of(self.offsets, indices))
+        if len(parts) < 2 or not isinstance(self.path, URL):
+            return list(map(function, parts))
+        with ThreadPoolExecutor(min(len(parts), IN_FLIGHT), "npz-shard") as threads:
+            return list(threads.map(function, parts))
 
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Starts reading the images of rows in the background, of shards that are open."""
@@ -189,18 +237,24 @@ class SetContents:
 
 
 def open_contents(
-    path: StrPath, *, cache_dir: StrPath | None = None, verify: bool = False
+    path: StrPath | URL,
+    *,
+    cache_dir: StrPath | None = None,
+    cache_bytes: int = 0,
+    verify: bool = False,
 ) -> Contents | SetContents:
     """Opens a file, or a set if the path is ``NAME-*.npz``.
 
     Args:
-        path: of the file or set.
-        cache_dir: directory for members that have to be unpacked; None: next to the file.
+        path: path or URL of the file or set.
+        cache_dir: directory for members that have to be unpacked; None: next to the file. Also for
+            rows that were read from a URL.
+        cache_bytes: how many bytes of such rows to keep.
         verify: whether to compare all members but the images with their checksums.
 
     Raises:
         OSError: a file cannot be opened or mapped; names the limit to raise, if there is one.
         NPZFormatError: a file is damaged or is not a dataset.
     """
-    kind = SetContents if is_set(check_path("path", path)) else Contents.open
-    return kind(path, cache_dir=cache_dir, verify=verify)
+    kind = SetContents if is_set(check_location("path", path)) else Contents.open
+    return kind(path, cache_dir=cache_dir, cache_bytes=cache_bytes, verify=verify)

@@ -11,14 +11,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, TypeVar
 
 import msgspec
 
 from processing.core.error_notes import with_filename
 from processing.core.errors import IncompleteSetError, NPZFormatError
+from processing.core.urls import URL, Location
+from processing.remote.files import can_list, exists, list_files, read_file
+
+AnyPlace = TypeVar("AnyPlace", Path, URL, Location)
+"""A directory and what is in it are both paths, or both URLs."""
 
 MANIFEST_VERSION: Final = 1
 PATTERN_END: Final = "-*.npz"
@@ -99,25 +104,30 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return f"{{\n{fields}\n}}\n".encode()
 
 
-def manifest_path(directory: Path, name: str) -> Path:
+def manifest_path(directory: AnyPlace, name: str) -> AnyPlace:
     """Returns where the manifest of a set is."""
     return directory / f"{name}.json"
 
 
-def shard_path(directory: Path, name: str, shard: Shard) -> Path:
+def shard_path(directory: AnyPlace, name: str, shard: Shard) -> AnyPlace:
     """Returns where the file of a shard is."""
     return directory / f"{name}{shard.ending}.npz"
 
 
-def read_manifest(path: Path) -> Manifest:
+def is_at(place: Location) -> bool:
+    """Whether there is something at a path or URL."""
+    return exists(place) if isinstance(place, URL) else place.exists()
+
+
+def read_manifest(path: Location) -> Manifest:
     """Reads a manifest.
 
     Raises:
         FileNotFoundError: there is none.
         NPZFormatError: the file is no manifest, or its parts contradict each other.
     """
-    with with_filename(path):
-        content = path.read_bytes()
+    with with_filename(str(path)):
+        content = read_file(path) if isinstance(path, URL) else path.read_bytes()
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
     except msgspec.DecodeError as error:
@@ -140,29 +150,37 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def is_set(path: str | os.PathLike[str]) -> bool:
+def is_set(path: Location) -> bool:
     """Whether a path names a set, ``NAME-*.npz``, and is not a file of that name."""
-    text = os.fspath(path)
-    return text.endswith(PATTERN_END) and not os.path.exists(text)  # noqa: PTH110 - of any path
+    return path.name.endswith(PATTERN_END) and (isinstance(path, URL) or not path.exists())
 
 
-def set_location(path: Path) -> tuple[Path, str]:
+def set_location(path: AnyPlace) -> tuple[AnyPlace, str]:
     """Returns directory and name of the set that a path ``NAME-*.npz`` names."""
     return path.parent, path.name.removesuffix(PATTERN_END)
 
 
-def sizes_of_shards(directory: Path, name: str) -> dict[Shard, int]:
+def sizes_of_shards(directory: Location, name: str) -> dict[Shard, int]:
     """Returns the bytes of all shards of a set that are there, also of other numbers of shards."""
     sizes = {}
-    with with_filename(directory), os.scandir(directory) as entries:
-        for entry in entries:
-            found = ShardFile.parse(entry.name)
-            if found is not None and found.name == name:
-                sizes[found.shard] = entry.stat().st_size
+    for file_name, size in _files_in(directory):
+        found = ShardFile.parse(file_name)
+        if found is not None and found.name == name:
+            sizes[found.shard] = size
     return sizes
 
 
-def check_complete(directory: Path, name: str, manifest: Manifest) -> None:
+def _files_in(directory: Location) -> Iterator[tuple[str, int]]:
+    """Yields the names and sizes of the files in a directory."""
+    if isinstance(directory, URL):
+        yield from ((file.name, file.size) for file in list_files(directory))
+        return
+    with with_filename(directory), os.scandir(directory) as entries:
+        for entry in entries:
+            yield entry.name, entry.stat().st_size
+
+
+def check_complete(directory: Location, name: str, manifest: Manifest) -> None:
     """Checks that all shards of a manifest are there, with the sizes that they had.
 
     Raises:
@@ -187,8 +205,13 @@ def check_complete(directory: Path, name: str, manifest: Manifest) -> None:
         )
 
 
-def unfinished(directory: Path, name: str) -> IncompleteSetError | None:
-    """Returns the error about a set without its manifest; None if there is no shard of it."""
+def unfinished(directory: Location, name: str) -> IncompleteSetError | None:
+    """Returns the error about a set without its manifest; None if there is no shard of it.
+
+    Nothing is known about a directory of a web server, which lists no files.
+    """
+    if isinstance(directory, URL) and not can_list(directory):
+        return None
     found = sizes_of_shards(directory, name)
     if not found:
         return None
@@ -218,11 +241,11 @@ def _listed(name: str, shards: Sequence[Shard]) -> str:
     return ", ".join(names) + (f" and {more} more" if more else "")
 
 
-def dataset_path(directory: Path, name: str) -> Path:
+def dataset_path(directory: AnyPlace, name: str) -> AnyPlace:
     """Returns the path of a split and task in a directory: one file, or ``NAME-*.npz`` of a set.
 
     Args:
-        directory: an output directory of the processor.
+        directory: an output directory of the processor, or its URL.
         name: such as ``train_detector``.
 
     Raises:
@@ -231,14 +254,15 @@ def dataset_path(directory: Path, name: str) -> Path:
         NPZFormatError: there is a file and a set.
     """
     file, manifest = directory / f"{name}.npz", manifest_path(directory, name)
-    if file.exists() and manifest.exists():
+    is_file, is_set_there = is_at(file), is_at(manifest)
+    if is_file and is_set_there:
         raise NPZFormatError(
             f"{directory / name}: there is a file {file.name} and a set with the manifest "
             f"{manifest.name}: delete one of them"
         )
-    if file.exists():
+    if is_file:
         return file
-    if not manifest.exists():
+    if not is_set_there:
         raise unfinished(directory, name) or FileNotFoundError(
             f"{file}: not there, and neither is a set {name}{PATTERN_END}"
         )

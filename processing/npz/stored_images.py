@@ -6,17 +6,29 @@ Read-only and safe from several threads. Imports no codec.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from processing.core.columns import take_rows
-from processing.core.errors import ChecksumError, wrong_checksum
+from processing.core.errors import ChecksumError, NPZFormatError, wrong_checksum
 from processing.npz.format import RAW_MEMBER
 from processing.npz.mapped import MappedNPZ
 from processing.npz.readahead import Readahead
+
+
+class RowRequests(Protocol):
+    """Requests rows of the images of a file at a URL; see `remote.RemoteRows`."""
+
+    def checksums(self, indices: NDArray[np.intp]) -> list[int] | None:
+        """Returns the CRC-32 of rows; None if the file has none."""
+
+    def read(
+        self, indices: NDArray[np.intp], starts: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> list[NDArray[np.uint8]]:
+        """Returns rows, which begin and end at some bytes of the array of all images."""
 
 
 class StoredImages(ABC):
@@ -28,8 +40,11 @@ class StoredImages(ABC):
         shape: (H, W, C), of one image.
         dtype: of gathered images.
 
+        requests: requests rows from a URL; None: rows are in the map.
+
     Attributes:
         member: name of the member that holds the images.
+        requests: the same. Rows that come from a URL are always compared with their checksums.
         readahead: requests rows of that member from the disk; None if nobody will gather, or if
             rows are not contiguous in the file.
     """
@@ -38,9 +53,15 @@ class StoredImages(ABC):
     readahead: Readahead | None = None
 
     def __init__(
-        self, npz: MappedNPZ, paths: NDArray[np.str_], shape: tuple[int, ...], dtype: np.dtype[Any]
+        self,
+        npz: MappedNPZ,
+        paths: NDArray[np.str_],
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        requests: RowRequests | None = None,
     ) -> None:
         self.npz, self.shape, self.dtype = npz, shape, dtype
+        self.requests = requests
         self._paths = paths
 
     @abstractmethod
@@ -96,17 +117,32 @@ class RawImages(StoredImages):
         paths: unicode (N,).
         array: (N, H, W, C), a view of the file.
         will_gather: whether to hold the file open for readahead.
+        requests: see `StoredImages`.
+
+    Raises:
+        NPZFormatError: the file is at a URL, and its array is in Fortran order.
     """
 
     member = RAW_MEMBER
 
     def __init__(
-        self, npz: MappedNPZ, paths: NDArray[np.str_], array: NDArray[Any], *, will_gather: bool
+        self,
+        npz: MappedNPZ,
+        paths: NDArray[np.str_],
+        array: NDArray[Any],
+        *,
+        will_gather: bool,
+        requests: RowRequests | None = None,
     ) -> None:
-        super().__init__(npz, paths, array.shape[1:], array.dtype.newbyteorder("="))
+        super().__init__(npz, paths, array.shape[1:], array.dtype.newbyteorder("="), requests)
         self.array = array
-        if will_gather and array.flags.c_contiguous:
-            self.readahead = Readahead(*npz.location(RAW_MEMBER), array.strides[0])
+        if requests is not None and not self.is_contiguous:
+            raise NPZFormatError(
+                f"{npz.path}: member {RAW_MEMBER!r} is in Fortran order, so an image cannot be "
+                "read by one request: copy the file to a local disk, or write it in C order"
+            )
+        if will_gather and requests is None and array.flags.c_contiguous:
+            self.readahead = Readahead(*npz.file_of(RAW_MEMBER), array.strides[0])
 
     def __len__(self) -> int:
         return len(self.array)
@@ -123,11 +159,16 @@ class RawImages(StoredImages):
 
     def row(self, index: int) -> NDArray[Any]:
         """Returns the pixels, (H, W, C)."""
+        if self.requests is not None:
+            return self._requested(self.requests, np.array([index]))[0]
         row: NDArray[Any] = self.array[index]
         return row
 
     def gather(self, indices: NDArray[np.intp], out: NDArray[Any], *, verify: bool) -> None:
         """Copies images; see `StoredImages.gather`."""
+        if self.requests is not None:
+            self._gather_requested(self.requests, indices, out)
+            return
         self.advise(indices)  # all rows at once, before the first page fault waits for one
         take_rows(self.array, indices, out)
         if not verify:
@@ -137,6 +178,20 @@ class RawImages(StoredImages):
             found = crc32(image)
             if found != expected:
                 raise self.checksum_error(index, found, expected)
+
+    def _gather_requested(
+        self, requests: RowRequests, indices: NDArray[np.intp], out: NDArray[Any]
+    ) -> None:
+        checksums = requests.checksums(indices)
+        for position, row in enumerate(self._requested(requests, indices)):
+            if checksums is not None and (found := crc32(row)) != checksums[position]:
+                raise self.checksum_error(int(indices[position]), found, checksums[position])
+            out[position] = row
+
+    def _requested(self, requests: RowRequests, indices: NDArray[np.intp]) -> list[NDArray[Any]]:
+        starts = indices.astype(np.int64) * self.array.strides[0]
+        rows = requests.read(indices, starts, starts + self.array.strides[0])
+        return [row.view(self.array.dtype).reshape(self.shape) for row in rows]
 
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Starts reading rows in the background."""

@@ -37,12 +37,13 @@ def verify_columns(contents: Contents) -> None:
             row.
     """
     npz = contents.npz
+    npz.read_all()
     stored = contents.stored
     has_row_checksums = "image_crc32" in npz and stored.is_contiguous
     for name in npz:
         # Images in the NPZ file itself are compared below, so that they are read only once.
-        in_place = name == stored.member and has_row_checksums and npz.location(name)[0] == npz.path
-        if not in_place:
+        is_compared_below = name == stored.member and has_row_checksums and npz.is_in_place(name)
+        if not is_compared_below:
             npz.verify(name)
     if isinstance(stored, EncodedImages):
         _verify_offsets(contents, stored.member, stored.rows)

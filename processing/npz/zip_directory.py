@@ -14,11 +14,11 @@ import struct
 import zipfile
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from processing.core.error_notes import with_filename
 from processing.core.errors import REBUILD, NPZFormatError, damaged
+from processing.core.urls import Location
 from processing.npz.format import (
     END,
     END_SIGNATURE,
@@ -36,7 +36,7 @@ _ENCRYPTED: Final = 0x1
 _SIZES_FOLLOW: Final = 0x8  # written to a stream: only the directory has sizes and checksum
 _UTF8_NAME: Final = 0x800
 _MAX_COMMENT: Final = 0xFFFF  # bytes that may follow the end record
-_MAX_DIRECTORY: Final = 4 << 20  # bytes, 40,000 members; a larger one is an attack on memory
+MAX_DIRECTORY: Final = 4 << 20  # bytes, 40,000 members; a larger one is an attack on memory
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the two that numpy writes
 
 Located: TypeAlias = tuple[zipfile.ZipInfo, int]
@@ -47,14 +47,14 @@ class _DirectoryFile(io.FileIO):
     """A file that refuses reads larger than any directory."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > _MAX_DIRECTORY:
+        if size is not None and size > MAX_DIRECTORY:
             raise zipfile.BadZipFile(
-                f"its directory would have {size:,} bytes, at most {_MAX_DIRECTORY:,} are read"
+                f"its directory would have {size:,} bytes, at most {MAX_DIRECTORY:,} are read"
             )
         return super().read(-1 if size is None else size)
 
 
-def read_directory(path: Path, file: int, mapped: mmap.mmap) -> list[Located]:
+def read_directory(path: Location, file: int, mapped: mmap.mmap) -> list[Located]:
     """Reads the directory, and checks it against the local header of each member.
 
     Args:
@@ -63,9 +63,21 @@ def read_directory(path: Path, file: int, mapped: mmap.mmap) -> list[Located]:
         mapped: map of the whole file.
 
     Raises:
-        NPZFormatError: the file is no ZIP file, is incomplete, or has two members of one name; a
-            local header differs from the directory; data reaches beyond the file or overlaps
-            another member; or a member is encrypted or of an unknown ZIP method.
+        NPZFormatError: as `read_entries` and `locate`.
+    """
+    return locate(path, mapped, read_entries(path, file, mapped))
+
+
+def read_entries(path: Location, file: int, mapped: mmap.mmap) -> list[zipfile.ZipInfo]:
+    """Reads the directory at the end of a file; no other part of the file is looked at.
+
+    Args:
+        path: for messages.
+        file: descriptor of the file; stays open.
+        mapped: map of the whole file.
+
+    Raises:
+        NPZFormatError: the file is no ZIP file, is incomplete, or has two members of one name.
     """
     try:
         with zipfile.ZipFile(_DirectoryFile(file, closefd=False)) as archive:
@@ -86,23 +98,38 @@ def read_directory(path: Path, file: int, mapped: mmap.mmap) -> list[Located]:
                 f"{path}: holds member {info.filename!r} more than once: rebuild it"
             )
         names.add(info.filename)
+    return infos
+
+
+def locate(path: Location, mapped: mmap.mmap, infos: Sequence[zipfile.ZipInfo]) -> list[Located]:
+    """Finds where the data of members begins, and compares local headers with the directory.
+
+    Args:
+        path: for messages.
+        mapped: map of the whole file.
+        infos: the directory.
+
+    Raises:
+        NPZFormatError: a local header differs from the directory; data reaches beyond the file or
+            overlaps another member; or a member is encrypted or of an unknown ZIP method.
+    """
     members = [(info, _data_start(path, mapped, info)) for info in infos]
     _check_overlaps(path, members)
     return members
 
 
-def _raise_system_error(path: Path, error: Exception) -> None:
+def _raise_system_error(path: Location, error: Exception) -> None:
     """Raises a failure of disk or memory again, which zipfile may report as a damaged file."""
     for met in (error, error.__context__):
         # EINVAL is damage: a wrong offset made zipfile seek before the start of the file.
         if isinstance(met, MemoryError) or (
             isinstance(met, OSError) and met.errno not in (None, errno.EINVAL)
         ):
-            with with_filename(path):
+            with with_filename(str(path)):
                 raise met
 
 
-def _check_count(path: Path, mapped: mmap.mmap, listed: int) -> None:
+def _check_count(path: Location, mapped: mmap.mmap, listed: int) -> None:
     """Compares the number of directory entries with the end record.
 
     zipfile does not: a wrong length in one entry makes it skip the entries after it.
@@ -114,7 +141,7 @@ def _check_count(path: Path, mapped: mmap.mmap, listed: int) -> None:
         raise damaged(f"{path}", f"its directory lists {listed} members, {expected} were written")
 
 
-def _check_overlaps(path: Path, members: Sequence[Located]) -> None:
+def _check_overlaps(path: Location, members: Sequence[Located]) -> None:
     in_file_order = sorted(members, key=lambda member: member[0].header_offset)
     for (info, start), (following, _) in pairwise(in_file_order):
         end = start + info.compress_size
@@ -123,7 +150,7 @@ def _check_overlaps(path: Path, members: Sequence[Located]) -> None:
             raise damaged(f"{path}", f"member {info.filename!r} ends at {end:,}, {found}")
 
 
-def _data_start(path: Path, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
+def _data_start(path: Location, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
     """Checks a member's local header and returns where its data begins."""
     where = f"{path}: member {info.filename!r}"
     offset = info.header_offset
@@ -194,7 +221,7 @@ def _check_extent(where: str, info: zipfile.ZipInfo, start: int, file_bytes: int
         )
 
 
-def verify_layout(path: Path, mapped: mmap.mmap, located: Sequence[Located]) -> None:
+def verify_layout(path: Location, mapped: mmap.mmap, located: Sequence[Located]) -> None:
     """Compares every byte outside the members' data with the bytes that `NPZWriter` writes there.
 
     Skips files of other writers: some of their bytes have no meaning and no expected value.
@@ -246,7 +273,7 @@ def _member(mapped: mmap.mmap, info: zipfile.ZipInfo, offset: int, start: int) -
     return member
 
 
-def _compare(path: Path, what: str, mapped: mmap.mmap, offset: int, expected: bytes) -> None:
+def _compare(path: Location, what: str, mapped: mmap.mmap, offset: int, expected: bytes) -> None:
     found = mapped[offset : offset + len(expected)]
     if found != expected:
         same = 0

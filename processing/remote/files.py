@@ -158,6 +158,11 @@ def read_file(url: URL) -> bytes:
     return bytes(file.read(Span(0, file.size)))
 
 
+def can_list(url: URL) -> bool:
+    """Whether the store of a URL can list files; web servers cannot."""
+    return url.scheme not in ("http", "https")
+
+
 def list_files(url: URL) -> Iterator[Listed]:
     """Returns the files of a directory and of all directories in it.
 
