@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, TypeAlias, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 
@@ -119,7 +121,7 @@ def check_path(name: str, value: StrPath) -> Path:
 
 
 def check_location(name: str, value: StrPath | URL) -> Location:
-    """Returns a path as `check_path` does, or a URL.
+    """Returns a path as `check_path` does, or a URL; for ``file://`` its path.
 
     Args:
         name: of the argument, for the error's message.
@@ -131,7 +133,10 @@ def check_location(name: str, value: StrPath | URL) -> Location:
     """
     if not is_url(value):
         return check_path(name, cast(StrPath, value))
-    url = URL(str(value).rstrip("/"))
+    scheme, _, rest = str(value).partition("://")
+    if scheme.lower() == "file":
+        return check_path(name, url2pathname(urlsplit(str(value)).path))
+    url = URL(f"{scheme.lower()}://{rest.rstrip('/')}")
     if url.scheme in ("http", "https") and set("?#") & set(url.text):
         raise ValueError(
             f"{name}={url.text!r}: URLs with a query are not read, because the other files of a "

@@ -18,7 +18,7 @@ class URL:
     that read local files refuse it.
 
     Args:
-        text: the URL, without a slash at its end.
+        text: the URL, with a scheme in small letters, and without a slash at its end.
     """
 
     text: str
@@ -31,8 +31,8 @@ class URL:
 
     @property
     def scheme(self) -> str:
-        """``s3``, in small letters."""
-        return self.text.partition("://")[0].lower()
+        """``s3``."""
+        return self.text.partition("://")[0]
 
     @property
     def root(self) -> str:

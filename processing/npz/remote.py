@@ -37,8 +37,9 @@ _TAIL: Final = 64 << 10
 _LONGEST_TAIL: Final = MAX_DIRECTORY + (1 << 17)
 _LONGEST_HEADER: Final = LOCAL_HEADER.size + 2 * 0xFFFF + (1 << 14)
 """Bytes: a local header with the longest name and extra fields, and an NPY header."""
-_PIECE: Final = 64 << 20
-"""Bytes of a request for members that are read when the file is opened."""
+_PIECE: Final = 16 << 20
+"""Bytes of a request for members that are read when the file is opened; a slow line takes less than
+the client's time limit for it."""
 _CHUNK: Final = 8 << 20
 """Bytes of a request when the whole file is read."""
 _UINT32: Final = 0xFFFFFFFF

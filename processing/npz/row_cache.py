@@ -7,6 +7,7 @@ for the newest one would never hold a row when it is needed again.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import threading
 from hashlib import sha256
@@ -15,6 +16,8 @@ from typing import Any, Final
 
 from processing.core.urls import URL
 from processing.npz.sparse_file import SparseFile
+
+_LOG = logging.getLogger(__name__)
 
 _ENDING: Final = ".rows"
 _LEAST_LOOKS: Final = 16
@@ -38,12 +41,13 @@ class RowCache:
         limit: bytes of all caches in the directory.
 
     Attributes:
+        path: of the local file.
         file: the local file.
     """
 
     def __init__(self, directory: Path, url: URL, content: str, size: int, limit: int) -> None:
         place, version = _hash(str(url)), _hash(content)
-        path = directory / f"{place}-{version}{_ENDING}"
+        path = self.path = directory / f"{place}-{version}{_ENDING}"
         if directory.is_dir():
             for older in directory.glob(f"{place}-*{_ENDING}"):
                 if older != path:
@@ -58,8 +62,13 @@ class RowCache:
             begin: of the row in the file.
             row: its bytes.
         """
-        if self._budget.take(len(row)):
+        if not self._budget.take(len(row)):
+            return
+        try:
             self.file.write(begin, row)
+        except OSError as error:  # the row is there: a full disk must not cost the batch
+            self._budget.close()
+            _LOG.warning("%s: no more rows are kept: %s", self.path, error)
 
 
 class _Budget:
@@ -70,6 +79,11 @@ class _Budget:
         self._lock = threading.Lock()
         self._left = 0
         self._is_full = False
+
+    def close(self) -> None:
+        """Takes no more bytes."""
+        with self._lock:
+            self._is_full = True
 
     def take(self, nbytes: int) -> bool:
         """Whether there is room for some bytes, which then are taken."""

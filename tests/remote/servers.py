@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
+from urllib.parse import unquote
 
 
 class Request(NamedTuple):
@@ -102,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(method, self.path, span)
         with self.owner.answering(request):
             status = self.owner.before(request) if self.owner.before else None
-            file = self.owner.directory / self.path.lstrip("/")
+            file = self.owner.directory / unquote(self.path).lstrip("/")
             if status is None and not file.is_file():
                 status = 404
             if status is not None:

@@ -1,5 +1,6 @@
 """Files and sets at URLs: the same samples as from a disk, with few requests and no other bytes."""
 
+import errno
 import pickle
 import shutil
 import threading
@@ -16,6 +17,7 @@ from processing import BatchLoader, LazyNPZDataset, open_dataset
 from processing.core.errors import ChecksumError, IncompleteSetError, NPZFormatError
 from processing.core.urls import URL
 from processing.data_processor import DataProcessor
+from processing.npz.sparse_file import SparseFile
 from processing.remote.files import IN_FLIGHT, Span, merge
 from tests.conftest import write_coco
 from tests.remote.conftest import BUCKET
@@ -209,6 +211,16 @@ def test_a_file_that_shrank_meanwhile_is_refused(web):
         dataset.get_batch([390])
 
 
+@pytest.mark.parametrize("name", ["a b", "ü", "100%", "a+b", "a=b&c"])
+def test_names_may_have_any_characters(name, web, s3):
+    path = large_file(web.directory / f"{name}.npz", rows=3)
+    local = LazyNPZDataset(path)
+    s3.upload_file(str(path), BUCKET, f"x/{name}.npz")
+    equal(LazyNPZDataset(f"s3://{BUCKET}/x/{name}.npz").get_batch([1]), local.get_batch([1]))
+    equal(LazyNPZDataset(f"{web.url}/{name}.npz").get_batch([1]), local.get_batch([1]))
+    equal(LazyNPZDataset(path.as_uri()).get_batch([1]), local.get_batch([1]))
+
+
 def test_compressed_members_are_refused(web):
     np.savez_compressed(web.directory / "a.npz", images=np.zeros((2, 4, 4, 3), np.uint8))
     with pytest.raises(NPZFormatError, match="compressed members"):
@@ -299,6 +311,19 @@ class TestCache:
         local = LazyNPZDataset(made / "raw" / "val_detector.npz")
         equal(LazyNPZDataset(url, **options).get_batch([0, 1]), local.get_batch([0, 1]))
         assert len(list((tmp_path / "cache").iterdir())) == 1
+
+    def test_a_full_disk_costs_no_batch(self, web, tmp_path, monkeypatch, caplog):
+        local = LazyNPZDataset(large_file(web.directory / "a.npz"))
+        options = {"cache_dir": tmp_path / "cache", "cache_bytes": 10 << 20}
+        remote = LazyNPZDataset(f"{web.url}/a.npz", **options)
+
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(SparseFile, "write", full)
+        equal(remote.get_batch([300, 200]), local.get_batch([300, 200]))
+        equal(remote.get_batch([300, 200]), local.get_batch([300, 200]))
+        assert caplog.text.count("no more rows are kept") == 1
 
     def test_bytes_without_a_directory_are_refused(self, web):
         with pytest.raises(ValueError, match="cache_dir"):
