@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from benchmarks.page_cache import files_below, in_memory, read_in_sequence
 
 CHECKED_BATCHES: Final = 4
+_NAMED: Final = 5
+"""Files that a message names."""
 CHECKED_EPOCH: Final = 1_000_000
 """Epoch of the check; no pass gets so far."""
 
@@ -154,7 +156,8 @@ class Reader(ABC):
                 read_in_sequence(file)
         if not evicted:
             return None
-        return f"{self.name}: too little memory, parts were evicted of {', '.join(evicted)}"
+        named = ", ".join(evicted[:_NAMED]) + (", …" if len(evicted) > _NAMED else "")
+        return f"{self.name}: too little memory, parts were evicted of {named}"
 
     def run(self, folder: Path) -> int:
         """Read at least one epoch, until the pass is over; return the number of samples."""

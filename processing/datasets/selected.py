@@ -187,8 +187,10 @@ class SelectedDataset(SelectableDataset[T_co]):
         lengths = boxes.lengths
         if self._new_labels is None and not self._min_box:
             return lengths, int(lengths.sum())
-        # Offsets of the marks count the selected objects before each object.
-        before = offsets_of(self._selected(rows).view(np.int8))
+        # How many selected objects there are before each object.
+        selected = self._selected(rows)
+        before = np.zeros(len(selected) + 1, np.int32)
+        selected.cumsum(dtype=np.int32, out=before[1:])
         offsets = boxes.offsets - boxes.offsets[0]
         return before[offsets[1:]] - before[offsets[:-1]], int(lengths.sum())
 
@@ -199,8 +201,10 @@ class SelectedDataset(SelectableDataset[T_co]):
         selected = np.ones(number, bool)
         if self._new_labels is not None:
             labels = objects.get("labels", np.zeros(number, np.int64))  # one category has no labels
-            known = (labels >= 0) & (labels < len(self._new_labels))
-            selected = known & (self._new_labels[np.where(known, labels, 0)] >= 0)
+            # Labels that are too large meet the last entry.
+            selected = np.append(self._new_labels >= 0, False).take(labels, mode="clip")
+            if number and labels.min() < 0:
+                selected &= labels >= 0
         if self._min_box:
             boxes = objects["bboxes"]
             sides = boxes[:, 2:] - boxes[:, :2]
