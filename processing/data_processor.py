@@ -14,14 +14,26 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, Literal
 
-from processing.core.arguments import check_flag, check_integer, check_number, check_path
+from processing.core.arguments import (
+    check_flag,
+    check_integer,
+    check_location,
+    check_number,
+    check_path,
+)
 from processing.core.cpus import available_cpus
 from processing.core.error_notes import note_remedy
 from processing.core.errors import AnnotationError, SourceError
 from processing.core.files import make_directory
+from processing.core.urls import URL
 from processing.imaging.encoding import RAW
 from processing.imaging.image_rows import RepairOptions
+from processing.imaging.photographs import LocalPhotographs, Photographs
+from processing.imaging.reading import MAX_FILE_BYTES
 from processing.imaging.tasks import TASKS, Task
+from processing.remote.mirror import Mirror, check_can_list
+from processing.remote.photographs import RemotePhotographs
+from processing.remote.work_dir import work_directory
 from processing.run.encodings import checked_encoding
 from processing.run.executors import check_executor, make_here, make_on
 from processing.run.image_batches import RunOptions
@@ -34,7 +46,7 @@ from processing.run.sharded_run import MakeAll, ShardedRun
 from processing.run.splits import assign_splits, group_pattern
 from processing.run.work import Work, make_files, make_shards
 from processing.run.work import finalize as finalize_shards
-from processing.sources import check_sources, read_sources
+from processing.sources import RawDirectory, check_sources, read_sources
 from processing.sources.source_format import Reading, SourceFormat
 
 
@@ -49,7 +61,8 @@ class DataProcessor:
 
     Args:
         raw_data_dir: directory with images and annotations, in any of the formats of
-            `processing.sources`.
+            `processing.sources`; or its URL in a bucket, such as ``s3://bucket/raw``. Of a URL,
+            annotations are copied to `work_dir`, and photographs are read when they are decoded.
         output_dir: where the files go; created if absent.
         batch_size: images of a batch. The background writer takes a batch in parts of about 48 MiB
             of rows, of which two are in memory.
@@ -128,7 +141,9 @@ class DataProcessor:
         workers = available_cpus() if num_workers is None else num_workers
         if not isinstance(on_error, str) or on_error not in ("quarantine", "raise"):
             raise ValueError(f"on_error must be 'quarantine' or 'raise', got {on_error!r}")
-        self.raw_data_dir = check_path("raw_data_dir", raw_data_dir)
+        self.raw_data_dir = check_location("raw_data_dir", raw_data_dir)
+        if isinstance(self.raw_data_dir, URL):
+            check_can_list("raw_data_dir", self.raw_data_dir)
         self.output_dir = check_path("output_dir", output_dir)
         self._work_dir = None if work_dir is None else check_path("work_dir", work_dir)
         self.image_size = image_sizes(image_size)
@@ -162,8 +177,8 @@ class DataProcessor:
             on_error=on_error,
             max_bad_fraction=check_number("max_bad_fraction", max_bad_fraction, least=0, most=1),
             progress=check_flag("progress", progress),
-            follow_links=check_flag("follow_links", follow_links),
         )
+        self._follow_links = check_flag("follow_links", follow_links)
 
     def process_all(
         self, train_split: float = 0.8, include_teacher: bool = True
@@ -292,7 +307,12 @@ class DataProcessor:
         return self._plan(task_names, train_split, skip_missing=skip_missing)
 
     def _tasks(
-        self, names: Sequence[str], reading: Reading, *, skip_missing: bool
+        self,
+        names: Sequence[str],
+        reading: Reading,
+        photographs: Photographs,
+        *,
+        skip_missing: bool,
     ) -> tuple[list[Task], dict[str, str]]:
         if "landmarker" in names and reading.mixed_landmarks:
             raise SourceError(f"landmarker: {reading.mixed_landmarks}")
@@ -307,16 +327,21 @@ class DataProcessor:
                 images = len(reading.table)
                 skipped[name] = f"no {task.needs} in {self.raw_data_dir} ({images} images listed)"
         if skipped and not (skip_missing and tasks):
-            causes = explain_no_annotations(
-                self.raw_data_dir,
-                reading.table,
-                reading.rejections,
-                reading.notes,
-                reading.sets,
-            )
+            found = reading.table, reading.rejections, reading.notes, reading.sets
+            causes = explain_no_annotations(photographs, *found)
             problems = "; ".join(f"{name}: {why}" for name, why in skipped.items())
             raise SourceError("\n    ".join([problems, *causes]))
         return tasks, skipped
+
+    def _raw(self) -> tuple[RawDirectory, Photographs]:
+        """Lists the raw directory; copies the annotations of a URL."""
+        place, follow_links = self.raw_data_dir, self._follow_links
+        if not isinstance(place, URL):
+            photographs = LocalPhotographs(place, follow_links=follow_links)
+            return RawDirectory(place, follow_links=follow_links), photographs
+        mirror = Mirror(place, work_directory(self._work_dir, place) / "raw")
+        raw = RawDirectory(mirror.root, remote=mirror)
+        return raw, RemotePhotographs(mirror, MAX_FILE_BYTES)
 
     def _plan(self, task_names: Sequence[str], train_split: float, *, skip_missing: bool) -> Work:
         is_list = isinstance(task_names, Sequence) and not isinstance(task_names, str | bytes)
@@ -325,15 +350,14 @@ class DataProcessor:
         check_flag("skip_missing", skip_missing)
         check_number("train_split", train_split, least=0, most=1)
         began = time.perf_counter()
-        reading = read_sources(
-            self.raw_data_dir, self.sources, follow_links=self._run_options.follow_links
-        )
+        raw, photographs = self._raw()
+        reading = read_sources(raw, self.sources)
         if self._run_options.on_error == "raise" and reading.rejections:
             first = reading.rejections[0]  # its message may begin with its path already
             raise AnnotationError(
                 f"{first.path}: {first.message.removeprefix(f'{first.path}: ')}", first.reason
             )
-        tasks, skipped = self._tasks(task_names, reading, skip_missing=skip_missing)
+        tasks, skipped = self._tasks(task_names, reading, photographs, skip_missing=skip_missing)
         splits = assign_splits(
             reading.table.image_paths,
             reading.table.splits,
@@ -349,7 +373,7 @@ class DataProcessor:
             "seed": self.seed,
         }
         return Work(
-            *(self.raw_data_dir, self.output_dir, reading.table, splits, tasks, description),
+            *(photographs, self.output_dir, reading.table, splits, tasks, description),
             *(reading.rejections, reading.notes, reading.hints, reading.sets, skipped),
             *(self._repair, self._run_options, self.samples_per_shard, began),
         )

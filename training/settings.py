@@ -15,6 +15,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
+from processing.core.urls import is_url
 from training.declared import declared_arguments
 from training.exit_status import SettingsError
 from training.hints import allowed, choices, first_line, fits, nearest
@@ -84,7 +85,9 @@ def _check_paths(config: DictConfig) -> None:
     processor = _resolved(config.datamodule, "processor")
     # Another class may read its photographs from anywhere.
     if isinstance(processor, DictConfig) and processor._target_ == "processing.DataProcessor":
-        check_photographs(Path(processor.get("raw_data_dir", DEMO_DIR)).expanduser())
+        raw = processor.get("raw_data_dir", DEMO_DIR)
+        if not is_url(raw):  # only the processor looks at URLs
+            check_photographs(Path(raw).expanduser())
 
 
 class _Check:

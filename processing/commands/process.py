@@ -8,6 +8,7 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from processing.commands.console import (
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
 _EXIT_STATUSES: Final = (
     f"Exit status: {EXIT_SUCCESS} success, {EXIT_FAILURE} failure, {EXIT_USAGE} wrong usage, "
     f"{EXIT_REJECTIONS} finished but some inputs were rejected, {EXIT_INTERRUPTED} interrupted."
+)
+
+_FAILURES: Final = (
+    *(ProcessingError, OSError, ValueError, RuntimeError, MemoryError),
+    ImportError,  # an extra is not installed
+    SystemExit,  # it comes from a thread; its status must not become that of the command
 )
 
 
@@ -64,14 +71,14 @@ def process_command(
         processor = processor_class(**settings)
     except (TypeError, ValueError) as error:  # of an argument: wrong usage
         parser.error(str(error))
-    if not processor.raw_data_dir.is_dir():
-        problem = "is not a directory" if processor.raw_data_dir.exists() else "does not exist"
-        parser.error(f"--raw-data-dir {processor.raw_data_dir}: {problem}")
+    raw = processor.raw_data_dir
+    if isinstance(raw, Path) and not raw.is_dir():
+        problem = "is not a directory" if raw.exists() else "does not exist"
+        parser.error(f"--raw-data-dir {raw}: {problem}")
     try:
         with standard_descriptors():
             report = _process(processor, options, names)
-    # SystemExit comes from a thread; its status must not become that of the command.
-    except (ProcessingError, OSError, ValueError, RuntimeError, MemoryError, SystemExit) as error:
+    except _FAILURES as error:
         print_error(format_error(error))
         return EXIT_FAILURE
     except KeyboardInterrupt as stop:
@@ -207,7 +214,11 @@ _COUNT: Final = {"metavar": "N", "type": int}
 _SHARE: Final = {"metavar": "FRACTION", "type": _fraction}
 
 _FLAGS: Final = (
-    _Flag("raw_data_dir", "directory with photographs and annotations", _DIRECTORY),
+    _Flag(
+        "raw_data_dir",
+        "directory with photographs and annotations, or its URL, such as s3://bucket/raw",
+        _DIRECTORY,
+    ),
     _Flag("output_dir", "directory for the NPZ files", _DIRECTORY),
     _Flag(
         "sources",

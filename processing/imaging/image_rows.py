@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -25,7 +24,7 @@ from processing.imaging.bounds import Bounds
 from processing.imaging.contents import ImageContent
 from processing.imaging.decoding import decode, read_header
 from processing.imaging.losses import Origins
-from processing.imaging.reading import read_inside
+from processing.imaging.photographs import Photographs
 from processing.imaging.renderings import (
     EarlierImages,
     Rendered,
@@ -55,7 +54,7 @@ class ImageJob:
         category_names: names of the annotations' labels.
         annotation_sets: where the annotations come from.
         hint: a remedy in case there is no such file.
-        follow_links: whether links may lead out of the raw directory.
+        begun: waits for the image's bytes, if somebody reads them already.
         content: the image's content, if it is known: it is read only to be decoded.
         up_to_date: those of `tasks` whose rows are not needed. They still decide how finely the
             image is decoded, so that the rows of the others do not depend on earlier runs.
@@ -68,7 +67,7 @@ class ImageJob:
     category_names: Sequence[str] = ()
     annotation_sets: Sequence[AnnotationSet] = ()
     hint: str = ""
-    follow_links: bool = True
+    begun: Callable[[], bytes] | None = None
     content: ImageContent | None = None
     up_to_date: Collection[Task] = ()
     bounds: Bounds | None = None
@@ -126,7 +125,7 @@ class ImageResult:
 
 
 def process_image(
-    raw_dir: Path,
+    photographs: Photographs,
     job: ImageJob,
     options: RepairOptions,
     earlier: EarlierImages | None,
@@ -136,7 +135,7 @@ def process_image(
     Any error that the image did not cause is raised, with a note of the image and the stage.
 
     Args:
-        raw_dir: the directory that the image lies in.
+        photographs: reads the image.
         job: the image.
         options: how boxes are repaired.
         earlier: stored images of an earlier run, which are copied if their key is the same; None
@@ -147,7 +146,7 @@ def process_image(
     try:
         data = b""
         if result.content is None:
-            data = read_inside(raw_dir, job.path, follow_links=job.follow_links, hint=job.hint)
+            data = job.begun() if job.begun else photographs.read(job.path, job.hint)
             result.crc32 = crc32(data)
             stage = "decode"
             result.content = ImageContent(len(data), result.crc32, read_header(data))
@@ -174,7 +173,7 @@ def process_image(
         if earlier is not None:  # looked up before decoding, which takes most of the time
             found = find_earlier(earlier, job.path, key_at, coarsest, wanted, source_size)
         if found is None and not data:
-            return process_image(raw_dir, replace(job, content=None), options, earlier)
+            return process_image(photographs, replace(job, content=None), options, earlier)
         result.copied = found is not None
         result.original = coarsest if header.format in JPEG_FORMATS else 0
         if found is None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, NamedTuple, TypeVar
 
 from processing.core.urls import URL
-from processing.remote.stores import Listed, open_store
+from processing.remote.stores import Buffer, Listed, open_store
 
 IN_FLIGHT: Final = 32
 """Requests of a process at a time."""
-_LONGEST: Final = 8 << 20
-"""Bytes of a request that is made of adjacent ranges."""
+LONGEST: Final = 8 << 20
+"""Bytes of a request: far larger ones would not end within the client's time limit."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -95,7 +95,7 @@ class RemoteFile:
 
 
 def merge(spans: Sequence[Span]) -> Iterator[tuple[Span, list[int]]]:
-    """Merges adjacent and overlapping ranges, up to `_LONGEST` bytes; never reads a gap.
+    """Merges adjacent and overlapping ranges, up to `LONGEST` bytes; never reads a gap.
 
     Args:
         spans: in any order.
@@ -107,7 +107,7 @@ def merge(spans: Sequence[Span]) -> Iterator[tuple[Span, list[int]]]:
     positions: list[int] = []
     for position in sorted(range(len(spans)), key=spans.__getitem__):
         span = spans[position]
-        fits = span.begin <= end and span.end - begin <= _LONGEST
+        fits = span.begin <= end and span.end - begin <= LONGEST
         if positions and not (fits or span.end <= end):
             yield Span(begin, end), positions
             positions = []
@@ -127,6 +127,11 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     if len(items) < 2:
         return [function(item) for item in items]
     return list(_threads(os.getpid()).map(function, items))
+
+
+def in_background(function: Callable[[], R]) -> Future[R]:
+    """Calls a function in one of the threads for requests; it must not call `in_parallel`."""
+    return _threads(os.getpid()).submit(function)
 
 
 @functools.lru_cache(maxsize=1)
@@ -161,6 +166,35 @@ def read_file(url: URL) -> bytes:
 def can_list(url: URL) -> bool:
     """Whether the store of a URL can list files; web servers cannot."""
     return url.scheme not in ("http", "https")
+
+
+def read_parts(url: URL, size: int) -> Iterator[Buffer]:
+    """Reads a whole file of any size, in parts of one content.
+
+    Args:
+        url: of the file.
+        size: its bytes, as a listing has them. It may have changed since.
+
+    Yields:
+        The bytes in order: by one request if there are at most `LONGEST`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: the server does not answer, or refuses; or the file changes meanwhile.
+    """
+    if not size:  # no range of an empty file can be requested
+        return
+    store = open_store(url)
+    if size <= LONGEST:
+        data = store.read(url.key, 0, LONGEST + 1)
+        if len(memoryview(data)) <= LONGEST:
+            yield data
+            return
+    version, file = store.version(url.key), RemoteFile(url)
+    for first in range(0, file.size, LONGEST):
+        yield file.read(Span(first, min(first + LONGEST, file.size)))
+    if store.version(url.key) != version:
+        raise OSError(f"{url}: was replaced while it was read: run again")
 
 
 def list_files(url: URL) -> Iterator[Listed]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -40,11 +41,13 @@ class Listed(NamedTuple):
         name: relative to the directory, ``/`` separated.
         size: bytes.
         modified: time of the last change, seconds since 1970; 0 if the store does not tell.
+        version: differs between two contents of the file; the store makes it, such as an ETag.
     """
 
     name: str
     size: int
     modified: float
+    version: str = ""
 
 
 class Store(Protocol):
@@ -57,8 +60,14 @@ class Store(Protocol):
     def size(self, key: str) -> int:
         """Returns the bytes of a file."""
 
+    def version(self, key: str) -> str:
+        """Returns a text that changes with the content of a file.
+
+        Compare it with earlier results of this method only: a listing has times in other units.
+        """
+
     def read(self, key: str, begin: int, end: int) -> Buffer:
-        """Returns the bytes ``begin:end`` of a file."""
+        """Returns the bytes ``begin:end`` of a file, or as many of them as there are."""
 
     def list(self, key: str) -> Iterator[Listed]:
         """Yields the files of a directory and of all directories in it."""
@@ -135,6 +144,10 @@ class _ObjectStore:
         with self._request(key):
             return int(self._client.head(self._store, key)["size"])
 
+    def version(self, key: str) -> str:
+        with self._request(key):
+            return _version(self._client.head(self._store, key))
+
     def read(self, key: str, begin: int, end: int) -> Buffer:
         with self._request(key):
             return self._client.get_range(self._store, key, start=begin, end=end)
@@ -144,7 +157,8 @@ class _ObjectStore:
             for found in self._client.list(self._store, prefix=key or None):
                 for entry in found:
                     name = entry["path"][len(key) :].lstrip("/")
-                    yield Listed(name, entry["size"], entry["last_modified"].timestamp())
+                    modified = entry["last_modified"].timestamp()
+                    yield Listed(name, entry["size"], modified, _version(entry))
 
     def put(self, key: str, file: Path) -> None:
         with self._request(key):
@@ -185,6 +199,10 @@ class _FileSystem:
         with self._path(key) as path:
             return int(self._files.size(path))
 
+    def version(self, key: str) -> str:
+        with self._path(key) as path:
+            return _description(self._files.info(path))
+
     def read(self, key: str, begin: int, end: int) -> Buffer:
         with self._path(key) as path:
             return self._files.cat_file(path, start=begin, end=end)
@@ -195,7 +213,8 @@ class _FileSystem:
             for name, info in self._files.find(path, detail=True).items():
                 modified = info.get("created") or info.get("mtime")
                 seconds = modified.timestamp() if hasattr(modified, "timestamp") else modified or 0
-                yield Listed(name[len(base) :].lstrip("/"), int(info["size"]), float(seconds))
+                relative = name[len(base) :].lstrip("/")
+                yield Listed(relative, int(info["size"]), float(seconds), _description(info))
 
     def put(self, key: str, file: Path) -> None:
         with self._path(key) as path:
@@ -205,6 +224,16 @@ class _FileSystem:
     def delete(self, key: str) -> None:
         with self._path(key) as path:
             self._files.rm_file(path)
+
+
+def _version(entry: Mapping[str, Any]) -> str:
+    # Without the time, a file that was replaced and put back would pass for one that never changed.
+    return f"{entry['e_tag']} {entry['last_modified'].isoformat()}"
+
+
+def _description(info: Mapping[str, Any]) -> str:
+    """Returns a hash of all that a file system of fsspec knows of a file, as its `ukey` does."""
+    return sha256(repr(sorted(info.items())).encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager

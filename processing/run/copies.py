@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from processing.core.annotations import SPLITS, AnnotationTable
 from processing.core.box_matching import IOU, box_fit, in_one_unit
 from processing.core.errors import Note
+from processing.imaging.photographs import Photographs
 
 SAME_PHOTOGRAPH: Final = "same_photograph"
 """Kind of a note about two folders."""
@@ -39,19 +39,22 @@ class _FolderPair:
 
 
 def same_content(
-    raw_dir: Path, table: AnnotationTable, splits: NDArray[np.int8], crc32: NDArray[np.uint32]
+    photographs: Photographs,
+    table: AnnotationTable,
+    splits: NDArray[np.int8],
+    crc32: NDArray[np.uint32],
 ) -> Iterator[Note]:
     """Notes each pair of folders that hold byte for byte copies, and copies across splits.
 
     Args:
-        raw_dir: where the images are.
+        photographs: knows the files.
         table: the annotations.
         splits: int8 (N,), positions in `SPLITS`.
         crc32: uint32 (N,), of the content of each image; 0 if it is not known.
     """
     pairs: dict[tuple[str, str], _FolderPair] = defaultdict(_FolderPair)
     leaking: list[tuple[str, str]] = []
-    for images in _groups(raw_dir, table, crc32):
+    for images in _groups(photographs, table, crc32):
         paths = [str(table.image_paths[i]) for i in images]
         first, *others = images
         for image, path in zip(others, paths[1:], strict=True):
@@ -81,25 +84,18 @@ def same_content(
 
 
 def _groups(
-    raw_dir: Path, table: AnnotationTable, crc32: NDArray[np.uint32]
+    photographs: Photographs, table: AnnotationTable, crc32: NDArray[np.uint32]
 ) -> Iterator[list[int]]:
     """Positions of the images of one content, ascending; contents that occur once are left out."""
     known = np.flatnonzero(crc32 != 0)
     _, inverse, counts = np.unique(crc32[known], return_inverse=True, return_counts=True)
     repeated = known[counts[inverse] > 1]
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    groups: dict[tuple[int, int | None], list[int]] = defaultdict(list)
     for image in repeated.tolist():
         # Among a million images, some hundred pairs share a CRC-32 by chance.
-        size = _size(raw_dir, str(table.image_paths[image]))
+        size = photographs.size(str(table.image_paths[image]))
         groups[int(crc32[image]), size].append(image)
     return (images for images in groups.values() if len(images) > 1)
-
-
-def _size(raw_dir: Path, path: str) -> int:
-    try:
-        return (raw_dir / path).stat().st_size
-    except OSError:  # deleted a moment ago; the run is finished, so this is no reason to fail
-        return -1
 
 
 def _folder(path: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from processing.core.annotations import AnnotationTable
+from processing.imaging.photographs import Photographs
 from processing.run.leftovers import delete_earlier, earlier_paths
 from processing.run.output_directory import partial_path
 from processing.run.plan import PlannedFile
@@ -25,7 +26,7 @@ on photographs; noise takes up to three times as much."""
 
 def ensure_space(
     directory: Path,
-    raw_dir: Path,
+    photographs: Photographs,
     files: Sequence[PlannedFile],
     table: AnnotationTable,
     *,
@@ -39,7 +40,7 @@ def ensure_space(
 
     Args:
         directory: where the files go.
-        raw_dir: where the images are.
+        photographs: knows the sizes of the images.
         files: those that are still to be written.
         table: the annotations.
         is_continued: whether partial files are continued, whose rows need no more space.
@@ -49,7 +50,7 @@ def ensure_space(
     """
     needed = 0
     for file in files:
-        images = _image_bytes(file, table.take(file.images), raw_dir)
+        images = _image_bytes(file, table.take(file.images), photographs)
         needed += int(images * (1 + _SMALL_SHARE)) + _SMALL_BYTES
         partial = partial_path(directory, file.name)
         if is_continued and partial.exists():
@@ -67,20 +68,14 @@ def ensure_space(
         )
 
 
-def _image_bytes(file: PlannedFile, table: AnnotationTable, raw_dir: Path) -> int:
+def _image_bytes(file: PlannedFile, table: AnnotationTable, photographs: Photographs) -> int:
     """Estimates the bytes of a file's images; `table` has only these."""
     if file.task.may_keep_originals:
-        return sum(_file_bytes(raw_dir / path) for path in table.image_paths.tolist())
+        # Processing reports the images that are missing.
+        return sum(photographs.size(path) or 0 for path in table.image_paths.tolist())
     pixels = 3 * file.task.most_rows(table) * prod(file.output.image_size)
     encoding = file.output.encoding
     if encoding.is_raw:
         return pixels
     share = next(share for most, share in _JPEG_SHARES.items() if encoding.quality <= most)
     return int(share * pixels)
-
-
-def _file_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):  # processing reports it
-        return 0

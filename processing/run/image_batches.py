@@ -13,9 +13,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +33,7 @@ from processing.imaging.image_rows import (
     RepairOptions,
     process_image,
 )
+from processing.imaging.photographs import Photographs
 from processing.imaging.renderings import EarlierImages
 from processing.imaging.tasks import Row, Task
 from processing.run.dataset_writer import WriteBatch
@@ -62,7 +62,6 @@ class RunOptions:
         on_error: ``quarantine`` lists a bad image and goes on, ``raise`` stops at it.
         max_bad_fraction: share of bad images above which the run stops, in [0, 1].
         progress: show a progress bar on a terminal, and log a line a minute elsewhere.
-        follow_links: whether links may lead out of the raw directory.
     """
 
     batch_size: int
@@ -71,14 +70,13 @@ class RunOptions:
     on_error: str
     max_bad_fraction: float
     progress: bool
-    follow_links: bool = True
 
 
 class ImageBatches:
     """Turns the images of a plan into batches of rows.
 
     Args:
-        raw_dir: where the images are.
+        photographs: reads the images.
         table: the annotations.
         files: the plan.
         images: int64 (M,), positions in the table of the images to process, ascending.
@@ -92,7 +90,7 @@ class ImageBatches:
 
     def __init__(
         self,
-        raw_dir: Path,
+        photographs: Photographs,
         table: AnnotationTable,
         files: Sequence[PlannedFile],
         images: NDArray[np.int64],
@@ -102,7 +100,7 @@ class ImageBatches:
         made: Collection[str],
         contents_of: Callable[[NDArray[np.int64]], list[ImageContent | None]],
     ) -> None:
-        self._raw_dir, self._table, self._files = raw_dir, table, files
+        self._photographs, self._table, self._files = photographs, table, files
         self._contents_of = contents_of
         self._is_made = [file.name in made for file in files]
         self._hints = hints
@@ -122,11 +120,12 @@ class ImageBatches:
             The results in the plan's order. Leaving the context ends the threads.
         """
         work = functools.partial(
-            process_image, self._raw_dir, options=self._repair, earlier=earlier
+            process_image, self._photographs, options=self._repair, earlier=earlier
         )
         threads = self._options.num_workers
-        ahead = _JOBS_PER_THREAD * threads
-        results = map_in_order(work, self._jobs(start), threads=threads, ahead=ahead)
+        ahead = max(_JOBS_PER_THREAD * threads, self._photographs.at_once)
+        jobs = self._begun(self._jobs(start), is_copied=earlier is not None)
+        results = map_in_order(work, jobs, threads=threads, ahead=ahead)
         is_shown = self._options.progress and sys.stderr is not None
         bar = tqdm(
             total=len(self._images),
@@ -200,9 +199,22 @@ class ImageBatches:
         for first in range(start, len(self._images), _PLANNED_AT_ONCE):
             yield from self._planned(self._images[first : first + _PLANNED_AT_ONCE])
 
+    def _begun(self, jobs: Iterator[ImageJob], *, is_copied: bool) -> Iterator[ImageJob]:
+        """Begins to read the images of jobs when threads are about to need them.
+
+        Args:
+            jobs: the jobs.
+            is_copied: whether rows of images whose content is known may be copied, unread.
+        """
+        for job in jobs:
+            begun = None
+            if job.content is None or not is_copied:
+                begun = self._photographs.begin(job.path, job.hint)
+            yield job if begun is None else replace(job, begun=begun)
+
     def _planned(self, images: NDArray[np.int64]) -> Iterator[ImageJob]:
         """The jobs of some images, whose columns are read together."""
-        table, follow_links = self._table, self._options.follow_links
+        table = self._table
         paths = table.image_paths[images].tolist()
         contents, bounds = self._contents_of(images), bounds_of(table, images)
         files = {task: file[images].tolist() for task, file in self._file_of.items()}
@@ -215,7 +227,7 @@ class ImageBatches:
                 table.category_names,
                 table.annotation_sets,
                 self._hints.get(path, ""),
-                follow_links,
+                None,
                 contents[at],
                 [task for task, file in file_of.items() if not self._is_made[file]],
                 bounds[at],

@@ -7,8 +7,6 @@ NPZ files depend on content only, and losing the cache does no harm.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +14,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.errors import concerns_single_file
 from processing.core.files import read_cache, write_cache
 from processing.imaging.contents import ImageContent
 from processing.imaging.photo import ImageHeader
+from processing.imaging.photographs import Photographs
 from processing.run.output_directory import INPUTS_CACHE_NAME
 
 MISSING: Final = np.uint64(0)
@@ -39,40 +37,19 @@ _ENTRY: Final = np.dtype(
 )
 
 
-def input_keys(
-    raw_dir: Path, paths: Iterable[str], *, follow_links: bool = True
-) -> NDArray[np.uint64]:
+def input_keys(photographs: Photographs, paths: Iterable[str]) -> NDArray[np.uint64]:
     """uint64 (N,): a hash of everything that tells whether an image is still the same file.
 
-    That is the raw directory, the path, device and inode, size, and the times when content and
-    inode last changed. As in git, no copied, restored or exchanged file passes for another one: no
-    program can set back the time when the inode changed.
-
     Args:
-        raw_dir: the raw directory.
-        paths: relative to it.
-        follow_links: whether links may lead out of it; an image read through a link is another
-            input where they may not.
+        photographs: knows the files.
+        paths: relative to the raw directory.
     """
-    status = raw_dir.stat()
-    root = f"{status.st_dev}\0{status.st_ino}\0{follow_links}"
-    return np.fromiter((_key(raw_dir, root, path) for path in paths), dtype=np.uint64)
+    identities = photographs.identities(paths)
+    return np.fromiter(map(_key, identities), dtype=np.uint64)
 
 
-def _key(raw_dir: Path, root: str, path: str) -> int:
-    try:
-        status = os.stat(f"{raw_dir}/{path}")  # noqa: PTH116 - a Path per image would double the time
-    except OSError as error:
-        if not concerns_single_file(error):
-            raise
-        return int(MISSING)
-    if not stat.S_ISREG(status.st_mode):
-        return int(MISSING)
-    text = (
-        f"{path}\0{root}\0{status.st_dev}\0{status.st_ino}\0{status.st_size}"  # no path holds a NUL
-        f"\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
-    )
-    return _hash(text) or 1
+def _key(identity: str | None) -> int:
+    return int(MISSING) if identity is None else _hash(identity) or 1
 
 
 def _hash(text: str) -> int:

@@ -6,7 +6,6 @@ The content of an image decides its rows. It is read once, and remembered in an 
 from __future__ import annotations
 
 import copy
-import errno
 import functools
 import hashlib
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from processing.core.errors import ImageError, Rejection
 from processing.core.threads import map_in_order
 from processing.imaging.contents import UNKNOWN_HEADER, ImageContent, content_of
-from processing.imaging.reading import read_inside
+from processing.imaging.photographs import Photographs
 from processing.run.input_cache import MISSING, InputCache, contents_in, entries_of, input_keys
 from processing.run.journal import Progress
 
@@ -28,12 +27,11 @@ class InputImages:
     """The images of a plan, in its order.
 
     Args:
-        raw_dir: where the images are.
+        photographs: reads the images.
         output_dir: where the cache of their contents is.
-        paths: (N,) relative to `raw_dir`.
+        paths: (N,) relative to the raw directory.
         listed: (L,) paths of all images that the annotations list; others leave the cache.
-        threads: how many threads read images.
-        follow_links: whether links may lead out of `raw_dir`.
+        threads: how many threads read images, or more where `photographs` are best read so.
 
     Attributes:
         keys: uint64 (N,), taken when the run began; see `input_keys`.
@@ -41,24 +39,22 @@ class InputImages:
 
     def __init__(
         self,
-        raw_dir: Path,
+        photographs: Photographs,
         output_dir: Path,
         paths: NDArray[Any],
         listed: NDArray[Any],
         threads: int,
-        *,
-        follow_links: bool = True,
     ) -> None:
-        self._raw_dir, self._paths, self._listed = raw_dir, paths, listed
-        self._threads, self._follow_links = threads, follow_links
-        self._read = functools.partial(_read_content, raw_dir, follow_links=follow_links)
+        self._photographs, self._paths, self._listed = photographs, paths, listed
+        self._threads = max(threads, photographs.at_once)
+        self._read = functools.partial(_read_content, photographs)
         self.keys = self._keys_now()
         self._cache = InputCache(output_dir)
         self._before = copy.copy(self._cache)  # as the last run left it
         self._entries = self._cache.lookup(paths.tolist(), self.keys)
 
     def _keys_now(self) -> NDArray[np.uint64]:
-        return input_keys(self._raw_dir, self._paths.tolist(), follow_links=self._follow_links)
+        return input_keys(self._photographs, self._paths.tolist())
 
     def digest(self, positions: NDArray[np.intp]) -> str:
         """A hash of the keys of some images."""
@@ -153,9 +149,6 @@ class InputImages:
     ) -> None:
         """Raises if the raw directory disappeared during the run.
 
-        A single missing file is treated as a bad image; a missing or empty folder is not, because
-        storage that is unmounted must not turn all its images into rejections.
-
         Args:
             positions: of the images.
             rejections: of the images; None for an image that is not rejected.
@@ -167,21 +160,12 @@ class InputImages:
         keys = self.keys[positions].tolist()
         for key, rejection in zip(keys, rejections, strict=True):
             if rejection and rejection.reason == "missing_image" and key != MISSING:
-                folder = (self._raw_dir / rejection.path).parent
-                if not folder.is_dir() or not any(folder.iterdir()):
-                    raise FileNotFoundError(
-                        errno.ENOENT,
-                        "held images when this run began, and is gone or empty now: is the storage "
-                        "of the raw directory still there? Run again",
-                        str(folder),
-                    )
+                self._photographs.check_not_lost(rejection.path)
 
 
-def _read_content(
-    raw_dir: Path, path: str, *, follow_links: bool
-) -> tuple[ImageContent | None, str | None]:
+def _read_content(photographs: Photographs, path: str) -> tuple[ImageContent | None, str | None]:
     """The content of an image, or the reason why it cannot be read."""
     try:
-        return content_of(read_inside(raw_dir, path, follow_links=follow_links)), None
+        return content_of(photographs.read(path)), None
     except ImageError as error:
         return None, error.reason

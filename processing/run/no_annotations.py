@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy as np
 from processing.core.annotation_sets import SetReport
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Note, Rejection
+from processing.imaging.photographs import Photographs
 from processing.run.processing_report import first_of_each_kind
 from processing.run.rejection_limit import RejectionSummary
 
@@ -19,7 +18,7 @@ _MOST_LINES: Final = 8
 
 
 def explain_no_annotations(
-    raw_dir: Path,
+    photographs: Photographs,
     table: AnnotationTable,
     rejections: Sequence[Rejection],
     notes: Sequence[Note],
@@ -28,8 +27,8 @@ def explain_no_annotations(
     """Lists the annotation sets, the rejections and notes by reason, and the state of the images.
 
     Args:
-        raw_dir: the raw directory.
-        table: its annotations.
+        photographs: knows the files.
+        table: the annotations.
         rejections: the annotations that cannot be used.
         notes: the notes on the others.
         sets: the annotation sets that were read.
@@ -46,7 +45,7 @@ def explain_no_annotations(
     lines.append(f"{negatives} of {len(table)} listed images have no object at all")
     # A look at the disk for each image is affordable here, since the run has failed.
     paths = table.image_paths.tolist()
-    absent = [path for path in paths if not os.path.exists(f"{raw_dir}/{path}")]  # noqa: PTH110 - a Path per image would double the time
+    absent = [path for path in paths if photographs.size(path) is None]
     if absent:
         lines.append(f"{len(absent)} of them are not there, such as {absent[0]}")
     rejected = RejectionSummary(rejections).lines()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Rejection
 from processing.imaging.image_rows import ImageResult, RepairOptions
+from processing.imaging.photographs import Photographs
 from processing.run.background_writer import BackgroundWriter
 from processing.run.dataset_writer import DatasetWriter, WriteBatch
 from processing.run.disk_space import ensure_space
@@ -60,7 +61,7 @@ class ProcessingRun:
     """Carries out one plan.
 
     Args:
-        raw_dir: where the images are.
+        photographs: reads the images.
         output_dir: where the files go; exists.
         table: the annotations, ordered by path.
         files: the plan.
@@ -79,7 +80,7 @@ class ProcessingRun:
 
     def __init__(
         self,
-        raw_dir: Path,
+        photographs: Photographs,
         output_dir: Path,
         table: AnnotationTable,
         files: Sequence[PlannedFile],
@@ -90,15 +91,14 @@ class ProcessingRun:
         limit: RejectionLimit | None = None,
     ) -> None:
         self._common_limit = limit
-        self._raw_dir, self._output_dir = raw_dir, output_dir
+        self._photographs, self._output_dir = photographs, output_dir
         self._table, self._files, self._rejections = table, files, rejections
         self._repair, self._options, self._hints = repair, options, hints
         # An image that several tasks need is decoded once.
         self._images = np.unique(np.concatenate([file.images for file in files]))
         paths = table.image_paths
         self._inputs = InputImages(
-            *(raw_dir, output_dir, paths[self._images], paths, options.num_workers),
-            follow_links=options.follow_links,
+            photographs, output_dir, paths[self._images], paths, options.num_workers
         )
         self._published = PublishedFiles(output_dir, table, rejections)
         self._set_made(files)
@@ -201,7 +201,7 @@ class ProcessingRun:
 
     def _batches(self) -> ImageBatches:
         return ImageBatches(
-            *(self._raw_dir, self._table, self._files, self._made_images),
+            *(self._photographs, self._table, self._files, self._made_images),
             *(self._repair, self._options, self._hints),
             made=[file.name for file in self._made],
             contents_of=lambda images: self._inputs.contents(np.searchsorted(self._images, images)),
@@ -268,8 +268,8 @@ class ProcessingRun:
         if journal is not None and journal.progress.content_ids is not None:
             # All files are finished; those without a partial file are published already.
             files = [f for f in files if partial_path(self._output_dir, f.name).exists()]
-        directories = self._output_dir, self._raw_dir
-        ensure_space(*directories, files, self._table, is_continued=journal is not None)
+        inputs = self._photographs, files, self._table
+        ensure_space(self._output_dir, *inputs, is_continued=journal is not None)
 
     def _write_batches(
         self,

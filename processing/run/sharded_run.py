@@ -18,6 +18,7 @@ from processing.core.annotations import AnnotationTable
 from processing.core.errors import IncompleteSetError, Rejection, TooManyRejectedError
 from processing.core.files import make_directory, write_durably
 from processing.imaging.image_rows import RepairOptions
+from processing.imaging.photographs import Photographs
 from processing.imaging.tasks import Task
 from processing.npz.mapped import MappedNPZ
 from processing.npz.sets import PATTERN_END, Manifest, manifest_path
@@ -64,7 +65,7 @@ class ShardedRun:
     """The shards of one plan.
 
     Args:
-        raw_dir: where the images are.
+        photographs: reads the images.
         output_dir: where the files go.
         table: the annotations, ordered by path.
         splits: int8 (N,), positions in `SPLITS`.
@@ -82,7 +83,7 @@ class ShardedRun:
 
     def __init__(
         self,
-        raw_dir: Path,
+        photographs: Photographs,
         output_dir: Path,
         table: AnnotationTable,
         splits: NDArray[np.int8],
@@ -94,7 +95,7 @@ class ShardedRun:
         hints: Mapping[str, str],
         samples_per_shard: int,
     ) -> None:
-        self._raw_dir, self._output_dir, self._table = raw_dir, output_dir, table
+        self._photographs, self._output_dir, self._table = photographs, output_dir, table
         self._tasks, self._description, self._rejections = tasks, description, rejections
         self._repair, self._options, self._hints = repair, options, hints
         self._columns = {task: columns_of(task, table) for task in tasks}
@@ -132,7 +133,7 @@ class ShardedRun:
         refuse_foreign(directory, [file.name for file in files])
         with locked(directory):
             run = ProcessingRun(
-                *(self._raw_dir, directory, table, files, rejections, self._repair),
+                *(self._photographs, directory, table, files, rejections, self._repair),
                 *(self._options, self._hints, self._limit),
             )
             counts = run.make()

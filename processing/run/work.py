@@ -21,6 +21,7 @@ from processing.core.annotations import AnnotationTable
 from processing.core.errors import Note, Rejection, count_notes
 from processing.core.files import make_directory
 from processing.imaging.image_rows import RepairOptions
+from processing.imaging.photographs import Photographs
 from processing.imaging.tasks import Task
 from processing.run.copies import same_content
 from processing.run.file_report import FileReport
@@ -50,7 +51,7 @@ class Work:
     """What is to be done.
 
     Args:
-        raw_dir: where the images are.
+        photographs: reads the images.
         output_dir: where the files go.
         table: the annotations, ordered by path.
         splits: int8 (N,), the split of each image.
@@ -66,7 +67,7 @@ class Work:
         samples_per_shard: images of a shard; None: one file for each split and task.
     """
 
-    raw_dir: Path
+    photographs: Photographs
     output_dir: Path
     table: AnnotationTable
     splits: NDArray[np.int8]
@@ -91,7 +92,7 @@ class Work:
         """The same files, divided into shards; `samples_per_shard` must be given."""
         assert self.samples_per_shard is not None
         return ShardedRun(
-            *(self.raw_dir, self.output_dir, self.table, self.splits, self.tasks),
+            *(self.photographs, self.output_dir, self.table, self.splits, self.tasks),
             *(self.description, self.rejections, self.repair, self.options, self.hints),
             self.samples_per_shard,
         )
@@ -101,7 +102,7 @@ def make_files(work: Work) -> ProcessingReport:
     """Makes one file for each task and split; the caller holds the output directory's lock."""
     names = [file.name for file in work.files]
     run = ProcessingRun(
-        *(work.raw_dir, work.output_dir, work.table, work.files, work.rejections),
+        *(work.photographs, work.output_dir, work.table, work.files, work.rejections),
         *(work.repair, work.options, work.hints),
     )
     counts = run.make()
@@ -174,7 +175,7 @@ def _notes(work: Work, sound_crc32: NDArray[np.uint32], *, all_replaced: bool) -
     planned = [file.name for file in work.files]
     return [
         *notes_on_splits(work.output_dir, paths, work.splits, work.files, group_by),
-        *same_content(work.raw_dir, work.table, work.splits, sound_crc32),
+        *same_content(work.photographs, work.table, work.splits, sound_crc32),
         *other_files(work.output_dir, planned, paths, all_replaced=all_replaced),
         *work.reading_notes,
     ]

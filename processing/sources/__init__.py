@@ -10,9 +10,9 @@ another package is a `SourceFormat` too: an entry of `sources`, or an entry poin
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +23,7 @@ from processing.core.annotations import (
     TableRow,
     table_from_rows,
 )
+from processing.core.arguments import check_path
 from processing.core.errors import Note, Rejection, SourceError, SourceNotFoundError
 from processing.sources import (
     celeba,
@@ -140,7 +141,7 @@ def detect(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
 
 
 def read_sources(
-    raw_dir: str | Path,
+    raw_dir: str | os.PathLike[str] | RawDirectory,
     sources: Sequence[str | Mapping[str, Any] | SourceFormat] | None = None,
     *,
     follow_links: bool = True,
@@ -152,7 +153,8 @@ def read_sources(
     any annotation are not in the table; notes of the kind ``unlisted_images`` name them.
 
     Args:
-        raw_dir: the directory that holds images and annotations.
+        raw_dir: the directory that holds images and annotations; or a list of its files, which
+            knows about links already.
         sources: what to read; None reads everything that is found. Each entry is the name of a
             format, a `SourceFormat`, or a mapping with the keys ``format`` (one of both), ``path``
             (read only this file or the files below this folder, relative to `raw_dir`), ``images``
@@ -172,7 +174,9 @@ def read_sources(
     """
     # Checked first: listing a large directory takes minutes, a wrong name shows at once.
     requests = check_sources(sources)
-    raw = RawDirectory(Path(raw_dir), follow_links=follow_links)
+    raw = raw_dir
+    if not isinstance(raw, RawDirectory):
+        raw = RawDirectory(check_path("raw_dir", raw_dir), follow_links=follow_links)
     reading = settle_points(combine(_read_formats(raw, requests)))
     reading = reject_odd_landmarks(reject_wrong_units(reading))
     check_class_names(reading.table)
@@ -222,7 +226,7 @@ def _describe_nothing(
     lines = [f"\n  {name} ({counts[name]}): {found.message}" for name, found in first.items()]
     rejected = f" ({len(rejections)} rejected)" if rejections else ""
     return (
-        f"{raw.root}: no annotation can be used{rejected}"
+        f"{raw.place}: no annotation can be used{rejected}"
         f"{':' if lines else ': they list no image'}{''.join(lines)}"
     )
 
@@ -244,7 +248,7 @@ def _detect_some(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
     if not found:
         patterns = "".join(f"\n  {source.pattern_description}" for source in known_formats())
         raise SourceNotFoundError(
-            f"{raw.root} ({raw.root.absolute()}): no annotations found among "
+            f"{raw.place}{raw.absolute}: no annotations found among "
             f"{len(raw.files):,} files, {len(raw.images):,} of them images"
             f"{raw.describe_skipped()}{describe_unread(raw)}; looked for{patterns}"
         )

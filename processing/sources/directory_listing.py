@@ -1,19 +1,55 @@
 """Lists a raw directory: every file and folder below it, and the links that are not followed.
 
+Of a raw directory at a URL, somebody else has the list: `RemoteFiles`.
+
 Opens no file.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from processing.core.errors import AnnotationError, SourceError
+from processing.core.errors import AnnotationError, SourceError, SourceNotFoundError
 
 _MAX_LINKED_FOLDERS: Final = 10_000
 """Links that lead to folders with links to folders can multiply without end."""
+
+
+class RemoteFiles(Protocol):
+    """The files below a URL."""
+
+    @property
+    def place(self) -> str:
+        """The URL."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """All files, relative to the URL."""
+
+    def size(self, name: str) -> int:
+        """Returns the bytes of a file."""
+
+    def copy(self, names: Sequence[str]) -> None:
+        """Copies files to the local directory, unless their copies are up to date."""
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a file or one of its folders has a hidden name."""
+    return path.startswith(".") or "/." in path
+
+
+def folders_of(paths: Iterable[str]) -> list[str]:
+    """Lists all folders that hold one of some files, at any depth."""
+    folders: set[str] = set()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return sorted(folders)
 
 
 def list_directory(
@@ -26,8 +62,15 @@ def list_directory(
         folders; and the linked folders that were not entered, with the reason.
 
     Raises:
+        SourceNotFoundError: `root` is not a directory.
         SourceError: a folder cannot be listed, or too many folders are linked.
     """
+    if not root.is_dir():
+        problem = "is not a directory" if root.exists() else "does not exist"
+        raise SourceNotFoundError(
+            f"raw directory {root.absolute()} {problem}; "
+            "raw_data_dir must name the folder that holds the images and their annotations"
+        )
     files: list[str] = []
     irregular: list[str] = []
     folders: list[str] = []

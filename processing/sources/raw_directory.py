@@ -1,9 +1,9 @@
 """RawDirectory: the names of all files below the raw directory, listed once for all formats.
 
-This module opens no file. Hidden files and folders are left out. Links to files and folders are
-followed wherever they lead, unless `follow_links` is False; then linked folders are not entered and
-links out of the directory are refused. Annotation files that are no regular files are refused
-before anybody opens them: opening a pipe, for example, would wait for ever.
+A raw directory at a URL has local copies of its annotation files only. This module opens no file.
+Hidden files and folders are left out. Links to files and folders are followed wherever they lead,
+unless `follow_links` is False; then linked folders are not entered and links out of the directory
+are refused. Annotation files that are no regular files, such as pipes, are never opened.
 
 Paths are relative to the raw directory and separated by ``/``. A *prefix* is the path of a folder
 that can be put before a name: ``""`` for the raw directory itself, ``"images/"`` for a folder.
@@ -21,8 +21,14 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from processing.core.errors import AnnotationError, Rejection, SourceError, SourceNotFoundError
-from processing.sources.directory_listing import list_directory, refusals_of
+from processing.core.errors import AnnotationError, Rejection, SourceError
+from processing.sources.directory_listing import (
+    RemoteFiles,
+    folders_of,
+    is_hidden,
+    list_directory,
+    refusals_of,
+)
 from processing.sources.paths import (
     common_end,
     folder_and_parents,
@@ -33,6 +39,8 @@ from processing.sources.paths import (
 
 _ANNOTATION_SUFFIXES: Final = (".csv", ".json", ".pts", ".tsv", ".txt", ".xml", ".yaml", ".yml")
 """Endings of files whose refusal is reported. Reports on every linked README would be noise."""
+_COPIED_SUFFIXES: Final = (*_ANNOTATION_SUFFIXES, ".data", ".labels", ".names")
+"""Endings of files that the formats open: together they are copied from a URL far sooner."""
 
 
 class RawDirectory:
@@ -41,8 +49,10 @@ class RawDirectory:
     Args:
         root: the raw directory.
         follow_links: whether links may lead out of it.
+        remote: the files at a URL, whose copies are in `root`; None: `root` holds the files.
 
     Attributes:
+        place: the directory or URL, for messages; `whole_place` has also the absolute path.
         images_in: prefix of the only folder to look for images in; None for the usual folders.
         linked_folders: linked folders that were not entered, and why.
 
@@ -53,18 +63,23 @@ class RawDirectory:
 
     images_in: str | None = None
 
-    def __init__(self, root: Path, *, follow_links: bool = True) -> None:
-        if not root.is_dir():
-            problem = "is not a directory" if root.exists() else "does not exist"
-            raise SourceNotFoundError(
-                f"raw directory {root.absolute()} {problem}; "
-                "raw_data_dir must name the folder that holds the images and their annotations"
-            )
+    def __init__(
+        self, root: Path, *, follow_links: bool = True, remote: RemoteFiles | None = None
+    ) -> None:
         self.root: Final = root
-        self._absolute_prefix: Final = f"{root.absolute().as_posix()}/"
-        files, irregular, folders, self.linked_folders = list_directory(
-            root, follow_links=follow_links
-        )
+        self._remote: Final = remote
+        if remote is None:
+            absolute = root.absolute().as_posix()
+            self.place, self.whole_place = str(root), f"{root} ({absolute})"
+            files, irregular, folders, self.linked_folders = list_directory(
+                root, follow_links=follow_links
+            )
+        else:
+            self.place = self.whole_place = absolute = remote.place
+            files = [name for name in remote.names if not is_hidden(name)]
+            irregular, folders, self.linked_folders = [], folders_of(files), []
+            remote.copy([path for path in files if path.lower().endswith(_COPIED_SUFFIXES)])
+        self._absolute_prefix: Final = f"{absolute}/"
         self.folders: Final = frozenset(folders)
         self._undecodable: Final = sorted(path for path in files if not _is_unicode(path))
         self._sorted: Final = sorted(filter(_is_unicode, files))
@@ -85,7 +100,7 @@ class RawDirectory:
         prefix = "" if folder == "." else f"{folder}/"
         if prefix not in self.folders_above_images:
             raise SourceError(
-                f"sources: images is {folder!r}, expected a folder with images below {self.root}"
+                f"sources: images is {folder!r}, expected a folder with images below {self.place}"
             )
         limited = copy.copy(self)
         limited.images_in = prefix
@@ -170,17 +185,24 @@ class RawDirectory:
         return records
 
     def path(self, name: str) -> Path:
-        """Returns the path to open the annotation file `name` by.
+        """Returns the path to open the annotation file `name` by: at a URL, that of a local copy.
 
         Raises:
             AnnotationError: the file is refused. It is a link out of the raw directory (reason
                 ``outside_raw_dir``), or no regular file (``not_a_file``).
+            OSError: it cannot be copied from its URL.
         """
         if name in self._refused:
             raise self._refused[name]
         if name in self.folders:
             raise AnnotationError("a folder: expected a file", reason="not_a_file")
+        if self._remote is not None and name in self.files:
+            self._remote.copy([name])
         return self.root / name
+
+    def size(self, name: str) -> int:
+        """Returns the bytes of a file, without a copy of it."""
+        return self._remote.size(name) if self._remote else (self.root / name).stat().st_size
 
     def inside(self, folder: str, name: str) -> str:
         """Resolves a file name written in an annotation file to a path in the raw directory.

@@ -201,8 +201,9 @@ class Request:
             if self.path in (".", path) or path.startswith(f"{self.path}/")
         ]
         if not paths:
+            where = raw.place if self.path == "." else f"{raw.place}/{self.path}"
             raise SourceNotFoundError(
-                f"{raw.root / self.path}: nothing found of the format {self.source.name}; "
+                f"{where}: nothing found of the format {self.source.name}; "
                 f"looked for {self.source.pattern_description}{raw.describe_skipped()}"
             )
         if self.images is not None:

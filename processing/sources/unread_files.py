@@ -59,20 +59,27 @@ def text_links(raw: RawDirectory) -> list[Note]:
     """
     notes = []
     for path in raw.without_suffix():
-        file = raw.root / path
-        if file.stat().st_size > _MAX_LINK_BYTES:
+        if raw.size(path) > _MAX_LINK_BYTES:
             continue
+        file = raw.path(path)
         try:
             target = file.read_text().strip()
         except UnicodeDecodeError:
             continue
-        if "/" in target and "\n" not in target and (file.parent / target).exists():
+        if "/" in target and "\n" not in target and _exists(raw, path, target):
             message = (
                 f"{path} holds only the path {target!r}: it is a link that was stored as text, as "
                 "git does without core.symlinks; replace it by a real link or by the files"
             )
             notes.append(Note("link_stored_as_text", path, message))
     return notes
+
+
+def _exists(raw: RawDirectory, path: str, target: str) -> bool:
+    """Whether a path leads from a file to another file or folder; copies of a URL lack images."""
+    listed = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+    is_listed = listed in raw.files or listed in raw.folders
+    return is_listed or (raw.root / path).parent.joinpath(target).exists()
 
 
 def _json(raw: RawDirectory, path: str) -> str:

@@ -18,7 +18,7 @@ from processing.core import threads
 from processing.core.error_notes import format_error
 from processing.core.threads import map_in_order
 from processing.data_processor import DataProcessor
-from processing.imaging import decoding, image_rows
+from processing.imaging import decoding, image_rows, photographs
 from processing.imaging.tasks import Detector
 from processing.npz.writer import NPZWriter
 from processing.run import background_writer
@@ -44,7 +44,7 @@ EXCEPTIONS = (
 # Where it is raised, at which call, and what the notes say then.
 PLACES = {
     "decoding": (image_rows, "decode", 8, f"stage: decode of {BAD}"),
-    "reading an image": (image_rows, "read_inside", 8, f"stage: read of {BAD}"),
+    "reading an image": (photographs, "read_inside", 8, f"stage: read of {BAD}"),
     "annotating": (Detector, "annotate", 8, f"stage: crop of {BAD}"),
     "appending rows": (NPZWriter, "append", 3, "stage: writing a batch"),
     "making rows durable": (NPZWriter, "sync", 3, "stage: flushing"),

@@ -156,7 +156,7 @@ class TestDescriptors:
 READ_WITHOUT_DESCRIPTORS = """
 import os, resource, sys
 from pathlib import Path
-from processing.imaging.image_rows import read_inside
+from processing.imaging.reading import read_inside
 resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0), 64))
 read_inside(Path(sys.argv[1]), "images/0000.jpg")
 """

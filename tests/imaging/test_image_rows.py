@@ -13,6 +13,7 @@ from processing.core.columns import RaggedArray
 from processing.core.errors import Dropped
 from processing.imaging import image_rows
 from processing.imaging.image_rows import ImageJob, RepairOptions, process_image
+from processing.imaging.photographs import LocalPhotographs
 from processing.imaging.tasks import Detector, Landmarker, Teacher
 
 NAN = float("nan")
@@ -97,7 +98,7 @@ def mapped(coordinates, rect, size):
 @pytest.mark.parametrize(("image_format", "scale"), [("PNG", 1), ("JPEG", 8), ("JPEG", 16)])
 def test_rows_show_the_rectangles_of_their_tasks(tmp_path, image_format, scale, orientation):
     write_photograph(tmp_path, scale, image_format, orientation)
-    result = process_image(tmp_path, job(scale), OPTIONS, Earlier())
+    result = process_image(LocalPhotographs(tmp_path), job(scale), OPTIONS, Earlier())
     assert not result.rejections
     for task in TASKS:
         rows, rects, size = result.rows[task], RECTS[task.name], task.image_size
@@ -121,7 +122,7 @@ def test_rows_show_the_rectangles_of_their_tasks(tmp_path, image_format, scale, 
 
 def test_instances_and_views_are_counted_by_task(tmp_path):
     write_photograph(tmp_path, 1, "PNG", 1)
-    counts = process_image(tmp_path, job(), OPTIONS, Earlier()).counts
+    counts = process_image(LocalPhotographs(tmp_path), job(), OPTIONS, Earlier()).counts
     detector, landmarker, teacher = (counts[task] for task in TASKS)
     stored = {"instances_read": 2, "instances_stored": 2, "label 0": 2}
     assert detector == teacher == stored
@@ -133,7 +134,7 @@ def test_a_dropped_instance_is_described_with_its_place_and_its_values(tmp_path)
     one = job()
     one.annotations.boxes[0] = [50, 20.1, 30, 32]
     one.annotations.points.values[2] = [85, NAN, 2]
-    dropped = process_image(tmp_path, one, OPTIONS, Earlier()).dropped
+    dropped = process_image(LocalPhotographs(tmp_path), one, OPTIONS, Earlier()).dropped
     detector, landmarker, teacher = TASKS
     inverted = Dropped("photo", "faces.csv", "line 4", "inverted", "face", [50, 20.1, 30, 32])
     assert dropped[detector] == dropped[teacher] == [inverted]
@@ -160,7 +161,7 @@ def test_the_file_of_an_instance_is_that_of_its_own_annotation_set(tmp_path):
     annotations.boxes[2] = [0, 0, 50, 50]
     sets = (AnnotationSet("all.json", place="annotation {}"), AnnotationSet("labels/*.txt"))
     one = replace(one, annotations=annotations, annotation_sets=sets)
-    dropped = process_image(tmp_path, one, OPTIONS, Earlier()).dropped[TASKS[0]]
+    dropped = process_image(LocalPhotographs(tmp_path), one, OPTIONS, Earlier()).dropped[TASKS[0]]
     places = [("labels/photo.txt", ""), ("all.json", "annotation 5")]
     assert [(each.file, each.place) for each in dropped] == places
 
@@ -198,7 +199,7 @@ def without_boxes(*boxes, flags=0, points=((35, 22, 2), (45, 30, 2))):
 )
 def test_an_image_that_keeps_no_box_is_rejected_for_the_tasks_that_need_one(tmp_path, box, reason):
     write_photograph(tmp_path, 1, "PNG", 1)
-    result = process_image(tmp_path, without_boxes(box, box), OPTIONS, Earlier())
+    result = process_image(LocalPhotographs(tmp_path), without_boxes(box, box), OPTIONS, Earlier())
     detector, landmarker, teacher = TASKS
     assert result.rows.keys() == {landmarker}, "its points are good"
     assert result.rejections.keys() == {detector, teacher}
@@ -214,7 +215,9 @@ def test_an_image_that_keeps_no_box_is_rejected_for_the_tasks_that_need_one(tmp_
 @pytest.mark.parametrize("flag", [Flag.CROWD, Flag.INVALID, Flag.DIFFICULT, Flag.IGNORED])
 def test_an_image_left_out_by_flags_is_no_error(tmp_path, flag):
     write_photograph(tmp_path, 1, "PNG", 1)
-    result = process_image(tmp_path, without_boxes(BOXES[0], flags=flag), OPTIONS, Earlier())
+    result = process_image(
+        LocalPhotographs(tmp_path), without_boxes(BOXES[0], flags=flag), OPTIONS, Earlier()
+    )
     assert not result.rows
     assert result.error is None
     assert {rejection.stage for rejection in result.rejections.values()} == {"rules"}
@@ -228,7 +231,7 @@ def test_an_image_left_out_by_flags_is_no_error(tmp_path, flag):
 )
 def test_only_rules_of_the_user_make_an_image_left_out_by_rules(tmp_path, boxes, stage):
     write_photograph(tmp_path, 1, "PNG", 1)
-    result = process_image(tmp_path, without_boxes(*boxes), OPTIONS, Earlier())
+    result = process_image(LocalPhotographs(tmp_path), without_boxes(*boxes), OPTIONS, Earlier())
     assert result.rejections[TASKS[0]].stage == stage
     assert (result.error is None) == (stage == "rules")
 
@@ -236,7 +239,7 @@ def test_only_rules_of_the_user_make_an_image_left_out_by_rules(tmp_path, boxes,
 def test_an_image_whose_points_are_all_lost_keeps_its_boxes(tmp_path):
     write_photograph(tmp_path, 1, "PNG", 1)
     one = without_boxes(BOXES[0], points=[(NAN, 22, 2), (45, NAN, 2)])
-    result = process_image(tmp_path, one, OPTIONS, Earlier())
+    result = process_image(LocalPhotographs(tmp_path), one, OPTIONS, Earlier())
     detector, landmarker, teacher = TASKS
     assert result.rows.keys() == {detector, teacher}
     assert "1 point set: bad_points 1" in result.rejections[landmarker].message
@@ -245,7 +248,9 @@ def test_an_image_whose_points_are_all_lost_keeps_its_boxes(tmp_path):
 def test_an_image_whose_only_crop_shows_nothing_is_rejected(tmp_path):
     write_photograph(tmp_path, 1, "PNG", 1)
     one = without_boxes([NAN] * 4, flags=Flag.NO_BOX, points=[(300, 200, 2), (320, 220, 2)])
-    result = process_image(tmp_path, replace(one, tasks=[TASKS[1]]), OPTIONS, Earlier())
+    result = process_image(
+        LocalPhotographs(tmp_path), replace(one, tasks=[TASKS[1]]), OPTIONS, Earlier()
+    )
     assert not result.rows
     assert "outside 1" in result.rejections[TASKS[1]].message
 
@@ -254,7 +259,7 @@ def test_an_image_without_any_annotation_stays_a_negative(tmp_path):
     write_photograph(tmp_path, 1, "PNG", 1)
     empty = replace(without_boxes(BOXES[0]), tasks=[TASKS[0]])
     empty = replace(empty, annotations=take_instances(empty.annotations, 0))
-    result = process_image(tmp_path, empty, OPTIONS, Earlier())
+    result = process_image(LocalPhotographs(tmp_path), empty, OPTIONS, Earlier())
     assert not result.rejections
     assert result.rows[TASKS[0]][0].values["bboxes"].shape == (0, 4)
     assert result.counts[TASKS[0]] == {"empty_images": 1}
@@ -267,7 +272,7 @@ def take_instances(annotations, count):
 
 def test_a_photograph_that_cannot_be_read_is_rejected_for_every_task(tmp_path):
     (tmp_path / "photo").write_bytes(b"no photograph")
-    result = process_image(tmp_path, job(), OPTIONS, Earlier())
+    result = process_image(LocalPhotographs(tmp_path), job(), OPTIONS, Earlier())
     assert {rejection.reason for rejection in result.rejections.values()} == {"not_an_image"}
     assert result.rejections.keys() == set(TASKS)
     assert result.counts[TASKS[1]] == {"instances_read": 3, "instances_rejected": 3}
@@ -275,10 +280,10 @@ def test_a_photograph_that_cannot_be_read_is_rejected_for_every_task(tmp_path):
 
 def test_equal_images_of_an_earlier_run_are_copied_without_decoding(tmp_path, monkeypatch):
     write_photograph(tmp_path, 8, "JPEG", 6)
-    made = process_image(tmp_path, job(8), OPTIONS, Earlier())
+    made = process_image(LocalPhotographs(tmp_path), job(8), OPTIONS, Earlier())
     images = {task.name: np.array([r.image for r in rows]) for task, rows in made.rows.items()}
     monkeypatch.delattr(image_rows, "decode")
-    copied = process_image(tmp_path, job(8), OPTIONS, Earlier(images, made.key))
+    copied = process_image(LocalPhotographs(tmp_path), job(8), OPTIONS, Earlier(images, made.key))
     assert (made.copied, copied.copied) == (False, True)
     assert copied.key == made.key
     assert copied.counts == made.counts
@@ -293,10 +298,10 @@ def test_equal_images_of_an_earlier_run_are_copied_without_decoding(tmp_path, mo
 @pytest.mark.parametrize("stored", [0, 1, 3])
 def test_images_of_another_number_are_made_anew(tmp_path, stored):
     write_photograph(tmp_path, 1, "PNG", 1)
-    made = process_image(tmp_path, job(), OPTIONS, Earlier())
+    made = process_image(LocalPhotographs(tmp_path), job(), OPTIONS, Earlier())
     images = {task.name: np.array([r.image for r in rows]) for task, rows in made.rows.items()}
     images["landmarker"] = np.zeros((stored, 40, 24, 3), dtype=np.uint8)
-    again = process_image(tmp_path, job(), OPTIONS, Earlier(images, made.key))
+    again = process_image(LocalPhotographs(tmp_path), job(), OPTIONS, Earlier(images, made.key))
     assert not again.copied
     np.testing.assert_array_equal(again.rows[TASKS[1]][0].image, made.rows[TASKS[1]][0].image)
 
@@ -307,7 +312,9 @@ def test_a_crop_of_a_box_smaller_than_a_pixel_shows_a_pixel_and_the_margin(tmp_p
     annotations.boxes[0] = [40.25, 20.25, 40.75, 20.75]
     options = RepairOptions(min_box_size=0.1, keep_flagged=False)
     task = Teacher((24, 64), 0.25)
-    result = process_image(tmp_path, ImageJob("photo", annotations, [task]), options, Earlier())
+    result = process_image(
+        LocalPhotographs(tmp_path), ImageJob("photo", annotations, [task]), options, Earlier()
+    )
     row = result.rows[task][0]
     # A pixel and the margins are 1.5 pixels high; this aspect ratio makes them 4 pixels wide.
     assert row.values["source_rects"] == (39, 20, 43, 22)
@@ -330,5 +337,7 @@ def test_an_image_is_decoded_as_small_as_its_task_allows(tmp_path, monkeypatch, 
         return decoded[-1]
 
     monkeypatch.setattr(image_rows, "decode", recording)
-    process_image(tmp_path, ImageJob("photo", annotations, [task]), OPTIONS, Earlier())
+    process_image(
+        LocalPhotographs(tmp_path), ImageJob("photo", annotations, [task]), OPTIONS, Earlier()
+    )
     assert [photo.reduction for photo in decoded] == [expected]

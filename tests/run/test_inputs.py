@@ -8,6 +8,7 @@ import pytest
 
 from processing.imaging.contents import UNKNOWN_HEADER, ImageContent
 from processing.imaging.photo import ImageHeader
+from processing.imaging.photographs import LocalPhotographs
 from processing.run.input_cache import InputCache, contents_in, entries_of, input_keys
 
 CONTENT = ImageContent(5, 77, ImageHeader("JPEG", 8, 6, 3))
@@ -15,13 +16,13 @@ CONTENT = ImageContent(5, 77, ImageHeader("JPEG", 8, 6, 3))
 
 def remember(raw, paths, directory, content=CONTENT):
     """Notes the content of some images in the cache of a directory."""
-    cache, keys = InputCache(directory), input_keys(raw, paths)
+    cache, keys = InputCache(directory), input_keys(LocalPhotographs(raw), paths)
     entries = cache.lookup(paths, keys)
     cache.update(entries_of(entries["path"], keys, [content] * len(paths)), paths)
 
 
 def known(raw, paths, directory):
-    entries = InputCache(directory).lookup(paths, input_keys(raw, paths))
+    entries = InputCache(directory).lookup(paths, input_keys(LocalPhotographs(raw), paths))
     return (entries["crc32"] != 0).tolist()
 
 
@@ -43,10 +44,10 @@ def test_an_image_is_known_until_its_file_changes(raw, tmp_path):
 
 def test_all_that_was_known_of_an_image_comes_back(raw, tmp_path):
     remember(raw, ["a"], tmp_path)
-    entries = InputCache(tmp_path).lookup(["a"], input_keys(raw, ["a"]))
+    entries = InputCache(tmp_path).lookup(["a"], input_keys(LocalPhotographs(raw), ["a"]))
     assert contents_in(entries) == [CONTENT]
     remember(raw, ["b"], tmp_path, CONTENT._replace(header=UNKNOWN_HEADER))
-    entries = InputCache(tmp_path).lookup(["b"], input_keys(raw, ["b"]))
+    entries = InputCache(tmp_path).lookup(["b"], input_keys(LocalPhotographs(raw), ["b"]))
     assert entries["crc32"] == [CONTENT.crc32]
     assert contents_in(entries) == [None]
 
@@ -91,8 +92,8 @@ def test_another_raw_directory_with_the_same_names_sizes_and_times_is_another_in
 
 
 def test_an_image_read_through_a_link_is_another_input_where_links_are_refused(raw):
-    followed = input_keys(raw, ["a", "absent"])
-    refused = input_keys(raw, ["a", "absent"], follow_links=False)
+    followed = input_keys(LocalPhotographs(raw), ["a", "absent"])
+    refused = input_keys(LocalPhotographs(raw, follow_links=False), ["a", "absent"])
     assert (followed == refused).tolist() == [False, True]
 
 
@@ -115,7 +116,7 @@ def test_an_image_that_cannot_be_read_leaves_the_cache(raw, tmp_path):
 def test_images_of_the_same_path_and_content_are_counted(raw, tmp_path):
     remember(raw, ["a", "b"], tmp_path)
     cache = InputCache(tmp_path)
-    entries = cache.lookup(["a", "b", "c"], input_keys(raw, ["a", "b", "c"]))
+    entries = cache.lookup(["a", "b", "c"], input_keys(LocalPhotographs(raw), ["a", "b", "c"]))
     assert cache.count_unchanged(entries) == 2
     entries["crc32"][0] += 1
     assert cache.count_unchanged(entries) == 1
