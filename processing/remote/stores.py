@@ -210,6 +210,7 @@ class _FileSystem:
     def list(self, key: str) -> Iterator[Listed]:
         with self._path(key) as path:
             base = self._files._strip_protocol(path)
+            self._files.invalidate_cache()  # some keep the lists of earlier calls
             for name, info in self._files.find(path, detail=True).items():
                 modified = info.get("created") or info.get("mtime")
                 seconds = modified.timestamp() if hasattr(modified, "timestamp") else modified or 0

@@ -240,6 +240,8 @@ def _read_formats(raw: RawDirectory, requests: Sequence[Request] | None) -> list
         # SourceNotFoundError is an OSError too, but has its message already.
         raise
     except OSError as error:
+        if error.filename is None:  # its message has a URL
+            raise
         raise SourceError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
@@ -248,7 +250,7 @@ def _detect_some(raw: RawDirectory) -> list[tuple[SourceFormat, list[str]]]:
     if not found:
         patterns = "".join(f"\n  {source.pattern_description}" for source in known_formats())
         raise SourceNotFoundError(
-            f"{raw.place}{raw.absolute}: no annotations found among "
+            f"{raw.whole_place}: no annotations found among "
             f"{len(raw.files):,} files, {len(raw.images):,} of them images"
             f"{raw.describe_skipped()}{describe_unread(raw)}; looked for{patterns}"
         )

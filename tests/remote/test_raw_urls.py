@@ -230,7 +230,7 @@ def test_a_server_that_fails_stops_the_run_which_then_continues(memory, source, 
     memory.upload(source / "raw")
     reads.errors["images/0008.jpg"] = OSError(f"{memory.url}/images/0008.jpg: 503 slow down")
     processor = memory.processor(tmp_path / "out", batch_size=2, flush_every=1)
-    with pytest.raises(OSError, match="raw-urls.*images/0008.jpg: 503") as failed:
+    with pytest.raises(OSError, match=r"raw-urls.*images/0008\.jpg: 503") as failed:
         processor.process_all()
     assert "stage: read of images/0008.jpg" in failed.value.__notes__
     assert not stored_files(tmp_path / "out")
@@ -285,7 +285,7 @@ def test_a_file_that_is_too_large_is_refused_unread(memory, source, tmp_path, re
 
 
 def test_messages_name_the_url_and_not_the_copies(memory, source, tmp_path):
-    with pytest.raises(SourceNotFoundError, match="raw directory memory://.*no file below it"):
+    with pytest.raises(SourceNotFoundError, match=r"raw directory memory://.*no file below it"):
         memory.processor(tmp_path / "out").process_all()
     memory.put("readme.txt", b"hello")
     with pytest.raises(SourceNotFoundError) as nothing:

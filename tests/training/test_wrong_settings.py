@@ -121,6 +121,7 @@ WRONG_VALUES = [
     ("raw_data_dir=", "empty"),
     ("raw_data_dir=${nope}", "nope"),
     ("raw_data_dir=nope", "there is no such directory"),
+    ("raw_data_dir=https://example.org/raw", "web servers do not list their files"),
     ("datamodule.processor=null", "give datamodule.data_dir too"),
     ("action=fitt", "did you mean fit?"),
     ("action=test", "ckpt_path"),
@@ -269,6 +270,14 @@ def test_directories_that_cannot_be_meant_are_one_line_and_status_2(
     (folder / "photographs").mkdir(exist_ok=True)
     result = failure(train_example.main, composed(*arguments))
     assert_one_line(*result, arguments[-1], expected)
+
+
+def test_a_url_of_photographs_is_not_looked_for_on_the_disk(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    found = []
+    monkeypatch.setitem(actions.ACTIONS, "fit", lambda run: found.extend(run.datamodule.processors))
+    train_example.main(composed("raw_data_dir=s3://bucket/raw"))
+    assert [str(processor.raw_data_dir) for processor in found] == ["s3://bucket/raw"]
 
 
 def test_several_wrong_settings_have_a_line_each(failure):
