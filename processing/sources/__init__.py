@@ -176,7 +176,7 @@ def read_sources(
     requests = check_sources(sources)
     raw = raw_dir
     if not isinstance(raw, RawDirectory):
-        raw = RawDirectory(check_path("raw_dir", raw_dir), follow_links=follow_links)
+        raw = RawDirectory(check_path("raw_dir", raw), follow_links=follow_links)
     reading = settle_points(combine(_read_formats(raw, requests)))
     reading = reject_odd_landmarks(reject_wrong_units(reading))
     check_class_names(reading.table)
