@@ -16,33 +16,24 @@ from numpy.typing import NDArray
 
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import IncompleteSetError, Rejection, TooManyRejectedError
-from processing.core.files import make_directory, write_durably
+from processing.core.files import make_directory
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.photographs import Photographs
 from processing.imaging.tasks import Task
-from processing.npz.mapped import MappedNPZ
-from processing.npz.sets import PATTERN_END, Manifest, manifest_path
+from processing.npz.sets import PATTERN_END, Manifest
 from processing.run.file_report import FileReport
 from processing.run.image_batches import RunOptions
-from processing.run.input_cache import InputCache
-from processing.run.output_directory import (
-    locked,
-    npz_path,
-    read_rejections,
-    shard_directory,
-    sound_metadata,
-    stored_metadata,
-)
+from processing.run.output_directory import locked, shard_directory
 from processing.run.ownership import (
     refuse_foreign,
     refuse_foreign_manifests,
     remove_orphaned_lists,
 )
-from processing.run.plan import PlannedFile, columns_of, combined_fingerprint, plan_shard
+from processing.run.plan import columns_of, combined_fingerprint, plan_shard
 from processing.run.processing_report import RunCounts
 from processing.run.processing_run import ProcessingRun
-from processing.run.published import PublishedFiles
 from processing.run.rejection_limit import limit_of
+from processing.run.shard_records import FileRecord, LocalShards, PlannedShard
 from processing.run.shards import ShardPlan, divide
 
 _NAMED: Final = 5
@@ -59,6 +50,19 @@ class ShardResult(NamedTuple):
 
     files: tuple[FileReport, ...]
     counts: RunCounts
+
+
+class Finalized(NamedTuple):
+    """What was found of all shards.
+
+    Args:
+        reports: a report for each set.
+        sound_crc32: uint32 (N,), of the content of each image as its shard was made; 0 if it is not
+            known, or the image cannot be decoded: nothing of it is stored.
+    """
+
+    reports: tuple[FileReport, ...]
+    sound_crc32: NDArray[np.uint32]
 
 
 class ShardedRun:
@@ -105,17 +109,15 @@ class ShardedRun:
         self._limit = limit_of(images, rejections, *limits)
         self._whole_limit = limit_of(images, rejections, *limits)
 
-    def _planned(
-        self, plan: ShardPlan
-    ) -> tuple[AnnotationTable, list[PlannedFile], Sequence[Rejection]]:
-        """Returns the annotations, files and listed rejections of one shard."""
+    def _planned(self, plan: ShardPlan) -> PlannedShard:
         is_first = plan.split == "train" and plan.shard.number == 0
-        rejections = self._rejections if is_first else ()
+        rejections = tuple(self._rejections) if is_first else ()
         table = self._table.take(plan.images)
         files = plan_shard(
             table, plan.shard, plan.split, self._columns, self._description, rejections
         )
-        return table, files, rejections
+        directory = shard_directory(self._output_dir, plan.split, plan.shard)
+        return PlannedShard(plan, directory, table, files, rejections)
 
     def make(self, plan: ShardPlan) -> ShardResult:
         """Makes one shard, or finds that it is up to date.
@@ -126,15 +128,15 @@ class ShardedRun:
             ForeignFileError: a file of another program would be replaced.
             OSError: the output cannot be written, or would not fit.
         """
-        directory = shard_directory(self._output_dir, plan.split, plan.shard)
+        shard = self._planned(plan)
+        directory = shard.directory
         make_directory(directory)
-        table, files, rejections = self._planned(plan)
         refuse_foreign_manifests(self._output_dir, self._set_names())
-        refuse_foreign(directory, [file.name for file in files])
+        refuse_foreign(directory, [file.name for file in shard.files])
         with locked(directory):
             run = ProcessingRun(
-                *(self._photographs, directory, table, files, rejections, self._repair),
-                *(self._options, self._hints, self._limit),
+                *(self._photographs, directory, shard.table, shard.files, shard.rejections),
+                *(self._repair, self._options, self._hints, self._limit),
             )
             counts = run.make()
             remove_orphaned_lists(directory)
@@ -142,59 +144,59 @@ class ShardedRun:
 
     def missing(self) -> list[ShardPlan]:
         """Returns the shards without their files, or with files of other annotations or options."""
+        found = self._found()
         absent = [
-            plan for plan in self.shards if not all(path.exists() for path in self._paths(plan))
+            plan
+            for plan in self.shards
+            if not found.are_all_there(plan, [f"{plan.split}_{task.name}" for task in self._tasks])
         ]
         # Most jobs end while others have not begun: then nothing has to be read.
-        return absent or [plan for plan in self.shards if not self._is_of_this_plan(plan)]
+        return absent or [plan for plan in self.shards if not self._is_of_this_plan(plan, found)]
 
-    def _is_of_this_plan(self, plan: ShardPlan) -> bool:
-        _, files, _ = self._planned(plan)
-        stored = [stored_metadata(path).get("recipe") for path in self._paths(plan)]
-        return stored == [file.recipe for file in files]
+    def _is_of_this_plan(self, plan: ShardPlan, found: LocalShards) -> bool:
+        shard = self._planned(plan)
+        return found.recipes(shard) == [file.recipe for file in shard.files]
 
-    def _paths(self, plan: ShardPlan) -> list[Path]:
-        directory = shard_directory(self._output_dir, plan.split, plan.shard)
-        return [npz_path(directory, f"{plan.split}_{task.name}") for task in self._tasks]
+    def _found(self) -> LocalShards:
+        return LocalShards(self._output_dir)
 
     def _set_names(self) -> list[str]:
         splits = dict.fromkeys(plan.split for plan in self.shards)
         return [f"{split}_{task.name}" for task in self._tasks for split in splits]
 
-    def finalize(self) -> tuple[FileReport, ...]:
+    def finalize(self) -> Finalized:
         """Checks that all shards are there, made by this plan, and writes the manifests.
 
         The photographs are not looked at: whoever made a shard has compared them.
-
-        Returns:
-            A report for each set.
 
         Raises:
             IncompleteSetError: shards are missing, or are of other annotations or options.
             TooManyRejectedError: more images are left out than `max_bad_fraction` allows, or all of
                 a task.
         """
+        found = self._found()
         sets: dict[str, _SetParts] = {name: _SetParts() for name in self._set_names()}
         stale: list[str] = []
         bad: dict[str, Rejection] = {}
+        checksums = np.zeros(len(self._table), np.uint32)
         for plan in self.shards:
-            table, files, listed = self._planned(plan)
-            directory = shard_directory(self._output_dir, plan.split, plan.shard)
-            for file in files:
-                path = npz_path(directory, file.name)
-                metadata = sound_metadata(path)
-                if metadata.get("recipe") != file.recipe:
-                    stale.append(path.name)
+            shard = self._planned(plan)
+            for file, record in zip(shard.files, found.records(shard), strict=True):
+                name = f"{file.name}{plan.shard.ending}.npz"
+                if record is None or record.recipe != file.recipe:
+                    stale.append(name)
                     continue
-                sets[file.name].add(path, metadata)
-            bad |= PublishedFiles(directory, table, listed).bad_images_of(files)
+                sets[file.name].add(found.location / name, record)
+                bad |= {rejection.path: rejection for rejection in record.bad_images}
+                checksums[plan.images[file.images]] = record.content_crc32()
         if stale:
-            raise IncompleteSetError(_incomplete(self._output_dir, stale, sets))
+            raise IncompleteSetError(_incomplete(found.location, stale, sets))
         self._whole_limit.add_earlier(bad.values())
         self._check_rows(sets)
         for name, parts in sets.items():
-            _write_if_changed(manifest_path(self._output_dir, name), parts.manifest(name))
-        return tuple(parts.report(self._output_dir, name) for name, parts in sets.items())
+            found.write_manifest(name, parts.manifest(name))
+        reports = tuple(parts.report(found.location, name) for name, parts in sets.items())
+        return Finalized(reports, checksums)
 
     def _check_rows(self, sets: Mapping[str, _SetParts]) -> None:
         for task in self._tasks:
@@ -218,27 +220,6 @@ class ShardedRun:
         """Returns the names of all files of the plan, without endings."""
         return [plan.file_name(task.name) for plan in self.shards for task in self._tasks]
 
-    def sound_crc32(self) -> NDArray[np.uint32]:
-        """uint32 (N,): of the content of each image, as its shard was made; 0 if it is not known.
-
-        An image that cannot be decoded counts as not known: nothing of it is stored.
-        """
-        checksums = np.zeros(len(self._table), np.uint32)
-        for plan in self.shards:
-            directory = shard_directory(self._output_dir, plan.split, plan.shard)
-            paths = self._table.image_paths[plan.images].tolist()
-            found = InputCache(directory).known_crc32(paths)
-            bad = {
-                rejection.path
-                for path in self._paths(plan)
-                for rejection in read_rejections(path)
-                if rejection.stage in ("read", "decode")
-            }
-            if bad:
-                found[[path in bad for path in paths]] = 0
-            checksums[plan.images] = found
-        return checksums
-
 
 MakeAll: TypeAlias = Callable[
     [ShardedRun, Sequence[int]], tuple[Sequence[ShardResult], Sequence[int]]
@@ -256,13 +237,13 @@ class _SetParts:
         self._sizes: list[int] = []
         self._checksums: list[int] = []
 
-    def add(self, path: Path, metadata: Mapping[str, Any]) -> None:
+    def add(self, path: Path, record: FileRecord) -> None:
         """Adds the next shard."""
-        self.reports.append(FileReport(path=path, **metadata["counts"]))
-        self._fingerprints.append(metadata["fingerprint"])
-        self._rows.append(metadata["counts"]["rows"])
-        self._sizes.append(path.stat().st_size)
-        self._checksums.append(MappedNPZ(path).content_id)
+        self.reports.append(FileReport(path=path, **record.counts))
+        self._fingerprints.append(record.fingerprint)
+        self._rows.append(record.counts["rows"])
+        self._sizes.append(record.sizes[path.name])
+        self._checksums.append(record.content_id)
 
     def manifest(self, name: str) -> Manifest:
         """Returns the description of the set."""
@@ -280,12 +261,6 @@ class _SetParts:
     def report(self, directory: Path, name: str) -> FileReport:
         """Returns the sums of all shards, under the path that opens the set."""
         return FileReport.sum(directory / f"{name}{PATTERN_END}", self.reports)
-
-
-def _write_if_changed(path: Path, manifest: Manifest) -> None:
-    content = manifest.encode()
-    if not path.exists() or path.read_bytes() != content:
-        write_durably(path, content)
 
 
 def _incomplete(directory: Path, names: Sequence[str], found: Mapping[str, _SetParts]) -> str:

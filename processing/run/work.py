@@ -161,12 +161,12 @@ def _finalized(
 ) -> ProcessingReport:
     make_directory(work.output_dir)
     with locked(work.output_dir):
-        reports = sharded.finalize()
+        found = sharded.finalize()
         tasks = [task.name for task in work.tasks]
         removed = remove_obsolete(work.output_dir, tasks, sharded.file_names())
         remove_unused_shards(work.output_dir)
-        notes = _notes(work, sharded.sound_crc32(), all_replaced=False)
-        return _report(work, reports, counts, notes, removed, shards_made_again=made_again)
+        notes = _notes(work, found.sound_crc32, all_replaced=False)
+        return _report(work, found.reports, counts, notes, removed, shards_made_again=made_again)
 
 
 def _notes(work: Work, sound_crc32: NDArray[np.uint32], *, all_replaced: bool) -> list[Note]:

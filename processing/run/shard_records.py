@@ -1,0 +1,157 @@
+"""FileRecord: everything that finalizing a set needs of one shard's file, but for its pixels.
+
+For shards in a directory, records are read from the files themselves. A shard at a URL has its
+records next to it, so that a set is finalized without reading its shards.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.core.annotations import AnnotationTable
+from processing.core.errors import Rejection
+from processing.core.files import write_durably
+from processing.npz.mapped import MappedNPZ
+from processing.npz.sets import Manifest, manifest_path
+from processing.run.input_cache import InputCache
+from processing.run.output_directory import (
+    list_paths,
+    npz_path,
+    shard_directory,
+    sound_metadata,
+    stored_metadata,
+)
+from processing.run.plan import PlannedFile
+from processing.run.published import PublishedFiles
+from processing.run.shards import ShardPlan
+
+_CRC32: Final = np.dtype("<u4")
+
+
+class PlannedShard(NamedTuple):
+    """One shard, with the plan of its files.
+
+    Args:
+        plan: its split, number and images.
+        directory: of the run that makes it.
+        table: the annotations of its images.
+        files: one for each task.
+        rejections: annotations that were left out, if this shard lists them.
+    """
+
+    plan: ShardPlan
+    directory: Path
+    table: AnnotationTable
+    files: list[PlannedFile]
+    rejections: tuple[Rejection, ...]
+
+    @property
+    def published(self) -> PublishedFiles:
+        """Its files on this machine."""
+        return PublishedFiles(self.directory, self.table, self.rejections)
+
+    def path(self, file: PlannedFile) -> Path:
+        """Returns where one of its files is published on this machine."""
+        return npz_path(self.directory, file.name)
+
+
+class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What finalizing needs of one file.
+
+    Args:
+        recipe: see `PlannedFile`.
+        fingerprint: see `PlannedFile.fingerprint`.
+        counts: the fields of its `FileReport`.
+        content_id: see `MappedNPZ.content_id`.
+        sizes: bytes of the file and of each of its lists, by name.
+        bad_images: images that it lacks because something is wrong with them.
+        crc32: of the content of each of its images as uint32, little endian; 0 if it is not known,
+            or the image cannot be decoded.
+    """
+
+    recipe: str
+    fingerprint: str
+    counts: dict[str, Any]
+    content_id: int
+    sizes: dict[str, int]
+    bad_images: list[Rejection]
+    crc32: bytes
+
+    def content_crc32(self) -> NDArray[np.uint32]:
+        """uint32 (M,): `crc32` as an array."""
+        return np.frombuffer(self.crc32, _CRC32)
+
+
+def read_records(shard: PlannedShard) -> list[FileRecord | None]:
+    """Reads the files of a shard on this machine.
+
+    Returns:
+        A record for each planned file; None for a file that is absent, cannot be opened, or is of
+        other annotations or options.
+    """
+    cache = InputCache(shard.directory)
+    return [_read_record(shard, file, cache) for file in shard.files]
+
+
+def _read_record(shard: PlannedShard, file: PlannedFile, cache: InputCache) -> FileRecord | None:
+    path = shard.path(file)
+    metadata = sound_metadata(path)
+    if metadata.get("recipe") != file.recipe:
+        return None
+    bad = list(shard.published.bad_images_of([file]).values())
+    images = shard.table.image_paths[file.images].tolist()
+    checksums = cache.known_crc32(images)
+    undecoded = {rejection.path for rejection in bad if rejection.stage in ("read", "decode")}
+    if undecoded:
+        checksums[[image in undecoded for image in images]] = 0
+    return FileRecord(
+        recipe=file.recipe,
+        fingerprint=metadata["fingerprint"],
+        counts=metadata["counts"],
+        content_id=MappedNPZ(path).content_id,
+        sizes={
+            each.name: each.stat().st_size for each in (path, *list_paths(path)) if each.exists()
+        },
+        bad_images=bad,
+        crc32=checksums.astype(_CRC32).tobytes(),
+    )
+
+
+class LocalShards:
+    """The published shards in an output directory.
+
+    Args:
+        directory: the output directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.location = directory
+
+    def are_all_there(self, plan: ShardPlan, names: list[str]) -> bool:
+        """Whether a shard has all its files, whatever they hold.
+
+        Args:
+            plan: the shard.
+            names: of its files, without the shard's number and the ending.
+        """
+        directory = shard_directory(self.location, plan.split, plan.shard)
+        return all(npz_path(directory, name).exists() for name in names)
+
+    def recipes(self, shard: PlannedShard) -> list[str | None]:
+        """Returns the recipe of each file; None if there is none. Cheaper than `records`."""
+        return [stored_metadata(shard.path(file)).get("recipe") for file in shard.files]
+
+    def records(self, shard: PlannedShard) -> list[FileRecord | None]:
+        """Returns the record of each file; None if it is not as planned."""
+        return read_records(shard)
+
+    def write_manifest(self, name: str, manifest: Manifest) -> None:
+        """Writes the manifest of a set, if its content changed."""
+        path, content = manifest_path(self.location, name), manifest.encode()
+        if not path.exists() or path.read_bytes() != content:
+            write_durably(path, content)
