@@ -44,6 +44,7 @@ from processing.run.ownership import refuse_foreign
 from processing.run.processing_report import ProcessingReport
 from processing.run.sharded_run import MakeAll, ShardedRun
 from processing.run.splits import assign_splits, group_pattern
+from processing.run.upload import check_output, local_directory
 from processing.run.work import Work, make_files, make_shards
 from processing.run.work import finalize as finalize_shards
 from processing.sources import RawDirectory, check_sources, read_sources
@@ -63,7 +64,8 @@ class DataProcessor:
         raw_data_dir: directory with images and annotations, in any of the formats of
             `processing.sources`; or its URL in a bucket, such as ``s3://bucket/raw``. Of a URL,
             annotations are copied to `work_dir`, and photographs are read when they are decoded.
-        output_dir: where the files go; created if absent.
+        output_dir: where the files go, a directory or a URL such as ``s3://bucket/directory``;
+            created if absent. Files are put at a URL when they are finished.
         batch_size: images of a batch. The background writer takes a batch in parts of about 48 MiB
             of rows, of which two are in memory.
         num_workers: decoding threads. None: one per CPU that this process may use.
@@ -144,7 +146,6 @@ class DataProcessor:
         self.raw_data_dir = check_location("raw_data_dir", raw_data_dir)
         if isinstance(self.raw_data_dir, URL):
             check_can_list("raw_data_dir", self.raw_data_dir)
-        self.output_dir = check_path("output_dir", output_dir)
         self._work_dir = None if work_dir is None else check_path("work_dir", work_dir)
         self.image_size = image_sizes(image_size)
         self.encoding = checked_encoding(store, jpeg_quality, jpeg_subsampling, self.image_size)
@@ -158,6 +159,9 @@ class DataProcessor:
         self.executor, self.executor_address = check_executor(
             executor, executor_address, samples_per_shard
         )
+        output = check_location("output_dir", output_dir)
+        self.output_dir = check_output("output_dir", output, self.executor)
+        self._local_dir = local_directory(self.output_dir, self._work_dir)
         self.sources = [sources] if isinstance(sources, str | Mapping | SourceFormat) else sources
         if not isinstance(self.sources, Sequence | None):
             raise TypeError(
@@ -230,12 +234,12 @@ class DataProcessor:
         work = self._plan(task_names, train_split, skip_missing=skip_missing)
         if work.samples_per_shard is not None:
             return make_shards(work, self._make_all(task_names, train_split, skip_missing))
-        make_directory(self.output_dir)
-        refuse_foreign(self.output_dir, [file.name for file in work.files])
-        with locked(self.output_dir) as waited:
+        make_directory(self._local_dir)
+        refuse_foreign(self._local_dir, [file.name for file in work.files])
+        with locked(self._local_dir) as waited:
             if waited:  # the data may have changed in the meantime
                 work = self._plan(task_names, train_split, skip_missing=skip_missing)
-                refuse_foreign(self.output_dir, [file.name for file in work.files])
+                refuse_foreign(self._local_dir, [file.name for file in work.files])
             return make_files(work)
 
     @note_remedy()
@@ -373,9 +377,10 @@ class DataProcessor:
             "seed": self.seed,
         }
         return Work(
-            *(photographs, self.output_dir, reading.table, splits, tasks, description),
+            *(photographs, self._local_dir, reading.table, splits, tasks, description),
             *(reading.rejections, reading.notes, reading.hints, reading.sets, skipped),
             *(self._repair, self._run_options, self.samples_per_shard, began),
+            url=self.output_dir if isinstance(self.output_dir, URL) else None,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.+", re.DOTALL)
@@ -49,6 +49,15 @@ class URL:
     def name(self) -> str:
         """The part behind the last slash."""
         return self.key.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """`name` without its ending."""
+        return PurePosixPath(self.name).stem
+
+    def with_suffix(self, suffix: str) -> URL:
+        """Returns the URL with another ending, as `pathlib.Path.with_suffix` does."""
+        return self.parent / PurePosixPath(self.name).with_suffix(suffix).name
 
     @property
     def parent(self) -> URL:

@@ -31,18 +31,23 @@ def is_written_by_us(path: Path) -> bool:
     """
     with with_filename(path), path.open("rb") as file:
         begin = file.read(ALIGNMENT)
-        if _has_header(begin, 0):
+        if has_own_header(begin, 0):
             return True
         size = file.seek(0, 2)
         for start in {0, max(0, size - _WINDOW)}:
             file.seek(start)
-            if _has_header(file.read(_WINDOW), start):
+            if has_own_header(file.read(_WINDOW), start):
                 return True
     return False
 
 
-def _has_header(content: bytes, offset: int) -> bool:
-    """Whether a part of a file that begins at `offset` holds one of our local headers."""
+def has_own_header(content: bytes, offset: int) -> bool:
+    """Whether a part of a file holds a local header that only `NPZWriter` writes.
+
+    Args:
+        content: the part.
+        offset: the byte of the file where it begins.
+    """
     for found in _PATTERN.finditer(content):
         npy = found.end(1) + int.from_bytes(found[1], "little")
         # The name before the pattern ends a local header, unless that part is damaged. The NPY

@@ -204,3 +204,12 @@ def list_files(url: URL) -> Iterator[Listed]:
         OSError: the server does not answer, refuses, or cannot list files.
     """
     return open_store(url).list(url.key)
+
+
+def list_directory(url: URL) -> Iterator[Listed]:
+    """Returns the files of a directory, without those of directories in it.
+
+    Raises:
+        OSError: the server does not answer, refuses, or cannot list files.
+    """
+    return open_store(url).list_directory(url.key)

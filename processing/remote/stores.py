@@ -12,7 +12,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -26,6 +26,9 @@ _OBSTORE_SCHEMES: Final = ("s3", "s3a", "gs", "az", "abfs", "abfss", "azure", "h
 _CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 _REQUEST_TIMEOUT: Final = timedelta(seconds=60)
 _RETRIES: Final = 5
+_LEAST_PART: Final = 5 << 20
+"""Bytes of a part of a large file that is put."""
+_MOST_PARTS: Final = 9_000
 _RETRY_TIMEOUT: Final = timedelta(minutes=2)
 _FORKED: Final = (
     "cannot be read in a forked process, because the client's threads exist only in the process "
@@ -72,8 +75,16 @@ class Store(Protocol):
     def list(self, key: str) -> Iterator[Listed]:
         """Yields the files of a directory and of all directories in it."""
 
-    def put(self, key: str, file: Path) -> None:
-        """Writes a file as a whole: others see all of it, or the file before it."""
+    def list_directory(self, key: str) -> Iterator[Listed]:
+        """Yields the files of a directory, without those of directories in it."""
+
+    def put(self, key: str, content: Path | bytes) -> None:
+        """Writes a file as a whole: others see all of it, or the file before it.
+
+        Args:
+            key: of the file.
+            content: a local file, or the bytes.
+        """
 
     def delete(self, key: str) -> None:
         """Removes a file."""
@@ -160,9 +171,19 @@ class _ObjectStore:
                     modified = entry["last_modified"].timestamp()
                     yield Listed(name, entry["size"], modified, _version(entry))
 
-    def put(self, key: str, file: Path) -> None:
+    def list_directory(self, key: str) -> Iterator[Listed]:
         with self._request(key):
-            self._client.put(self._store, key, file)
+            found = self._client.list_with_delimiter(self._store, prefix=key or None)
+            for entry in found["objects"]:
+                name = entry["path"].rpartition("/")[2]
+                yield Listed(name, entry["size"], entry["last_modified"].timestamp())
+
+    def put(self, key: str, content: Path | bytes) -> None:
+        size = content.stat().st_size if isinstance(content, Path) else len(content)
+        # Buckets take at most 10,000 parts.
+        part = max(_LEAST_PART, size // _MOST_PARTS + 1)
+        with self._request(key):
+            self._client.put(self._store, key, content, chunk_size=part)
 
     def delete(self, key: str) -> None:
         with self._request(key):
@@ -212,15 +233,27 @@ class _FileSystem:
             base = self._files._strip_protocol(path)
             self._files.invalidate_cache()  # some keep the lists of earlier calls
             for name, info in self._files.find(path, detail=True).items():
-                modified = info.get("created") or info.get("mtime")
-                seconds = modified.timestamp() if hasattr(modified, "timestamp") else modified or 0
                 relative = name[len(base) :].lstrip("/")
-                yield Listed(relative, int(info["size"]), float(seconds), _description(info))
+                size, modified = int(info["size"]), _modified(info)
+                yield Listed(relative, size, modified, _description(info))
 
-    def put(self, key: str, file: Path) -> None:
+    def list_directory(self, key: str) -> Iterator[Listed]:
+        with self._path(key) as path:
+            self._files.invalidate_cache()  # other processes may have written files
+            if not self._files.isdir(path):
+                return
+            for info in self._files.ls(path, detail=True):
+                if info["type"] == "file":
+                    name = info["name"].rpartition("/")[2]
+                    yield Listed(name, int(info["size"]), _modified(info))
+
+    def put(self, key: str, content: Path | bytes) -> None:
         with self._path(key) as path:
             self._files.makedirs(self._files._parent(path), exist_ok=True)
-            self._files.put_file(str(file), path)
+            if isinstance(content, Path):
+                self._files.put_file(str(content), path)
+            else:
+                self._files.pipe_file(path, content)
 
     def delete(self, key: str) -> None:
         with self._path(key) as path:
@@ -235,6 +268,12 @@ def _version(entry: Mapping[str, Any]) -> str:
 def _description(info: Mapping[str, Any]) -> str:
     """Returns a hash of all that a file system of fsspec knows of a file, as its `ukey` does."""
     return sha256(repr(sorted(info.items())).encode()).hexdigest()[:16]
+
+
+def _modified(info: Mapping[str, Any]) -> float:
+    """The time of the last change that fsspec tells, in seconds since 1970; 0 if it tells none."""
+    modified = info.get("created") or info.get("mtime") or 0
+    return modified.timestamp() if isinstance(modified, datetime) else float(modified)
 
 
 @contextlib.contextmanager

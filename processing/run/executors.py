@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from processing.core.engines import EXECUTORS
 from processing.core.errors import ProcessingError
-from processing.run.sharded_run import ShardedRun, ShardResult
+from processing.run.shard_records import ShardResult
+from processing.run.sharded_run import ShardedRun
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE: Final = 900

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Final, Self
+
+from processing.core.urls import Location
 
 NOT_DROPPED: Final = frozenset({"clipped", "unlabelled_points"})
 """Repairs that leave a box or a set of points in the file."""
@@ -17,7 +18,7 @@ class FileReport:
     """One output file. ``instances_read`` is the sum of the stored, dropped and rejected ones.
 
     Args:
-        path: the NPZ file.
+        path: path or URL of the NPZ file.
         rows: number of samples.
         images: source images of this split and task, including rejected ones.
         instances_read: boxes (landmarker: point sets) that the annotations hold for these images.
@@ -36,7 +37,7 @@ class FileReport:
             of the stored image. Empty if images are stored as pixels.
     """
 
-    path: Path
+    path: Location
     rows: int
     images: int
     instances_read: int
@@ -51,7 +52,7 @@ class FileReport:
     encoded: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def sum(cls, path: Path, reports: Sequence[Self]) -> Self:
+    def sum(cls, path: Location, reports: Sequence[Self]) -> Self:
         """Returns the sums of several files of one split and task, under the path of their set."""
         totals: dict[str, Any] = {}
         for field_ in fields(cls):

@@ -19,13 +19,14 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from numpy.typing import NDArray
 
-from processing.core.annotations import SPLITS
 from processing.core.error_notes import with_filename
 from processing.core.errors import ForeignFileError, Note, NPZFormatError
 from processing.core.files import partial_of, remove_durably
+from processing.core.urls import Location
 from processing.npz.mapped import MappedNPZ
 from processing.npz.origin import is_written_by_us
-from processing.npz.sets import ShardFile, manifest_path, read_manifest
+from processing.npz.sets import manifest_path, read_manifest
+from processing.run.obsolete import for_report, obsolete_files, obsolete_sets
 from processing.run.output_directory import (
     CACHE_NAMES,
     JOURNAL_NAME,
@@ -148,14 +149,15 @@ def _check(candidate: _Candidate) -> None:
     # Replacing a link to one of our files loses the link only: data version control makes such.
     is_link = stat.S_ISLNK(mode)
     if is_link and (path.suffix != ".npz" or not path.exists()):
-        raise _refusal(path, f"a link to {path.readlink()}")
+        raise refusal(path, f"a link to {path.readlink()}")
     if not path.is_file():
-        raise _refusal(path, "a folder" if path.is_dir() else "a pipe, socket or device")
+        raise refusal(path, "a folder" if path.is_dir() else "a pipe, socket or device")
     if not candidate.is_ours(path) and not _holds_nothing(path):
-        raise _refusal(path, _describe(path))
+        raise refusal(path, _describe(path))
 
 
-def _refusal(path: Path, found: str) -> ForeignFileError:
+def refusal(path: Location, found: str) -> ForeignFileError:
+    """Returns the error about a file of another program in the way."""
     return ForeignFileError(
         f"{path}: expected a file of ours, found {found}: a run would replace it; move it away, or "
         "choose another output_dir"
@@ -194,7 +196,12 @@ def _is_lock(path: Path) -> bool:
 
 
 def _is_list(path: Path) -> bool:
-    return _LINE.search(_read(path)) is not None
+    return has_line_of_list(_read(path))
+
+
+def has_line_of_list(content: bytes) -> bool:
+    """Whether a part of a file holds a line of one of our lists."""
+    return _LINE.search(content) is not None
 
 
 def _is_manifest(path: Path) -> bool:
@@ -258,29 +265,30 @@ def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Collection[s
         Names of the deleted files, all shards of a set as one. A file that this package did not
         write is never deleted.
     """
-    # The images of an obsolete file are in other splits now: training on both would leak.
-    ours = {f"{split}_{task}" for split in SPLITS for task in tasks}
-    planned_sets = {found.name for name in planned if (found := ShardFile.parse(f"{name}.npz"))}
-    removed: dict[str, None] = {}
-    for name in sorted(ours - planned_sets):
+    for name in obsolete_sets(tasks, planned):
         if is_ours(manifest_path(directory, name)):
             remove_durably(manifest_path(directory, name))  # first: without it, there is no set
-    for npz in sorted(directory.glob("*.npz")):
-        shard = ShardFile.parse(npz.name)
-        is_candidate = (shard.name if shard else npz.stem) in ours and npz.stem not in planned
-        if is_candidate and is_ours(npz):
+    names = [path.name for path in directory.glob("*.npz")]
+    removed = []
+    for npz in (directory / name for name in obsolete_files(names, tasks, planned)):
+        if is_ours(npz):
             for path in filter(is_ours, list_paths(npz)):
                 remove_durably(path)  # first: without their file, no run would find them
             npz.unlink()
-            name = npz.name if shard is None else f"{shard.name}-*-of-{shard.shard.total:05}.npz"
-            removed[name] = None
-    return list(removed)
+            removed.append(npz.name)
+    return for_report(removed)
 
 
-def remove_unused_shards(directory: Path) -> None:
-    """Deletes the directories of shards of which no file is left, and which no run works in."""
+def remove_unused_shards(directory: Path, planned: Collection[str] = ()) -> None:
+    """Deletes the directories of shards of which no file is left, and which no run works in.
+
+    Args:
+        directory: the output directory.
+        planned: names of shards whose caches stay, although their files may be at a URL.
+    """
     for shard in filter(shard_of, sorted((directory / SHARDS_NAME).glob("*"))):
         is_used = any(npz_path(shard, name).exists() for name in file_names(shard))
+        is_used |= shard.name in planned
         if not is_used and not (shard / JOURNAL_NAME).exists():
             for candidate in _helpers(shard):
                 candidate.path.unlink(missing_ok=True)

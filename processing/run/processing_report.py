@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from processing.core.annotation_sets import SetReport
 from processing.core.annotations import UNASSIGNED
 from processing.core.errors import Note, Rejection
+from processing.core.urls import Location
 from processing.run.file_report import NOT_DROPPED, FileReport
 
 _MOST_SETS: Final = 6
@@ -115,6 +115,7 @@ class ProcessingReport:
             used; the lists of the train files have all of them.
         missing_shards: shards that are not there yet, so that there is no manifest.
         shards_made_again: names of shards that an engine lost, and that this process made.
+        uploaded: names of the files that were put at the URL of the output directory.
     """
 
     files: tuple[FileReport, ...]
@@ -131,10 +132,11 @@ class ProcessingReport:
     splits: SplitReport | None = None
     replaced_data: tuple[str, ...] = ()
     note_examples: Mapping[str, Note] = field(default_factory=dict)
-    notes_path: Path | None = None
+    notes_path: Location | None = None
     rejection_examples: Mapping[str, str] = field(default_factory=dict)
     missing_shards: int = 0
     shards_made_again: tuple[str, ...] = ()
+    uploaded: tuple[str, ...] = ()
 
     @property
     def images_per_second(self) -> float:
@@ -165,6 +167,9 @@ class ProcessingReport:
         if self.shards_made_again:
             names = ", ".join(self.shards_made_again)
             lines.append(f"lost by the engine and made again by this process: {names}")
+        if self.uploaded:
+            where = f" at {self.files[0].path.parent}" if self.files else ""
+            lines.append(f"put{where}: {len(self.uploaded)} files")
         if self.missing_shards:
             lines.append(
                 f"{self.missing_shards} shards are not there yet: the job that makes the last one "

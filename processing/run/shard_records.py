@@ -6,6 +6,7 @@ records next to it, so that a set is finalized without reading its shards.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,7 @@ from processing.core.errors import Rejection
 from processing.core.files import write_durably
 from processing.npz.mapped import MappedNPZ
 from processing.npz.sets import Manifest, manifest_path
+from processing.run.file_report import FileReport
 from processing.run.input_cache import InputCache
 from processing.run.output_directory import (
     list_paths,
@@ -27,6 +29,7 @@ from processing.run.output_directory import (
     stored_metadata,
 )
 from processing.run.plan import PlannedFile
+from processing.run.processing_report import RunCounts
 from processing.run.published import PublishedFiles
 from processing.run.shards import ShardPlan
 
@@ -87,6 +90,20 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
         return np.frombuffer(self.crc32, _CRC32)
 
 
+class ShardResult(NamedTuple):
+    """What was done for one shard.
+
+    Args:
+        files: the report of each of its files.
+        counts: what its run did.
+        put: names of the files that were put at a URL.
+    """
+
+    files: tuple[FileReport, ...]
+    counts: RunCounts
+    put: tuple[str, ...] = ()
+
+
 def read_records(shard: PlannedShard) -> list[FileRecord | None]:
     """Reads the files of a shard on this machine.
 
@@ -132,7 +149,7 @@ class LocalShards:
     def __init__(self, directory: Path) -> None:
         self.location = directory
 
-    def are_all_there(self, plan: ShardPlan, names: list[str]) -> bool:
+    def are_all_there(self, plan: ShardPlan, names: Sequence[str]) -> bool:
         """Whether a shard has all its files, whatever they hold.
 
         Args:
@@ -150,8 +167,9 @@ class LocalShards:
         """Returns the record of each file; None if it is not as planned."""
         return read_records(shard)
 
-    def write_manifest(self, name: str, manifest: Manifest) -> None:
-        """Writes the manifest of a set, if its content changed."""
+    def write_manifest(self, name: str, manifest: Manifest) -> list[str]:
+        """Writes the manifest of a set, if its content changed; it is not at a URL."""
         path, content = manifest_path(self.location, name), manifest.encode()
         if not path.exists() or path.read_bytes() != content:
             write_durably(path, content)
+        return []

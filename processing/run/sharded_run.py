@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import IncompleteSetError, Rejection, TooManyRejectedError
 from processing.core.files import make_directory
+from processing.core.urls import Location
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.photographs import Photographs
 from processing.imaging.tasks import Task
@@ -30,26 +31,15 @@ from processing.run.ownership import (
     remove_orphaned_lists,
 )
 from processing.run.plan import columns_of, combined_fingerprint, plan_shard
-from processing.run.processing_report import RunCounts
 from processing.run.processing_run import ProcessingRun
 from processing.run.rejection_limit import limit_of
-from processing.run.shard_records import FileRecord, LocalShards, PlannedShard
+from processing.run.remote_shards import RemoteShards, make_at_url, names_of
+from processing.run.shard_records import FileRecord, LocalShards, PlannedShard, ShardResult
 from processing.run.shards import ShardPlan, divide
+from processing.run.upload import RemoteOutput
 
 _NAMED: Final = 5
 """Shards that a message names."""
-
-
-class ShardResult(NamedTuple):
-    """What was done for one shard.
-
-    Args:
-        files: the report of each of its files.
-        counts: what its run did.
-    """
-
-    files: tuple[FileReport, ...]
-    counts: RunCounts
 
 
 class Finalized(NamedTuple):
@@ -59,10 +49,12 @@ class Finalized(NamedTuple):
         reports: a report for each set.
         sound_crc32: uint32 (N,), of the content of each image as its shard was made; 0 if it is not
             known, or the image cannot be decoded: nothing of it is stored.
+        put: names of the manifests that were put at a URL.
     """
 
     reports: tuple[FileReport, ...]
     sound_crc32: NDArray[np.uint32]
+    put: list[str]
 
 
 class ShardedRun:
@@ -80,6 +72,7 @@ class ShardedRun:
         options: how to work.
         hints: for paths of missing images, where such an image is.
         samples_per_shard: images of a shard.
+        remote: where finished shards are put; None: they stay in `output_dir`.
 
     Attributes:
         shards: the plan.
@@ -98,7 +91,9 @@ class ShardedRun:
         options: RunOptions,
         hints: Mapping[str, str],
         samples_per_shard: int,
+        remote: RemoteOutput | None = None,
     ) -> None:
+        self._remote = remote
         self._photographs, self._output_dir, self._table = photographs, output_dir, table
         self._tasks, self._description, self._rejections = tasks, description, rejections
         self._repair, self._options, self._hints = repair, options, hints
@@ -126,18 +121,23 @@ class ShardedRun:
             ImageError: a bad image, with ``on_error="raise"``.
             TooManyRejectedError: more bad images than `max_bad_fraction` allows, so far.
             ForeignFileError: a file of another program would be replaced.
-            OSError: the output cannot be written, or would not fit.
+            OSError: the output cannot be written, or would not fit, or cannot be put at its URL.
         """
         shard = self._planned(plan)
         directory = shard.directory
         make_directory(directory)
         refuse_foreign_manifests(self._output_dir, self._set_names())
         refuse_foreign(directory, [file.name for file in shard.files])
+        if self._remote is not None:
+            manifests = [f"{name}.json" for name in self._set_names()]
+            self._remote.refuse_foreign([*names_of(shard), *manifests])
         with locked(directory):
             run = ProcessingRun(
                 *(self._photographs, directory, shard.table, shard.files, shard.rejections),
                 *(self._repair, self._options, self._hints, self._limit),
             )
+            if self._remote is not None:
+                return make_at_url(self._remote, shard, run, self._limit)
             counts = run.make()
             remove_orphaned_lists(directory)
             return ShardResult(run.reports(), counts)
@@ -153,11 +153,13 @@ class ShardedRun:
         # Most jobs end while others have not begun: then nothing has to be read.
         return absent or [plan for plan in self.shards if not self._is_of_this_plan(plan, found)]
 
-    def _is_of_this_plan(self, plan: ShardPlan, found: LocalShards) -> bool:
+    def _is_of_this_plan(self, plan: ShardPlan, found: LocalShards | RemoteShards) -> bool:
         shard = self._planned(plan)
         return found.recipes(shard) == [file.recipe for file in shard.files]
 
-    def _found(self) -> LocalShards:
+    def _found(self) -> LocalShards | RemoteShards:
+        if self._remote is not None:
+            return RemoteShards(self._remote, [f"{name}.npz" for name in self.file_names()])
         return LocalShards(self._output_dir)
 
     def _set_names(self) -> list[str]:
@@ -193,10 +195,11 @@ class ShardedRun:
             raise IncompleteSetError(_incomplete(found.location, stale, sets))
         self._whole_limit.add_earlier(bad.values())
         self._check_rows(sets)
+        put = []
         for name, parts in sets.items():
-            found.write_manifest(name, parts.manifest(name))
+            put += found.write_manifest(name, parts.manifest(name))
         reports = tuple(parts.report(found.location, name) for name, parts in sets.items())
-        return Finalized(reports, checksums)
+        return Finalized(reports, checksums, put)
 
     def _check_rows(self, sets: Mapping[str, _SetParts]) -> None:
         for task in self._tasks:
@@ -211,10 +214,15 @@ class ShardedRun:
 
     def sums(self, files: Sequence[FileReport]) -> list[FileReport]:
         """Returns the reports of shards, added up for each set."""
+        place = self._output_dir if self._remote is None else self._remote.url
         parts: dict[str, _SetParts] = {name: _SetParts() for name in self._set_names()}
         for report in files:
             parts[report.set_name].reports.append(report)
-        return [part.report(self._output_dir, name) for name, part in parts.items() if part.reports]
+        return [part.report(place, name) for name, part in parts.items() if part.reports]
+
+    def shard_names(self) -> list[str]:
+        """Returns the names of all shards, such as ``train-00003-of-00012``."""
+        return [plan.name for plan in self.shards]
 
     def file_names(self) -> list[str]:
         """Returns the names of all files of the plan, without endings."""
@@ -237,7 +245,7 @@ class _SetParts:
         self._sizes: list[int] = []
         self._checksums: list[int] = []
 
-    def add(self, path: Path, record: FileRecord) -> None:
+    def add(self, path: Location, record: FileRecord) -> None:
         """Adds the next shard."""
         self.reports.append(FileReport(path=path, **record.counts))
         self._fingerprints.append(record.fingerprint)
@@ -258,12 +266,12 @@ class _SetParts:
             checksums=self._checksums,
         )
 
-    def report(self, directory: Path, name: str) -> FileReport:
+    def report(self, directory: Location, name: str) -> FileReport:
         """Returns the sums of all shards, under the path that opens the set."""
         return FileReport.sum(directory / f"{name}{PATTERN_END}", self.reports)
 
 
-def _incomplete(directory: Path, names: Sequence[str], found: Mapping[str, _SetParts]) -> str:
+def _incomplete(directory: Location, names: Sequence[str], found: Mapping[str, _SetParts]) -> str:
     total = len(names) + sum(len(parts.reports) for parts in found.values())
     shown = ", ".join(names[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

@@ -9,7 +9,7 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,21 @@ from processing.core.annotation_sets import SetReport
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Note, Rejection, count_notes
 from processing.core.files import make_directory
+from processing.core.urls import URL, Location
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.photographs import Photographs
 from processing.imaging.tasks import Task
 from processing.run.copies import same_content
 from processing.run.file_report import FileReport
 from processing.run.image_batches import RunOptions
-from processing.run.output_directory import JOURNAL_NAME, locked, write_notes
+from processing.run.output_directory import (
+    JOURNAL_NAME,
+    NOTES_NAME,
+    list_paths,
+    locked,
+    npz_path,
+    write_notes,
+)
 from processing.run.ownership import (
     other_files,
     remove_obsolete,
@@ -44,6 +52,7 @@ from processing.run.processing_report import (
 from processing.run.processing_run import ProcessingRun
 from processing.run.sharded_run import MakeAll, ShardedRun
 from processing.run.split_notes import notes_on_splits
+from processing.run.upload import RemoteOutput
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Work:
 
     Args:
         photographs: reads the images.
-        output_dir: where the files go.
+        output_dir: local directory where the files go.
         table: the annotations, ordered by path.
         splits: int8 (N,), the split of each image.
         tasks: the tasks to make files of.
@@ -65,6 +74,8 @@ class Work:
         repair: how imperfect boxes are treated.
         options: how to work.
         samples_per_shard: images of a shard; None: one file for each split and task.
+        began: `time.perf_counter` at the beginning.
+        url: where finished files are put; None: they stay in `output_dir`.
     """
 
     photographs: Photographs
@@ -82,11 +93,17 @@ class Work:
     options: RunOptions
     samples_per_shard: int | None = None
     began: float = field(default_factory=time.perf_counter)
+    url: URL | None = None
 
     @functools.cached_property
     def files(self) -> list[PlannedFile]:
         """The plan of one file for each task and split."""
         return plan_files(self.table, self.splits, self.tasks, self.description, self.rejections)
+
+    @functools.cached_property
+    def remote(self) -> RemoteOutput | None:
+        """Where finished files are put, if that is a URL."""
+        return None if self.url is None else RemoteOutput(self.url)
 
     def sharded(self) -> ShardedRun:
         """The same files, divided into shards; `samples_per_shard` must be given."""
@@ -94,13 +111,18 @@ class Work:
         return ShardedRun(
             *(self.photographs, self.output_dir, self.table, self.splits, self.tasks),
             *(self.description, self.rejections, self.repair, self.options, self.hints),
-            self.samples_per_shard,
+            *(self.samples_per_shard, self.remote),
         )
 
 
 def make_files(work: Work) -> ProcessingReport:
     """Makes one file for each task and split; the caller holds the output directory's lock."""
     names = [file.name for file in work.files]
+    paths = [npz_path(work.output_dir, name) for name in names]
+    remote = work.remote
+    if remote is not None:
+        every = [each.name for path in paths for each in (path, *list_paths(path))]
+        remote.refuse_foreign([*every, NOTES_NAME])
     run = ProcessingRun(
         *(work.photographs, work.output_dir, work.table, work.files, work.rejections),
         *(work.repair, work.options, work.hints),
@@ -111,8 +133,13 @@ def make_files(work: Work) -> ProcessingReport:
     if not (work.output_dir / JOURNAL_NAME).exists():
         # With a journal, the lists may be of files that a continued run will publish.
         remove_orphaned_lists(work.output_dir)
+    put = []
+    if remote is not None:
+        put = [name for path in paths for name in remote.put_files(path)]
+        removed = remote.remove_obsolete([task.name for task in work.tasks], names)
     notes = _notes(work, run.sound_crc32(), all_replaced=bool(run.replaced_data))
-    return _report(work, run.reports(), counts, notes, removed, run.replaced_data)
+    reports = run.reports()
+    return _report(work, reports, counts, notes, removed, run.replaced_data, put=put)
 
 
 def make_shards(
@@ -142,13 +169,17 @@ def make_shards(
     results, lost = make_all(sharded, range(len(sharded.shards))[shard_index::jobs])
     made_again = tuple(sharded.shards[number].name for number in lost)
     counts = RunCounts.sum(result.counts for result in results)
+    put = [name for result in results for name in result.put]
     if missing := sharded.missing():
         files = [file for result in results for file in result.files]
         sums = sharded.sums(files)
         return _report(
-            work, sums, counts, missing_shards=len(missing), shards_made_again=made_again
+            *(work, sums, counts),
+            missing_shards=len(missing),
+            shards_made_again=made_again,
+            put=put,
         )
-    return _finalized(work, sharded, counts, made_again)
+    return _finalized(work, sharded, counts, made_again, put)
 
 
 def finalize(work: Work) -> ProcessingReport:
@@ -157,16 +188,26 @@ def finalize(work: Work) -> ProcessingReport:
 
 
 def _finalized(
-    work: Work, sharded: ShardedRun, counts: RunCounts, made_again: tuple[str, ...] = ()
+    work: Work,
+    sharded: ShardedRun,
+    counts: RunCounts,
+    made_again: tuple[str, ...] = (),
+    put: Sequence[str] = (),
 ) -> ProcessingReport:
     make_directory(work.output_dir)
     with locked(work.output_dir):
         found = sharded.finalize()
         tasks = [task.name for task in work.tasks]
         removed = remove_obsolete(work.output_dir, tasks, sharded.file_names())
-        remove_unused_shards(work.output_dir)
+        remove_unused_shards(work.output_dir, sharded.shard_names())
+        if work.remote is not None:
+            removed = work.remote.remove_obsolete(tasks, sharded.file_names())
         notes = _notes(work, found.sound_crc32, all_replaced=False)
-        return _report(work, found.reports, counts, notes, removed, shards_made_again=made_again)
+        return _report(
+            *(work, found.reports, counts, notes, removed),
+            shards_made_again=made_again,
+            put=[*put, *found.put],
+        )
 
 
 def _notes(work: Work, sound_crc32: NDArray[np.uint32], *, all_replaced: bool) -> list[Note]:
@@ -190,13 +231,19 @@ def _report(
     replaced_data: tuple[str, ...] = (),
     missing_shards: int = 0,
     shards_made_again: tuple[str, ...] = (),
+    put: Sequence[str] = (),
 ) -> ProcessingReport:
     """Returns the report; writes the notes, unless they are not complete yet (None)."""
-    path = None if notes is None else write_notes(work.output_dir, notes)
+    path: Location | None = None if notes is None else write_notes(work.output_dir, notes)
+    if work.remote is not None:
+        if notes is not None:
+            put = [*put, *work.remote.put_or_remove(work.output_dir / NOTES_NAME)]
+        path = path and work.remote.url / path.name
+        files = [replace(file, path=work.remote.url / file.path.name) for file in files]
     found = notes or ()
     return ProcessingReport(
         files=tuple(files),
-        up_to_date=counts.up_to_date,
+        up_to_date=counts.up_to_date and not put,
         images_decoded=counts.images_decoded,
         images_copied=counts.images_copied,
         images_resumed=counts.images_resumed,
@@ -215,4 +262,5 @@ def _report(
         rejection_examples=first_of_each_reason(work.rejections),
         missing_shards=missing_shards,
         shards_made_again=shards_made_again,
+        uploaded=tuple(put),
     )
