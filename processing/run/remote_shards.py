@@ -19,14 +19,9 @@ from numpy.typing import NDArray
 from processing.core.errors import InterferenceError
 from processing.npz.sets import Manifest
 from processing.remote.files import in_parallel
-from processing.run.file_report import FileReport
-from processing.run.leftovers import delete_earlier, delete_published_run
+from processing.run.file_record import FileRecord
 from processing.run.output_directory import list_paths
-from processing.run.ownership import remove_orphaned_lists
-from processing.run.processing_report import RunCounts
-from processing.run.processing_run import ProcessingRun
-from processing.run.rejection_limit import RejectionLimit
-from processing.run.shard_records import FileRecord, PlannedShard, ShardResult, read_records
+from processing.run.shard_records import PlannedShard, read_records
 from processing.run.shards import ShardPlan
 from processing.run.upload import RemoteOutput, record_name
 
@@ -78,42 +73,6 @@ class RemoteShards:
         return self._output.put_content(f"{name}.json", manifest.encode())
 
 
-def make_at_url(
-    output: RemoteOutput, shard: PlannedShard, run: ProcessingRun, limit: RejectionLimit
-) -> ShardResult:
-    """Makes a shard and puts it, or finds that it is up to date at the URL.
-
-    Args:
-        output: the URL.
-        shard: the shard. The caller holds the lock of its directory.
-        run: makes its files on this machine.
-        limit: of images that may be left out.
-
-    Raises:
-        ForeignFileError: a file of another program would be replaced.
-        OSError: the server does not answer, or refuses.
-    """
-    found = _up_to_date(output, shard, run.content_crc32)
-    if found is None:
-        counts = run.make()
-        remove_orphaned_lists(shard.directory)
-        records, put = _publish(output, shard)
-    else:
-        counts = RunCounts(up_to_date=True)
-        delete_published_run(shard.directory, [file.name for file in shard.files])
-        delete_earlier(shard.directory)
-        bad = {rejection.path: rejection for record in found for rejection in record.bad_images}
-        limit.add_earlier(bad.values())
-        records, put = _update_lists(output, shard, found)
-    reports = []
-    for file, record in zip(shard.files, records, strict=True):
-        path = shard.path(file)
-        reports.append(FileReport(path=output.url / path.name, **record.counts))
-        for each in (*list_paths(path), path):
-            each.unlink(missing_ok=True)
-    return ShardResult(tuple(reports), counts, tuple(put))
-
-
 def names_of(shard: PlannedShard) -> list[str]:
     """Returns the names of all files of a shard at a URL: NPZ files, lists and records."""
     names = []
@@ -123,7 +82,7 @@ def names_of(shard: PlannedShard) -> list[str]:
     return names
 
 
-def _up_to_date(
+def up_to_date(
     output: RemoteOutput, shard: PlannedShard, content_crc32: Callable[[], NDArray[np.uint32]]
 ) -> list[FileRecord] | None:
     """Returns the records of a shard that is whole, and made of these images; else None.
@@ -132,6 +91,9 @@ def _up_to_date(
         output: the URL.
         shard: the shard.
         content_crc32: gives uint32 (N,), of each image of the shard; may have to read them.
+
+    Raises:
+        OSError: the server does not answer, or refuses.
     """
     names = [record_name(shard.path(file).name) for file in shard.files]
     records = [record for record in in_parallel(output.read_record, names) if record is not None]
@@ -145,8 +107,17 @@ def _up_to_date(
     return records if [record.fingerprint for record in records] == expected else None
 
 
-def _publish(output: RemoteOutput, shard: PlannedShard) -> tuple[list[FileRecord], list[str]]:
-    """Puts the finished files of a shard, then their records; returns records and names put."""
+def publish(output: RemoteOutput, shard: PlannedShard) -> tuple[list[FileRecord], list[str]]:
+    """Puts the finished files of a shard, then their records.
+
+    Returns:
+        The records, and the names of the files that were put.
+
+    Raises:
+        ForeignFileError: a file of another program would be replaced.
+        NPZFormatError: a file was damaged after it was written.
+        OSError: the server does not answer, or refuses.
+    """
     records, put = [], []
     for file, record in zip(shard.files, read_records(shard), strict=True):
         path = shard.path(file)
@@ -162,7 +133,7 @@ def _publish(output: RemoteOutput, shard: PlannedShard) -> tuple[list[FileRecord
     return records, put
 
 
-def _update_lists(
+def update_lists(
     output: RemoteOutput, shard: PlannedShard, records: Sequence[FileRecord]
 ) -> tuple[list[FileRecord], list[str]]:
     """Brings the lists of a shard that is up to date to the present annotation files.
@@ -189,3 +160,10 @@ def _update_lists(
             name = record_name(shard.path(file).name)
             put += output.put_content(name, msgspec.json.encode(current))
     return now, put
+
+
+def delete_local(shard: PlannedShard) -> None:
+    """Deletes the files of a shard on this machine, which are at the URL now."""
+    for file in shard.files:
+        for path in (*list_paths(shard.path(file)), shard.path(file)):
+            path.unlink(missing_ok=True)

@@ -1,24 +1,17 @@
-"""FileRecord: everything that finalizing a set needs of one shard's file, but for its pixels.
-
-For shards in a directory, records are read from the files themselves. A shard at a URL has its
-records next to it, so that a set is finalized without reading its shards.
-"""
+"""The plan and the published files of one shard, as finalizing the set sees them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Rejection
 from processing.core.files import write_durably
 from processing.npz.mapped import MappedNPZ
 from processing.npz.sets import Manifest, manifest_path
+from processing.run.file_record import CRC32_TYPE, FileRecord
 from processing.run.file_report import FileReport
 from processing.run.input_cache import InputCache
 from processing.run.output_directory import (
@@ -32,8 +25,6 @@ from processing.run.plan import PlannedFile
 from processing.run.processing_report import RunCounts
 from processing.run.published import PublishedFiles
 from processing.run.shards import ShardPlan
-
-_CRC32: Final = np.dtype("<u4")
 
 
 class PlannedShard(NamedTuple):
@@ -61,33 +52,6 @@ class PlannedShard(NamedTuple):
     def path(self, file: PlannedFile) -> Path:
         """Returns where one of its files is published on this machine."""
         return npz_path(self.directory, file.name)
-
-
-class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What finalizing needs of one file.
-
-    Args:
-        recipe: see `PlannedFile`.
-        fingerprint: see `PlannedFile.fingerprint`.
-        counts: the fields of its `FileReport`.
-        content_id: see `MappedNPZ.content_id`.
-        sizes: bytes of the file and of each of its lists, by name.
-        bad_images: images that it lacks because something is wrong with them.
-        crc32: of the content of each of its images as uint32, little endian; 0 if it is not known,
-            or the image cannot be decoded.
-    """
-
-    recipe: str
-    fingerprint: str
-    counts: dict[str, Any]
-    content_id: int
-    sizes: dict[str, int]
-    bad_images: list[Rejection]
-    crc32: bytes
-
-    def content_crc32(self) -> NDArray[np.uint32]:
-        """uint32 (M,): `crc32` as an array."""
-        return np.frombuffer(self.crc32, _CRC32)
 
 
 class ShardResult(NamedTuple):
@@ -135,7 +99,7 @@ def _read_record(shard: PlannedShard, file: PlannedFile, cache: InputCache) -> F
             each.name: each.stat().st_size for each in (path, *list_paths(path)) if each.exists()
         },
         bad_images=bad,
-        crc32=checksums.astype(_CRC32).tobytes(),
+        crc32=checksums.astype(CRC32_TYPE).tobytes(),
     )
 
 

@@ -22,8 +22,10 @@ from processing.imaging.image_rows import RepairOptions
 from processing.imaging.photographs import Photographs
 from processing.imaging.tasks import Task
 from processing.npz.sets import PATTERN_END, Manifest
+from processing.run.file_record import FileRecord
 from processing.run.file_report import FileReport
 from processing.run.image_batches import RunOptions
+from processing.run.leftovers import delete_earlier, delete_published_run
 from processing.run.output_directory import locked, shard_directory
 from processing.run.ownership import (
     refuse_foreign,
@@ -31,10 +33,18 @@ from processing.run.ownership import (
     remove_orphaned_lists,
 )
 from processing.run.plan import columns_of, combined_fingerprint, plan_shard
+from processing.run.processing_report import RunCounts
 from processing.run.processing_run import ProcessingRun
 from processing.run.rejection_limit import limit_of
-from processing.run.remote_shards import RemoteShards, make_at_url, names_of
-from processing.run.shard_records import FileRecord, LocalShards, PlannedShard, ShardResult
+from processing.run.remote_shards import (
+    RemoteShards,
+    delete_local,
+    names_of,
+    publish,
+    up_to_date,
+    update_lists,
+)
+from processing.run.shard_records import LocalShards, PlannedShard, ShardResult
 from processing.run.shards import ShardPlan, divide
 from processing.run.upload import RemoteOutput
 
@@ -137,10 +147,33 @@ class ShardedRun:
                 *(self._repair, self._options, self._hints, self._limit),
             )
             if self._remote is not None:
-                return make_at_url(self._remote, shard, run, self._limit)
+                return self._make_at_url(self._remote, shard, run)
             counts = run.make()
             remove_orphaned_lists(directory)
             return ShardResult(run.reports(), counts)
+
+    def _make_at_url(
+        self, output: RemoteOutput, shard: PlannedShard, run: ProcessingRun
+    ) -> ShardResult:
+        """Makes a shard and puts it, or finds that it is up to date at the URL."""
+        found = up_to_date(output, shard, run.content_crc32)
+        if found is None:
+            counts = run.make()
+            remove_orphaned_lists(shard.directory)
+            records, put = publish(output, shard)
+        else:
+            counts = RunCounts(up_to_date=True)
+            delete_published_run(shard.directory, [file.name for file in shard.files])
+            delete_earlier(shard.directory)
+            bad = {rejection.path: rejection for one in found for rejection in one.bad_images}
+            self._limit.add_earlier(bad.values())
+            records, put = update_lists(output, shard, found)
+        delete_local(shard)
+        reports = [
+            FileReport(path=output.url / shard.path(file).name, **record.counts)
+            for file, record in zip(shard.files, records, strict=True)
+        ]
+        return ShardResult(tuple(reports), counts, tuple(put))
 
     def missing(self) -> list[ShardPlan]:
         """Returns the shards without their files, or with files of other annotations or options."""

@@ -32,10 +32,10 @@ from processing.remote.files import (
 )
 from processing.remote.stores import open_store
 from processing.remote.work_dir import work_directory
+from processing.run.file_record import FileRecord
 from processing.run.obsolete import for_report, obsolete_files, obsolete_sets
 from processing.run.output_directory import SHARDS_NAME, list_paths
 from processing.run.ownership import has_line_of_list, refusal
-from processing.run.shard_records import FileRecord
 
 _LOG = logging.getLogger(__name__)
 
