@@ -44,7 +44,7 @@ from processing.run.ownership import refuse_foreign
 from processing.run.processing_report import ProcessingReport
 from processing.run.sharded_run import MakeAll, ShardedRun
 from processing.run.splits import assign_splits, group_pattern
-from processing.run.upload import check_output, local_directory
+from processing.run.upload import RemoteOutput, check_output, local_directory
 from processing.run.work import Work, make_files, make_shards
 from processing.run.work import finalize as finalize_shards
 from processing.sources import RawDirectory, check_sources, read_sources
@@ -354,6 +354,8 @@ class DataProcessor:
         check_flag("skip_missing", skip_missing)
         check_number("train_split", train_split, least=0, most=1)
         began = time.perf_counter()
+        # First: a client that is not installed is reported before the data is read.
+        remote = RemoteOutput(self.output_dir) if isinstance(self.output_dir, URL) else None
         raw, photographs = self._raw()
         reading = read_sources(raw, self.sources)
         if self._run_options.on_error == "raise" and reading.rejections:
@@ -380,7 +382,7 @@ class DataProcessor:
             *(photographs, self._local_dir, reading.table, splits, tasks, description),
             *(reading.rejections, reading.notes, reading.hints, reading.sets, skipped),
             *(self._repair, self._run_options, self.samples_per_shard, began),
-            url=self.output_dir if isinstance(self.output_dir, URL) else None,
+            remote=remote,
         )
 
 

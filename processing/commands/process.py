@@ -219,7 +219,9 @@ _FLAGS: Final = (
         "directory with photographs and annotations, or its URL, such as s3://bucket/raw",
         _DIRECTORY,
     ),
-    _Flag("output_dir", "directory for the NPZ files", _DIRECTORY),
+    _Flag(
+        "output_dir", "directory or URL for the NPZ files, such as s3://bucket/faces", _DIRECTORY
+    ),
     _Flag(
         "sources",
         "annotation format to read, and its options: --source coco path=train.json, relative to "

@@ -209,7 +209,10 @@ class RemoteOutput:
     def _put(self, name: str, content: Path | bytes) -> list[str]:
         self._refuse_foreign(name)
         url = self.url / name
-        self._store.put(url.key, content)
+        try:
+            self._store.put(url.key, content)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{url}: cannot be put: does {url.root} exist?") from error
         expected = content.stat().st_size if isinstance(content, Path) else len(content)
         found = self.size(name)
         if found != expected:

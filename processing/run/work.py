@@ -20,7 +20,7 @@ from processing.core.annotation_sets import SetReport
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Note, Rejection, count_notes
 from processing.core.files import make_directory
-from processing.core.urls import URL, Location
+from processing.core.urls import Location
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.photographs import Photographs
 from processing.imaging.tasks import Task
@@ -75,7 +75,7 @@ class Work:
         options: how to work.
         samples_per_shard: images of a shard; None: one file for each split and task.
         began: `time.perf_counter` at the beginning.
-        url: where finished files are put; None: they stay in `output_dir`.
+        remote: where finished files are put; None: they stay in `output_dir`.
     """
 
     photographs: Photographs
@@ -93,17 +93,12 @@ class Work:
     options: RunOptions
     samples_per_shard: int | None = None
     began: float = field(default_factory=time.perf_counter)
-    url: URL | None = None
+    remote: RemoteOutput | None = None
 
     @functools.cached_property
     def files(self) -> list[PlannedFile]:
         """The plan of one file for each task and split."""
         return plan_files(self.table, self.splits, self.tasks, self.description, self.rejections)
-
-    @functools.cached_property
-    def remote(self) -> RemoteOutput | None:
-        """Where finished files are put, if that is a URL."""
-        return None if self.url is None else RemoteOutput(self.url)
 
     def sharded(self) -> ShardedRun:
         """The same files, divided into shards; `samples_per_shard` must be given."""
@@ -121,6 +116,7 @@ def make_files(work: Work) -> ProcessingReport:
     paths = [npz_path(work.output_dir, name) for name in names]
     remote = work.remote
     if remote is not None:
+        remote.sizes()  # a wrong bucket or key is reported now, and not after hours of work
         every = [each.name for path in paths for each in (path, *list_paths(path))]
         remote.refuse_foreign([*every, NOTES_NAME])
     run = ProcessingRun(
@@ -166,6 +162,8 @@ def make_shards(
             f"shard_index must be in [0, {jobs}): there are {len(sharded.shards)} shards and "
             f"{jobs} jobs, got {shard_index}"
         )
+    if work.remote is not None:
+        work.remote.sizes()  # as above
     results, lost = make_all(sharded, range(len(sharded.shards))[shard_index::jobs])
     made_again = tuple(sharded.shards[number].name for number in lost)
     counts = RunCounts.sum(result.counts for result in results)
