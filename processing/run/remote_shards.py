@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from processing.core.errors import InterferenceError
 from processing.npz.sets import Manifest
 from processing.remote.files import in_parallel
-from processing.run.file_record import FileRecord
+from processing.run.file_record import FileRecord, tail_crc32
 from processing.run.output_directory import list_paths
 from processing.run.shard_records import PlannedShard, read_records
 from processing.run.shards import ShardPlan
@@ -99,8 +99,12 @@ def up_to_date(
     records = [record for record in in_parallel(output.read_record, names) if record is not None]
     if [record.recipe for record in records] != [file.recipe for file in shard.files]:
         return None
-    sizes = {name: size for record in records for name, size in record.sizes.items()}
-    if in_parallel(output.size, list(sizes)) != list(sizes.values()):
+    files = [
+        (name, size, record.tails[name])
+        for record in records
+        for name, size in record.sizes.items()
+    ]
+    if not all(in_parallel(lambda file: output.has(*file), files)):
         return None
     checksums = content_crc32()
     expected = [file.fingerprint(checksums) for file in shard.files]
@@ -151,8 +155,9 @@ def update_lists(
     for file, record in zip(shard.files, records, strict=True):
         lists = [path for path in list_paths(shard.path(file)) if path.exists()]
         sizes = record.sizes | {path.name: path.stat().st_size for path in lists}
+        tails = record.tails | {path.name: tail_crc32(path) for path in lists}
         bad = list(shard.published.bad_images_of([file]).values())
-        current = msgspec.structs.replace(record, sizes=sizes, bad_images=bad)
+        current = msgspec.structs.replace(record, sizes=sizes, tails=tails, bad_images=bad)
         now.append(current)
         for path in lists:
             put += output.put_or_remove(path)

@@ -11,7 +11,7 @@ from processing.core.errors import Rejection
 from processing.core.files import write_durably
 from processing.npz.mapped import MappedNPZ
 from processing.npz.sets import Manifest, manifest_path
-from processing.run.file_record import CRC32_TYPE, FileRecord
+from processing.run.file_record import CRC32_TYPE, FileRecord, tail_crc32
 from processing.run.file_report import FileReport
 from processing.run.input_cache import InputCache
 from processing.run.output_directory import (
@@ -90,14 +90,14 @@ def _read_record(shard: PlannedShard, file: PlannedFile, cache: InputCache) -> F
     undecoded = {rejection.path for rejection in bad if rejection.stage in ("read", "decode")}
     if undecoded:
         checksums[[image in undecoded for image in images]] = 0
+    files = [each for each in (path, *list_paths(path)) if each.exists()]
     return FileRecord(
         recipe=file.recipe,
         fingerprint=metadata["fingerprint"],
         counts=metadata["counts"],
         content_id=MappedNPZ(path).content_id,
-        sizes={
-            each.name: each.stat().st_size for each in (path, *list_paths(path)) if each.exists()
-        },
+        sizes={each.name: each.stat().st_size for each in files},
+        tails={each.name: tail_crc32(each) for each in files},
         bad_images=bad,
         crc32=checksums.astype(CRC32_TYPE).tobytes(),
     )

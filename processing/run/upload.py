@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from isal.isal_zlib import crc32
 
 from processing.core.error_notes import with_filename
 from processing.core.errors import NPZFormatError
@@ -32,7 +33,7 @@ from processing.remote.files import (
 )
 from processing.remote.stores import open_store
 from processing.remote.work_dir import work_directory
-from processing.run.file_record import FileRecord
+from processing.run.file_record import TAIL_BYTES, FileRecord
 from processing.run.obsolete import for_report, obsolete_files, obsolete_sets
 from processing.run.output_directory import SHARDS_NAME, list_paths
 from processing.run.ownership import has_line_of_list, refusal
@@ -42,10 +43,6 @@ _LOG = logging.getLogger(__name__)
 _READ_ONLY: Final = ("http", "https")
 _LOOKED_AT: Final = 64 << 10
 """Bytes at the beginning of a file that tell whose it is."""
-_TAIL: Final = 256 << 10
-"""Bytes at the end of an NPZ file that are compared. The ZIP directory is there, with the size and
-CRC-32 of each member, and in almost all files also the hash of all inputs and the CRC-32 of each
-image."""
 _CHUNK: Final = 8 << 20
 
 
@@ -120,6 +117,22 @@ class RemoteOutput:
             return RemoteFile(self.url / name).size
         except FileNotFoundError:
             return None
+
+    def has(self, name: str, size: int, tail: int) -> bool:
+        """Whether a file is as its record says.
+
+        Args:
+            name: of the file.
+            size: its bytes.
+            tail: see `FileRecord.tails`.
+        """
+        file = RemoteFile(self.url / name)
+        try:
+            if file.size != size:
+                return False
+            return crc32(file.read(Span(max(0, size - TAIL_BYTES), size))) == tail
+        except FileNotFoundError:
+            return False
 
     def read(self, name: str) -> bytes | None:
         """Returns the content of a small file; None if there is none."""
@@ -229,7 +242,7 @@ class RemoteOutput:
         try:
             if file.size != size:
                 return False
-            begin = max(0, size - _TAIL) if path.suffix == ".npz" else 0
+            begin = max(0, size - TAIL_BYTES) if path.suffix == ".npz" else 0
             with with_filename(path), path.open("rb") as local:
                 local.seek(begin)
                 while chunk := local.read(_CHUNK):

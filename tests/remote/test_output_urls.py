@@ -5,6 +5,7 @@ The raw directory has bad photographs, dropped boxes and copies, so that there a
 
 import itertools
 import shutil
+import signal
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,8 +23,10 @@ from processing.remote.files import list_files, read_file
 from processing.remote.stores import open_store
 from processing.run.image_batches import ImageBatches
 from processing.run.upload import RemoteOutput
+from tests.processes import ForkServer
 
 SMALL = {"detector": 32, "landmarker": 24, "teacher": 16}
+SETTINGS = {"image_size": SMALL, "num_workers": 1, "progress": False}
 TASKS = ("detector", "teacher")
 SHARDS = {"samples_per_shard": 3}
 IMAGES = 14
@@ -52,8 +55,7 @@ def write_rows(raw, rows):
 
 
 def processor(raw, output, **options):
-    settings = {"image_size": SMALL, "num_workers": 1, "progress": False}
-    return DataProcessor(raw, output, **(settings | options))
+    return DataProcessor(raw, output, **(SETTINGS | options))
 
 
 def files(directory):
@@ -109,11 +111,18 @@ class Bucket:
     Attributes:
         url: of the bucket.
         requests: method and path of each request, in order.
+        environment: variables with the address and credentials.
     """
 
     def __init__(self, address):
         self.url = f"s3://outputs-{address.rpartition(':')[2]}"
         self.requests = []
+        self.environment = {
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": address,
+        }
         create = urllib.request.Request(f"{address}/{URL(self.url).name}", method="PUT")
         urllib.request.urlopen(create).close()
 
@@ -135,14 +144,9 @@ def server():
 
 @pytest.fixture
 def bucket(server, monkeypatch):
-    credentials = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
-    for name, value in {
-        **credentials,
-        "AWS_ENDPOINT_URL": server,
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
     bucket = Bucket(server)
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
 
     def log_request(handler, *_):
         bucket.requests.append((handler.command, handler.path))
@@ -182,9 +186,7 @@ def test_another_machine_finds_everything_there(data, memory, tmp_path, name):
     assert second.uploaded == ()
     assert second.files == first.files
     assert second.notes == first.notes
-    if name == "parts":
-        assert second.up_to_date
-        assert second.images_decoded == 0
+    assert (second.images_decoded == 0) == (name == "parts")
 
 
 def test_no_finished_shard_stays_in_the_work_directory(data, memory, tmp_path):
@@ -311,6 +313,20 @@ def test_a_run_that_is_stopped_at_a_put_is_continued(
     assert at > 9
 
 
+def test_a_process_that_is_killed_at_a_put_is_continued(data, bucket, tmp_path):
+    url, log = f"{bucket.url}/killed", tmp_path / "log"
+    options = SETTINGS | SHARDS
+    with ForkServer("tests.remote.killed_outputs") as server:
+        for at, how in ((1, "after"), (3, "before"), (4, "after"), (2, "after"), (0, "never")):
+            where = {"raw": data.raw, "url": url, "work_dir": tmp_path / "work"}
+            what = {"options": options, "environment": bucket.environment, "at": at, "how": how}
+            status = server.run("make_shards", log, **where, **what)
+            assert status == (-signal.SIGKILL if at else 0), log.read_text()
+            left = objects(url)
+            assert all(data.expected["parts"][name] == content for name, content in left.items())
+    assert left == data.expected["parts"]
+
+
 def foreign_npz(path):
     np.savez(path, images=np.zeros((3, 16, 16, 3), np.uint8))
 
@@ -414,7 +430,7 @@ def test_an_unknown_scheme_and_an_absent_bucket_are_reported_before_work(
     with pytest.raises(ValueError, match="no client for nowhere://"):
         processor(data.raw, "nowhere://out", work_dir=tmp_path).process_all()
     for options in ({}, SHARDS):
-        with pytest.raises(OSError, match="s3://absent/out: .*NoSuchBucket"):
+        with pytest.raises(OSError, match=r"s3://absent/out: .*NoSuchBucket"):
             processor(data.raw, "s3://absent/out", work_dir=tmp_path, **options).process_all()
 
 
