@@ -122,7 +122,8 @@ def publish(output: RemoteOutput, shard: PlannedShard) -> tuple[list[FileRecord]
         NPZFormatError: a file was damaged after it was written.
         OSError: the server does not answer, or refuses.
     """
-    records, put = [], []
+    records: list[FileRecord] = []
+    put: list[str] = []
     for file, record in zip(shard.files, read_records(shard), strict=True):
         path = shard.path(file)
         name = record_name(path.name)
@@ -151,7 +152,8 @@ def update_lists(
             if path.name in record.sizes:
                 output.download(path.name, path)
     shard.published.update_lists(shard.files)
-    now, put = [], []
+    now: list[FileRecord] = []
+    put: list[str] = []
     for file, record in zip(shard.files, records, strict=True):
         lists = [path for path in list_paths(shard.path(file)) if path.exists()]
         sizes = record.sizes | {path.name: path.stat().st_size for path in lists}

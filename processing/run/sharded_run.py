@@ -228,7 +228,7 @@ class ShardedRun:
             raise IncompleteSetError(_incomplete(found.location, stale, sets))
         self._whole_limit.add_earlier(bad.values())
         self._check_rows(sets)
-        put = []
+        put: list[str] = []
         for name, parts in sets.items():
             put += found.write_manifest(name, parts.manifest(name))
         reports = tuple(parts.report(found.location, name) for name, parts in sets.items())

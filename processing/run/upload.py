@@ -43,6 +43,8 @@ _LOG = logging.getLogger(__name__)
 _READ_ONLY: Final = ("http", "https")
 _LOOKED_AT: Final = 64 << 10
 """Bytes at the beginning of a file that tell whose it is."""
+_LONGEST_JSON: Final = 64 << 20
+"""Bytes of the largest manifest that is read, of millions of shards."""
 _CHUNK: Final = 8 << 20
 
 
@@ -171,8 +173,8 @@ class RemoteOutput:
     def _look(self, name: str) -> tuple[int, bytes]:
         """Returns the bytes of a file, and its beginning, or all of a description in JSON."""
         file = RemoteFile(self.url / name)
-        most = file.size if name.endswith(".json") else min(file.size, _LOOKED_AT)
-        return file.size, bytes(file.read(Span(0, most)))
+        most = _LONGEST_JSON if name.endswith(".json") else _LOOKED_AT
+        return file.size, bytes(file.read(Span(0, min(file.size, most))))
 
     def is_ours(self, name: str) -> bool:
         """Whether this package wrote a file; False if there is none."""

@@ -129,7 +129,7 @@ def make_files(work: Work) -> ProcessingReport:
     if not (work.output_dir / JOURNAL_NAME).exists():
         # With a journal, the lists may be of files that a continued run will publish.
         remove_orphaned_lists(work.output_dir)
-    put = []
+    put: list[str] = []
     if remote is not None:
         put = [name for path in paths for name in remote.put_files(path)]
         removed = remote.remove_obsolete([task.name for task in work.tasks], names)
