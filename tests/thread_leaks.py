@@ -17,7 +17,6 @@ GRACE_SECONDS = 2.0
 LIVES_ON = {
     "werkzeug/serving.py": "connections of the S3 server, which runs for the whole session",
     "tqdm/_monitor.py": "one for the process, from the first progress bar on",
-    "socketserver.py": "a server of tests, while the client keeps its connections",
     "multiprocessing/resource_sharer.py": "one for the process, from the first descriptor sent on",
 }
 """Threads of libraries that outlive a test by design: the file whose code they run, and why."""
