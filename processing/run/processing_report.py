@@ -115,6 +115,7 @@ class ProcessingReport:
             used; the lists of the train files have all of them.
         missing_shards: shards that are not there yet, so that there is no manifest.
         shards_made_again: names of shards that an engine lost, and that this process made.
+        shards_continued: names of shards that an interrupted run, or a worker that died, had begun.
         uploaded: names of the files that were put at the URL of the output directory.
     """
 
@@ -136,6 +137,7 @@ class ProcessingReport:
     rejection_examples: Mapping[str, str] = field(default_factory=dict)
     missing_shards: int = 0
     shards_made_again: tuple[str, ...] = ()
+    shards_continued: tuple[str, ...] = ()
     uploaded: tuple[str, ...] = ()
 
     @property
@@ -167,6 +169,9 @@ class ProcessingReport:
         if self.shards_made_again:
             names = ", ".join(self.shards_made_again)
             lines.append(f"lost by the engine and made again by this process: {names}")
+        if self.shards_continued:
+            names = ", ".join(self.shards_continued)
+            lines.append(f"continued after an interruption, or the death of a worker: {names}")
         if self.uploaded:
             where = f" at {self.files[0].path.parent}" if self.files else ""
             lines.append(f"put{where}: {len(self.uploaded)} files")

@@ -61,11 +61,13 @@ class ShardResult(NamedTuple):
         files: the report of each of its files.
         counts: what its run did.
         put: names of the files that were put at a URL.
+        continued: name of the shard, if an earlier run had begun it and was interrupted.
     """
 
     files: tuple[FileReport, ...]
     counts: RunCounts
     put: tuple[str, ...] = ()
+    continued: str | None = None
 
 
 def read_records(shard: PlannedShard) -> list[FileRecord | None]:

@@ -26,7 +26,7 @@ from processing.run.file_record import FileRecord
 from processing.run.file_report import FileReport
 from processing.run.image_batches import RunOptions
 from processing.run.leftovers import delete_earlier, delete_published_run
-from processing.run.output_directory import locked, shard_directory
+from processing.run.output_directory import JOURNAL_NAME, locked, shard_directory
 from processing.run.ownership import (
     refuse_foreign,
     refuse_foreign_manifests,
@@ -142,15 +142,18 @@ class ShardedRun:
             manifests = [f"{name}.json" for name in self._set_names()]
             self._remote.refuse_foreign([*names_of(shard), *manifests])
         with locked(directory):
+            was_begun = (directory / JOURNAL_NAME).exists()
             run = ProcessingRun(
                 *(self._photographs, directory, shard.table, shard.files, shard.rejections),
                 *(self._repair, self._options, self._hints, self._limit),
             )
             if self._remote is not None:
-                return self._make_at_url(self._remote, shard, run)
-            counts = run.make()
-            remove_orphaned_lists(directory)
-            return ShardResult(run.reports(), counts)
+                result = self._make_at_url(self._remote, shard, run)
+            else:
+                counts = run.make()
+                remove_orphaned_lists(directory)
+                result = ShardResult(run.reports(), counts)
+            return result._replace(continued=plan.name if was_begun else None)
 
     def _make_at_url(
         self, output: RemoteOutput, shard: PlannedShard, run: ProcessingRun

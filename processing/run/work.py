@@ -168,6 +168,7 @@ def make_shards(
     made_again = tuple(sharded.shards[number].name for number in lost)
     counts = RunCounts.sum(result.counts for result in results)
     put = [name for result in results for name in result.put]
+    continued = tuple(result.continued for result in results if result.continued)
     if missing := sharded.missing():
         files = [file for result in results for file in result.files]
         sums = sharded.sums(files)
@@ -175,9 +176,10 @@ def make_shards(
             *(work, sums, counts),
             missing_shards=len(missing),
             shards_made_again=made_again,
+            shards_continued=continued,
             put=put,
         )
-    return _finalized(work, sharded, counts, made_again, put)
+    return _finalized(work, sharded, counts, made_again, continued, put)
 
 
 def finalize(work: Work) -> ProcessingReport:
@@ -190,6 +192,7 @@ def _finalized(
     sharded: ShardedRun,
     counts: RunCounts,
     made_again: tuple[str, ...] = (),
+    continued: tuple[str, ...] = (),
     put: Sequence[str] = (),
 ) -> ProcessingReport:
     make_directory(work.output_dir)
@@ -204,6 +207,7 @@ def _finalized(
         return _report(
             *(work, found.reports, counts, notes, removed),
             shards_made_again=made_again,
+            shards_continued=continued,
             put=[*put, *found.put],
         )
 
@@ -229,6 +233,7 @@ def _report(
     replaced_data: tuple[str, ...] = (),
     missing_shards: int = 0,
     shards_made_again: tuple[str, ...] = (),
+    shards_continued: tuple[str, ...] = (),
     put: Sequence[str] = (),
 ) -> ProcessingReport:
     """Returns the report; writes the notes, unless they are not complete yet (None)."""
@@ -260,5 +265,6 @@ def _report(
         rejection_examples=first_of_each_reason(work.rejections),
         missing_shards=missing_shards,
         shards_made_again=shards_made_again,
+        shards_continued=shards_continued,
         uploaded=tuple(put),
     )

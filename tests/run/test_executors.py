@@ -189,6 +189,8 @@ def test_a_worker_that_is_killed_changes_no_byte(made, tmp_path, engine, monkeyp
     report = processor(folder / "raw", tmp_path / "out", executor=engine).process_all()
     assert Path(marker).exists()
     assert files(tmp_path / "out") == files(folder / "out")
+    assert len(report.shards_continued) >= 1
+    assert f"death of a worker: {report.shards_continued[0]}" in str(report)
     if engine == "processes":  # the pool is broken; Dask and Ray repeat the task themselves
         assert report.shards_made_again
 
