@@ -11,7 +11,7 @@ import functools
 import logging
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -107,6 +107,8 @@ class ImageBatches:
         self._images, self._repair, self._options = images, repair, options
         self._done = 0
         self._images_in_batch = self._bytes_in_batch = 0
+        self._known: deque[bool] = deque()  # of images that threads work on: is content known?
+        self._copies_known = True
 
     @contextlib.contextmanager
     def results(self, start: int, earlier: EarlierImages | None) -> Iterator[Iterator[ImageResult]]:
@@ -124,7 +126,9 @@ class ImageBatches:
         )
         threads = self._options.num_workers
         ahead = max(_JOBS_PER_THREAD * threads, self._photographs.at_once)
-        jobs = self._begun(self._jobs(start), is_copied=earlier is not None)
+        self._known.clear()
+        self._copies_known = earlier is not None
+        jobs = self._begun(self._jobs(start))
         results = map_in_order(work, jobs, threads=threads, ahead=ahead)
         is_shown = self._options.progress and sys.stderr is not None
         bar = tqdm(
@@ -199,16 +203,16 @@ class ImageBatches:
         for first in range(start, len(self._images), _PLANNED_AT_ONCE):
             yield from self._planned(self._images[first : first + _PLANNED_AT_ONCE])
 
-    def _begun(self, jobs: Iterator[ImageJob], *, is_copied: bool) -> Iterator[ImageJob]:
-        """Begins to read the images of jobs when threads are about to need them.
+    def _begun(self, jobs: Iterator[ImageJob]) -> Iterator[ImageJob]:
+        """Begins to read the images that threads are about to need.
 
-        Args:
-            jobs: the jobs.
-            is_copied: whether rows of images whose content is known may be copied, unread.
+        An image whose content is known need not be read if its rows are copied. The images before
+        it predict that.
         """
         for job in jobs:
+            self._known.append(job.content is not None)
             begun = None
-            if job.content is None or not is_copied:
+            if job.content is None or not self._copies_known:
                 begun = self._photographs.begin(job.path, job.hint)
             yield job if begun is None else replace(job, begun=begun)
 
@@ -250,6 +254,8 @@ class ImageBatches:
         self._done = start
         for done, result in enumerate(results, start + 1):
             self._done = done
+            if self._known.popleft():
+                self._copies_known = result.copied
             yield result
             bar.update()
             now = time.monotonic()

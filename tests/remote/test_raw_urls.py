@@ -11,6 +11,7 @@ from processing.commands.process import process_command
 from processing.core.errors import SourceError, SourceNotFoundError, TooManyRejectedError
 from processing.data_processor import DataProcessor
 from processing.remote import stores
+from processing.remote.photographs import RemotePhotographs
 from tests.conftest import write_coco
 from tests.remote.conftest import BUCKET
 from tests.test_data_processor import rejected, stored_files
@@ -153,6 +154,30 @@ def test_a_url_gives_the_bytes_of_the_local_directory_and_reads_each_file_once(
     assert place.processor(tmp_path / "out").process_all().up_to_date
     assert place.processor(tmp_path / "out").process_all().up_to_date
     assert reads.taken() == []
+
+
+@pytest.mark.parametrize("store", ["raw", "jpeg"])
+def test_photographs_are_read_ahead_if_rows_of_earlier_files_are_of_no_use(
+    memory, source, tmp_path, monkeypatch, store
+):
+    memory.upload(source / "raw")
+    monkeypatch.setattr(RemotePhotographs, "at_once", 0)
+    memory.processor(tmp_path / "out", num_workers=1).process_detector()
+    begun = []
+
+    def begin(self, path, hint, call=RemotePhotographs.begin):
+        begun.append(path)
+        return call(self, path, hint)
+
+    monkeypatch.setattr(RemotePhotographs, "begin", begin)
+    options = {"min_box_size": 5} if store == "raw" else {"store": store}
+    report = memory.processor(tmp_path / "out", num_workers=1, **options).process_detector()
+    if store == "raw":
+        assert report.images_copied == IMAGES
+        assert begun == []
+    else:
+        assert report.images_decoded == IMAGES
+        assert begun == photographs(source)[5:]  # the first ones were on their way already
 
 
 def test_another_machine_finds_the_files_up_to_date_without_reading_photographs(
