@@ -121,7 +121,10 @@ WRONG_VALUES = [
     ("raw_data_dir=", "empty"),
     ("raw_data_dir=${nope}", "nope"),
     ("raw_data_dir=nope", "there is no such directory"),
-    ("raw_data_dir=https://example.org/raw", "web servers do not list their files"),
+    (
+        "datamodule.processor.raw_data_dir=https://example.org/raw",
+        "web servers do not list their files",
+    ),
     ("datamodule.processor=null", "give datamodule.data_dir too"),
     ("action=fitt", "did you mean fit?"),
     ("action=test", "ckpt_path"),
