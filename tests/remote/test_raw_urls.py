@@ -34,6 +34,8 @@ def source(tmp_path_factory):
     # No format reads these.
     (raw / "photographs.zip").write_bytes(bytes(1000))
     (raw / ".hidden.json").write_text("{}")
+    # As git stores a link where there are none; the report has a note on it.
+    (raw / "link").write_text("images/0001.jpg")
     DataProcessor(raw, folder / "out", image_size=SIZES, progress=False).process_all()
     return folder
 
@@ -139,6 +141,10 @@ def reads(monkeypatch):
     return reads
 
 
+def lists(directory):
+    return {path.name: path.read_bytes() for path in sorted(directory.glob("*.jsonl"))}
+
+
 def photographs(source):
     return sorted(f"images/{path.name}" for path in (source / "raw/images").iterdir())
 
@@ -149,8 +155,10 @@ def test_a_url_gives_the_bytes_of_the_local_directory_and_reads_each_file_once(
     report = place.processor(tmp_path / "out").process_all()
     assert report.images_decoded == IMAGES
     assert stored_files(tmp_path / "out") == stored_files(source / "out")
-    assert reads.taken() == [ANNOTATIONS, *photographs(source)]
-    assert place.copies() == {ANNOTATIONS}
+    assert lists(tmp_path / "out") == lists(source / "out")
+    assert "link_stored_as_text" in report.notes
+    assert reads.taken() == [ANNOTATIONS, *photographs(source), "link"]
+    assert place.copies() == {ANNOTATIONS, "link"}
     assert place.processor(tmp_path / "out").process_all().up_to_date
     assert place.processor(tmp_path / "out").process_all().up_to_date
     assert reads.taken() == []
@@ -188,7 +196,7 @@ def test_another_machine_finds_the_files_up_to_date_without_reading_photographs(
     reads.taken()
     memory.work_dir = tmp_path / "other"
     assert memory.processor(tmp_path / "out").process_all().up_to_date
-    assert reads.taken() == [ANNOTATIONS]
+    assert reads.taken() == [ANNOTATIONS, "link"]
 
 
 def test_only_changed_files_are_read_again(place, source, tmp_path, reads):
@@ -220,13 +228,13 @@ def test_a_deleted_photograph_is_missing_and_a_deleted_annotation_leaves_no_copy
     (raw / "more.json").write_bytes((raw / ANNOTATIONS).read_bytes())
     place.put("more.json", (raw / ANNOTATIONS).read_bytes())
     place.processor(tmp_path / "out").process_all()
-    assert place.copies() == {ANNOTATIONS, "more.json"}
+    assert place.copies() == {ANNOTATIONS, "more.json", "link"}
     place.delete(ANNOTATIONS)
     place.delete("images/0001.jpg")
     (raw / ANNOTATIONS).unlink()
     (raw / "images/0001.jpg").unlink()
     place.processor(tmp_path / "out").process_all()
-    assert place.copies() == {"more.json"}
+    assert place.copies() == {"more.json", "link"}
     assert not list(place.work_dir.glob("*/raw/copies/annotations"))
     DataProcessor(raw, tmp_path / "local", image_size=SIZES, progress=False).process_all()
     assert stored_files(tmp_path / "out") == stored_files(tmp_path / "local")
@@ -332,6 +340,22 @@ def test_messages_name_the_url_and_not_the_copies(memory, source, tmp_path):
         assert str(memory.work_dir) not in str(error.value)
 
 
+def test_a_store_that_keeps_lists_is_asked_again(memory, source, tmp_path, monkeypatch):
+    memory.upload(source / "raw")
+    files, kept = type(fsspec.filesystem("memory")), {}
+    find = files.find
+
+    def kept_find(self, path, **options):
+        return kept.setdefault(path, find(self, path, **options))
+
+    monkeypatch.setattr(files, "find", kept_find)
+    monkeypatch.setattr(files, "invalidate_cache", lambda self, path=None: kept.clear())
+    memory.processor(tmp_path / "out").process_all()
+    memory.delete("images/0001.jpg")
+    report = memory.processor(tmp_path / "out").process_all()
+    assert not report.up_to_date
+
+
 def test_annotations_may_name_photographs_by_their_urls(memory, source, tmp_path):
     memory.upload(source / "raw")
     content = json.loads((source / "raw" / ANNOTATIONS).read_text())
@@ -339,8 +363,7 @@ def test_annotations_may_name_photographs_by_their_urls(memory, source, tmp_path
         image["file_name"] = f"{memory.url}/images/{image['file_name']}"
     memory.put(ANNOTATIONS, json.dumps(content).encode())
     memory.processor(tmp_path / "out").process_all()
-    images = {name for name, file in stored_files(tmp_path / "out").items() if file}
-    assert images == stored_files(source / "out").keys()
+    assert stored_files(tmp_path / "out") == stored_files(source / "out")
 
 
 def sharded(place, output_dir, **options):
@@ -354,7 +377,7 @@ def test_jobs_read_the_photographs_of_their_own_shards_only(bucket, source, tmp_
     for job in range(2):
         bucket.work_dir = tmp_path / f"machine-{job}"
         sharded(bucket, tmp_path / "out").process_shards(tasks, job, 2)
-        taken.append([name for name in reads.taken() if name != ANNOTATIONS])
+        taken.append([name for name in reads.taken() if name.startswith("images/")])
     assert sorted(taken[0] + taken[1]) == photographs(source)
     assert all(taken)
 
@@ -369,7 +392,7 @@ def test_workers_of_an_engine_plan_again_and_share_the_copies(memory, source, tm
         report = sharded(memory, tmp_path / "out", executor=pool).process_all()
     assert report.shards_made_again == ()
     assert stored_files(tmp_path / "out") == stored_files(tmp_path / "local")
-    assert reads.taken() == [ANNOTATIONS, *photographs(source)]
+    assert reads.taken() == [ANNOTATIONS, *photographs(source), "link"]
 
 
 @pytest.mark.long
