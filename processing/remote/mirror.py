@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import tempfile
 import unicodedata
 from collections import defaultdict
@@ -27,6 +28,8 @@ from processing.remote.stores import Listed
 _LOG = logging.getLogger(__name__)
 _BETWEEN_NOTES: Final = 1000
 """Files after which the copies are noted: a run that is killed need not copy them again."""
+_ODD: Final = re.compile(r"(^|/)\.{0,2}(/|$)|[\0\\:]")
+"""In names that may be no path below a directory. All others are, and there may be millions."""
 
 
 def check_can_list(name: str, url: URL) -> None:
@@ -207,15 +210,14 @@ def _listing(url: URL) -> dict[str, Listed]:
         for file in list_files(url):
             if file.name or file.size:
                 files[file.name] = file
-    folders = {name[:at] for name in files for at in _slashes(name)}
-    for name in folders & files.keys():
+    for name in _folders(files) & files.keys():
         if files[name].size:
             raise SourceError(
                 f"{url}: {name!a} is both a file and a folder, which no local directory can hold: "
                 "rename the file"
             )
         del files[name]
-    for name in files:
+    for name in filter(_ODD.search, files):
         if problem := _problem_of(name):
             raise SourceError(
                 f"{url}: a file is called {name!a}, which {problem}: rename or delete it"
@@ -228,11 +230,14 @@ def _listing(url: URL) -> dict[str, Listed]:
     return files
 
 
-def _slashes(name: str) -> Iterator[int]:
-    at = name.find("/")
-    while at >= 0:
-        yield at
-        at = name.find("/", at + 1)
+def _folders(names: Iterable[str]) -> set[str]:
+    """Returns the folders of all files, and the folders above them."""
+    folders: set[str] = set()
+    new = {name.rpartition("/")[0] for name in names}
+    while new:
+        folders |= new
+        new = {name.rpartition("/")[0] for name in new} - folders
+    return folders
 
 
 def _problem_of(name: str) -> str:
