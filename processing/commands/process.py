@@ -220,7 +220,9 @@ _FLAGS: Final = (
         _DIRECTORY,
     ),
     _Flag(
-        "output_dir", "directory or URL for the NPZ files, such as s3://bucket/faces", _DIRECTORY
+        "output_dir",
+        "directory for the NPZ files, or its URL, such as s3://bucket/faces",
+        _DIRECTORY,
     ),
     _Flag(
         "sources",

@@ -288,11 +288,11 @@ def _told(url: str) -> Iterator[None]:
             raise
         raise OSError(f"{url}: {error}") from error
     except Exception as error:  # obstore's own types derive from nothing else
-        name = type(error).__name__
+        name, text = type(error).__name__, str(error).partition("\n\nDebug source:")[0]
         if name == "NotFoundError":
             raise FileNotFoundError(f"{url}: there is no such file") from error
         if name in ("PermissionDeniedError", "UnauthenticatedError"):
             raise PermissionError(
-                f"{url}: access is denied: check the credentials in the environment: {error}"
+                f"{url}: access is denied: check the credentials in the environment: {text}"
             ) from error
-        raise OSError(f"{url}: {error}") from error
+        raise OSError(f"{url}: {text}") from error

@@ -64,8 +64,6 @@ def check_output(name: str, location: Location, executor: object) -> Location:
             f"{name}={location.text!r}: web servers are read only: give a local directory, or a "
             "bucket such as s3://BUCKET/DIRECTORY"
         )
-    if isinstance(location, URL) and location.scheme in ("file", "local"):
-        raise ValueError(f"{name}={location.text!r}: is on this machine: give it as a path")
     of_others = isinstance(executor, str) and executor != "threads"
     if isinstance(location, URL) and location.scheme == "memory" and of_others:
         raise ValueError(
