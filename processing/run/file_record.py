@@ -21,6 +21,8 @@ CRC32_TYPE: Final = np.dtype("<u4")
 TAIL_BYTES: Final = 64 << 10
 """Bytes at the end of a file that tell whether it is another one. In an NPZ file, the ZIP directory
 is there, with size and CRC-32 of each member, and the hash of all inputs in ``metadata``."""
+RECORD_BEGINNING: Final = b'{"recipe":'
+"""How a record begins, also a damaged one, or one of another version of this package."""
 
 
 def tail_crc32(path: Path) -> int:

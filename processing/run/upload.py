@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from isal.isal_zlib import crc32
@@ -33,7 +33,7 @@ from processing.remote.files import (
 )
 from processing.remote.stores import open_store
 from processing.remote.work_dir import work_directory
-from processing.run.file_record import TAIL_BYTES, FileRecord
+from processing.run.file_record import RECORD_BEGINNING, TAIL_BYTES, FileRecord
 from processing.run.obsolete import for_report, obsolete_files, obsolete_sets
 from processing.run.output_directory import SHARDS_NAME, list_paths
 from processing.run.ownership import has_line_of_list, refusal
@@ -313,9 +313,10 @@ def _is_ours(name: str, content: bytes) -> bool:
         return has_own_header(content, 0)
     if name.endswith(".jsonl"):
         return has_line_of_list(content)
-    kind: Any = FileRecord if name.startswith(f"{SHARDS_NAME}/") else Manifest
+    if name.startswith(f"{SHARDS_NAME}/"):
+        return content.startswith(RECORD_BEGINNING)
     try:
-        msgspec.json.decode(content, type=kind)
+        msgspec.json.decode(content, type=Manifest)
     except msgspec.DecodeError:
         return False
     return True

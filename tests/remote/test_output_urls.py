@@ -261,6 +261,31 @@ def test_two_jobs_that_put_the_same_shards_at_once_end_with_equal_bytes(data, me
     assert processor(data.raw, memory, work_dir=tmp_path / "new", **SHARDS).process_all().up_to_date
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("train_detector-00001-of-00003.npz", None),
+        ("train_detector-00001-of-00003.npz", lambda content: content[:-900] + bytes(900)),
+        ("train_teacher-00000-of-00003.rejected.jsonl", None),
+        ("processing.shards/val_detector-00000-of-00001.json", None),
+        ("processing.shards/val_detector-00000-of-00001.json", lambda content: content[:-9]),
+    ],
+)
+def test_an_object_that_was_deleted_or_changed_is_put_again(data, memory, tmp_path, name, change):
+    processor(data.raw, memory, work_dir=tmp_path / "work", **SHARDS).process_all()
+    url = URL(memory) / name
+    content = read_file(url)
+    if change is None:
+        open_store(url).delete(url.key)
+    else:
+        open_store(url).put(url.key, change(content))
+    report = processor(data.raw, memory, work_dir=tmp_path / "work", **SHARDS).process_all()
+    assert read_file(url) == content
+    assert objects(memory) == data.expected["parts"]
+    files = {one.removeprefix("processing.shards/").partition(".")[0] for one in report.uploaded}
+    assert files == {url.name.partition(".")[0]}  # the file itself, and perhaps its record
+
+
 class Stopped(BaseException):
     """Ends a run like a kill: no handler of the package runs."""
 
@@ -312,6 +337,30 @@ def test_a_run_that_is_stopped_at_a_put_is_continued(
         assert again.process_all().uploaded == ()
         remove_objects()
     assert at > 9
+
+
+def test_a_new_file_is_never_taken_for_that_of_the_old_record(
+    data, raw, memory, tmp_path, monkeypatch
+):
+    processor(data.raw, memory, work_dir=tmp_path / "old", **SHARDS).process_all()
+    pixels = np.asarray(Image.open(raw / "05.png")) // 2
+    Image.fromarray(pixels).save(raw / "05.png")
+    store = type(open_store(URL(memory)))
+    put = store.put
+
+    def stopped(self, key, content):
+        put(self, key, content)
+        if key.endswith(".npz"):
+            raise Stopped
+
+    monkeypatch.setattr(store, "put", stopped)
+    with pytest.raises(Stopped):
+        processor(raw, memory, work_dir=tmp_path / "new", **SHARDS).process_all()
+    monkeypatch.setattr(store, "put", put)
+    with pytest.raises(IncompleteSetError, match="1 of 8 files are missing"):
+        processor(data.raw, memory, work_dir=tmp_path / "third", **SHARDS).finalize(TASKS)
+    processor(data.raw, memory, work_dir=tmp_path / "third", **SHARDS).process_all()
+    assert objects(memory) == data.expected["parts"]
 
 
 @pytest.mark.long
