@@ -250,6 +250,8 @@ class _FileSystem:
     def put(self, key: str, content: Path | bytes) -> None:
         with self._path(key) as path:
             self._files.makedirs(self._files._parent(path), exist_ok=True)
+            if isinstance(content, Path) and self._root.startswith("memory:"):
+                content = content.read_bytes()  # `put_file` would show a part of the file
             if isinstance(content, Path):
                 self._files.put_file(str(content), path)
             else:

@@ -126,15 +126,15 @@ def publish(output: RemoteOutput, shard: PlannedShard) -> tuple[list[FileRecord]
     put: list[str] = []
     for file, record in zip(shard.files, read_records(shard), strict=True):
         path = shard.path(file)
-        name = record_name(path.name)
-        # Nobody must take the new file for the one that the old record describes.
-        put += output.put_files(path, before=functools.partial(output.remove, name))
         if record is None:
             raise InterferenceError(
-                f"{path}: changed while it was put: does another process write there? Run again"
+                f"{path}: changed after it was written: does another process write there? Run again"
             )
+        name, content = record_name(path.name), msgspec.json.encode(record)
+        # Nobody must take the new file for the one that the old record describes.
+        put += output.put_files(path, before=functools.partial(output.remove_other, name, content))
+        put += output.put_content(name, content)
         records.append(record)
-        put += output.put_content(name, msgspec.json.encode(record))
     return records, put
 
 

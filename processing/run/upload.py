@@ -226,12 +226,10 @@ class RemoteOutput:
             self._store.put(url.key, content)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{url}: cannot be put: does {url.root} exist?") from error
-        expected = content.stat().st_size if isinstance(content, Path) else len(content)
-        found = self.size(name)
-        if found != expected:
+        if isinstance(content, Path) and self.size(name) != content.stat().st_size:
             raise OSError(
-                f"{url}: {expected:,} bytes were put, found {found}: does another program write "
-                "there? Run again"
+                f"{url}: {content.stat().st_size:,} bytes were put, found {self.size(name)}: does "
+                "another program write there? Run again"
             )
         _LOG.debug("put %s", url)
         return [name]
@@ -264,6 +262,11 @@ class RemoteOutput:
         with contextlib.suppress(FileNotFoundError):  # another job deleted it
             self._store.delete((self.url / name).key)
         return True
+
+    def remove_other(self, name: str, content: bytes) -> None:
+        """Deletes a small file of ours unless it has this content: another job may just put it."""
+        if self.read(name) not in (None, content):
+            self.remove(name)
 
     def remove_obsolete(self, tasks: Iterable[str], planned: Iterable[str]) -> list[str]:
         """Deletes files that the data no longer has, as `ownership.remove_obsolete` does.

@@ -245,6 +245,12 @@ def test_jobs_with_work_directories_of_their_own_make_a_set(data, memory, tmp_pa
     assert objects(url) == data.expected["parts"]
     for name in ("train_detector.json", "val_teacher.json", "processing.notes.jsonl"):
         open_store(URL(url)).delete((URL(url) / name).key)
+    shard = URL(url) / "train_teacher-00001-of-00003.npz"
+    content = read_file(shard)
+    open_store(shard).put(shard.key, content[:-1])
+    with pytest.raises(IncompleteSetError, match=rf"1 of 8 files are missing.*{shard.name}"):
+        job("third").finalize(TASKS)
+    open_store(shard).put(shard.key, content)
     report = job("third").finalize(TASKS)
     assert objects(url) == data.expected["parts"]
     assert len(report.uploaded) == 3
@@ -448,6 +454,17 @@ def test_an_executor_puts_shards_too(data, memory, tmp_path):
     assert objects(memory) == data.expected["parts"]
     names = {name for name in report.uploaded if "/" not in name}
     assert names == data.expected["parts"].keys()
+
+
+def test_photographs_and_files_may_both_be_at_urls(data, memory, tmp_path):
+    raw = URL(memory) / "raw"
+    for path in data.raw.iterdir():
+        open_store(raw).put((raw / path.name).key, path)
+    one = processor(str(raw), f"{memory}/out", work_dir=tmp_path, **SHARDS)
+    report = one.process_all()
+    assert objects(f"{memory}/out") == data.expected["parts"]
+    assert report.notes == data.reports["parts"].notes
+    assert one.process_all().uploaded == ()
 
 
 @pytest.mark.long
