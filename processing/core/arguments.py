@@ -137,6 +137,8 @@ def check_location(name: str, value: StrPath | URL) -> Location:
     if scheme.lower() == "file":
         return check_path(name, url2pathname(urlsplit(str(value)).path))
     url = URL(f"{scheme.lower()}://{rest.rstrip('/')}")
+    if not rest.strip("/"):
+        raise ValueError(f"{name}={str(value)!r}: names no bucket, host or directory")
     if url.scheme in ("http", "https") and set("?#") & set(url.text):
         raise ValueError(
             f"{name}={url.text!r}: URLs with a query are not read, because the other files of a "

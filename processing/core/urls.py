@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.+", re.DOTALL)
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,5 +70,5 @@ Location: TypeAlias = Path | URL
 
 
 def is_url(text: object) -> bool:
-    """Whether a text is a URL: letters, ``://``, and more."""
+    """Whether a text begins as a URL does: letters and ``://``."""
     return isinstance(text, URL) or (isinstance(text, str) and bool(_URL.fullmatch(text)))

@@ -364,6 +364,8 @@ def test_the_datamodule_reads_urls(published, made):
 def test_urls_are_refused_where_they_are_not_supported(tmp_path):
     with pytest.raises(ValueError, match="expected a local path, found the URL"):
         LazyNPZDataset(tmp_path / "a.npz", cache_dir="s3://bucket/cache")
+    with pytest.raises(ValueError, match="names no bucket"):
+        LazyNPZDataset("s3://")
     with pytest.raises(ValueError, match="query"):
         LazyNPZDataset("https://example.org/a.npz?key=1")
     with pytest.raises(ValueError, match="no client for"):
