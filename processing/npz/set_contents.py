@@ -51,14 +51,18 @@ _SHARE: Final = 8
 """A shard takes two descriptors, and a program reads up to four sets at the same time."""
 
 
-def most_open() -> int:
-    """Returns how many shards of one set may be open at a time."""
+def most_open(*, connections: int = 0) -> int:
+    """Returns how many shards of one set may be open at a time.
+
+    Args:
+        connections: to servers, which are files too.
+    """
     if sys.platform == "win32":
         return _MOST_OPEN
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return _MOST_OPEN
-    return min(_MOST_OPEN, max(1, (limit - _OTHER_FILES) // _SHARE))
+    return min(_MOST_OPEN, max(1, (limit - _OTHER_FILES - connections) // _SHARE))
 
 
 class SetContents:
@@ -103,7 +107,9 @@ class SetContents:
         self._lock = threading.Lock()
         self._open: OrderedDict[int, Contents] = OrderedDict()
         self._opening: dict[int, threading.Lock] = {}
-        self._limit = most_open()
+        self._limit = most_open(connections=IN_FLIGHT if isinstance(place, URL) else 0)
+        # Threads keep shards open while they read them, so few threads may do so at a time.
+        self._readers = threading.Semaphore(min(self._limit, IN_FLIGHT))
         # All shards have the same layout: the manifest was written after that was checked.
         first = self._shard(0)
         self.task, self.metadata = first.task, first.metadata
@@ -213,8 +219,13 @@ class SetContents:
         parts = list(parts_of(self.offsets, indices))
         if len(parts) < 2 or not isinstance(self.path, URL):
             return list(map(function, parts))
-        with ThreadPoolExecutor(min(len(parts), IN_FLIGHT), "npz-shard") as threads:
-            return list(threads.map(function, parts))
+
+        def read(part: Part) -> R:
+            with self._readers:
+                return function(part)
+
+        with ThreadPoolExecutor(min(len(parts), IN_FLIGHT, self._limit), "npz-shard") as threads:
+            return list(threads.map(read, parts))
 
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Starts reading the images of rows in the background, of shards that are open."""

@@ -46,16 +46,21 @@ class RemoteFile:
     def __init__(self, url: URL) -> None:
         self.url = url
         self._store = open_store(url)
+        self._size: int | None = None
 
-    @functools.cached_property
+    @property
     def size(self) -> int:
-        """Bytes of the file.
+        """Bytes of the file, when they were first asked for.
 
         Raises:
             FileNotFoundError: there is no such file.
             OSError: the server does not answer, or refuses.
         """
-        return self._store.size(self.url.key)
+        # Without functools.cached_property: before Python 3.12 it has one lock for all instances,
+        # so the sizes of many files would be requested one after the other.
+        if self._size is None:
+            self._size = self._store.size(self.url.key)
+        return self._size
 
     def read(self, span: Span) -> memoryview:
         """Returns some bytes, by one request.

@@ -35,7 +35,7 @@ def made(tmp_path_factory):
 def pair(made, request, monkeypatch):
     """The same data as one file and as a set, of which all shards or one may be open."""
     if request.param == "one open":
-        monkeypatch.setattr(set_contents, "most_open", lambda: 1)
+        monkeypatch.setattr(set_contents, "most_open", lambda **_: 1)
     with (
         open_dataset(made / "whole", "train_detector", return_index=True) as whole,
         open_dataset(made / "parts", "train_detector", return_index=True) as parts,

@@ -195,7 +195,7 @@ assert (dataset.get_batch(range(0, len(dataset), step))["images"] == dataset[0][
 
 
 def test_a_shard_that_is_closed_meanwhile_stays_readable(jobs, monkeypatch):
-    monkeypatch.setattr(set_contents, "most_open", lambda: 1)
+    monkeypatch.setattr(set_contents, "most_open", lambda **_: 1)
     with open_dataset(jobs.undisturbed, "train_detector") as dataset:
         first, second = dataset.columns._shard(0), dataset.columns._shard(1)
         assert len(dataset.columns._open) == 1

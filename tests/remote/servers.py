@@ -22,6 +22,11 @@ class Request(NamedTuple):
         return 0 if self.span is None else self.span[1] - self.span[0]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+    request_queue_size = 256  # connections of many threads at once; more would wait for a second
+
+
 class RangeServer:
     """Serves the files below a directory on loopback.
 
@@ -44,8 +49,7 @@ class RangeServer:
 
     @contextmanager
     def running(self):
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
-        server.daemon_threads = False
+        server = _Server(("127.0.0.1", 0), partial(_Handler, self))
         thread = threading.Thread(target=server.serve_forever, name="range-server")
         thread.start()
         self.url = f"http://127.0.0.1:{server.server_port}"
