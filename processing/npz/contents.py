@@ -134,6 +134,16 @@ class Contents:
             raise NPZFormatError(f"{npz.path}: members differ in length: {lengths}")
         return cls(npz, task, metadata, stored, annotations, paths)
 
+    def whole(self) -> Contents:
+        """Returns this file with all its bytes: a temporary copy of a file at a URL.
+
+        Raises:
+            OSError: the server does not answer, refuses, or has another file there by now.
+            NPZFormatError: the file was replaced by another one, or is damaged.
+        """
+        npz = self.npz.whole()
+        return self if npz is self.npz else Contents.read(npz, will_gather=False)
+
     def __len__(self) -> int:
         return len(self.stored)
 

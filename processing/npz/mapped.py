@@ -168,8 +168,9 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
         """Whether a member lies in the NPZ file itself, and was not unpacked to another one."""
         return self._file(name).map is self._map
 
-    def read_all(self) -> None:
-        """Makes every byte of the map that of the file; does nothing for a local file."""
+    def whole(self) -> MappedNPZ:
+        """Returns this file with all its bytes; a file at a URL has only some of them."""
+        return self
 
     def verify(self, name: str) -> None:
         """Compares the bytes of one member with the ZIP directory's CRC-32.

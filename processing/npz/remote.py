@@ -29,7 +29,7 @@ from processing.npz.format import JPEG_MEMBER, LOCAL_HEADER, RAW_MEMBER
 from processing.npz.mapped import MappedNPZ
 from processing.npz.row_cache import RowCache
 from processing.npz.sparse_file import SparseFile
-from processing.npz.zip_directory import MAX_DIRECTORY, locate, read_entries
+from processing.npz.zip_directory import MAX_DIRECTORY, locate, read_directory, read_entries
 from processing.remote.files import IN_FLIGHT, RemoteFile, Span
 
 _TAIL: Final = 64 << 10
@@ -61,15 +61,16 @@ class RemoteNPZ(MappedNPZ):
 
     def __init__(self, url: URL, *, cache_dir: Path | None = None, cache_bytes: int = 0) -> None:
         self._remote = RemoteFile(url)
-        self._is_whole = False
         if self._remote.size == 0:
             raise NPZFormatError(f"{url}: the file is empty; an NPZ file is expected")
         self._local = SparseFile(self._remote.size)
         entries, tail = self._read_directory()
         self._cache: RowCache | None = None
         if cache_dir is not None and cache_bytes:
-            content = repr([(entry.filename, entry.file_size, entry.CRC) for entry in entries])
             size = self._remote.size
+            # With the places: equal members elsewhere in the file are another layout.
+            members = [(e.filename, e.file_size, e.CRC, e.header_offset) for e in entries]
+            content = repr((size, members))
             self._cache = RowCache(cache_dir, url, content, size, cache_bytes)
             self._local = self._cache.file
             self._copy([Span(tail, size)])
@@ -99,15 +100,17 @@ class RemoteNPZ(MappedNPZ):
         for span, data in zip(spans, self._remote.read_spans(spans), strict=True):
             self._local.write(span.begin, data)
 
-    def read_all(self) -> None:
-        """Copies the whole file, which takes as much space in the directory of temporary files."""
-        if self._is_whole:
-            return
-        size, step = self._remote.size, _CHUNK * IN_FLIGHT
-        for begin in range(0, size, step):
-            end = min(begin + step, size)
-            self._copy([Span(b, min(b + _CHUNK, end)) for b in range(begin, end, _CHUNK)])
-        self._is_whole = True
+    def whole(self) -> MappedNPZ:
+        """Returns a copy of the whole file, without a name in the directory of temporary files.
+
+        Raises:
+            OSError: the server does not answer, refuses, or has another file there by now.
+            NPZFormatError: the file was replaced by another one.
+        """
+        copy = _CopiedNPZ(self._remote)
+        if copy.content_id != self.content_id:
+            raise NPZFormatError(f"{self.path}: was replaced after it was opened; open it again")
+        return copy
 
     def read_rows(
         self,
@@ -140,12 +143,27 @@ class RemoteNPZ(MappedNPZ):
         return [np.frombuffer(row, np.uint8) for row in found if row is not None]
 
     def _known(self, span: Span, checksum: int | None) -> memoryview | None:
-        """Returns bytes that are in the local file; None if they are not."""
-        if not self._is_whole and (self._cache is None or checksum is None):
+        """Returns a row that is in the cache; None if it is not."""
+        if self._cache is None or checksum is None:
             return None
         self.check_size()
         row = memoryview(self._map)[span.begin : span.end]
-        return row if self._is_whole or crc32(row) == checksum else None
+        return row if crc32(row) == checksum else None
+
+
+class _CopiedNPZ(MappedNPZ):
+    """All bytes of a file at a URL, in a temporary file."""
+
+    def __init__(self, remote: RemoteFile) -> None:
+        local = SparseFile(remote.size)
+        step = _CHUNK * IN_FLIGHT
+        for begin in range(0, remote.size, step):
+            end = min(begin + step, remote.size)
+            spans = [Span(b, min(b + _CHUNK, end)) for b in range(begin, end, _CHUNK)]
+            for span, data in zip(spans, remote.read_spans(spans), strict=True):
+                local.write(span.begin, data)
+        mapped = local.map()
+        self._begin(remote.url, None, mapped, read_directory(remote.url, local.file, mapped))
 
 
 class RemoteRows:

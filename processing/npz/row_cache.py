@@ -62,11 +62,11 @@ class RowCache:
             begin: of the row in the file.
             row: its bytes.
         """
-        if not self._budget.take(len(row)):
-            return
+        # The row is there: a full disk, or a directory that was removed, must not cost the batch.
         try:
-            self.file.write(begin, row)
-        except OSError as error:  # the row is there: a full disk must not cost the batch
+            if self._budget.take(len(row)):
+                self.file.write(begin, row)
+        except OSError as error:
             self._budget.close()
             _LOG.warning("%s: no more rows are kept: %s", self.path, error)
 
@@ -110,7 +110,10 @@ def _used(directory: Path) -> int:
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.endswith(_ENDING):
-                status = entry.stat()
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:  # another process removed older rows of its URL
+                    continue
                 total += getattr(status, "st_blocks", -(-status.st_size // _BLOCK)) * _BLOCK
     return total
 

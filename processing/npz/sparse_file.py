@@ -10,6 +10,8 @@ import weakref
 from pathlib import Path
 from typing import Any, Final
 
+from processing.core.error_notes import with_filename
+
 _BINARY: Final = getattr(os, "O_BINARY", 0)  # Windows would change line ends
 
 
@@ -27,6 +29,7 @@ class SparseFile:
     """
 
     def __init__(self, size: int, path: Path | None = None) -> None:
+        self._place = tempfile.gettempdir() if path is None else path
         if path is None:
             with tempfile.TemporaryFile(prefix="npz-") as scratch:
                 self.file = os.dup(scratch.fileno())
@@ -43,10 +46,14 @@ class SparseFile:
         Args:
             begin: of the place.
             data: an object with the buffer protocol.
+
+        Raises:
+            OSError: the disk is full, for example; names the file, or the directory.
         """
         left = memoryview(data).cast("B")
         while left:
-            written = self._write(left, begin)
+            with with_filename(self._place):
+                written = self._write(left, begin)
             left, begin = left[written:], begin + written
 
     def _write(self, data: memoryview, begin: int) -> int:

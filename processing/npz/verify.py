@@ -36,8 +36,8 @@ def verify_columns(contents: Contents) -> None:
         NPZFormatError: members contradict each other, or a value is impossible; names member and
             row.
     """
+    contents = contents.whole()  # its space is free again when this function ends
     npz = contents.npz
-    npz.read_all()
     stored = contents.stored
     has_row_checksums = "image_crc32" in npz and stored.is_contiguous
     for name in npz:
