@@ -398,6 +398,8 @@ def _sharded(
 if __name__ == "__main__":
     import sys
 
+    from processing import data_processor
     from processing.commands.process import process_command
 
-    sys.exit(process_command(DataProcessor))
+    # Workers of Dask and Ray can import the class of the module, but not that of __main__.
+    sys.exit(process_command(data_processor.DataProcessor))

@@ -142,7 +142,10 @@ def longest_chain(name, above=()):
     """Returns the longest chain of imports from a module downwards; fails if it meets a cycle."""
     assert name not in above, f"cycle: {' -> '.join((*above[above.index(name) :], name))}"
     if name not in CHAINS:
-        below = sorted(imported for imported, _ in imports(name) if imported in FILES)
+        # A module that is run as __main__ may import itself under its own name.
+        below = sorted(
+            imported for imported, _ in imports(name) - {(name, True)} if imported in FILES
+        )
         chains = [longest_chain(imported, (*above, name)) for imported in below]
         CHAINS[name] = (name, *max(chains, key=len, default=()))
     return CHAINS[name]

@@ -2,13 +2,16 @@
 
 import os
 import random
+import runpy
 import signal
+import sys
 import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from processing import data_processor
 from processing.core.errors import TooManyRejectedError
 from processing.data_processor import DataProcessor
 from processing.run import executors, sharded_run
@@ -158,6 +161,28 @@ def test_engines_make_the_same_bytes(made, tmp_path, engine):
     assert report.images_decoded == expected.images_decoded
     assert not report.shards_made_again
     assert processor(folder / "raw", tmp_path, executor=engine).process_all().up_to_date
+
+
+class Travel(Engine):
+    """Pickles each task as Dask and Ray do."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        cloudpickle = pytest.importorskip("cloudpickle")  # comes with the extras
+        return super().submit(cloudpickle.loads(cloudpickle.dumps(fn)), *args, **kwargs)
+
+
+def test_the_tasks_of_the_command_can_travel_to_other_machines(made, tmp_path, monkeypatch):
+    folder, _ = made
+    monkeypatch.setattr(executors, "_dask", lambda *_: engine)
+    sizes = [f"{task}={size}" for task, size in SIZES.items()]
+    command = f"data_processor --all --raw-data-dir {folder / 'raw'} --output-dir {tmp_path}"
+    shards = ["--samples-per-shard", "4", "--executor", "dask", "--image-size", *sizes]
+    monkeypatch.setattr(sys, "argv", [*command.split(), *shards])
+    with Travel(lambda _, task: task()) as engine, pytest.raises(SystemExit) as exit_:
+        runpy.run_path(data_processor.__file__, run_name="__main__")
+    assert exit_.value.code == 0
+    assert engine.tasks == SHARDS
+    assert files(tmp_path) == files(folder / "out")
 
 
 def dies_once(call, number, marker):
