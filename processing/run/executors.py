@@ -110,6 +110,7 @@ def _dask(address: str | None, workers: int) -> Iterator[Executor]:
     with contextlib.ExitStack() as opened:
         target: Any = address
         if address is None:
+            opened.enter_context(_quiet("distributed"))
             # One task at a time in each worker: the decoder's threads are the CPUs' already.
             target = opened.enter_context(
                 LocalCluster(
@@ -122,6 +123,18 @@ def _dask(address: str | None, workers: int) -> Iterator[Executor]:
         client = opened.enter_context(Client(target))
         # By default dask takes equal calls for one task, and keeps the first result.
         yield client.get_executor(pure=False)
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Leaves out the messages below warnings of a logger: a cluster logs each connection."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -205,7 +205,8 @@ def dies_once(call, number, marker):
 
 
 @pytest.mark.parametrize("engine", ["processes", "dask", "ray"])
-def test_a_worker_that_is_killed_changes_no_byte(made, tmp_path, engine, monkeypatch):
+def test_a_worker_that_is_killed_changes_no_byte(made, tmp_path, engine, monkeypatch, caplog):
+    caplog.set_level("INFO")
     if engine != "processes":
         pytest.importorskip({"dask": "distributed"}.get(engine, engine))
     folder, _ = made
@@ -216,6 +217,8 @@ def test_a_worker_that_is_killed_changes_no_byte(made, tmp_path, engine, monkeyp
     assert files(tmp_path / "out") == files(folder / "out")
     assert len(report.shards_continued) >= 1
     assert f"death of a worker: {report.shards_continued[0]}" in str(report)
+    chatter = [r for r in caplog.records if r.levelname == "INFO" and "processing" not in r.name]
+    assert chatter == []
     if engine == "processes":  # the pool is broken; Dask and Ray repeat the task themselves
         assert report.shards_made_again
 
