@@ -65,16 +65,19 @@ class RemoteNPZ(MappedNPZ):
             raise NPZFormatError(f"{url}: the file is empty; an NPZ file is expected")
         self._local = SparseFile(self._remote.size)
         entries, tail = self._read_directory()
+        spans = list(_all_but_images(url, entries, tail))
         self._cache: RowCache | None = None
         if cache_dir is not None and cache_bytes:
             size = self._remote.size
             # With the places: equal members elsewhere in the file are another layout.
             members = [(e.filename, e.file_size, e.CRC, e.header_offset) for e in entries]
             content = repr((size, members))
-            self._cache = RowCache(cache_dir, url, content, size, cache_bytes)
-            self._local = self._cache.file
-            self._copy([Span(tail, size)])
-        self._copy(list(_all_but_images(url, entries, tail)))
+            least = size - tail + sum(span.end - span.begin for span in spans)
+            self._cache = RowCache.open(cache_dir, url, content, size, cache_bytes, least)
+            if self._cache is not None:
+                self._local = self._cache.file
+                spans.append(Span(tail, size))
+        self._copy(spans)
         mapped = self._local.map()
         self._begin(url, cache_dir, mapped, locate(url, mapped, entries))
 

@@ -12,7 +12,7 @@ import os
 import threading
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from processing.core.urls import URL
 from processing.npz.sparse_file import SparseFile
@@ -33,27 +33,43 @@ class RowCache:
     Safe from several threads, and several processes may share the directory.
 
     Args:
-        directory: of all caches; made if absent.
-        url: of the file.
-        content: text that is different if the file has other content. Rows of older content of the
-            same URL are removed.
+        path: of the local file, which may exist.
         size: bytes of the file.
-        limit: bytes of all caches in the directory.
+        budget: of the directory.
 
     Attributes:
         path: of the local file.
         file: the local file.
     """
 
-    def __init__(self, directory: Path, url: URL, content: str, size: int, limit: int) -> None:
+    def __init__(self, path: Path, size: int, budget: _Budget) -> None:
+        self.path, self.file, self._budget = path, SparseFile(size, path), budget
+
+    @classmethod
+    def open(
+        cls, directory: Path, url: URL, content: str, size: int, limit: int, least: int
+    ) -> Self | None:
+        """Returns the cache of a file; None if there is no room for it.
+
+        Args:
+            directory: of all caches; made if absent.
+            url: of the file.
+            content: text that is different if the file has other content. Rows of older content of
+                the same URL are removed.
+            size: bytes of the file.
+            limit: bytes of all caches in the directory.
+            least: bytes that the file takes without any row.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
         place, version = _hash(str(url)), _hash(content)
-        path = self.path = directory / f"{place}-{version}{_ENDING}"
-        if directory.is_dir():
-            for older in directory.glob(f"{place}-*{_ENDING}"):
-                if older != path:
-                    older.unlink(missing_ok=True)
-        self.file = SparseFile(size, path)
-        self._budget = _budget(directory, limit)
+        path = directory / f"{place}-{version}{_ENDING}"
+        for older in directory.glob(f"{place}-*{_ENDING}"):
+            if older != path:
+                older.unlink(missing_ok=True)
+        budget = _budget(directory, limit)
+        if path.exists() or budget.take(least):
+            return cls(path, size, budget)
+        return None
 
     def keep(self, begin: int, row: Any) -> None:
         """Writes a row to its place, if there is room.
@@ -78,6 +94,7 @@ class _Budget:
         self._directory, self._limit = directory, limit
         self._lock = threading.Lock()
         self._left = 0
+        self._used = 0
         self._is_full = False
 
     def close(self) -> None:
@@ -89,12 +106,15 @@ class _Budget:
         """Whether there is room for some bytes, which then are taken."""
         with self._lock:
             if self._left < nbytes and not self._is_full:
-                room = self._limit - _used(self._directory)
+                # Other processes write, too; and what threads have taken may not be written yet.
+                self._used = max(self._used, _used(self._directory))
+                room = self._limit - self._used
                 self._left = min(room, max(self._limit // _LEAST_LOOKS, nbytes), _BETWEEN_LOOKS)
                 self._is_full = self._left < nbytes
             if self._is_full:
                 return False
             self._left -= nbytes
+            self._used += nbytes
             return True
 
 

@@ -30,6 +30,15 @@ _LEAST_PART: Final = 5 << 20
 """Bytes of a part of a large file that is put."""
 _MOST_PARTS: Final = 9_000
 _RETRY_TIMEOUT: Final = timedelta(minutes=2)
+_NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound")
+"""What S3, Google and Azure answer if a bucket does not exist."""
+_METADATA: Final = ("169.254.169.254", "metadata.google.internal")
+"""Where a machine of a cloud gives credentials; the client asks there if the user gave none."""
+_CREDENTIALS: Final = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public "
+    "bucket",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or GOOGLE_SKIP_SIGNATURE=true for a public bucket",
+}
 _FORKED: Final = (
     "cannot be read in a forked process, because the client's threads exist only in the process "
     "that opened it. Use BatchLoader, which reads in threads, or give the DataLoader "
@@ -297,4 +306,17 @@ def _told(url: str) -> Iterator[None]:
             raise PermissionError(
                 f"{url}: access is denied: check the credentials in the environment: {text}"
             ) from error
-        raise OSError(f"{url}: {text}") from error
+        raise OSError(f"{url}: {_explained(url, text)}") from error
+
+
+def _explained(url: str, text: str) -> str:
+    """Returns what to do about an error of a client, or its text."""
+    root = URL(url).root
+    if any(code in text for code in _NO_BUCKET):
+        return (
+            f"the bucket {root} does not exist: check its name, and AWS_ENDPOINT_URL if it is set"
+        )
+    if any(host in text for host in _METADATA):
+        wanted = _CREDENTIALS.get(URL(url).scheme, "the variables that obstore documents")
+        return f"found no credentials in the environment: set {wanted}: {text}"
+    return text

@@ -19,6 +19,7 @@ from processing.core.urls import URL
 from processing.data_processor import DataProcessor
 from processing.npz.sparse_file import SparseFile
 from processing.remote.files import IN_FLIGHT, Span, merge
+from processing.remote.stores import _told
 from tests.conftest import write_coco
 from tests.remote.conftest import BUCKET
 
@@ -178,6 +179,19 @@ def test_an_absent_file_and_refused_access_say_what_to_do(web, s3):
     web.before = lambda _: 403
     with pytest.raises(PermissionError, match="credentials"):
         LazyNPZDataset(f"{web.url}/a.npz")
+    with pytest.raises(PermissionError, match="credentials"):
+        LazyNPZDataset(f"{web.url}/train_detector-*.npz")
+    with pytest.raises(OSError, match="the bucket s3://misspelt does not exist: check its name"):
+        open_dataset("s3://misspelt", "train_detector")
+
+
+def test_a_client_that_asks_the_machine_for_credentials_found_none():
+    class Error(Exception):
+        """As obstore's: derived from nothing else."""
+
+    expected = pytest.raises(OSError, match="no credentials in the environment: set AWS_ACCESS_KEY")
+    with expected, _told("s3://bucket/a.npz"):
+        raise Error("Error performing PUT http://169.254.169.254/latest/api/token in 10s")
 
 
 def test_a_server_without_ranges_is_refused(web):
@@ -300,6 +314,20 @@ class TestCache:
         assert web.log == []
         dataset.get_batch(range(360, 400))
         assert web.log
+
+    def test_files_for_which_there_is_no_room_are_read_without_a_cache(
+        self, published, made, tmp_path
+    ):
+        limit = 300 << 10
+        options = {"cache_dir": tmp_path / "cache", "cache_bytes": limit}
+        local = open_dataset(made / "shards", "train_detector")
+        rows = range(len(local))
+        for _ in range(2):
+            remote = open_dataset(f"{published.url}/shards", "train_detector", **options)
+            equal(remote.get_batch(rows), local.get_batch(rows))
+            files = list((tmp_path / "cache").iterdir())
+            used = sum(file.stat().st_blocks for file in files) * 512
+            assert limit / 3 < used <= limit + len(files) * 4096  # file systems have blocks
 
     def test_rows_of_an_older_file_at_the_url_are_not_used(self, published, made, tmp_path):
         options = {"cache_dir": tmp_path / "cache", "cache_bytes": 10 << 20}
