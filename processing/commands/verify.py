@@ -13,14 +13,16 @@ from typing import Final
 
 from processing.commands.console import EXIT_FAILURE, EXIT_SUCCESS, print_error, print_result
 from processing.core.arguments import check_location
+from processing.core.errors import NPZFormatError
 from processing.core.urls import Location
 from processing.datasets.channels import stored_channel_axis
 from processing.npz.contents import Contents
 from processing.npz.set_contents import SetContents
-from processing.npz.sets import PATTERN_END, read_manifest
+from processing.npz.sets import PATTERN_END, is_set, manifest_path, read_manifest, set_location
 from processing.npz.verify import verify_columns
 
 _MANIFEST_ENDING: Final = ".json"
+_SET: Final = "for all shards of a set, give its manifest, such as train_detector.json"
 
 
 def add_verify_command(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +71,14 @@ def _verify(file: Location, cache_dir: Path) -> str:
     """Verifies one file or set and returns the line about it."""
     if file.name.endswith(_MANIFEST_ENDING):
         return _verify_set(file, cache_dir)
-    contents = Contents.open(file, cache_dir=cache_dir)
+    if is_set(file):
+        return _verify_set(manifest_path(*set_location(file)), cache_dir)
+    try:
+        contents = Contents.open(file, cache_dir=cache_dir)
+    except (OSError, NPZFormatError) as error:
+        if not file.name.endswith(".npz"):  # such as a directory
+            error.add_note(_SET)
+        raise
     verify_columns(contents)
     checked = "made by others: members have checksums, rows have none"
     if "image_crc32" in contents.npz:

@@ -35,7 +35,8 @@ def with_filename(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        # Without a number, the file name would replace the message.
+        if error.filename is None and error.errno is not None:
             error.filename = os.fspath(path)
         raise
     except MemoryError as error:

@@ -177,8 +177,8 @@ class ProcessingReport:
             lines.append(f"put{where}: {len(self.uploaded)} files")
         if self.missing_shards:
             lines.append(
-                f"{self.missing_shards} shards are not there yet: the job that makes the last one "
-                "writes the manifests, or --finalize"
+                f"shards that are not there yet: {self.missing_shards}; the job that makes the "
+                "last one writes the manifests"
             )
         lines.append(self._pace())
         return "\n".join(lines)

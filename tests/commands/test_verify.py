@@ -14,6 +14,7 @@ from isal.isal_zlib import crc32_combine
 from processing.__main__ import main
 from processing.data_processor import DataProcessor
 from processing.npz.writer import NPZWriter
+from tests.conftest import write_coco
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +54,22 @@ def test_sound_files_give_one_line_each_and_status_0_without_torch_or_a_decoder(
     lines = result.stdout.splitlines()
     assert [line.partition(": ")[0] for line in lines] == [str(file) for file in files]
     assert all(": ok, " in line and " rows, " in line for line in lines)
+
+
+def test_a_set_is_named_by_its_manifest_or_its_pattern(tmp_path, capsys):
+    write_coco(tmp_path / "raw", images=8)
+    sizes = {"detector": 32}
+    DataProcessor(
+        tmp_path / "raw", tmp_path, image_size=sizes, samples_per_shard=3, progress=False
+    ).process_detector()
+    assert (
+        main(["verify", *(f"{tmp_path}/train_detector{end}" for end in (".json", "-*.npz"))]) == 0
+    )
+    assert capsys.readouterr().out.count("train_detector.json: ok, ") == 2
+    assert main(["verify", str(tmp_path)]) == 1
+    assert "give its manifest, such as train_detector.json" in capsys.readouterr().err
+    assert main(["verify", "memory://none/train_detector.json"]) == 1
+    assert "train_detector.json: there is no such file" in capsys.readouterr().err
 
 
 def test_a_damaged_file_gives_status_1_and_the_others_are_still_verified(

@@ -75,7 +75,7 @@ def test_jobs_in_any_order_and_twice_end_with_equal_bytes(jobs, tmp_path):
     output = tmp_path / "out"
     for index in (2, 0, 2, 3):
         assert jobs.run(output, jobs.job(index))[0] == 0, jobs.log
-        assert "shards are not there yet" in jobs.log
+        assert "shards that are not there yet" in jobs.log
         assert not list(output.glob("*.json"))
     assert jobs.run(output, jobs.job(1))[0] == 0, jobs.log
     assert published(output) == jobs.expected

@@ -147,7 +147,7 @@ def test_without_a_manifest_the_missing_shards_are_named(made, tmp_path):
     one = processor(folder / "raw", tmp_path, samples_per_shard=5)
     report = one.process_shards(TASKS, 0, 2)
     assert report.missing_shards == 2
-    assert "2 shards are not there yet" in str(report)
+    assert "shards that are not there yet: 2" in str(report)
     with pytest.raises(IncompleteSetError, match=r"no manifest, and 2 of 4 shards are missing"):
         open_dataset(tmp_path, "train_detector")
     with pytest.raises(IncompleteSetError, match=r"train_detector-00001-of-00004\.npz"):
