@@ -93,7 +93,7 @@ class DataProcessor:
             files, and all other images like ``jpeg``.
         jpeg_quality: of JPEGs that are made, 1 to 100.
         jpeg_subsampling: of their colour: ``444`` (none), ``422`` or ``420``.
-        samples_per_shard: images of a shard. Each split and task becomes a set of files such as
+        samples_per_shard: photographs of a shard. Each split and task becomes a set of files like
             ``train_detector-00003-of-00012.npz`` with a manifest. None: one file.
         executor: who makes shards. ``threads``: this process, with `num_workers` threads.
             ``processes``, ``dask`` or ``ray``: `num_workers` processes, or those of the cluster at
@@ -307,7 +307,7 @@ class DataProcessor:
         self, task_names: Sequence[str], train_split: float, *, skip_missing: bool
     ) -> Work:
         if self.samples_per_shard is None:
-            raise ValueError("shards need samples_per_shard, the number of images of a shard")
+            raise ValueError("shards need samples_per_shard, the number of photographs of a shard")
         return self._plan(task_names, train_split, skip_missing=skip_missing)
 
     def _tasks(

@@ -66,7 +66,7 @@ def check_executor(
     if executor != "threads" and samples_per_shard is None:
         raise ValueError(
             f"executor={executor!r} makes shards, so it needs samples_per_shard, the number of "
-            "images of a shard"
+            "photographs of a shard"
         )
     return executor, address
 

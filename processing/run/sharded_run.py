@@ -81,7 +81,7 @@ class ShardedRun:
         repair: how imperfect boxes are treated.
         options: how to work.
         hints: for paths of missing images, where such an image is.
-        samples_per_shard: images of a shard.
+        samples_per_shard: photographs of a shard.
         remote: where finished shards are put; None: they stay in `output_dir`.
 
     Attributes:

@@ -73,7 +73,7 @@ class Work:
         skipped: tasks that are left out, and why.
         repair: how imperfect boxes are treated.
         options: how to work.
-        samples_per_shard: images of a shard; None: one file for each split and task.
+        samples_per_shard: photographs of a shard; None: one file for each split and task.
         began: `time.perf_counter` at the beginning.
         remote: where finished files are put; None: they stay in `output_dir`.
     """
