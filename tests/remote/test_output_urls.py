@@ -497,7 +497,7 @@ def test_an_unknown_scheme_and_an_absent_bucket_are_reported_before_work(
     with pytest.raises(ValueError, match="no client for nowhere://"):
         processor(data.raw, "nowhere://out", work_dir=tmp_path).process_all()
     for options in ({}, SHARDS):
-        with pytest.raises(OSError, match=r"(?s)s3://absent/out: .*NoSuchBucket"):
+        with pytest.raises(OSError, match="the bucket s3://absent does not exist"):
             processor(data.raw, "s3://absent/out", work_dir=tmp_path, **options).process_all()
 
 
