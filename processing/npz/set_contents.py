@@ -150,9 +150,14 @@ class SetContents:
 
     def _open_shard(self, index: int) -> Contents:
         path = shard_path(self._directory, self._name, Shard(index, self._manifest.shards))
-        contents = Contents.open(
-            path, cache_dir=self.cache_dir, cache_bytes=self._cache_bytes, verify=self._verify
-        )
+        try:
+            contents = Contents.open(
+                path, cache_dir=self.cache_dir, cache_bytes=self._cache_bytes, verify=self._verify
+            )
+        except FileNotFoundError as error:
+            raise IncompleteSetError(
+                f"{path}: this shard is missing: copy it, or run the processor again"
+            ) from error
         expected = self._manifest.checksums[index]
         if contents.content_id != expected or len(contents) != self._manifest.rows[index]:
             raise IncompleteSetError(

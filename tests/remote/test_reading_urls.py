@@ -253,11 +253,14 @@ def test_other_files_than_npz_are_refused(web):
         LazyNPZDataset(f"{web.url}/c.npz")
 
 
-def test_a_shard_of_another_set_is_refused(published):
+def test_a_shard_that_is_missing_or_of_another_set_is_refused(published):
     shards = sorted((published.directory / "shards").glob("train_detector-*.npz"))
     shards[1].write_bytes(shards[2].read_bytes())
     dataset = open_dataset(f"{published.url}/shards", "train_detector")
     with pytest.raises(IncompleteSetError, match="is not the shard"):
+        dataset.get_batch([4])
+    shards[1].unlink()
+    with pytest.raises(IncompleteSetError, match=rf"{shards[1].name}: .* is missing: copy it, or"):
         dataset.get_batch([4])
 
 
