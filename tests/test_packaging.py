@@ -87,7 +87,8 @@ def test_a_wheel_states_its_license_page_and_extras(wheel):
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
     assert fields.get_payload() == (ROOT / "README.md").read_text()
     assert set(fields.get_all("Provides-Extra")) == {
-        *("bench", "cli", "dask", "dev", "mlflow", "onnx", "ray", "tensorboard", "test", "wandb"),
+        *("bench", "cli", "dask", "dev", "mlflow", "onnx", "ray", "remote", "tensorboard", "test"),
+        "wandb",
     }
 
 

@@ -211,7 +211,7 @@ class _FileSystem:
 
         scheme = URL(root).scheme
         try:
-            self._files = fsspec.filesystem(scheme)
+            self._files, _ = fsspec.core.url_to_fs(root)
         except (ImportError, ValueError) as error:
             raise type(error)(
                 f"{root}: no client for {scheme}://: {error}; s3, gs, az and https are read "

@@ -134,8 +134,9 @@ class LocalShards:
         return read_records(shard)
 
     def write_manifest(self, name: str, manifest: Manifest) -> list[str]:
-        """Writes the manifest of a set, if its content changed; it is not at a URL."""
+        """Writes the manifest of a set, unless it is there; returns its name if it was written."""
         path, content = manifest_path(self.location, name), manifest.encode()
-        if not path.exists() or path.read_bytes() != content:
-            write_durably(path, content)
-        return []
+        if path.exists() and path.read_bytes() == content:
+            return []
+        write_durably(path, content)
+        return [path.name]

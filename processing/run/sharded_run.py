@@ -59,12 +59,12 @@ class Finalized(NamedTuple):
         reports: a report for each set.
         sound_crc32: uint32 (N,), of the content of each image as its shard was made; 0 if it is not
             known, or the image cannot be decoded: nothing of it is stored.
-        put: names of the manifests that were put at a URL.
+        written: names of the manifests that were not there, or differed.
     """
 
     reports: tuple[FileReport, ...]
     sound_crc32: NDArray[np.uint32]
-    put: list[str]
+    written: list[str]
 
 
 class ShardedRun:
@@ -231,11 +231,11 @@ class ShardedRun:
             raise IncompleteSetError(_incomplete(found.location, stale, sets))
         self._whole_limit.add_earlier(bad.values())
         self._check_rows(sets)
-        put: list[str] = []
+        written: list[str] = []
         for name, parts in sets.items():
-            put += found.write_manifest(name, parts.manifest(name))
+            written += found.write_manifest(name, parts.manifest(name))
         reports = tuple(parts.report(found.location, name) for name, parts in sets.items())
-        return Finalized(reports, checksums, put)
+        return Finalized(reports, checksums, written)
 
     def _check_rows(self, sets: Mapping[str, _SetParts]) -> None:
         for task in self._tasks:

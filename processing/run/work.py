@@ -204,11 +204,13 @@ def _finalized(
         if work.remote is not None:
             removed = work.remote.remove_obsolete(tasks, sharded.file_names())
         notes = _notes(work, found.sound_crc32, all_replaced=False)
+        if found.written:
+            counts = replace(counts, up_to_date=False)
         return _report(
             *(work, found.reports, counts, notes, removed),
             shards_made_again=made_again,
             shards_continued=continued,
-            put=[*put, *found.put],
+            put=put if work.remote is None else [*put, *found.written],
         )
 
 
