@@ -7,6 +7,7 @@ torch.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections import OrderedDict
@@ -23,6 +24,7 @@ from processing.core.columns import ColumnArray, offsets_of
 from processing.core.errors import IncompleteSetError
 from processing.core.merging import merge_rows
 from processing.core.parts import Part, parts_of
+from processing.core.threads import map_in_order
 from processing.core.urls import URL, Location
 from processing.npz.contents import Contents, RowShape
 from processing.npz.sets import (
@@ -180,8 +182,20 @@ class SetContents:
         return sum(self._manifest.sizes)
 
     def parts(self) -> Iterator[Contents]:
-        """Yields all shards, one after the other."""
-        return map(self._shard, range(self._manifest.shards))
+        """Yields all shards in order; those at URLs are opened ahead, several at a time."""
+        numbers = range(self._manifest.shards)
+        if not isinstance(self.path, URL):
+            yield from map(self._shard, numbers)
+            return
+
+        def open_one(number: int) -> Contents:
+            with self._readers:
+                return self._shard(number)
+
+        threads = min(len(numbers), IN_FLIGHT, self._limit)
+        opened = map_in_order(open_one, numbers, threads=threads, ahead=threads)
+        with contextlib.closing(opened):
+            yield from opened
 
     def locate(self, index: int) -> tuple[Contents, int]:
         """Returns the shard that holds a row in ``[0, N)``, and the row's number there."""

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import pickle
 import shutil
 import threading
+import weakref
 from functools import partial
 from zlib import crc32
 
@@ -76,6 +78,28 @@ class TestManyShards:
         published.before = wait_for_the_others
         assert len(dataset.get_batch(range(1, number + 1))["images"]) == number
 
+    @pytest.mark.parametrize("read", ["select", "image_paths", "verify"])
+    def test_shards_are_opened_ahead_where_all_are_read(self, read, published, shards):
+        local = LazyNPZDataset(shards / "train_detector-*.npz")
+        dataset = LazyNPZDataset(f"{published.url}/train_detector-*.npz")
+        together = threading.Barrier(2)
+        heads = set()
+
+        def wait_for_another(request):
+            if request.method == "HEAD" and request.path not in heads:
+                heads.add(request.path)
+                if len(heads) <= len(dataset) // 2 * 2 - 2:  # pairs, of all but the first shard
+                    together.wait(timeout=5)
+
+        published.before = wait_for_another
+        if read == "select":
+            assert np.array_equal(dataset.select(min_box=3).rows, local.select(min_box=3).rows)
+        elif read == "image_paths":
+            assert np.array_equal(dataset.image_paths, local.image_paths)
+        else:
+            dataset.verify()
+        assert not together.broken
+
     def test_few_shards_are_open_where_few_files_may_be(self, published, shards, monkeypatch):
         monkeypatch.setattr(set_contents, "most_open", lambda **_: 2)
         local = LazyNPZDataset(shards / "train_detector-*.npz")
@@ -102,6 +126,19 @@ class TestManyShards:
         assert set_contents.most_open(connections=32) == 7
         monkeypatch.setattr(set_contents.resource, "getrlimit", lambda _: (64, 64))
         assert set_contents.most_open(connections=32) == 1
+
+
+@pytest.mark.parametrize("name", ["train_detector-*.npz", "train_detector-00000-of-*.npz"])
+def test_a_closed_dataset_closes_its_files(name, shards):
+    (path,) = shards.glob(name) if "of" in name else [shards / name]
+    dataset = LazyNPZDataset(path)
+    file = weakref.ref(next(dataset.columns.parts()).npz)
+    dataset.close()
+    assert file() is None
+    assert dataset.cache_info().currsize == 0
+    with pytest.raises(ValueError, match="was closed"):
+        dataset.get_batch([0])
+    assert pickle.loads(pickle.dumps(dataset)).cache_info().currsize == 0
 
 
 class TestCacheDirectory:
