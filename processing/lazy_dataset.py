@@ -120,7 +120,7 @@ class LazyNPZDataset(SelectableDataset[T_co]):
         self._content_id = columns.content_id
         self._columns: Contents | SetContents | None = columns
         self._layout = self.layout
-        self._rows = CachedRows(columns, self.cache_size, verify=verify)
+        self._rows: CachedRows | None = CachedRows(columns, self.cache_size, verify=verify)
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
@@ -131,7 +131,7 @@ class LazyNPZDataset(SelectableDataset[T_co]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         end_with_starter(state.pop("_starter"))
-        super().__setstate__({**state, "_columns": None})
+        super().__setstate__({**state, "_columns": None, "_rows": None})
         if not state["_columns"]:
             return
         columns = self._contents(self.path, self._cache_dir)
@@ -152,9 +152,7 @@ class LazyNPZDataset(SelectableDataset[T_co]):
     def close(self) -> None:
         """Closes the file. Arrays taken from the dataset stay valid; the dataset does not."""
         super().close()
-        if self._columns is not None:
-            self.cache_clear()
-        self._columns = None
+        self._columns = self._rows = None
 
     @property
     def columns(self) -> Contents | SetContents:
@@ -163,14 +161,19 @@ class LazyNPZDataset(SelectableDataset[T_co]):
         Raises:
             DatasetClosedError: the dataset was closed.
         """
-        return self._check_open()
+        columns = self._columns  # another thread may close the dataset meanwhile
+        if columns is None:
+            raise self._closed_error()
+        return columns
 
-    def _check_open(self) -> Contents | SetContents:
-        if self._columns is None:
-            raise DatasetClosedError(
-                f"{self.path}: the dataset was closed; open it again to use it"
-            )
-        return self._columns
+    def _open_rows(self) -> CachedRows:
+        rows = self._rows
+        if rows is None:
+            raise self._closed_error()
+        return rows
+
+    def _closed_error(self) -> DatasetClosedError:
+        return DatasetClosedError(f"{self.path}: the dataset was closed; open it again to use it")
 
     @property
     def layout(self) -> Layout:
@@ -277,11 +280,14 @@ class LazyNPZDataset(SelectableDataset[T_co]):
 
     def cache_info(self) -> CacheInfo:
         """Returns hits, misses, and the largest and current size of this process's cache."""
-        return self._rows.info()
+        rows = self._rows
+        return CacheInfo(0, 0, self.cache_size, 0) if rows is None else rows.info()
 
     def cache_clear(self) -> None:
         """Empties this process's cache and resets its counters."""
-        self._rows.clear()
+        rows = self._rows
+        if rows is not None:
+            rows.clear()
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -319,12 +325,10 @@ class LazyNPZDataset(SelectableDataset[T_co]):
 
     def gather_images(self, indices: NDArray[np.intp], images_out: NDArray[Any]) -> None:
         """Copies the images of samples; see `SampleDataset.gather_images`."""
-        self._check_open()
-        self._rows.gather_images(indices, images_out)
+        self._open_rows().gather_images(indices, images_out)
 
     def _gather_annotations(self, indices: NDArray[np.intp]) -> Rows:
-        self._check_open()
-        return self._rows.gather_annotations(indices)
+        return self._open_rows().gather_annotations(indices)
 
 
 def open_dataset(
