@@ -25,7 +25,7 @@ Buffer: TypeAlias = Any
 _OBSTORE_SCHEMES: Final = ("s3", "s3a", "gs", "az", "abfs", "abfss", "azure", "http", "https")
 _CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 _REQUEST_TIMEOUT: Final = timedelta(seconds=60)
-_RETRIES: Final = 5
+_RETRIES: Final = 10
 _LEAST_PART: Final = 5 << 20
 """Bytes of a part of a large file that is put."""
 _MOST_PARTS: Final = 9_000

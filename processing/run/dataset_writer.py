@@ -274,7 +274,8 @@ class _ColumnsOfFile:
             length = rows
             if column.ragged:  # has as many values as its bytes in the journal make
                 value_bytes = np.dtype(column.dtype).itemsize * math.prod(column.row_shape)
-                length = progress.column_bytes[name][column.name] // value_bytes
+                # A shard without images has flushed nothing.
+                length = progress.column_bytes.get(name, {}).get(column.name, 0) // value_bytes
             writer.reserve(column.name, column.dtype, (length, *column.row_shape))
             if column.ragged:
                 self._reserve_offsets(f"{column.name}_offsets", rows)

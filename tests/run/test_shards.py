@@ -259,6 +259,21 @@ def test_a_shard_may_lose_all_its_images(raw, tmp_path):
         with_rows.process_all()
 
 
+@pytest.mark.parametrize("train_split", [0.0, 1.0])
+@pytest.mark.parametrize("store", ["raw", "jpeg"])
+def test_a_split_without_images_is_an_empty_set(made, tmp_path, train_split, store):
+    options = {"store": store, "samples_per_shard": 7}
+    report = processor(made[0] / "raw", tmp_path, **options).process_detector(train_split)
+    empty, full = ("val", "train") if train_split else ("train", "val")
+    counts = {file.path.name.partition("_")[0]: file.rows for file in report.files}
+    assert counts[empty] == 0 < counts[full]
+    with open_dataset(tmp_path, f"{empty}_detector") as dataset:
+        assert len(dataset) == 0
+    with open_dataset(tmp_path, f"{full}_detector") as dataset:
+        assert len(dataset) == counts[full]
+    assert processor(made[0] / "raw", tmp_path, **options).process_detector(train_split).up_to_date
+
+
 @pytest.mark.parametrize("wrong", [0, -1, 2.5, "5"])
 def test_a_wrong_number_of_samples_is_refused(tmp_path, wrong):
     with pytest.raises((TypeError, ValueError), match="samples_per_shard"):
