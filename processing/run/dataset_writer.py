@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -275,7 +276,8 @@ class _ColumnsOfFile:
             if column.ragged:  # has as many values as its bytes in the journal make
                 value_bytes = np.dtype(column.dtype).itemsize * math.prod(column.row_shape)
                 # A shard without images has flushed nothing.
-                length = progress.column_bytes.get(name, {}).get(column.name, 0) // value_bytes
+                nbytes = progress.column_bytes.get(name, Counter[str]())[column.name]
+                length = nbytes // value_bytes
             writer.reserve(column.name, column.dtype, (length, *column.row_shape))
             if column.ragged:
                 self._reserve_offsets(f"{column.name}_offsets", rows)
