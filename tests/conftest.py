@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from processing.data_processor import DataProcessor
@@ -19,6 +20,10 @@ from tests.thread_leaks import threads_left
 # One computing thread for torch, set before any test imports it, and for the tests' own processes:
 # the models are too small to gain from more, and on a busy machine threads wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# On a busy machine an example takes longer than the 200 ms that hypothesis allows by default.
+settings.register_profile("any_time", deadline=None)
+settings.load_profile("any_time")
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "real"
