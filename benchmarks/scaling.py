@@ -1,4 +1,4 @@
-"""``python -m benchmarks.scaling``: processing on each engine, and what limits many cores.
+"""``python -m benchmarks.scaling``: processing on each engine, and the limit of many cores.
 
 All contenders make the same shards. The share of time in which a thread holds the interpreter, with
 one decoding thread, tells how many decoding threads one process can keep busy.
@@ -139,7 +139,7 @@ def table(measured: dict[str, Result]) -> str:
 
 
 def estimate(saved: dict[str, Any]) -> str:
-    """Return what the share of the interpreter means for many cores."""
+    """Return an estimate for many cores, from the share of the interpreter."""
     share, rate = saved["held_share"], saved["held_rate"]
     most = min(CORES, 1 / share)
     return (

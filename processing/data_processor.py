@@ -99,8 +99,8 @@ class DataProcessor:
             ``processes``, ``dask`` or ``ray``: `num_workers` processes, or those of the cluster at
             `executor_address`, each with one thread. Or an executor of your own.
         executor_address: of a running Dask scheduler or Ray cluster.
-        work_dir: local directory for what is needed of a URL: annotations of a `raw_data_dir`, and
-            files of an `output_dir` until they are finished. None: in the user's cache directory.
+        work_dir: local directory for the annotations of a `raw_data_dir` at a URL, and for the
+            unfinished files of an `output_dir` at a URL. None: in the user's cache directory.
 
     Raises:
         TypeError: an argument has another type; the message names it.

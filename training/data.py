@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from processing.commands.console import print_result
 from processing.core.errors import Rejection
 from processing.core.urls import URL, Location, is_url
-from processing.remote.files import can_list, list_files, read_file
+from processing.remote.files import list_files, read_file
 from training.exit_status import SettingsError
 from training.named_files import DEMO_DIR, check_directory, check_photographs
 
@@ -135,7 +135,7 @@ def _lists(directory: Location, task: str, kind: str) -> Iterator[tuple[str, byt
     """Yield names and contents of the lists of a kind, in order, of files and of shards."""
     pattern = f"*_{task}*.{kind}.jsonl"
     if isinstance(directory, URL):
-        if not can_list(directory):
+        if directory.is_on_web_server:
             return
         for name in sorted(file.name for file in list_files(directory)):
             if fnmatch(name, pattern):

@@ -286,8 +286,8 @@ _FLAGS: Final = (
     ),
     _Flag(
         "work_dir",
-        "local directory for what is needed of a raw directory or output directory that is a URL "
-        "(default: in the user's cache directory)",
+        "local directory for annotations of a raw directory at a URL, and unfinished files of an "
+        "output directory at a URL (default: in the user's cache directory)",
         {"metavar": "DIR"},
     ),
     _Flag(

@@ -139,7 +139,7 @@ def check_location(name: str, value: StrPath | URL) -> Location:
     url = URL(f"{scheme.lower()}://{rest.rstrip('/')}")
     if not rest.strip("/"):
         raise ValueError(f"{name}={str(value)!r}: names no bucket, host or directory")
-    if url.scheme in ("http", "https") and set("?#") & set(url.text):
+    if url.is_on_web_server and set("?#") & set(url.text):
         raise ValueError(
             f"{name}={url.text!r}: URLs with a query are not read, because the other files of a "
             "set could not be found: give a URL without '?' and '#'"

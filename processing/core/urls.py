@@ -35,6 +35,11 @@ class URL:
         return self.text.partition("://")[0]
 
     @property
+    def is_on_web_server(self) -> bool:
+        """Whether a web server has it, instead of a bucket: it is read only, and lists no files."""
+        return self.scheme in ("http", "https")
+
+    @property
     def root(self) -> str:
         """Scheme and bucket or host: ``s3://bucket``."""
         scheme, _, rest = self.text.partition("://")

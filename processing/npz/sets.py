@@ -20,7 +20,7 @@ import msgspec
 from processing.core.error_notes import with_filename
 from processing.core.errors import IncompleteSetError, NPZFormatError
 from processing.core.urls import URL, Location
-from processing.remote.files import can_list, exists, list_files, read_file
+from processing.remote.files import exists, list_files, read_file
 
 AnyPlace = TypeVar("AnyPlace", Path, URL, Location)
 """A directory and what is in it are both paths, or both URLs."""
@@ -210,7 +210,7 @@ def unfinished(directory: Location, name: str) -> IncompleteSetError | None:
 
     Nothing is known about a directory of a web server, which lists no files.
     """
-    if isinstance(directory, URL) and not can_list(directory):
+    if isinstance(directory, URL) and directory.is_on_web_server:
         return None
     found = sizes_of_shards(directory, name)
     if not found:

@@ -1,4 +1,4 @@
-"""SparseFile: a local file with holes, which is mapped and filled at the same time."""
+"""SparseFile: a local file with holes. It is mapped, and filled while it is mapped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SparseFile:
 
     Args:
         size: bytes.
-        path: of the file, which may exist with the same content; None: a file without a name.
+        path: of the file. It may exist with the same content. None: a file without a name.
 
     Attributes:
         file: its descriptor.
@@ -64,5 +64,5 @@ class SparseFile:
             return os.write(self.file, data)
 
     def map(self) -> mmap.mmap:
-        """Returns a read-only map, which sees all later writes."""
+        """Returns a read-only map that sees all later writes."""
         return mmap.mmap(self.file, 0, access=mmap.ACCESS_READ)

@@ -1,4 +1,4 @@
-"""RemoteFile: a file at a URL, of which many ranges are read at a time."""
+"""RemoteFile: a file at a URL; many of its ranges are read at a time."""
 
 from __future__ import annotations
 
@@ -166,11 +166,6 @@ def read_file(url: URL) -> bytes:
     """
     file = RemoteFile(url)
     return bytes(file.read(Span(0, file.size)))
-
-
-def can_list(url: URL) -> bool:
-    """Whether the store of a URL can list files; web servers cannot."""
-    return url.scheme not in ("http", "https")
 
 
 def read_parts(url: URL, size: int) -> Iterator[Buffer]:

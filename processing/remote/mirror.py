@@ -42,7 +42,7 @@ def check_can_list(name: str, url: URL) -> None:
     Raises:
         ValueError: it is of a web server.
     """
-    if url.scheme in ("http", "https"):
+    if url.is_on_web_server:
         raise ValueError(
             f"{name}={url.text!r}: web servers do not list their files: download the directory "
             "(such as by wget --recursive --no-parent), or give its URL in a bucket, such as "

@@ -1,4 +1,4 @@
-"""The local directories in which a processing run keeps what it needs of a URL."""
+"""Work directories: the local directories of a processing run, one for each URL."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def work_directory(work_dir: Path | None, url: URL) -> Path:
     """Returns the directory of a URL; it need not exist.
 
     Args:
-        work_dir: the directory that the user named; None: in the user's cache directory, as the
-            XDG Base Directory Specification has it.
+        work_dir: the directory named by the user. None: the user's cache directory, by the XDG
+            Base Directory Specification.
         url: of a directory. Two URLs never share a directory.
     """
     if work_dir is None:

@@ -40,7 +40,6 @@ from processing.run.ownership import has_line_of_list, refusal
 
 _LOG = logging.getLogger(__name__)
 
-_READ_ONLY: Final = ("http", "https")
 _LOOKED_AT: Final = 64 << 10
 """Bytes at the beginning of a file that tell whose it is."""
 _LONGEST_JSON: Final = 64 << 20
@@ -59,7 +58,7 @@ def check_output(name: str, location: Location, executor: object) -> Location:
     Raises:
         ValueError: nothing can be written there.
     """
-    if isinstance(location, URL) and location.scheme in _READ_ONLY:
+    if isinstance(location, URL) and location.is_on_web_server:
         raise ValueError(
             f"{name}={location.text!r}: web servers are read only: give a local directory, or a "
             "bucket such as s3://BUCKET/DIRECTORY"
