@@ -29,6 +29,7 @@ from processing.datasets.loader import BatchLoader
 from processing.lazy_dataset import LazyNPZDataset
 
 SAMPLES, BATCH_SIZE, DAMAGED_ROW = 64, 4, 37
+ATTEMPTS = 20
 PATIENCE = 60  # seconds; torch's workers check every five seconds whether their parent is alive
 _PR_SET_CHILD_SUBREAPER = 36
 TEMPORARY = re.compile(re.escape(tempfile.gettempdir()) + r"/tmp\w{8}$")
@@ -63,6 +64,36 @@ def _prepare(method):
 
 
 def _here(case, directory):
+    # torch reports a dead worker by an exception in a signal handler, at any time. If that is in a
+    # `__del__`, Python drops the exception, and what was to be closed there stays open. Such a run
+    # says nothing about the loader.
+    for _ in range(ATTEMPTS):
+        with _interrupted_finalizers() as interrupted:
+            answer = _here_once(case, directory, interrupted)
+        if not interrupted:
+            return answer
+    raise RuntimeError(f"{case}: torch's signal interrupted each of {ATTEMPTS} runs: {interrupted}")
+
+
+@contextlib.contextmanager
+def _interrupted_finalizers():
+    """Gives a list of the finalizers in which the signal of a dead worker raised."""
+    interrupted, usual = [], sys.unraisablehook
+
+    def note(unraisable):
+        if re.match(r"DataLoader worker \(pid.* killed by signal", str(unraisable.exc_value)):
+            interrupted.append(repr(unraisable.object))
+        else:
+            usual(unraisable)
+
+    sys.unraisablehook = note
+    try:
+        yield interrupted
+    finally:
+        sys.unraisablehook = usual
+
+
+def _here_once(case, directory, interrupted):
     helpers = {pid for pid, _ in descendants(os.getpid())}
 
     def opened():
@@ -75,10 +106,11 @@ def _here(case, directory):
     try:
         answer = _play(case, directory)
     except RuntimeError as error:
-        # torch reports a dead worker by a signal, which may arrive at any time: also while this
-        # process closes its files after another error.
+        # The signal may arrive also while this process closes its files after another error.
         answer = {"ended": f"RuntimeError: {error}", "epochs": []}
     gc.collect()
+    if interrupted:
+        return {}
     answer["files"] = _remaining(lambda: opened() - files)
     answer["processes"] = _remaining(
         lambda: [child for child in descendants(os.getpid()) if child[0] not in helpers]
