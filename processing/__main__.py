@@ -1,12 +1,32 @@
-"""``python -m processing COMMAND``: commands for NPZ files."""
+"""``python -m processing VERB``, installed as ``npz-vision VERB``: one command for everything.
+
+Each verb is a module of `processing.commands`, imported when the verb is used, with
+
+- ``add_arguments(parser)``: adds the verb's arguments, its description and an example;
+- ``run(options)``: does the work and returns the exit status.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.metadata
 import sys
 from collections.abc import Sequence
+from types import ModuleType
+from typing import Final
 
-from processing.commands.verify import add_verify_command
+from processing.commands.console import EXIT_SUCCESS, describe, print_result
+
+VERBS: Final = {
+    "process": "turn annotated photographs into NPZ files",
+    "verify": "compare every byte of NPZ files with its checksum",
+    "completion": "print a script with which a shell completes this command",
+}
+"""The verbs, in the order in which people need them, and the line about each in ``--help``."""
+
+_HANDED_THE_PROCESSOR: Final = ("process",)
+"""Verbs whose ``add_arguments`` also takes `DataProcessor`: its arguments are their flags."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,24 +38,76 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m processing",
-        description="Commands for NPZ files.",
-        epilog="To make NPZ files of photographs: python -m processing.data_processor --help",
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    verify = commands.add_parser(
-        "verify",
-        help="check that NPZ files are as they were written",
-        description="Compares every byte of NPZ files with their checksums, and the values with "
-        "each other. Prints one line per file.",
-        epilog="Exit status: 0 all files are sound, 1 a file is damaged or cannot be read, "
-        "2 wrong usage.",
-    )
-    add_verify_command(verify)
-    options = parser.parse_args(arguments)
-    status: int = options.run(options)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # Only the verb that is used is imported: `verify` needs no torch, and help is there at once.
+    parser = command_parser([words[0]] if words and words[0] in VERBS else [])
+    options = parser.parse_args(words)
+    if options.verb == "completion":
+        print_result(_completion(options.shell))
+        return EXIT_SUCCESS
+    status: int = _module(options.verb).run(options)
     return status
+
+
+def command_parser(verbs: Sequence[str] = tuple(VERBS)) -> argparse.ArgumentParser:
+    """Returns the parser of the command.
+
+    Args:
+        verbs: those whose arguments are needed. Others have a name and a line of help.
+    """
+    program = "npz-vision" if sys.argv[0].endswith("npz-vision") else "python -m processing"
+    parser = argparse.ArgumentParser(prog=program)
+    describe(
+        parser,
+        "Turns annotated photographs into plain, memory-mapped NPZ files, and shows what is in "
+        "them. Each verb has a help of its own.",
+        ["process --help", "process --all --raw-data-dir data/raw"],
+    )
+    version = f"npz-vision-data {_version()}"
+    parser.add_argument("--version", action="version", version=version)
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb, line in VERBS.items():
+        subparser = subparsers.add_parser(verb, help=line)
+        if verb == "completion":
+            describe(
+                subparser,
+                "Prints a script for a shell. It completes the verbs and flags of npz-vision.",
+                ["bash > ~/.local/share/bash-completion/completions/npz-vision"],
+            )
+            subparser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+        elif verb in verbs:
+            _add_arguments(verb, subparser)
+    return parser
+
+
+def _add_arguments(verb: str, parser: argparse.ArgumentParser) -> None:
+    if verb in _HANDED_THE_PROCESSOR:
+        from processing.data_processor import DataProcessor
+
+        _module(verb).add_arguments(parser, DataProcessor)
+    else:
+        _module(verb).add_arguments(parser)
+
+
+def _module(verb: str) -> ModuleType:
+    return importlib.import_module(f"processing.commands.{verb}")
+
+
+def _completion(shell: str) -> str:
+    """Returns a script that makes a shell complete the installed command."""
+    import shtab
+
+    parser = command_parser()
+    parser.prog = "npz-vision"
+    script: str = shtab.complete(parser, shell)
+    return script
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("npz-vision-data")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a folder that is not installed"
 
 
 if __name__ == "__main__":

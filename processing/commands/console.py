@@ -6,11 +6,13 @@ any time. None of this changes the exit status of finished work.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import Final, TextIO
 
 EXIT_SUCCESS: Final = 0
@@ -19,7 +21,36 @@ EXIT_USAGE: Final = 2  # of argparse
 EXIT_REJECTIONS: Final = 3
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells report a program stopped by Ctrl-C
 
+EXIT_STATUSES: Final = (
+    f"Exit status: {EXIT_SUCCESS} success, {EXIT_FAILURE} failure, {EXIT_USAGE} wrong usage, "
+    f"{EXIT_REJECTIONS} finished with something for you to look at, such as rejected inputs, "
+    f"{EXIT_INTERRUPTED} interrupted."
+)
+
+_HELP_WIDTH: Final = 78  # characters, as argparse wraps on a terminal of 80
+
 _STDERR: Final = 2  # the last of the three standard descriptors
+
+
+def describe(
+    parser: argparse.ArgumentParser,
+    description: str,
+    examples: Sequence[str],
+    exit_statuses: str = EXIT_STATUSES,
+) -> None:
+    """Gives the help of a command its text.
+
+    Args:
+        parser: of the command.
+        description: a few sentences.
+        examples: arguments to try, each without the name of the command.
+        exit_statuses: a sentence about them.
+    """
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps examples as they are
+    parser.description = textwrap.fill(description, _HELP_WIDTH)
+    lines = [f"  {parser.prog} {example}".rstrip() for example in examples]
+    title = "example:" if len(lines) == 1 else "examples:"
+    parser.epilog = "\n".join([title, *lines, "", textwrap.fill(exit_statuses, _HELP_WIDTH)])
 
 
 def print_result(text: str) -> None:

@@ -1,4 +1,7 @@
-"""``python -m processing.data_processor``: every argument of `DataProcessor` is a flag."""
+"""``npz-vision process``: every argument of `DataProcessor` is a flag.
+
+``python -m processing.data_processor`` is an older name of it, which stays.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from processing.commands.console import (
     EXIT_INTERRUPTED,
     EXIT_REJECTIONS,
     EXIT_SUCCESS,
-    EXIT_USAGE,
+    describe,
     print_error,
     print_result,
     standard_descriptors,
@@ -31,11 +34,6 @@ if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
     from processing.run.processing_report import ProcessingReport
 
-_EXIT_STATUSES: Final = (
-    f"Exit status: {EXIT_SUCCESS} success, {EXIT_FAILURE} failure, {EXIT_USAGE} wrong usage, "
-    f"{EXIT_REJECTIONS} finished but some inputs were rejected, {EXIT_INTERRUPTED} interrupted."
-)
-
 _FAILURES: Final = (
     *(ProcessingError, OSError, ValueError, RuntimeError, MemoryError),
     ImportError,  # an extra is not installed
@@ -46,7 +44,7 @@ _FAILURES: Final = (
 def process_command(
     processor_class: type[DataProcessor], arguments: Sequence[str] | None = None
 ) -> int:
-    """Runs ``python -m processing.data_processor``.
+    """Runs ``python -m processing.data_processor``, the older name of the command.
 
     Args:
         processor_class: `DataProcessor`; an argument, because its module imports this one.
@@ -55,8 +53,14 @@ def process_command(
     Returns:
         The exit status.
     """
-    parser = _parser(processor_class)
-    options = parser.parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="python -m processing.data_processor")
+    add_arguments(parser, processor_class)
+    return run(parser.parse_args(arguments))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command; returns the exit status."""
+    parser, processor_class = options.parser, options.processor_class
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     names = [name for name in TASKS if getattr(options, name)]
     if bool(names) == options.all:
@@ -350,12 +354,19 @@ _JOBS: Final = {
 }
 
 
-def _parser(processor_class: type[DataProcessor]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m processing.data_processor",
-        description="Turns a directory of annotated photographs into memory-mapped NPZ files.",
-        epilog=_EXIT_STATUSES,
+def add_arguments(parser: argparse.ArgumentParser, processor_class: type[DataProcessor]) -> None:
+    """Adds the arguments of the command to a parser.
+
+    Args:
+        parser: of the command.
+        processor_class: `DataProcessor`; an argument, because its module imports this one.
+    """
+    describe(
+        parser,
+        "Turns a directory of annotated photographs into memory-mapped NPZ files.",
+        ["--all --raw-data-dir data/raw --output-dir data/preprocessed"],
     )
+    parser.set_defaults(parser=parser, processor_class=processor_class)
     tasks = parser.add_argument_group("tasks")
     everything = "make the files of every task that the data supports"
     tasks.add_argument("--all", action="store_true", help=everything)
@@ -377,4 +388,3 @@ def _parser(processor_class: type[DataProcessor]) -> argparse.ArgumentParser:
     for flag in _FLAGS:
         flag.add_to(settings, processor_class)
     _TRAIN_SPLIT.add_to(settings, processor_class.process_all)
-    return parser

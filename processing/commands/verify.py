@@ -1,4 +1,4 @@
-"""``python -m processing verify FILE…``: checks that NPZ files are as they were written.
+"""``npz-vision verify FILE…``: checks that NPZ files are as they were written.
 
 Opens files without `LazyNPZDataset`, because torch takes longer to import than most files to
 verify, and need not be installed where files are only kept.
@@ -11,7 +11,14 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from processing.commands.console import EXIT_FAILURE, EXIT_SUCCESS, print_error, print_result
+from processing.commands.console import (
+    EXIT_FAILURE,
+    EXIT_SUCCESS,
+    EXIT_USAGE,
+    describe,
+    print_error,
+    print_result,
+)
 from processing.core.arguments import check_location
 from processing.core.errors import NPZFormatError
 from processing.core.urls import Location
@@ -25,8 +32,16 @@ _MANIFEST_ENDING: Final = ".json"
 _SET: Final = "for all shards of a set, give its manifest, such as train_detector.json"
 
 
-def add_verify_command(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command to a parser, and the function to run."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command to a parser."""
+    describe(
+        parser,
+        "Compares every byte of NPZ files with their checksums, and the values with each other. "
+        "Prints one line per file.",
+        ["data/preprocessed/*.npz"],
+        f"Exit status: {EXIT_SUCCESS} all files are sound, {EXIT_FAILURE} a file is damaged or "
+        f"cannot be read, {EXIT_USAGE} wrong usage.",
+    )
     parser.add_argument(
         "files",
         nargs="+",
@@ -42,14 +57,13 @@ def add_verify_command(parser: argparse.ArgumentParser) -> None:
         help="directory for unpacked copies of compressed members, which are kept; without it a "
         "temporary directory is used",
     )
-    parser.set_defaults(run=verify_command)
 
 
 def _location(text: str) -> Location:
     return check_location("FILE", text)
 
 
-def verify_command(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Verifies each file; prints a line about it to stdout if it is sound, otherwise to stderr.
 
     Returns:

@@ -11,7 +11,7 @@ from typing import Final
 
 from processing.core.annotations import AnnotationTable
 from processing.imaging.photographs import Photographs
-from processing.run.leftovers import delete_earlier, earlier_paths
+from processing.run.earlier_files import delete_earlier, earlier_paths
 from processing.run.output_directory import partial_path
 from processing.run.plan import PlannedFile
 

@@ -24,7 +24,7 @@ from processing.core.errors import ChecksumError, NPZFormatError
 from processing.core.files import read_cache, write_cache
 from processing.npz.format import JPEG_MEMBER, OFFSETS_MEMBER, RAW_MEMBER
 from processing.npz.mapped import MappedNPZ
-from processing.run.leftovers import earlier_paths, keys_of_earlier
+from processing.run.earlier_files import earlier_paths, keys_of_earlier
 from processing.run.output_directory import ROWS_CACHE_NAME, npz_path, stored_metadata, task_of
 
 _LOG = logging.getLogger(__name__)

@@ -15,12 +15,14 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from processing.core.engines import EXECUTORS
 from processing.core.errors import ProcessingError
 from processing.run.shard_records import ShardResult
-from processing.run.sharded_run import ShardedRun
+
+if TYPE_CHECKING:
+    from processing.run.sharded_run import ShardedRun
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE: Final = 900

@@ -13,7 +13,7 @@ import errno
 import logging
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import msgspec
 import numpy as np
@@ -29,6 +29,12 @@ from processing.npz.mapped import MappedNPZ
 from processing.npz.verify import verify_columns
 from processing.npz.writer import NPZWriter
 from processing.run.dataset_writer import write_columns
+from processing.run.earlier_files import (
+    IMAGE_KEYS,
+    RUN,
+    earlier_paths,
+    keys_of_earlier,
+)
 from processing.run.image_member import LENGTHS, ImageMember
 from processing.run.journal import (
     Block,
@@ -49,12 +55,6 @@ from processing.run.output_directory import (
 )
 
 _LOG = logging.getLogger(__name__)
-
-IMAGE_KEYS: Final = "image_keys"
-"""Member of a file ``NAME.npz.earlier``: uint64, ascending, the keys of all images of its run."""
-
-_RUN: Final = "abandoned_run"
-"""Key of its metadata: which run made the file, how many images it had done, and its name."""
 
 
 def continued_journal(directory: Path, header: JournalHeader) -> Journal | None:
@@ -160,7 +160,7 @@ def set_aside(directory: Path) -> None:
 def _is_to_be_kept(directory: Path, journal: Journal) -> bool:
     """Whether to keep the rows of an abandoned run; deletes those of the run before it, if so."""
     # Files of the run itself were made before this function was interrupted.
-    runs = {path: stored_metadata(path).get(_RUN) for path in earlier_paths(directory)}
+    runs = {path: stored_metadata(path).get(RUN) for path in earlier_paths(directory)}
     of_older = [path for path, run in runs.items() if run != _run_of(journal, path)]
     older_keys = [keys_of_earlier(path) for path in of_older]
     keys = np.array(journal.progress.image_keys, np.uint64)
@@ -210,40 +210,11 @@ def _keep_rows(directory: Path, journal: Journal) -> None:
         for name, writer in writers.items():
             writer.write(IMAGE_KEYS, keys)
             run = _run_of(journal, earlier_path(directory, name))
-            writer.write("metadata", np.array(msgspec.json.encode({_RUN: run}).decode()))
+            writer.write("metadata", np.array(msgspec.json.encode({RUN: run}).decode()))
             writer.finish()
     for name in writers:
         partial_path(directory, name).replace(earlier_path(directory, name))
     sync_directory(directory)  # the journal, which alone explains a partial file, goes next
-
-
-def earlier_paths(directory: Path) -> list[Path]:
-    """The files of an abandoned run that exist."""
-    paths = [earlier_path(directory, name) for name in file_names(directory)]
-    return [path for path in paths if path.exists()]
-
-
-def keys_of_earlier(path: Path) -> NDArray[np.uint64]:
-    """The keys of all images of an abandoned run, ascending.
-
-    They are empty if the file is damaged, or was made under another name: its rows would be those
-    of another task.
-    """
-    nothing = np.zeros(0, np.uint64)
-    run = stored_metadata(path).get(_RUN)
-    if not isinstance(run, list) or run[-1:] != [path.name]:
-        return nothing
-    try:
-        keys = MappedNPZ(path)[IMAGE_KEYS]
-    except (NPZFormatError, KeyError):
-        return nothing
-    return keys if keys.dtype == np.uint64 and keys.ndim == 1 else nothing
-
-
-def delete_earlier(directory: Path) -> None:
-    """Deletes the rows of an abandoned run."""
-    for path in earlier_paths(directory):
-        path.unlink()
 
 
 def delete_published_run(directory: Path, names: Collection[str]) -> None:

@@ -26,6 +26,7 @@ from processing.run.background_writer import BackgroundWriter
 from processing.run.dataset_writer import DatasetWriter, WriteBatch
 from processing.run.disk_space import ensure_space
 from processing.run.dropped_lists import identity_crc32
+from processing.run.earlier_files import delete_earlier
 from processing.run.earlier_rows import EarlierRows, FileKeys, save_keys
 from processing.run.file_report import FileReport
 from processing.run.image_batches import ImageBatches, RunOptions
@@ -33,7 +34,6 @@ from processing.run.inputs import InputImages
 from processing.run.journal import Journal, JournalHeader, Progress, header_of
 from processing.run.leftovers import (
     continued_journal,
-    delete_earlier,
     delete_published_run,
     set_aside,
 )

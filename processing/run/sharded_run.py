@@ -22,10 +22,11 @@ from processing.imaging.image_rows import RepairOptions
 from processing.imaging.photographs import Photographs
 from processing.imaging.tasks import Task
 from processing.npz.sets import PATTERN_END, Manifest
+from processing.run.earlier_files import delete_earlier
 from processing.run.file_record import FileRecord
 from processing.run.file_report import FileReport
 from processing.run.image_batches import RunOptions
-from processing.run.leftovers import delete_earlier, delete_published_run
+from processing.run.leftovers import delete_published_run
 from processing.run.output_directory import JOURNAL_NAME, locked, shard_directory
 from processing.run.ownership import (
     refuse_foreign,
