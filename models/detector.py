@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from models.arguments import check_count
 from models.data_facts import DataFacts, stored_facts
-from models.drawing import Colour, Image, draw_box, enlarge
 from models.inputs import ImageInput, ModelInput
 from models.layers import FeaturePyramid
 from models.metrics import Detections, Truth, agreement, average_precision
@@ -28,6 +27,7 @@ from models.predictor import Batch, to_arrays
 from models.results import DetectorResult
 from processing.core.arguments import check_number
 from processing.core.coordinates import stored_to_source
+from processing.imaging.drawing import Colour, Image, draw_box, enlarge
 
 STRIDE = FeaturePyramid.STRIDE
 UNKNOWN = (

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from models.arguments import check_count
 from models.data_facts import DataFacts
-from models.drawing import Image, draw_lines, draw_points, enlarge
 from models.inputs import ImageInput, ModelInput
 from models.layers import FeaturePyramid
 from models.metrics import normalized_mean_error
@@ -24,6 +23,7 @@ from models.model import PREDICTION, TILE_HEIGHT, TRUTH, WHITE, Model, to_numpy,
 from models.predictor import Batch
 from models.results import LandmarkerResult
 from processing.core.coordinates import stored_to_source
+from processing.imaging.drawing import Image, draw_lines, draw_points, enlarge
 
 UNKNOWN = (
     "num_keypoints is not known: give it, as in Landmarker(num_keypoints=5), train with a data "

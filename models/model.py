@@ -13,11 +13,11 @@ from torch import Tensor
 
 from models.arguments import check_positive
 from models.data_facts import DataFacts
-from models.drawing import Colour, Image, sheet, stack
 from models.gallery import GROUP_SIZE, Candidate, Gallery
 from models.inputs import as_floats
 from models.predictor import Batch, Predictor
 from models.schedule import Schedule
+from processing.imaging.drawing import Colour, Image, sheet, stack
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from models.arguments import check_count
-from models.drawing import Colour, Image, enlarge
 from models.inputs import ImageInput, ModelInput
 from models.layers import Residual, convolution, downward
 from models.metrics import peak_signal_to_noise
 from models.model import TILE_HEIGHT, WHITE, Model, to_numpy, to_uint8, weights_of
 from models.predictor import Batch
 from models.results import TeacherResult
+from processing.imaging.drawing import Colour, Image, enlarge
 
 
 class Teacher(Model):

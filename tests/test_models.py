@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from models import Detector, Landmarker, Teacher
 from models.detector import STRIDE, focal_loss, giou_loss
-from models.drawing import draw_box, draw_lines, draw_points, enlarge, sheet, stack
 from models.metrics import Detections, Truth
 from models.schedule import Schedule
+from processing.imaging.drawing import draw_box, draw_lines, draw_points, enlarge, sheet, stack
 
 pytestmark = [
     # One ready-made batch needs no worker processes.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from models.drawing import Colour, Image, draw_box, draw_points
 from models.model import PREDICTION
 from models.results import DetectorResult, LandmarkerResult, Result, TeacherResult
 from processing.imaging.decoding import decode, read_header
+from processing.imaging.drawing import Colour, Image, draw_box, draw_points
 
 LONGEST_SIDE = 1280
 """Larger photographs are drawn at this size, in pixels: text and lines stay readable."""
