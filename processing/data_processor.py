@@ -25,7 +25,7 @@ from processing.core.cpus import available_cpus
 from processing.core.error_notes import note_remedy
 from processing.core.errors import AnnotationError, SourceError
 from processing.core.files import make_directory
-from processing.core.urls import URL
+from processing.core.urls import URL, is_url
 from processing.imaging.encoding import RAW
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.photographs import LocalPhotographs, Photographs
@@ -100,7 +100,8 @@ class DataProcessor:
             `executor_address`, each with one thread. Or an executor of your own.
         executor_address: of a running Dask scheduler or Ray cluster.
         work_dir: local directory for the annotations of a `raw_data_dir` at a URL, and for the
-            unfinished files of an `output_dir` at a URL. None: in the user's cache directory.
+            unfinished files of an `output_dir` at a URL; only with one of them. None: in the user's
+            cache directory.
 
     Raises:
         TypeError: an argument has another type; the message names it.
@@ -161,6 +162,11 @@ class DataProcessor:
         )
         output = check_location("output_dir", output_dir)
         self.output_dir = check_output("output_dir", output, self.executor)
+        if work_dir is not None and not any(map(is_url, (self.raw_data_dir, self.output_dir))):
+            raise ValueError(
+                f"work_dir={work_dir}: nothing would be put there, because raw_data_dir and "
+                "output_dir are no URLs; leave it out"
+            )
         self._local_dir = local_directory(self.output_dir, self._work_dir)
         self.sources = [sources] if isinstance(sources, str | Mapping | SourceFormat) else sources
         if not isinstance(self.sources, Sequence | None):

@@ -762,6 +762,7 @@ def test_of_two_processes_at_one_output_one_works_and_the_other_finds_it_done(ra
         ({"store": "jpeg", "jpeg_subsampling": "4:2:0"}, "jpeg_subsampling must be one of 444"),
         ({"jpeg_quality": 90}, "jpeg_quality=90 .* no effect with store='raw'"),
         ({"store": "jpeg", "image_size": 65_501}, r"image_size\.detector must be at most 65500"),
+        ({"work_dir": "work"}, "work_dir=work: nothing would be put there, .* leave it out"),
         ({"sources": 5}, "sources must be formats, names of formats, or mappings, got 5"),
     ],
 )

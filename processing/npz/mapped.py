@@ -322,6 +322,11 @@ def _open(path: Path) -> tuple[mmap.mmap, list[Located]]:
         raise FileNotFoundError(
             f"{path}: there is no such file; `python -m processing.data_processor` makes them"
         )
+    if path.is_dir():
+        raise NPZFormatError(
+            f"{path}: not a file but a directory; open_dataset({str(path)!r}, 'train_detector') "
+            "opens a data set in it by name"
+        )
     if not path.is_file():
         raise NPZFormatError(f"{path}: not a file; an NPZ file is expected")
     with with_filename(path), path.open("rb") as file:

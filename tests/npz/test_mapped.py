@@ -317,7 +317,7 @@ class TestDamagedFiles:
             MappedNPZ(tmp_path / "a.npz")
 
     def test_a_directory_is_refused(self, tmp_path):
-        with pytest.raises(NPZFormatError, match="not a file"):
+        with pytest.raises(NPZFormatError, match="not a file but a directory; open_dataset"):
             MappedNPZ(tmp_path)
 
     def test_every_truncation_is_refused(self, tmp_path):
