@@ -9,6 +9,7 @@ threads and across fork, because there is no shared file offset.
 
 from __future__ import annotations
 
+import functools
 import io
 import mmap
 import os
@@ -339,16 +340,30 @@ def _open(path: Path) -> tuple[mmap.mmap, list[Located]]:
 
 def _read_npy_header(npy: _NpyFile, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Returns shape, Fortran order, dtype, and the header's length in bytes."""
-    stream = io.BytesIO(npy.bytes()[:_NPY_PREFIX])
+    prefix = bytes(npy.bytes()[:_NPY_PREFIX])
     try:
-        version = np.lib.format.read_magic(stream)
-        if version not in _HEADER_READERS:
-            raise ValueError(f"npy format version {version}")  # noqa: TRY301 - reported like numpy's own errors
-        shape, fortran_order, dtype = _HEADER_READERS[version](stream)
-        lengths = all(type(extent) is int and 0 <= extent < 1 << 63 for extent in shape)
-        if not lengths or len(shape) > _MAX_DIMENSIONS:
-            # Without the shape itself: its numbers may have too many digits to print.
-            raise ValueError(_NO_SHAPE)  # noqa: TRY301 - as above
+        return _parsed_npy_header(prefix[: _npy_header_size(prefix)])
     except Exception as error:  # numpy's parser raises many types for damaged headers
         raise damaged(where, f"its npy header cannot be read ({error})") from error
+
+
+def _npy_header_size(prefix: bytes) -> int:
+    """Returns the bytes of an npy header, from its magic string to its end."""
+    digits = 2 if prefix[6:7] == b"\x01" else 4  # format version 1, or a later one
+    begin = len(np.lib.format.MAGIC_PREFIX) + 2
+    return begin + digits + int.from_bytes(prefix[begin : begin + digits], "little")
+
+
+# The shards of a set have many equal headers, and numpy evaluates each as Python source.
+@functools.lru_cache(maxsize=64)
+def _parsed_npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    stream = io.BytesIO(header)
+    version = np.lib.format.read_magic(stream)
+    if version not in _HEADER_READERS:
+        raise ValueError(f"npy format version {version}")
+    shape, fortran_order, dtype = _HEADER_READERS[version](stream)
+    lengths = all(type(extent) is int and 0 <= extent < 1 << 63 for extent in shape)
+    if not lengths or len(shape) > _MAX_DIMENSIONS:
+        # Without the shape itself: its numbers may have too many digits to print.
+        raise ValueError(_NO_SHAPE)
     return shape, fortran_order, dtype, stream.tell()
