@@ -14,6 +14,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
+from processing.core.files import sync_directory, sync_file
 from training.interrupts import Stopped, StopRequest
 
 STEPS_PER_AGREEMENT = 10
@@ -230,6 +231,7 @@ def _replace(partial: Path, path: Path) -> None:
         partial.replace(path)
         shutil.rmtree(former, ignore_errors=True)
         return
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
+    with partial.open("r+b") as file:  # Windows makes only writable files durable
+        sync_file(file)
     partial.replace(path)
+    sync_directory(path.parent)

@@ -68,6 +68,6 @@ def _groups(root: Path) -> Iterator[Path]:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(errors="surrogateescape")  # paths may be any bytes
+        return file.read_text("utf-8", "surrogateescape")  # paths may be any bytes
     except OSError:
         return ""

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 _REMEDIES: Final = {
     (errno.ENOSPC, errno.EDQUOT): "free space there",
@@ -26,6 +26,9 @@ _REMEDIES: Final = {
     "(flock), such as a local one",
     (errno.ENOMEM,): "allow more memory (ulimit -v), or lower num_workers and batch_size",
 }
+_IN_USE_ON_WINDOWS: Final = (5, 32, 33, 1224)
+"""Values of ``winerror``: access denied, sharing violation, lock violation, file is mapped. The
+first is that of replacing an open file, but also that of a file that this user may not write."""
 _RUN_AGAIN: Final = "then run again: it continues at its last flush"
 
 
@@ -66,10 +69,22 @@ def note_remedy() -> Iterator[None]:
         number = getattr(failure, "errno", None)
         if isinstance(failure, MemoryError):
             number = errno.ENOMEM
-        for numbers, remedy in _REMEDIES.items():
-            if number in numbers:
-                error.add_note(f"what to do: {remedy}; {_RUN_AGAIN}")
+        remedies = [remedy for numbers, remedy in _REMEDIES.items() if number in numbers]
+        if getattr(failure, "winerror", None) in _IN_USE_ON_WINDOWS:
+            remedies = [_close_file(failure)]
+        for remedy in remedies:
+            error.add_note(f"what to do: {remedy}; {_RUN_AGAIN}")
         raise
+
+
+def _close_file(failure: Any) -> str:
+    """Returns the remedy for a file that Windows does not replace or delete, as it is in use."""
+    file = failure.filename2 or failure.filename  # of a rename, the second is the one to replace
+    return (
+        f"end the program that has {file} open, such as a training run or a notebook that reads "
+        "it (Windows replaces and deletes no file in use), or choose another output_dir; if no "
+        "program has it open, let this user write there"
+    )
 
 
 def format_error(error: BaseException) -> str:

@@ -7,6 +7,7 @@ fsync of the directory.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 from collections.abc import Iterator, Mapping
@@ -27,8 +28,17 @@ except ImportError:  # Windows already keeps other processes from removing an op
 
 _CHECKSUM_BYTES: Final = 4
 
+_SYNCS_DIRECTORIES: Final = os.name != "nt"
+"""Windows cannot open a directory, and makes names durable by itself."""
 
-_NO_LINKS: Final = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
+_REFUSALS: Final = (
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.ENOTTY,
+    errno.EOPNOTSUPP,
+)
+"""Errors of file systems that do not know a call; network file systems know fewer of them."""
 
 
 def open_exclusively(path: Path) -> IO[bytes]:
@@ -53,7 +63,10 @@ def open_own(path: Path) -> IO[bytes]:
 
 
 def _without_links(path: str, flags: int) -> int:
-    return os.open(path, flags | _NO_LINKS)
+    no_links = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
+    if not no_links and os.path.islink(path):  # noqa: PTH114 - an opener gets text
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    return os.open(path, flags | no_links)
 
 
 def make_directory(directory: Path) -> None:
@@ -65,13 +78,16 @@ def make_directory(directory: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Makes the names in a directory durable."""
-    if os.name == "nt":  # Windows cannot open a directory, and makes names durable by itself
+    """Makes the names in a directory durable, if its file system has a way to do so."""
+    if not _SYNCS_DIRECTORIES:
         return
     with with_filename(directory):
         descriptor = os.open(directory, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            sync(descriptor)
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
         finally:
             os.close(descriptor)
 
@@ -79,7 +95,28 @@ def sync_directory(directory: Path) -> None:
 def sync_file(file: IO[bytes]) -> None:
     """Makes everything that was written to a file durable."""
     file.flush()
-    os.fsync(file.fileno())
+    sync(file.fileno())
+
+
+def sync(descriptor: int) -> None:
+    """Makes everything that was written to an open file or directory durable.
+
+    On macOS, `os.fsync` hands the data to the disk, which may still lose the content of its own
+    cache in a power cut. ``F_FULLFSYNC`` waits until the disk has emptied its cache.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    full_sync = getattr(fcntl, "F_FULLFSYNC", None)
+    if full_sync is not None:
+        try:
+            fcntl.fcntl(descriptor, full_sync)
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+        else:
+            return
+    os.fsync(descriptor)
 
 
 def lock_file(file: IO[bytes], path: Path) -> None:

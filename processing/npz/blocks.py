@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.files import open_exclusively, open_own
+from processing.core.files import open_exclusively, open_own, sync
 
 PIECE: Final = 2 << 20
 """Bytes of the largest piece that Linux keeps in the page cache."""
@@ -86,7 +86,7 @@ class BlockFile:
     def sync(self) -> None:
         """Makes everything written so far durable."""
         self.flush()
-        os.fsync(self._file.fileno())
+        sync(self._file.fileno())
 
     def size(self) -> int:
         """Returns the size of the file in bytes."""

@@ -37,7 +37,7 @@ class SparseFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.file = os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o600)
         weakref.finalize(self, os.close, self.file)
-        os.truncate(self.file, size)
+        os.ftruncate(self.file, size)
         self._lock = threading.Lock()
 
     def write(self, begin: int, data: Any) -> None:

@@ -7,7 +7,6 @@ one that unpacks it.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import zipfile
@@ -21,6 +20,7 @@ from isal.isal_zlib import crc32
 
 from processing.core.error_notes import with_filename
 from processing.core.errors import NPZFormatError, damaged, wrong_checksum
+from processing.core.files import sync_file
 
 if TYPE_CHECKING:
     from tqdm.auto import tqdm
@@ -120,8 +120,7 @@ def _unpack(path: Path, info: zipfile.ZipInfo, start: int, target: Path) -> None
                 for chunk in _decompressed(path, info, start):
                     file.write(chunk)
                     progress.update(len(chunk))
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
         shutil.copymode(path, partial)  # a private photograph stays private
         partial.replace(target)
         note_sound(target)  # its checksum was compared while it was unpacked

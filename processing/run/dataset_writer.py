@@ -149,7 +149,7 @@ class DatasetWriter:
         for name in self._outputs:
             partial = partial_path(self._directory, name)
             if partial.exists():  # otherwise an interrupted run has renamed it
-                partial.replace(npz_path(self._directory, name))
+                _publish(partial, npz_path(self._directory, name))
                 directories.add(npz_path(self._directory, name).parent)
         for directory in directories:
             sync_directory(directory)
@@ -306,6 +306,17 @@ class _ColumnsOfFile:
         checksums = np.frombuffer(block.columns["image_crc32"], "<u4").tolist()
         for checksum, row_bytes in zip(checksums, image_lengths.tolist(), strict=True):
             self.image_crc32 = crc32_combine(self.image_crc32, checksum, row_bytes)
+
+
+def _publish(partial: Path, npz: Path) -> None:
+    try:
+        partial.replace(npz)
+    except OSError as error:
+        error.add_note(
+            f"nothing is lost: {partial} is finished, and the next run decodes nothing, but only "
+            "gives the files their names"
+        )
+        raise
 
 
 def _readable(partial: Path) -> int:
