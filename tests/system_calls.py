@@ -5,7 +5,6 @@ Which system has which name, the stubs of the standard library say that mypy bri
 """
 
 import ast
-import builtins
 import functools
 import importlib
 import mmap
@@ -28,7 +27,7 @@ REMOVABLE = {
     "os.posix_fadvise": "rows are read when they are needed",
     "os.pwrite": "os.lseek and os.write, under a lock",
     "os.sched_getaffinity": "os.cpu_count",
-    "os.stat_result.st_blocks": "the length of the file",
+    "os.stat_result.st_blocks": "the length of the file counts, with its holes",
     "os.writev": "the parts are joined and written",
     "resource": "no limit is known; rows are read when they are needed",
     "resource.RUSAGE_THREAD": "rows are read when they are needed",
@@ -95,38 +94,39 @@ def used():
     for entry in CODE:
         path = ROOT / entry
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            yield from _used(ast.parse(file.read_text(encoding="utf-8")), file)
+            yield from ((*found, file) for found in _used(ast.parse(file.read_bytes())))
 
 
-def _used(tree, file):
+def _used(tree):
     modules = {}  # by the name that the file gives to it
+    attributes = []  # what is read of what: ("os", "getpid")
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                modules[alias.asname or alias.name] = alias.name
+            modules |= {alias.asname or alias.name: alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
                 if stub(node.module) is not None:
-                    yield node.module, alias.name, file
+                    yield node.module, alias.name
                 modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+        elif isinstance(node, ast.Attribute):
+            attributes.append((_dotted(node.value), node.attr))
+        elif isinstance(node, ast.Call) and _dotted(node.func) in ("getattr", "hasattr"):
+            if isinstance(node.args[1], ast.Constant):
+                attributes.append((_dotted(node.args[0]), node.args[1].value))
     modules = {name: module for name, module in modules.items() if stub(module) is not None}
-    for owner, name in _attributes(tree):
+    for owner, name in attributes:
         if owner in modules:
-            yield modules[owner], name, file
-            continue
-        for module in modules.values():  # perhaps a method of one of its classes
-            yield from ((module, found, file) for found in _methods(module).get(name, ()))
+            yield modules[owner], name
+        else:  # perhaps a method of one of their classes
+            for module in modules.values():
+                yield from ((module, found) for found in _methods(module).get(name, ()))
 
 
-def _attributes(tree):
-    """Yields what is read of what: (``os``, ``getpid``), also by `getattr` and `hasattr`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            yield ast.unparse(node.value), node.attr
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
-            owner, name = node.args[:2]
-            if isinstance(name, ast.Constant):
-                yield ast.unparse(owner), name.value
+def _dotted(node):
+    """The text of ``os`` or ``os.path``; empty for another expression."""
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 @functools.cache
@@ -135,7 +135,7 @@ def _methods(module):
     found = {}
     on_all = frozenset.intersection(*(names(module, platform) for platform in PLATFORMS))
     for name in frozenset.union(*(names(module, platform) for platform in PLATFORMS)) - on_all:
-        if "." in name:
+        if "." in name and not name.startswith("_"):
             found.setdefault(name.rpartition(".")[2], []).append(name)
     return found
 
@@ -154,31 +154,27 @@ def lacking():
     return found
 
 
+class MapWithoutAdvice(mmap.mmap):
+    """A map as on Windows."""
+
+    @property
+    def madvise(self):
+        """Raises what Python raises if there is no such method."""
+        raise AttributeError("madvise")
+
+
 def remove_all():
     """Removes all of `REMOVABLE` from this process, before the package is imported.
 
     Other packages keep what they have: they are imported here, while it is there.
     """
-    for name in ("cv2", "filelock", "lightning", "multiprocessing.util", "torch.utils.data"):
+    for name in ("cv2", "filelock", "multiprocessing.util", "subprocess", "torch.utils.data"):
         importlib.import_module(name)
     assert "processing" not in sys.modules
     for name in REMOVABLE:
         module, _, attribute = name.rpartition(".")
         if not module:
             sys.modules[name] = None  # importing it raises ImportError
-        elif hasattr(sys.modules.get(module), attribute):
+        elif module in ("mmap", "os"):
             delattr(sys.modules[module], attribute)
     mmap.mmap = MapWithoutAdvice
-    os.stat = _without_blocks(os.stat)
-
-
-class MapWithoutAdvice(mmap.mmap):
-    """A map as on Windows."""
-
-    @property
-    def madvise(self):
-        """Raises what Python raises for a method that is not there."""
-        raise AttributeError("madvise")
-
-
-def _without_blocks(stat): ...
