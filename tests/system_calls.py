@@ -8,7 +8,6 @@ import ast
 import functools
 import importlib
 import mmap
-import os
 import sys
 from pathlib import Path
 
@@ -98,9 +97,9 @@ def used():
 
 
 def _used(tree):
+    nodes = list(ast.walk(tree))
     modules = {}  # by the name that the file gives to it
-    attributes = []  # what is read of what: ("os", "getpid")
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             modules |= {alias.asname or alias.name: alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -108,18 +107,23 @@ def _used(tree):
                 if stub(node.module) is not None:
                     yield node.module, alias.name
                 modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-        elif isinstance(node, ast.Attribute):
-            attributes.append((_dotted(node.value), node.attr))
-        elif isinstance(node, ast.Call) and _dotted(node.func) in ("getattr", "hasattr"):
-            if isinstance(node.args[1], ast.Constant):
-                attributes.append((_dotted(node.args[0]), node.args[1].value))
     modules = {name: module for name, module in modules.items() if stub(module) is not None}
-    for owner, name in attributes:
+    for owner, name in filter(None, map(_attribute, nodes)):
         if owner in modules:
             yield modules[owner], name
         else:  # perhaps a method of one of their classes
             for module in modules.values():
                 yield from ((module, found) for found in _methods(module).get(name, ()))
+
+
+def _attribute(node):
+    """What is read of what: ``("os", "getpid")``; None for another expression."""
+    if isinstance(node, ast.Attribute):
+        return _dotted(node.value), node.attr
+    is_by_name = isinstance(node, ast.Call) and _dotted(node.func) in ("getattr", "hasattr")
+    if is_by_name and isinstance(node.args[1], ast.Constant):
+        return _dotted(node.args[0]), node.args[1].value
+    return None
 
 
 def _dotted(node):

@@ -41,10 +41,15 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]  # mypy knows it as a module
 
-_CAN_ADVISE: Final = hasattr(os, "posix_fadvise") and hasattr(resource, "RUSAGE_THREAD")
-_preadv2 = (
-    getattr(ctypes.CDLL(None), "preadv2", None) if _CAN_ADVISE else None
-)  # of new C libraries
+
+def can_advise() -> bool:
+    """Whether this system takes advice and tells a thread how often it waited for a disk."""
+    return hasattr(os, "posix_fadvise") and hasattr(resource, "RUSAGE_THREAD")
+
+
+_CAN_ADVISE: Final = can_advise()
+# Older C libraries lack this function.
+_preadv2 = getattr(ctypes.CDLL(None), "preadv2", None) if _CAN_ADVISE else None
 
 _BYTES_AHEAD: Final = 8 << 20
 """Bytes to request before they are read. In the measurement above, more was not faster."""
