@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from processing.datasets.channels import channel_axis, stored_channel_axis
+from processing.core.channels import channel_axis, stored_channel_axis
 from processing.datasets.collate import Sample, collate_transformed
 from processing.datasets.ragged_row import ragged_row
 

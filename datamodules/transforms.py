@@ -20,8 +20,8 @@ from torch import Tensor
 
 from datamodules import geometry
 from processing.core.arguments import check_number
+from processing.core.channels import stored_channel_axis
 from processing.datasets.batch import TensorList
-from processing.datasets.channels import stored_channel_axis
 
 _DRAWS: Final = 3
 """Random numbers per sample: for flip, brightness and contrast."""

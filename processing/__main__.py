@@ -20,6 +20,8 @@ from processing.commands.console import EXIT_SUCCESS, describe, print_result
 
 VERBS: Final = {
     "process": "turn annotated photographs into NPZ files",
+    "info": "show the contents of NPZ files: rows, images, categories, members",
+    "preview": "draw rows of a file with their boxes and points on a sheet",
     "verify": "compare every byte of NPZ files with its checksum",
     "completion": "print a script with which a shell completes this command",
 }

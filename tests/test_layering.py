@@ -41,7 +41,7 @@ GUARDED = {("data_processor", "commands")}
 ONLY_MODULES = {
     ("commands", "imaging"): {"processing.imaging.encoding", "processing.imaging.tasks"},
     ("commands", "sources"): {"processing.sources"},
-    ("commands", "datasets"): {"processing.datasets.channels"},
+    ("commands", "datasets"): {"processing.core.channels"},
     # Inside functions, so that only encoded images load a decoder; a test below holds this.
     ("npz", "imaging"): {"processing.imaging.stored_rows"},
     ("datamodules", "npz"): {"processing.npz.sets"},

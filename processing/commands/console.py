@@ -63,6 +63,14 @@ def print_error(text: str) -> None:
     _print(text, sys.stderr)
 
 
+def describe_error(place: object, error: Exception) -> str:
+    """Returns an error with its notes in one line that names the file or URL."""
+    line = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    if str(place) not in str(error):
+        line = f"{place}: {line}"
+    return line
+
+
 def _print(text: str, stream: TextIO | None) -> None:
     if stream is None:  # Python found the stream closed
         return

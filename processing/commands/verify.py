@@ -16,19 +16,19 @@ from processing.commands.console import (
     EXIT_SUCCESS,
     EXIT_USAGE,
     describe,
+    describe_error,
     print_error,
     print_result,
 )
-from processing.core.arguments import check_location
+from processing.commands.places import MANIFEST_ENDING, dataset_path, location
+from processing.core.channels import stored_channel_axis
 from processing.core.errors import NPZFormatError
 from processing.core.urls import Location
-from processing.datasets.channels import stored_channel_axis
 from processing.npz.contents import Contents
 from processing.npz.set_contents import SetContents
-from processing.npz.sets import PATTERN_END, is_set, manifest_path, read_manifest, set_location
+from processing.npz.sets import is_set, manifest_path, set_location
 from processing.npz.verify import verify_columns
 
-_MANIFEST_ENDING: Final = ".json"
 _SET: Final = "for all shards of a set, give its manifest, such as train_detector.json"
 
 
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        type=_location,
+        type=location,
         help="NPZ files; or NAME.json, the manifest of a set, for all its shards. Files at a URL "
         "are copied to a temporary file first",
     )
@@ -57,10 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="directory for unpacked copies of compressed members, which are kept; without it a "
         "temporary directory is used",
     )
-
-
-def _location(text: str) -> Location:
-    return check_location("FILE", text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -76,14 +72,14 @@ def run(options: argparse.Namespace) -> int:
             try:
                 print_result(_verify(file, options.cache_dir or Path(temporary)))
             except Exception as error:  # an error in one file must not skip the others
-                print_error(_describe(file, error))
+                print_error(describe_error(file, error))
                 status = EXIT_FAILURE
     return status
 
 
 def _verify(file: Location, cache_dir: Path) -> str:
     """Verifies one file or set and returns the line about it."""
-    if file.name.endswith(_MANIFEST_ENDING):
+    if file.name.endswith(MANIFEST_ENDING):
         return _verify_set(file, cache_dir)
     if is_set(file):
         return _verify_set(manifest_path(*set_location(file)), cache_dir)
@@ -108,18 +104,8 @@ def _verify(file: Location, cache_dir: Path) -> str:
 
 def _verify_set(manifest: Location, cache_dir: Path) -> str:
     """Verifies all shards of a set, and that they are those of its manifest."""
-    read_manifest(manifest)  # a better error than about the shards of another JSON file
-    path = manifest.parent / (manifest.name.removesuffix(_MANIFEST_ENDING) + PATTERN_END)
-    contents = SetContents(path, cache_dir=cache_dir)
+    contents = SetContents(dataset_path(manifest), cache_dir=cache_dir)
     for shard in contents.parts():
         verify_columns(shard)
     shards, rows = len(contents.offsets) - 1, len(contents)
     return f"{manifest}: ok, {rows:,} rows in {shards:,} shards, {contents.task}"
-
-
-def _describe(file: Location, error: Exception) -> str:
-    """Returns an error with its notes in one line that names the file."""
-    line = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
-    if str(file) not in str(error):
-        line = f"{file}: {line}"
-    return line

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from typing_extensions import TypeVar  # typing's own has no `default` before Python 3.13
 
+from processing.core.channels import stored_channel_axis
 from processing.core.columns import ColumnArray, RaggedArray
 from processing.core.urls import is_url
 from processing.datasets.buffers import BufferPool
-from processing.datasets.channels import stored_channel_axis
 from processing.datasets.collate import Sample, SampleBatch, empty_images, ragged_sample
 from processing.datasets.layout import CacheInfo, Layout
 from processing.datasets.worker_lifetime import end_workers_with_parent

@@ -30,6 +30,17 @@ def enlarge(image: Image, height: int) -> tuple[Image, float]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8), scale
 
 
+def fit(image: Image, side: int) -> tuple[Image, float, float]:
+    """Return a copy whose longer side has `side` pixels, and the scales of x and y."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    # Pixels of a small image stay visible as squares; a large image is averaged.
+    method = cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA
+    resized = np.array(cv2.resize(image, size, interpolation=method), np.uint8)
+    return resized, size[0] / width, size[1] / height
+
+
 def draw_box(
     image: Image, box: ArrayLike, colour: Colour, text: str = "", *, below: bool = False
 ) -> None:
@@ -45,18 +56,34 @@ def draw_box(
     x1, y1, x2, y2 = _fixed_point(box)
     cv2.rectangle(image, (x1, y1), (x2, y2), colour, 2, cv2.LINE_AA, _SHIFT)
     if text:
-        (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
-        left, bottom = x1 >> _SHIFT, y1 >> _SHIFT
+        bottom = y1 >> _SHIFT
         if below:
-            bottom = (y2 >> _SHIFT) + height + 5
-        # At an edge of the image the text moves into the box, so that it stays visible.
-        left = min(max(left, 1), max(image.shape[1] - width - 4, 1))
-        bottom = min(max(bottom, height + 5), image.shape[0] - 1)
-        cv2.rectangle(
-            image, (left - 1, bottom - height - 5), (left + width + 3, bottom), colour, -1
-        )
-        dark = sum(colour) > 3 * 128
-        _write(image, text, (left + 1, bottom - 3), (20, 20, 20) if dark else (255, 255, 255), 0.4)
+            bottom = (y2 >> _SHIFT) + _tag_size(text)[1]
+        draw_tag(image, text, (x1 >> _SHIFT, bottom), colour)
+
+
+def draw_tag(image: Image, text: str, corner: tuple[int, int], colour: Colour) -> None:
+    """Draw text on a coloured area.
+
+    Args:
+        image: drawn on in place.
+        text: the text.
+        corner: x, y of the area's lower left corner. At an edge of the image the area moves
+            inwards, so that the text stays visible.
+        colour: of the area.
+    """
+    width, height = _tag_size(text)
+    left = min(max(corner[0], 1), max(image.shape[1] - width, 1))
+    bottom = min(max(corner[1], height), image.shape[0] - 1)
+    cv2.rectangle(image, (left - 1, bottom - height), (left + width - 1, bottom), colour, -1)
+    dark = sum(colour) > 3 * 128
+    write(image, text, (left + 1, bottom - 3), (20, 20, 20) if dark else (255, 255, 255), 0.4)
+
+
+def _tag_size(text: str) -> tuple[int, int]:
+    """Return width and height of the area behind a text, pixels."""
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
+    return width + 4, height + 5
 
 
 def draw_points(image: Image, points: NDArray[Any], colour: Colour) -> None:
@@ -97,7 +124,7 @@ def sheet(tiles: Sequence[Image], columns: int, caption: Sequence[tuple[str, Col
         page[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
     x = 2 * gap
     for text, colour in caption:
-        x += _write(page, text, (x, top - 11), colour, 0.55) + 3 * gap
+        x += write(page, text, (x, top - 11), colour, 0.55) + 3 * gap
     return page
 
 
@@ -116,7 +143,7 @@ def _width(text: str, size: float) -> int:
     return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0])
 
 
-def _write(image: Image, text: str, corner: tuple[int, int], colour: Colour, size: float) -> int:
+def write(image: Image, text: str, corner: tuple[int, int], colour: Colour, size: float) -> int:
     """Write `text` with its lower left end at `corner`; return its width in pixels."""
     font = cv2.FONT_HERSHEY_SIMPLEX
     cv2.putText(image, text, corner, font, size, colour, 1, cv2.LINE_AA)

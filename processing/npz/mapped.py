@@ -41,7 +41,7 @@ from processing.npz.zip_directory import Located, read_directory, verify_layout
 
 _MAX_DIMENSIONS: Final = 64  # of numpy
 _NO_SHAPE: Final = f"no shape: that is up to {_MAX_DIMENSIONS} lengths below 2**63"
-_NPY_PREFIX: Final = 1 << 14  # bytes; numpy refuses headers above 10,000 characters
+NPY_PREFIX: Final = 1 << 14  # bytes; numpy refuses headers above 10,000 characters
 CHECK_BYTES: Final = 1 << 24
 """Bytes that a check reads before it looks at the file's size again and releases the pages."""
 
@@ -291,7 +291,7 @@ class MappedNPZ(Mapping[str, NDArray[Any]]):
     def _array(self, name: str) -> NDArray[Any]:
         npy = self._file(name)
         where = f"{self.path}: member {name!r}"
-        shape, fortran_order, dtype, header_size = _read_npy_header(npy, where)
+        shape, fortran_order, dtype, header_size = read_npy_header(npy.bytes(), where)
         if dtype == np.object_:
             check_objects(self.entry(name), shape, where)
             return load_object_array(npy.bytes()[header_size:], shape, where)
@@ -338,9 +338,11 @@ def _open(path: Path) -> tuple[mmap.mmap, list[Located]]:
         return mapped, read_directory(path, file.fileno(), mapped)
 
 
-def _read_npy_header(npy: _NpyFile, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+def read_npy_header(
+    npy: memoryview, where: str
+) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Returns shape, Fortran order, dtype, and the header's length in bytes."""
-    prefix = bytes(npy.bytes()[:_NPY_PREFIX])
+    prefix = bytes(npy[:NPY_PREFIX])
     try:
         return _parsed_npy_header(prefix[: _npy_header_size(prefix)])
     except Exception as error:  # numpy's parser raises many types for damaged headers

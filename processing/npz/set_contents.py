@@ -82,6 +82,7 @@ class SetContents:
         path: the same.
         cache_dir: the same.
         content_id: a 32-bit hash of the manifest.
+        fingerprint: hash of the fingerprints of all shards.
         offsets: int64 (S + 1,): shard s holds rows ``offsets[s]:offsets[s + 1]``.
 
     Raises:
@@ -106,6 +107,7 @@ class SetContents:
         self._directory, self._name = set_location(self.path)
         self._manifest = self._read_manifest()
         self.content_id = crc32(self._manifest.encode())
+        self.fingerprint = self._manifest.fingerprint
         self.offsets = offsets_of(self._manifest.rows)
         self._lock = threading.Lock()
         self._open: OrderedDict[int, Contents] = OrderedDict()

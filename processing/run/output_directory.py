@@ -37,6 +37,7 @@ from processing.core.errors import InterferenceError, Note, NPZFormatError, Reje
 from processing.core.files import remove_durably, write_durably, written_durably
 from processing.imaging.tasks import TASKS
 from processing.npz.contents import Contents
+from processing.npz.lists import DROPPED_ENDING, REJECTED_ENDING
 from processing.npz.mapped import MappedNPZ
 from processing.npz.sets import Shard
 
@@ -97,12 +98,12 @@ def task_of(path: Path) -> str:
 
 def rejections_path(npz: Path) -> Path:
     """The list of inputs that a file lacks."""
-    return npz.with_suffix(".rejected.jsonl")
+    return npz.with_suffix(REJECTED_ENDING)
 
 
 def dropped_path(npz: Path) -> Path:
     """The list of instances and points that the images of a file lack."""
-    return npz.with_suffix(".dropped.jsonl")
+    return npz.with_suffix(DROPPED_ENDING)
 
 
 def partial_lists(directory: Path) -> list[Path]:
