@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.keypoint_names import AnyDataset, files_of
+from datamodules.notebook import datamodule_html
 from datamodules.settings import Split
 from datamodules.split_files import is_there
 from datamodules.transforms import Augmentation, mirrored_order
@@ -67,6 +68,16 @@ class DescribedData(ABC):
         return "\n".join([f"{head},", *lines, ")"])
 
     __str__ = __repr__  # Lightning's own would make all loaders to count their samples
+
+    def _repr_html_(self) -> str:
+        """Returns a table of the splits for a notebook; reads headers of splits that are closed."""
+        directories = ", ".join(map(str, self.data_dirs))
+        title = f"{type(self).__name__}: {self.task}, {directories}"
+        return datamodule_html(title, self.datasets, self._paths)
+
+    @abstractmethod
+    def _paths(self, split: Split) -> list[Location]:
+        """Returns the files of a split."""
 
     @abstractmethod
     def _describe(self) -> DataInfo:

@@ -32,6 +32,7 @@ from processing.datasets.worker_lifetime import end_with_starter, starting_proce
 from processing.npz.contents import Contents
 from processing.npz.set_contents import SetContents, open_contents
 from processing.npz.sets import dataset_path
+from processing.npz.summary import Summary, summarize
 from processing.npz.verify import verify_columns
 
 _SPLITS = ("train", "val", "test")  # how names of processed files begin
@@ -310,9 +311,12 @@ class LazyNPZDataset(SelectableDataset[T_co]):
     def _files(self) -> tuple[str, ...]:
         return (str(self.path),)
 
-    def _place(self, index: int) -> str:
-        file, row = self.columns.locate(index)
-        return f"{file.path}, row {row}"
+    def _locate(self, index: int) -> tuple[Contents, int]:
+        return self.columns.locate(index)
+
+    def info(self) -> Summary:
+        """Returns a summary of the file or set; see `Viewable.info`."""
+        return summarize(self.columns)
 
     def annotation_parts(self) -> Iterator[Rows]:
         """Yields the annotations of all files; see `SampleDataset.annotation_parts`."""

@@ -5,6 +5,7 @@ It opens no files itself, and is as safe from several threads and processes as i
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,8 @@ from processing.datasets.layout import CacheInfo, Layout
 from processing.datasets.names import check_same_names
 from processing.datasets.sample_dataset import Rows, SampleDataset, T_co, Transform, check_dataset
 from processing.datasets.selected import SelectableDataset
+from processing.npz.contents import Contents
+from processing.npz.summary import Summary, add_summaries
 
 _LOG = logging.getLogger(__name__)
 _SHOWN: Final = 3  # files in a `repr`
@@ -193,9 +196,13 @@ class CombinedLazyDataset(SelectableDataset[T_co]):
         """Yields the annotations of all parts; see `SampleDataset.annotation_parts`."""
         return itertools.chain.from_iterable(one.annotation_parts() for one in self.datasets)
 
-    def _place(self, index: int) -> str:
+    def _locate(self, index: int) -> tuple[Contents, int]:
         ((dataset, _, rows),) = self._parts_of(np.array([index]))
-        return dataset._place(int(rows[0]))
+        return dataset._locate(int(rows[0]))
+
+    def info(self) -> Summary:
+        """Returns a summary of all parts together; see `Viewable.info`."""
+        return functools.reduce(add_summaries, (dataset.info() for dataset in self.datasets))
 
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Announces the samples that will be fetched soon; see `SampleDataset.advise`."""

@@ -23,7 +23,9 @@ from processing.core.urls import is_url
 from processing.datasets.buffers import BufferPool
 from processing.datasets.collate import Sample, SampleBatch, empty_images, ragged_sample
 from processing.datasets.layout import CacheInfo, Layout
+from processing.datasets.viewable import Viewable
 from processing.datasets.worker_lifetime import end_workers_with_parent
+from processing.npz.shown_rows import ShownRow, shown_rows
 
 T_co = TypeVar("T_co", covariant=True, default=Sample)
 """The type of a dataset's samples: `Sample`, or the type that its transform returns."""
@@ -38,7 +40,7 @@ Allocate: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], torch.Tensor]
 _SHOWN: Final = 5  # names of categories in a `repr`
 
 
-class SampleDataset(Dataset[T_co], ABC):
+class SampleDataset(Viewable, Dataset[T_co], ABC):
     """A map-style dataset whose samples and batches come from gathered rows.
 
     Deterministic, safe from several threads, and picklable. Indices run from -len to len - 1.
@@ -144,9 +146,14 @@ class SampleDataset(Dataset[T_co], ABC):
         """Returns the file, or the first of several, for error messages."""
         return self._files[0]
 
-    @abstractmethod
-    def _place(self, index: int) -> str:
-        """Returns file and row of a sample, for error messages."""
+    def shown_rows(self, indices: Iterable[SupportsIndex]) -> list[ShownRow]:
+        """Returns samples to look at; see `Viewable.shown_rows`."""
+        asked = self._checked_indices(indices)
+        images = np.empty((len(asked), *self.layout.image_shape), self.layout.image_dtype)
+        self.gather_images(asked, images)
+        places = [self._locate(index) for index in asked.tolist()]
+        rows = self._gather_annotations(asked)
+        return shown_rows(asked, images, rows, self.category_names, places)
 
     @abstractmethod
     def advise(self, indices: NDArray[np.intp]) -> None:

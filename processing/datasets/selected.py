@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ from processing.core.columns import ColumnArray, RaggedArray, offsets_of
 from processing.datasets.layout import CacheInfo
 from processing.datasets.orders import Shuffled
 from processing.datasets.sample_dataset import Rows, SampleDataset, T_co, Transform
+from processing.npz.contents import Contents
+from processing.npz.object_counts import count_objects
+from processing.npz.summary import Summary
 
 _LOG = logging.getLogger(__name__)
 _ROWS_AT_ONCE: Final = 1 << 18
@@ -244,8 +248,27 @@ class SelectedDataset(SelectableDataset[T_co]):
     def _files(self) -> tuple[str, ...]:
         return self.dataset._files
 
-    def _place(self, index: int) -> str:
-        return self.dataset._place(int(self.rows[index]))
+    def _locate(self, index: int) -> tuple[Contents, int]:
+        return self.dataset._locate(int(self.rows[index]))
+
+    def info(self) -> Summary:
+        """Returns the summary of the files, with the rows and objects that are selected."""
+        names = self.category_names
+        paths = [""]
+        if len(self):
+            ends = self._gather_annotations(np.array([0, len(self) - 1]))
+            paths = [str(path) for path in ends["image_paths"]]
+        whole = self.dataset.info()
+        return replace(
+            whole,
+            rows=len(self),
+            photographs=None,
+            objects=count_objects(self.annotation_parts(), names, len(self), where=self._file),
+            category_names=names,
+            first_path=paths[0],
+            last_path=paths[-1],
+            selected_from=whole.rows if whole.selected_from is None else whole.selected_from,
+        )
 
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Announces the samples that will be fetched soon; see `SampleDataset.advise`."""

@@ -45,7 +45,7 @@ class Summary:
     """The contents of a file, a set, or several files read as one.
 
     Args:
-        path: path or URL of the file or set, the first of several.
+        paths: path or URL of the file or set, or of several that are read as one.
         files: number of files.
         file_bytes: of all files together.
         image_bytes: of the images in them.
@@ -72,7 +72,7 @@ class Summary:
         selected_from: rows that there are without the selection; None if all are seen.
     """
 
-    path: str
+    paths: tuple[str, ...]
     files: int
     file_bytes: int
     image_bytes: int
@@ -158,17 +158,20 @@ def summarize(contents: Contents | SetContents) -> Summary:
     summary = reduce(add_summaries, map(_summarize_file, contents.parts()))
     if isinstance(contents, SetContents):
         summary = replace(summary, fingerprint=contents.fingerprint)
-    return replace(summary, path=str(contents.path))
+    return replace(summary, paths=(str(contents.path),))
 
 
 def add_summaries(first: Summary, second: Summary) -> Summary:
     """Returns the summary of two files, or sets, that are read as one."""
-    both = (first, second)
     same_split = first.split == second.split
-    paths = [path for one in both for path in (one.first_path, one.last_path) if one.rows]
+    paths: list[str] = []
+    for one in (first, second):
+        if one.rows:
+            paths += [one.first_path, one.last_path]
     counted = first.photographs is not None and second.photographs is not None
     return replace(
         first,
+        paths=first.paths + second.paths,
         files=first.files + second.files,
         file_bytes=first.file_bytes + second.file_bytes,
         image_bytes=first.image_bytes + second.image_bytes,
@@ -184,7 +187,15 @@ def add_summaries(first: Summary, second: Summary) -> Summary:
         last_path=paths[-1] if paths else "",
         rejected=dict(Counter(first.rejected) + Counter(second.rejected)),
         dropped=dict(Counter(first.dropped) + Counter(second.dropped)),
-        selected_from=None,
+        selected_from=_added_selections(first, second),
+    )
+
+
+def _added_selections(first: Summary, second: Summary) -> int | None:
+    if first.selected_from is None and second.selected_from is None:
+        return None
+    return sum(
+        one.rows if one.selected_from is None else one.selected_from for one in (first, second)
     )
 
 
@@ -197,7 +208,7 @@ def _summarize_file(contents: Contents) -> Summary:
         made_with["encoding"] = metadata["encoding"]
     paths = contents.image_paths
     return Summary(
-        path=str(contents.path),
+        paths=(str(contents.path),),
         files=1,
         file_bytes=npz.file_bytes,
         image_bytes=contents.nbytes,

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from processing.npz.summary import Summary
 
 _MOST_CATEGORIES: Final = 20
+_MOST_PATHS: Final = 3
+_MOST_MEMBERS: Final = 40  # in HTML
 _CODECS: Final = {
     "raw": "stored as pixels",
     "jpeg": "stored as JPEG",
@@ -23,7 +25,7 @@ def summary_text(summary: Summary) -> str:
     """Returns a summary as lines of text: facts first, then a table of the members."""
     found = facts(summary)
     width = max(len(name) for name, _ in found)
-    text = [summary.path]
+    text = [title(summary)]
     for name, value in found:
         first, *more = value.split("\n")
         text.append(f"  {name:<{width}}  {first}")
@@ -40,10 +42,17 @@ def summary_text(summary: Summary) -> str:
 def summary_html(summary: Summary) -> str:
     """Returns the same as HTML."""
     return html.block(
-        html.heading(summary.path),
-        html.facts_table(facts(summary)),
-        html.table(("member", "dtype", "shape", "size"), _member_rows(summary)),
+        html.heading(title(summary)), html.facts_table(facts(summary)), members_html(summary)
     )
+
+
+def members_html(summary: Summary) -> str:
+    """Returns a table of the members that a click opens."""
+    rows = _member_rows(summary)
+    shown = html.table(("member", "dtype", "shape", "size"), rows[:_MOST_MEMBERS])
+    left = f"<div>and {len(rows) - _MOST_MEMBERS} more</div>" if rows[_MOST_MEMBERS:] else ""
+    number = _counted(len(rows), "member")
+    return f'<details style="font-size:small"><summary>{number}</summary>{shown}{left}</details>'
 
 
 def facts(summary: Summary) -> list[tuple[str, str]]:
@@ -75,7 +84,7 @@ def overview(summaries: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for one in summaries:
         height, width = one.image_size
-        name = one.path.replace("\\", "/").rpartition("/")[2]
+        name = one.paths[0].replace("\\", "/").rpartition("/")[2]
         rows.append(
             [
                 *(name, one.task, one.split or "", f"{one.rows:,}", f"{one.objects.total:,}"),
@@ -103,6 +112,13 @@ def category_text(counts: Mapping[str, int], most: int = _MOST_CATEGORIES) -> st
     return ", ".join(shown)
 
 
+def title(summary: Summary) -> str:
+    """Returns the paths of the first files."""
+    left = len(summary.paths) - _MOST_PATHS
+    more = f", and {left:,} more" if left > 0 else ""
+    return ", ".join(summary.paths[:_MOST_PATHS]) + more
+
+
 def _rows(summary: Summary) -> str:
     text = f"{summary.rows:,}"
     if summary.selected_from is not None:
@@ -115,8 +131,9 @@ def _rows(summary: Summary) -> str:
 def _images(summary: Summary) -> str:
     height, width = summary.image_size
     channels = _counted(summary.channels, "channel")
+    stored = summary.rows if summary.selected_from is None else summary.selected_from
     order = ", channels first" if summary.channels_first else ""
-    each = f", {size_text(summary.image_bytes / summary.rows)} each" if summary.rows else ""
+    each = f", {size_text(summary.image_bytes / stored)} each" if stored else ""
     return (
         f"{height}x{width} (height x width), {channels}{order}, {summary.image_dtype}, "
         f"{_CODECS[summary.codec]}{each}"

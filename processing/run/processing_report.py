@@ -10,6 +10,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from processing.core import html
 from processing.core.annotation_sets import SetReport
 from processing.core.annotations import UNASSIGNED
 from processing.core.errors import Note, Rejection
@@ -157,8 +158,32 @@ class ProcessingReport:
         columns = f"{'rows':>9}{'images':>9}{'empty':>9}{'objects':>9}{'stored':>9}"
         lines.append(f"{'file':<28}{columns}")
         for file in self.files:
-            lines += _about_file(file)
-        lines += self._about_categories()
+            counts = f"{file.rows:>9}{file.images:>9}{file.empty_images:>9}"
+            objects = f"{file.instances_read:>9}{file.instances_stored:>9}"
+            lines += [f"{file.path.name:<28}{counts}{objects}", *_details(file)]
+        return "\n".join([*lines, *self._about_run()])
+
+    def _repr_html_(self) -> str:
+        """Returns the same as `str` for a notebook, with the files in a table."""
+        header = ("file", "rows", "images", "empty", "objects", "stored", "details")
+        rows = [
+            (
+                *(file.path.name, file.rows, file.images, file.empty_images),
+                *(file.instances_read, file.instances_stored),
+                "\n".join(line.strip() for line in _details(file)),
+            )
+            for file in self.files
+        ]
+        return html.block(
+            html.heading("Processing report"),
+            html.lines("\n".join(self._about_input())),
+            html.table(header, rows),
+            html.lines("\n".join(self._about_run())),
+        )
+
+    def _about_run(self) -> list[str]:
+        """Returns the lines below the table of files."""
+        lines = self._about_categories()
         lines += self._about_rejected_annotations()
         lines += self._about_notes()
         lines += [f"{task}: skipped, {why}" for task, why in self.skipped_tasks.items()]
@@ -180,8 +205,7 @@ class ProcessingReport:
                 f"shards that are not there yet: {self.missing_shards}; the job that makes the "
                 "last one writes the manifests"
             )
-        lines.append(self._pace())
-        return "\n".join(lines)
+        return [*lines, self._pace()]
 
     def _about_input(self) -> list[str]:
         lines = []
@@ -264,11 +288,9 @@ def _with_examples(title: str, counts: Mapping[str, int], examples: Mapping[str,
     return [*lines, f"    and {_listed(left)}"] if left else lines
 
 
-def _about_file(file: FileReport) -> list[str]:
-    lines = [
-        f"{file.path.name:<28}{file.rows:>9}{file.images:>9}{file.empty_images:>9}"
-        f"{file.instances_read:>9}{file.instances_stored:>9}"
-    ]
+def _details(file: FileReport) -> list[str]:
+    """Returns the lines below the numbers of a file."""
+    lines: list[str] = []
     if file.encoded:
         texts = [
             f"{file.encoded[name]} {text}"
