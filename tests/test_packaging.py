@@ -87,8 +87,8 @@ def test_a_wheel_states_its_license_page_and_extras(wheel):
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
     assert fields.get_payload() == (ROOT / "README.md").read_text()
     assert set(fields.get_all("Provides-Extra")) == {
-        *("bench", "cli", "dask", "dev", "mlflow", "onnx", "ray", "remote", "tensorboard", "test"),
-        "wandb",
+        *("bench", "cli", "dask", "dev", "docs", "mlflow", "onnx", "ray", "remote"),
+        *("tensorboard", "test", "wandb"),
     }
 
 
@@ -142,7 +142,7 @@ def pinned_versions():
 
 def test_the_pinned_versions_are_within_the_bounds():
     extras = project()["optional-dependencies"]
-    requirements = project()["dependencies"] + extras["test"] + extras["dev"]
+    requirements = project()["dependencies"] + extras["test"] + extras["dev"] + extras["docs"]
     tested = pinned_versions()
     for requirement in map(Requirement, requirements):
         assert requirement.specifier.contains(tested[canonicalize_name(requirement.name)])

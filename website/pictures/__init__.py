@@ -1,0 +1,19 @@
+"""Draws the pictures of the documentation: ``python -m website.pictures``.
+
+Each picture is an SVG that brings its own paper, so that it can be read on a light page and on a
+dark one; its colours follow the reader's system. What a picture states (sizes, offsets, boxes,
+crops, output of commands) is taken from a real run on photographs that the demo renders.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+ELSEWHERE: Final = {
+    "landmarker.jpg": "python -m website.gallery RUN_DIR landmarker.jpg",
+    "memory.png": "python -m benchmarks.memory --write-docs",
+    "predictions.png": "python train_example.py",
+    "reading.png": "python -m benchmarks.reading --write-docs",
+    "teacher.jpg": "python -m website.gallery RUN_DIR teacher.jpg",
+}
+"""Pictures in ``docs/images/`` that other commands make, with these commands."""
