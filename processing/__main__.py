@@ -22,6 +22,7 @@ VERBS: Final = {
     "process": "turn annotated photographs into NPZ files",
     "info": "show the contents of NPZ files: rows, images, categories, members",
     "preview": "draw rows of a file with their boxes and points on a sheet",
+    "report": "write one HTML page that shows what is in NPZ files",
     "verify": "compare every byte of NPZ files with its checksum",
     "completion": "print a script with which a shell completes this command",
 }

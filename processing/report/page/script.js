@@ -1,0 +1,121 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const form = document.querySelector(".filter");
+  const split = document.getElementById("filter-split");
+  const category = document.getElementById("filter-category");
+  const count = document.getElementById("filter-count");
+  const items = [...document.querySelectorAll(".tiles li")];
+  const viewer = document.getElementById("viewer");
+  const byId = (name) => document.getElementById(name);
+
+  function has(list, value) {
+    return value === "" || list.split(" ").includes(value);
+  }
+
+  function filter() {
+    const wanted = { split: split.value, label: category ? category.value : "" };
+    let shown = 0;
+    for (const item of items) {
+      item.hidden = !(has(item.dataset.splits, wanted.split) && has(item.dataset.labels, wanted.label));
+      shown += !item.hidden;
+    }
+    for (const list of document.querySelectorAll(".tiles")) {
+      list.nextElementSibling.hidden = [...list.children].some((item) => !item.hidden);
+    }
+    for (const part of document.querySelectorAll("#charts [data-split]")) {
+      part.classList.toggle("dim", !has(part.dataset.split, wanted.split));
+    }
+    const all = items.length.toLocaleString("en");
+    count.textContent = `${shown.toLocaleString("en")} of ${all} pictures`;
+  }
+
+  function fact(name, value) {
+    if (value === "" || value === null) return;
+    const term = document.createElement("dt");
+    const text = document.createElement("dd");
+    term.textContent = name;
+    text.textContent = value;
+    byId("viewer-facts").append(term, text);
+  }
+
+  function cell(row, kind, text, scope) {
+    const made = document.createElement(kind);
+    made.textContent = text;
+    if (scope) made.scope = scope;
+    row.append(made);
+  }
+
+  function objects(picture) {
+    const place = byId("viewer-objects");
+    place.replaceChildren();
+    place.hidden = !picture.values.length;
+    if (place.hidden) return;
+    const table = document.createElement("table");
+    const more = picture.count - picture.values.length;
+    const pixels = picture.size ? "the photograph" : "the stored image";
+    table.createCaption().textContent =
+      `${picture.points ? "Points" : "Boxes"} in pixels of ${pixels}` + (more > 0 ? `; ${more} more are not listed` : "");
+    const head = table.createTHead().insertRow();
+    const names = picture.points ? ["point", "x", "y", "visibility"] : ["object", "x1", "y1", "x2", "y2"];
+    for (const name of names) cell(head, "th", name, "col");
+    const body = table.createTBody();
+    picture.values.forEach((values, i) => {
+      const row = body.insertRow();
+      const label = picture.points ? i + 1 : data.names[picture.labels[i]] ?? i + 1;
+      cell(row, "th", label, "row");
+      for (const value of values) cell(row, "td", value);
+    });
+    place.append(table);
+  }
+
+  let current = null;
+  const visible = () => items.filter((item) => !item.hidden).map((item) => item.firstElementChild);
+
+  function show(button) {
+    current = button;
+    const picture = data.pictures[button.dataset.picture];
+    const frame = button.querySelector(".frame").cloneNode(true);
+    const image = frame.querySelector("img");
+    frame.style.setProperty("--ratio", image.getAttribute("width") / image.getAttribute("height"));
+    document.querySelector(".viewer-picture").replaceChildren(frame);
+    byId("viewer-title").textContent = picture.path;
+    byId("viewer-facts").replaceChildren();
+    fact("Shown as", picture.sheet);
+    fact("Note", picture.note);
+    fact("Split", picture.splits.join(" and "));
+    fact("Row", picture.row < 0 ? "not stored" : `${picture.row.toLocaleString("en")} of ${picture.file}`);
+    fact("Photograph", picture.size ? `${picture.size[1]} x ${picture.size[0]} pixels` : "");
+    objects(picture);
+    const buttons = visible();
+    byId("viewer-back").disabled = buttons[0] === button;
+    byId("viewer-next").disabled = buttons[buttons.length - 1] === button;
+    if (!viewer.open) viewer.showModal();
+  }
+
+  function step(by) {
+    const buttons = visible();
+    const next = buttons[buttons.indexOf(current) + by];
+    if (next) show(next);
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest(".tile");
+    if (button) show(button);
+    else if (event.target === viewer) viewer.close();
+  });
+  byId("viewer-close").addEventListener("click", () => viewer.close());
+  byId("viewer-back").addEventListener("click", () => step(-1));
+  byId("viewer-next").addEventListener("click", () => step(1));
+  viewer.addEventListener("keydown", (event) => {
+    if (event.target.id === "viewer-objects") return; // its own keys scroll it
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
+  });
+  viewer.addEventListener("close", () => current && current.focus());
+  form.addEventListener("change", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => setTimeout(filter));
+  form.hidden = false;
+  filter();
+})();
