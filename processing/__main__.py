@@ -19,6 +19,7 @@ from typing import Final
 from processing.commands.console import EXIT_SUCCESS, describe, print_result
 
 VERBS: Final = {
+    "check": "look at raw data before anything is written",
     "process": "turn annotated photographs into NPZ files",
     "info": "show the contents of NPZ files: rows, images, categories, members",
     "preview": "draw rows of a file with their boxes and points on a sheet",
@@ -28,7 +29,7 @@ VERBS: Final = {
 }
 """The verbs, in the order in which people need them, and the line about each in ``--help``."""
 
-_HANDED_THE_PROCESSOR: Final = ("process",)
+_HANDED_THE_PROCESSOR: Final = ("check", "process")
 """Verbs whose ``add_arguments`` also takes `DataProcessor`: its arguments are their flags."""
 
 

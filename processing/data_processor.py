@@ -7,6 +7,7 @@ Also ``python -m processing.data_processor``. Wires sources, splits, plan and ru
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import time
@@ -14,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, Literal
 
+from processing.checking.check import check
+from processing.checking.report import CheckReport
 from processing.core.arguments import (
     check_flag,
     check_integer,
@@ -353,18 +356,64 @@ class DataProcessor:
         raw = RawDirectory(mirror.root, remote=mirror)
         return raw, RemotePhotographs(mirror, MAX_FILE_BYTES)
 
+    @note_remedy()
+    def check(
+        self,
+        task_names: Sequence[str] = tuple(TASKS),
+        train_split: float = 0.8,
+        *,
+        skip_missing: bool = True,
+    ) -> CheckReport:
+        """Reports what `process` would make of the raw directory, and what looks wrong in it.
+
+        Nothing is written to `output_dir`. Annotations that cannot be used and photographs that
+        cannot be read are findings of the report.
+
+        Args:
+            task_names: as for `process`.
+            train_split: as for `process_all`.
+            skip_missing: as for `process`.
+
+        Raises:
+            SourceNotFoundError: the raw directory does not exist.
+            OSError: it cannot be listed.
+        """
+        raw, photographs = self._raw()
+        options = dataclasses.replace(self._run_options, on_error="quarantine")
+
+        def plan(names: Sequence[str]) -> Work:
+            read = raw, photographs
+            return self._plan_of(read, names, train_split, options, skip_missing=skip_missing)
+
+        place = str(self.raw_data_dir)
+        return check(plan, task_names, place, raw.images, photographs, options)
+
     def _plan(self, task_names: Sequence[str], train_split: float, *, skip_missing: bool) -> Work:
+        # First: a client that is not installed is reported before the data is read.
+        remote = RemoteOutput(self.output_dir) if isinstance(self.output_dir, URL) else None
+        options = self._run_options
+        work = self._plan_of(None, task_names, train_split, options, skip_missing=skip_missing)
+        return dataclasses.replace(work, remote=remote)
+
+    def _plan_of(
+        self,
+        read: tuple[RawDirectory, Photographs] | None,
+        task_names: Sequence[str],
+        train_split: float,
+        options: RunOptions,
+        *,
+        skip_missing: bool,
+    ) -> Work:
+        """Plans the work; `read` is the raw directory if it is listed already."""
         is_list = isinstance(task_names, Sequence) and not isinstance(task_names, str | bytes)
         if not is_list or not task_names or not all(isinstance(name, str) for name in task_names):
             raise ValueError(f"task_names must be a list of {', '.join(TASKS)}, got {task_names!r}")
         check_flag("skip_missing", skip_missing)
         check_number("train_split", train_split, least=0, most=1)
         began = time.perf_counter()
-        # First: a client that is not installed is reported before the data is read.
-        remote = RemoteOutput(self.output_dir) if isinstance(self.output_dir, URL) else None
-        raw, photographs = self._raw()
+        raw, photographs = read or self._raw()
         reading = read_sources(raw, self.sources)
-        if self._run_options.on_error == "raise" and reading.rejections:
+        if options.on_error == "raise" and reading.rejections:
             first = reading.rejections[0]  # its message may begin with its path already
             raise AnnotationError(
                 f"{first.path}: {first.message.removeprefix(f'{first.path}: ')}", first.reason
@@ -387,8 +436,7 @@ class DataProcessor:
         return Work(
             *(photographs, self._local_dir, reading.table, splits, tasks, description),
             *(reading.rejections, reading.notes, reading.hints, reading.sets, skipped),
-            *(self._repair, self._run_options, self.samples_per_shard, began),
-            remote=remote,
+            *(self._repair, options, self.samples_per_shard, began),
         )
 
 

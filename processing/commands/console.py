@@ -15,6 +15,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final, TextIO
 
+from processing.core.errors import ProcessingError
+
 EXIT_SUCCESS: Final = 0
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2  # of argparse
@@ -26,6 +28,13 @@ EXIT_STATUSES: Final = (
     f"{EXIT_REJECTIONS} finished with something for you to look at, such as rejected inputs, "
     f"{EXIT_INTERRUPTED} interrupted."
 )
+
+FAILURES: Final = (
+    *(ProcessingError, OSError, ValueError, RuntimeError, MemoryError),
+    ImportError,  # an extra is not installed
+    SystemExit,  # it comes from a thread; its status must not become that of the command
+)
+"""Errors that a command prints in a few lines, without a traceback."""
 
 _HELP_WIDTH: Final = 78  # characters, as argparse wraps on a terminal of 80
 

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from processing.commands.check_output import run_check
 from processing.commands.console import (
     EXIT_FAILURE,
     EXIT_INTERRUPTED,
     EXIT_REJECTIONS,
     EXIT_SUCCESS,
+    FAILURES,
     describe,
     print_error,
     print_result,
@@ -26,19 +28,12 @@ from processing.commands.console import (
 )
 from processing.core.engines import EXECUTORS
 from processing.core.error_notes import format_error
-from processing.core.errors import ProcessingError
 from processing.imaging.encoding import STORES, SUBSAMPLINGS
 from processing.imaging.tasks import TASKS
 
 if TYPE_CHECKING:
     from processing.data_processor import DataProcessor
     from processing.run.processing_report import ProcessingReport
-
-_FAILURES: Final = (
-    *(ProcessingError, OSError, ValueError, RuntimeError, MemoryError),
-    ImportError,  # an extra is not installed
-    SystemExit,  # it comes from a thread; its status must not become that of the command
-)
 
 
 def process_command(
@@ -60,7 +55,7 @@ def process_command(
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
-    parser, processor_class = options.parser, options.processor_class
+    parser = options.parser
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     names = [name for name in TASKS if getattr(options, name)]
     if bool(names) == options.all:
@@ -68,21 +63,15 @@ def run(options: argparse.Namespace) -> int:
     if options.no_teacher and not options.all:
         parser.error("--no-teacher goes with --all only")
     _check_jobs(parser, options)
-    try:
-        options.image_size = _image_size(options.image_size)
-        options.sources = _sources(options.sources)
-        settings = {flag.argument: getattr(options, flag.argument) for flag in _FLAGS}
-        processor = processor_class(**settings)
-    except (TypeError, ValueError) as error:  # of an argument: wrong usage
-        parser.error(str(error))
-    raw = processor.raw_data_dir
-    if isinstance(raw, Path) and not raw.is_dir():
-        problem = "is not a directory" if raw.exists() else "does not exist"
-        parser.error(f"--raw-data-dir {raw}: {problem}")
+    processor = make_processor(options, FLAGS)
+    if options.dry_run:
+        if options.all:
+            names = _all_names(options)
+        return run_check(processor, names, options.train_split, skip_missing=options.all)
     try:
         with standard_descriptors():
             report = _process(processor, options, names)
-    except _FAILURES as error:
+    except FAILURES as error:
         print_error(format_error(error))
         return EXIT_FAILURE
     except KeyboardInterrupt as stop:
@@ -99,12 +88,38 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_REJECTIONS if report.has_rejections else EXIT_SUCCESS
 
 
+def make_processor(options: argparse.Namespace, flags: Sequence[Flag]) -> DataProcessor:
+    """Returns the processor of parsed flags; ends the command if an argument is wrong.
+
+    Args:
+        options: the parsed flags, with ``parser`` and ``processor_class``.
+        flags: those of `FLAGS` that the command has.
+    """
+    parser: argparse.ArgumentParser = options.parser
+    try:
+        options.image_size = _image_size(options.image_size)
+        options.sources = _sources(options.sources)
+        settings = {flag.argument: getattr(options, flag.argument) for flag in flags}
+        processor: DataProcessor = options.processor_class(**settings)
+    except (TypeError, ValueError) as error:  # of an argument: wrong usage
+        parser.error(str(error))
+    raw = processor.raw_data_dir
+    if isinstance(raw, Path) and not raw.is_dir():
+        problem = "is not a directory" if raw.exists() else "does not exist"
+        parser.error(f"--raw-data-dir {raw}: {problem}")
+    return processor
+
+
 def _check_jobs(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Ends the command with an error if flags about jobs do not fit together."""
     if options.samples_per_shard is None and (options.shard_index is not None or options.finalize):
         parser.error("--shard-index and --finalize need --samples-per-shard")
     if options.num_jobs is not None and options.shard_index is None:
         parser.error("--num-jobs needs --shard-index, the number of this job")
+    if options.dry_run and (options.finalize or options.shard_index is not None):
+        parser.error(
+            "--dry-run looks at all photographs: give it without --shard-index, --finalize"
+        )
     if options.finalize and options.shard_index is not None:
         parser.error("--finalize makes no shards: give it without --shard-index")
     if options.num_jobs is not None and not 0 <= options.shard_index < options.num_jobs:
@@ -114,12 +129,17 @@ def _check_jobs(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
         )
 
 
+def _all_names(options: argparse.Namespace) -> list[str]:
+    """The tasks of --all."""
+    return [name for name in TASKS if not (options.no_teacher and name == "teacher")]
+
+
 def _process(
     processor: DataProcessor, options: argparse.Namespace, names: Sequence[str]
 ) -> ProcessingReport:
     """Makes the files, or the shards of one job, or the manifests."""
     if options.all:
-        names = [name for name in TASKS if not (options.no_teacher and name == "teacher")]
+        names = _all_names(options)
     share = {"train_split": options.train_split, "skip_missing": options.all}
     if options.finalize:
         return processor.finalize(names, **share)
@@ -189,7 +209,7 @@ def _fraction(text: str) -> float:
     return number
 
 
-class _Flag(NamedTuple):
+class Flag(NamedTuple):
     """A flag for an argument of `DataProcessor`, whose default it takes.
 
     Args:
@@ -205,6 +225,7 @@ class _Flag(NamedTuple):
     name: str = ""
 
     def add_to(self, group: argparse._ArgumentGroup, function: Callable[..., Any]) -> None:
+        """Adds the flag to a group; the default is that of the function's argument."""
         default = inspect.signature(function).parameters[self.argument].default
         name = self.name or f"--{self.argument.replace('_', '-')}"
         help = self.help
@@ -217,18 +238,18 @@ _DIRECTORY: Final = {"metavar": "DIR"}
 _COUNT: Final = {"metavar": "N", "type": int}
 _SHARE: Final = {"metavar": "FRACTION", "type": _fraction}
 
-_FLAGS: Final = (
-    _Flag(
+FLAGS: Final = (
+    Flag(
         "raw_data_dir",
         "directory with photographs and annotations, or its URL, such as s3://bucket/raw",
         _DIRECTORY,
     ),
-    _Flag(
+    Flag(
         "output_dir",
         "directory for the NPZ files, or its URL, such as s3://bucket/faces",
         _DIRECTORY,
     ),
-    _Flag(
+    Flag(
         "sources",
         "annotation format to read, and its options: --source coco path=train.json, relative to "
         "the directory with photographs; docs/formats.md lists formats and options. May be "
@@ -236,7 +257,7 @@ _FLAGS: Final = (
         {"action": "append", "nargs": "+", "metavar": ("FORMAT", "KEY=VALUE")},
         "--source",
     ),
-    _Flag(
+    Flag(
         "image_size",
         "size of stored images in pixels: 256, 192x256 (height x width), or TASK=SIZE for some "
         "tasks (default: "
@@ -244,103 +265,101 @@ _FLAGS: Final = (
         + ")",
         {"metavar": "SIZE", "nargs": "+"},
     ),
-    _Flag(
+    Flag(
         "crop_margin",
         "margin that crops add on each side of the box, as a fraction of its width and height",
         {"metavar": "FRACTION", "type": float},
     ),
-    _Flag(
+    Flag(
         "min_box_size",
         "drop boxes with a shorter side, in pixels of the photograph",
         {"metavar": "PIXELS", "type": float},
     ),
-    _Flag(
+    Flag(
         "keep_flagged", "keep crowd, ignored, invalid and difficult boxes", {"action": "store_true"}
     ),
-    _Flag(
+    Flag(
         "store",
         "how images are stored: as pixels; as JPEGs that reading decodes, a sixth of the bytes; or "
         "JPEG photographs as they are, for the detector, and all other images as JPEGs",
         {"choices": STORES},
     ),
-    _Flag(
-        "jpeg_quality", "quality, 1 to 100, of JPEGs that are made; not with --store raw", _COUNT
-    ),
-    _Flag(
+    Flag("jpeg_quality", "quality, 1 to 100, of JPEGs that are made; not with --store raw", _COUNT),
+    Flag(
         "jpeg_subsampling",
         "subsampling of colour in JPEGs that are made: 444 is none; not with --store raw",
         {"choices": SUBSAMPLINGS},
     ),
-    _Flag(
+    Flag(
         "samples_per_shard",
         "photographs per shard: each split becomes a set of files such as "
         "train_detector-00003-of-00012.npz (default: one file)",
         _COUNT,
     ),
-    _Flag(
+    Flag(
         "executor",
         "who makes shards: threads of this process, processes of this machine, or the workers of "
         "Dask or Ray, which are extras",
         {"choices": EXECUTORS},
     ),
-    _Flag(
+    Flag(
         "executor_address",
         "of a running Dask scheduler or Ray cluster (default: workers are started here)",
         {"metavar": "ADDRESS"},
     ),
-    _Flag(
+    Flag(
         "work_dir",
         "local directory for annotations of a raw directory at a URL, and unfinished files of an "
         "output directory at a URL (default: in the user's cache directory)",
         {"metavar": "DIR"},
     ),
-    _Flag(
+    Flag(
         "group_by",
         "regular expression; photographs share a split if it finds the same text in their paths "
         "(default: every photograph is a group)",
         {"metavar": "REGEX"},
     ),
-    _Flag("seed", "key of the hash that divides photographs into splits", _COUNT),
-    _Flag(
+    Flag("seed", "key of the hash that divides photographs into splits", _COUNT),
+    Flag(
         "batch_size",
         "photographs per batch; flushes count batches, and memory does not depend on their size",
         _COUNT,
     ),
-    _Flag(
+    Flag(
         "num_workers",
         "decoding threads (default: one per CPU that this process may use)",
         _COUNT,
         "--workers",
     ),
-    _Flag(
+    Flag(
         "flush_every",
         "batches between flushes; an interrupted run continues at its last flush",
         _COUNT,
     ),
-    _Flag(
+    Flag(
         "on_error",
         "leave out bad inputs and list them, or stop at the first",
         {"choices": ["quarantine", "raise"]},
     ),
-    _Flag(
+    Flag(
         "max_bad_fraction",
         "stop if more than this fraction, 0 to 1, of the photographs is rejected",
         _SHARE,
     ),
-    _Flag(
+    Flag(
         "progress",
         "show no progress bar and log no progress",
         {"action": "store_false"},
         "--no-progress",
     ),
-    _Flag(
+    Flag(
         "follow_links",
         "follow no links to folders, and no links out of the directory with photographs",
         {"action": "store_false"},
         "--no-links",
     ),
 )
-_TRAIN_SPLIT: Final = _Flag(
+TRAIN_SPLIT: Final = Flag(
     "train_split",
     "fraction, 0 to 1, of the photographs without an official split that go to train",
     _SHARE,
@@ -375,6 +394,12 @@ def add_arguments(parser: argparse.ArgumentParser, processor_class: type[DataPro
         tasks.add_argument(f"--{name}", action="store_true", help=text)
     without = "with --all: leave out the teacher files"
     tasks.add_argument("--no-teacher", action="store_true", help=without)
+    tasks.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="write nothing: print what would be made, what would be left out, and what looks "
+        "wrong, as the verb check does",
+    )
     jobs = parser.add_argument_group("jobs", "Several jobs share the shards, on any machines.")
     for name, text in _JOBS.items():
         jobs.add_argument(name, help=text, metavar="N", type=int)
@@ -385,6 +410,6 @@ def add_arguments(parser: argparse.ArgumentParser, processor_class: type[DataPro
         "last shard does so by itself",
     )
     settings = parser.add_argument_group("settings")
-    for flag in _FLAGS:
+    for flag in FLAGS:
         flag.add_to(settings, processor_class)
-    _TRAIN_SPLIT.add_to(settings, processor_class.process_all)
+    TRAIN_SPLIT.add_to(settings, processor_class.process_all)

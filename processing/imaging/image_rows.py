@@ -10,7 +10,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from isal.isal_zlib import crc32
@@ -24,6 +24,7 @@ from processing.imaging.bounds import Bounds
 from processing.imaging.contents import ImageContent
 from processing.imaging.decoding import decode, read_header
 from processing.imaging.losses import Origins
+from processing.imaging.photo import ImageHeader
 from processing.imaging.photographs import Photographs
 from processing.imaging.renderings import (
     EarlierImages,
@@ -41,6 +42,39 @@ from processing.imaging.tasks import REDUCTIONS_COLUMN, Row, Task, View, common_
 
 ORIGINAL_ROWS: Final = "original_rows"
 """Count of rows that are photographs' own files."""
+
+
+class Render(Protocol):
+    """Makes the stored images of a photograph from its bytes; `decode_and_render` does."""
+
+    def __call__(
+        self,
+        data: bytes,
+        header: ImageHeader,
+        reduction: int,
+        views: Views,
+        original: bytes | None,
+    ) -> tuple[int, Renderings]:
+        """Returns the reduction that was used, and the images of each view.
+
+        Args:
+            data: the whole file.
+            header: of the file.
+            reduction: how many times smaller the image may be decoded.
+            views: the rectangles to render.
+            original: the file again, for tasks that store it; None if it is no JPEG.
+
+        Raises:
+            ImageError: as `decoding.decode` does.
+        """
+
+
+def decode_and_render(
+    data: bytes, header: ImageHeader, reduction: int, views: Views, original: bytes | None
+) -> tuple[int, Renderings]:
+    """Decodes a photograph once and renders all views; see `Render`."""
+    photo = decode(data, header, reduction=reduction)
+    return photo.reduction, render_views(photo, views, original)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +163,7 @@ def process_image(
     job: ImageJob,
     options: RepairOptions,
     earlier: EarlierImages | None,
+    render: Render = decode_and_render,
 ) -> ImageResult:
     """Turns one image into rows, or a bad image into rejections.
 
@@ -140,6 +175,8 @@ def process_image(
         options: how boxes are repaired.
         earlier: stored images of an earlier run, which are copied if their key is the same; None
             if there are none.
+        render: makes the stored images. A check that writes no file puts another function here, so
+            that all decisions about an image are those of a run.
     """
     result = ImageResult(content=job.content)
     stage: Stage = "read"
@@ -173,13 +210,13 @@ def process_image(
         if earlier is not None:  # looked up before decoding, which takes most of the time
             found = find_earlier(earlier, job.path, key_at, coarsest, wanted, source_size)
         if found is None and not data:
-            return process_image(photographs, replace(job, content=None), options, earlier)
+            return process_image(photographs, replace(job, content=None), options, earlier, render)
         result.copied = found is not None
         result.original = coarsest if header.format in JPEG_FORMATS else 0
         if found is None:
-            photo = decode(data, header, reduction=coarsest)
             original = data if result.original else None
-            found = key_at(photo.reduction), render_views(photo, wanted, original)
+            reduction, renderings = render(data, header, coarsest, wanted, original)
+            found = key_at(reduction), renderings
         stage = "crop"
         _make_rows(job, source_size, instances, repairs, wanted, found, options, result)
     except ImageError as error:

@@ -145,7 +145,7 @@ def repair(
     """
     if bounds is not None and _needs_no_repair(annotations, bounds, header, min_box_size):
         return _unchanged(annotations, header)
-    boxes, points = _in_upright_pixels(annotations, header)
+    boxes, points = in_upright_pixels(annotations, header)
     height, width = header.upright_size
     edges = np.array([width, height, width, height], dtype=np.float32)
     clipped = np.clip(boxes, 0, edges)
@@ -229,13 +229,16 @@ def _copies(annotations: ImageAnnotations) -> tuple[NDArray[np.float32], RaggedA
     return annotations.boxes.copy(), points
 
 
-def _in_upright_pixels(
+def in_upright_pixels(
     annotations: ImageAnnotations, header: ImageHeader
 ) -> tuple[NDArray[np.float32], RaggedArray]:
     """Copies boxes and points, and converts both to pixels of the upright image.
 
     Coordinates come in one of three units: fractions of the upright image, pixels of the upright
     image, or pixels of the image as its file stores it.
+
+    Raises:
+        ImageError: reason ``size_mismatch`` if the annotated image had another size.
     """
     boxes, points = _copies(annotations)
     flags = annotations.flags

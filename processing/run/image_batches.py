@@ -86,6 +86,8 @@ class ImageBatches:
         made: names of the files that are made; the others are up to date.
         contents_of: gives the contents of images, by their positions in the table; None where the
             content is not known.
+        process: turns one job into its result, as `process_image` does.
+        title: of the progress bar.
     """
 
     def __init__(
@@ -99,7 +101,10 @@ class ImageBatches:
         hints: Mapping[str, str],
         made: Collection[str],
         contents_of: Callable[[NDArray[np.int64]], list[ImageContent | None]],
+        process: Callable[..., ImageResult] = process_image,
+        title: str = "processing",
     ) -> None:
+        self._process, self._title = process, title
         self._photographs, self._table, self._files = photographs, table, files
         self._contents_of = contents_of
         self._is_made = [file.name in made for file in files]
@@ -122,7 +127,7 @@ class ImageBatches:
             The results in the plan's order. Leaving the context ends the threads.
         """
         work = functools.partial(
-            process_image, self._photographs, options=self._repair, earlier=earlier
+            self._process, self._photographs, options=self._repair, earlier=earlier
         )
         threads = self._options.num_workers
         ahead = max(_JOBS_PER_THREAD * threads, self._photographs.at_once)
@@ -135,7 +140,7 @@ class ImageBatches:
             total=len(self._images),
             initial=start,
             unit="image",
-            desc="processing",
+            desc=self._title,
             disable=None if is_shown else True,  # None: shown on a terminal only
         )
         with contextlib.closing(results), bar:
@@ -188,7 +193,7 @@ class ImageBatches:
             record.input_crc32.append(result.crc32)
             record.image_keys.append(result.key)
             for task, counts in result.counts.items():
-                name = self._files[self._file_of[task][image]].name
+                name = self._files[self.file_of[task][image]].name
                 rows.setdefault(name, []).extend(result.rows.get(task, ()))
                 counts_of.setdefault(name, Counter()).update(counts)
                 if task in result.rejections:
@@ -221,7 +226,7 @@ class ImageBatches:
         table = self._table
         paths = table.image_paths[images].tolist()
         contents, bounds = self._contents_of(images), bounds_of(table, images)
-        files = {task: file[images].tolist() for task, file in self._file_of.items()}
+        files = {task: file[images].tolist() for task, file in self.file_of.items()}
         for at, (i, path) in enumerate(zip(images.tolist(), paths, strict=True)):
             file_of = {task: file[at] for task, file in files.items() if file[at] >= 0}
             yield ImageJob(
@@ -238,7 +243,7 @@ class ImageBatches:
             )
 
     @functools.cached_property
-    def _file_of(self) -> dict[Task, NDArray[np.int8]]:
+    def file_of(self) -> dict[Task, NDArray[np.int8]]:
         """By task, int8 (N,): the planned file that an image's rows go to; -1 for none."""
         # Arrays of one byte per image: a dict of a million images would take 100 MB.
         file_of: dict[Task, NDArray[np.int8]] = {}

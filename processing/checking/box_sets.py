@@ -1,0 +1,161 @@
+"""Finds sets of boxes that look wrong as a whole: one size, one place, another unit.
+
+Pure functions of annotations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.checking.findings import Finding
+from processing.checking.placed import PlacedAnnotations
+
+_FEWEST: Final = 5
+"""Boxes that must agree in size before that is no chance."""
+_ALMOST_ALL: Final = 0.8
+"""Share of the boxes that have one size. In one real data set, a half has 37x37 pixels."""
+_FEWEST_OF_CATEGORY: Final = 10
+"""The same for one of several categories, of which all boxes but a tenth agree."""
+_ALMOST_ALL_OF_CATEGORY: Final = 0.9
+_SAME_PLACE: Final = 0.2
+"""Share of the photographs that have exactly the same box, which no annotator hits by chance."""
+_WHOLE: Final = 0.98
+"""Share of both sides from which on a box shows the whole photograph."""
+_MOSTLY: Final = 0.5
+"""Share of the boxes that show whole photographs: then nothing was drawn."""
+
+_FEWEST_SPREAD: Final = 12
+"""Boxes that must lie in one corner before that is no chance."""
+_CORNER: Final = 0.55
+"""Where all boxes end, as a share of both sides. They end beyond 0.75 in each real data set."""
+_PERCENT: Final = 100.0
+_FEWEST_PERCENT: Final = 8
+_LEAST_SIDE: Final = 200
+"""Pixels. In smaller photographs, boxes may end within 100 pixels."""
+
+
+def check_box_sets(placed: PlacedAnnotations) -> Iterator[Finding]:
+    """Finds sets of boxes that look wrong as a whole."""
+    usable = placed.boxed()
+    yield from _one_size(placed, usable)
+    yield from _one_place(placed, usable)
+    yield from _whole_photographs(placed, usable)
+    for set_id in range(len(placed.table.annotation_sets)):
+        chosen = usable & (placed.table.instance_set_ids == set_id)
+        yield from _other_scale(placed, chosen, placed.table.annotation_sets[set_id].path)
+
+
+def _rounded(rows: NDArray[Any], decimals: int) -> NDArray[np.float64]:
+    rounded = np.round(rows.astype(np.float64), decimals)
+    return np.asarray(rounded, dtype=np.float64)
+
+
+def _most_frequent(rows: NDArray[np.float64]) -> tuple[int, NDArray[np.bool_]]:
+    """How often the most frequent row occurs, and where."""
+    _, inverse, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+    most = int(counts.argmax())
+    return int(counts[most]), inverse.reshape(-1) == most
+
+
+def _one_size(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> Iterator[Finding]:
+    chosen = np.flatnonzero(usable)
+    if len(chosen) >= _FEWEST:
+        found = _size_of_most(placed, chosen, _ALMOST_ALL)
+        if found is not None:
+            yield _same_size(placed, chosen, *found, "")
+            return
+    labels = placed.table.labels[chosen]
+    for label in np.unique(labels).tolist():
+        of_category = chosen[labels == label]
+        if len(of_category) < _FEWEST_OF_CATEGORY:
+            continue
+        found = _size_of_most(placed, of_category, _ALMOST_ALL_OF_CATEGORY)
+        if found is not None:
+            of = f" of {placed.category(int(of_category[0]))}"
+            yield _same_size(placed, of_category, *found, of)
+
+
+def _size_of_most(
+    placed: PlacedAnnotations, chosen: NDArray[np.int64], share: float
+) -> tuple[int, int] | None:
+    """How many boxes have the most frequent size, and one of them; None if they are too few."""
+    boxes = placed.boxes[chosen]
+    sides = boxes[:, 2:] - boxes[:, :2]
+    images = len(np.unique(placed.owners[chosen]))
+    # A box of one size in pixels, or of one size in fractions of photographs of several sizes.
+    for rows in (_rounded(sides, 1), _rounded(sides / placed.extents()[chosen], 4)):
+        count, where = _most_frequent(rows)
+        if count >= share * len(chosen) and images > 1:
+            return count, int(chosen[where][0])
+    return None
+
+
+def _same_size(
+    placed: PlacedAnnotations, chosen: NDArray[np.int64], count: int, example: int, of: str
+) -> Finding:
+    path, file, place = placed.where(example)
+    x1, y1, x2, y2 = placed.boxes[example].tolist()
+    message = (
+        f"{count:,} of {len(chosen):,} boxes{of} have the same size, {x2 - x1:.4g} x {y2 - y1:.4g} "
+        "pixels here"
+    )
+    remedy = "if they were made from points or by a script, draw boxes around the objects"
+    return Finding("same_size", "warning", path, message, remedy, file, place, count=count)
+
+
+def _one_place(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> Iterator[Finding]:
+    extents = placed.extents()
+    sides = placed.boxes[:, 2:] - placed.boxes[:, :2]
+    with np.errstate(invalid="ignore"):
+        whole = (sides >= _WHOLE * extents).all(axis=1)
+    chosen = np.flatnonzero(usable & ~whole)
+    images = len(np.unique(placed.owners[chosen]))
+    if not images:
+        return
+    count, where = _most_frequent(_rounded(placed.boxes[chosen], 1))
+    alike = len(np.unique(placed.owners[chosen[where]]))
+    if alike >= _FEWEST and alike >= _SAME_PLACE * images:
+        path, file, place = placed.where(int(chosen[where][0]))
+        box = ", ".join(f"{value:.6g}" for value in placed.boxes[chosen[where][0]].tolist())
+        message = f"{alike:,} of {images:,} photographs have exactly the same box, ({box})"
+        remedy = "draw the boxes again: were they copied from one photograph?"
+        yield Finding("same_box", "warning", path, message, remedy, file, place, count=count)
+
+
+def _whole_photographs(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> Iterator[Finding]:
+    sides = placed.boxes[:, 2:] - placed.boxes[:, :2]
+    with np.errstate(invalid="ignore"):
+        whole = usable & (sides >= _WHOLE * placed.extents()).all(axis=1)
+    count, total = int(whole.sum()), int(usable.sum())
+    if count >= _FEWEST and count >= _MOSTLY * total:
+        path, file, place = placed.where(int(np.argmax(whole)))
+        message = f"{count:,} of {total:,} boxes show the whole photograph"
+        remedy = "draw boxes around the objects: a detector learns nothing from these"
+        yield Finding(
+            "whole_photographs", "warning", path, message, remedy, file, place, count=count
+        )
+
+
+def _other_scale(
+    placed: PlacedAnnotations, chosen: NDArray[np.bool_], set_path: str
+) -> Iterator[Finding]:
+    """Finds sets of which all boxes lie in the upper left corner of their photographs."""
+    boxes, extents = placed.boxes[chosen], placed.extents()[chosen]
+    count = len(boxes)
+    if count >= _FEWEST_PERCENT and extents.min() >= _LEAST_SIDE and boxes.max() <= _PERCENT:
+        kind, found = "looks_like_percent", f"no coordinate is above {boxes.max():.4g}"
+        remedy = "multiply by the photograph's size and divide by 100: they look like percent"
+    elif count >= _FEWEST_SPREAD and (boxes[:, 2:] / extents).max() < _CORNER:
+        right, bottom = (boxes[:, 2:] / extents).max(axis=0).tolist()
+        kind = "other_scale"
+        found = f"no box ends beyond {right:.0%} of the width and {bottom:.0%} of the height"
+        remedy = "look at a few: were the photographs enlarged after they were annotated?"
+    else:
+        return
+    path, file, place = placed.where(int(np.argmax(chosen)))
+    message = f"{set_path}: all {count:,} boxes lie in the upper left: {found}"
+    yield Finding(kind, "warning", path, message, remedy, file, place, count=count)

@@ -1,0 +1,166 @@
+"""Finds categories that look wrong: names that nearly agree, and categories without objects."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.checking.findings import Finding, sample
+from processing.core.annotations import SPLITS, AnnotationTable
+
+_RARE: Final = 5
+"""Objects. A category with fewer is hardly learnt, and may be a slip of the annotator."""
+_MISSPELT_SHARE: Final = 0.1
+"""A misspelt name has at most this share of the objects of the right one."""
+_SHORTEST_MISSPELT: Final = 4
+"""Letters. Shorter names are often one letter apart and both right: cat and car."""
+_MANY_ELSEWHERE: Final = 6
+"""Photographs outside train that show a category from which on its absence in train is a mistake.
+In one real data set, a category has 32 objects, all in two photographs of val."""
+
+
+def check_categories(table: AnnotationTable, splits: NDArray[np.int8]) -> Iterator[Finding]:
+    """Finds names that differ only in case, space or punctuation, or by a slip, and more.
+
+    Args:
+        table: the annotations.
+        splits: int8 (N,), positions in `SPLITS`.
+    """
+    counts = count_categories(table)
+    yield from _alike(counts)
+    yield from _misspelt(counts)
+    yield from _odd_names(counts)
+    yield from _unused(table, counts)
+    yield from _not_in_train(table, splits)
+
+
+def count_categories(table: AnnotationTable) -> dict[str, int]:
+    """Counts the annotated objects of each category, the unused ones too."""
+    found = np.bincount(table.labels, minlength=len(table.category_names)).tolist()
+    counts: Counter[str] = Counter()
+    for name, count in zip(table.category_names, found, strict=False):
+        counts[name] += count
+    return dict(counts)
+
+
+def _folded(name: str) -> str:
+    """The letters and digits of a name, in one case and one Unicode form."""
+    return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())
+
+
+def _alike(counts: dict[str, int]) -> Iterator[Finding]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in counts:
+        groups[_folded(name) or name].append(name)
+    for names in groups.values():
+        if len(names) > 1:
+            found = ", ".join(f"{name!r} ({counts[name]:,})" for name in names)
+            yield Finding(
+                "similar_categories",
+                "warning",
+                "",
+                f"categories that differ only in case, space or punctuation: {found}",
+                "write one name everywhere, or they stay different classes",
+                count=len(names),
+            )
+
+
+def _misspelt(counts: dict[str, int]) -> Iterator[Finding]:
+    """Finds rare names that are one letter away from a frequent one, or its plural."""
+    used = sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])
+    for position, name in enumerate(used):
+        for other in used[:position]:
+            if counts[name] > _MISSPELT_SHARE * counts[other]:
+                break  # all later ones are rarer still
+            one, right = _folded(name), _folded(other)
+            if one != right and _is_slip(one, right):
+                yield Finding(
+                    "misspelt_category",
+                    "warning",
+                    "",
+                    f"category {name!r} ({counts[name]:,} objects) is nearly {other!r} "
+                    f"({counts[other]:,})",
+                    "correct the name if it is a slip",
+                    count=counts[name],
+                )
+                break
+
+
+def _is_slip(one: str, right: str) -> bool:
+    """Whether one letter more, less or different, or two exchanged ones, tell names apart."""
+    if min(len(one), len(right)) < _SHORTEST_MISSPELT or not (one + right).isalpha():
+        return False
+    if abs(len(one) - len(right)) > 1:
+        return False
+    start = 0
+    while start < min(len(one), len(right)) and one[start] == right[start]:
+        start += 1
+    a, b = one[start:], right[start:]
+    exchanged = a[:2] == b[1::-1] and a[2:] == b[2:] and len(a) > 1
+    return exchanged or a[1:] == b or a == b[1:] or a[1:] == b[1:]
+
+
+def _odd_names(counts: dict[str, int]) -> Iterator[Finding]:
+    for name in counts:
+        if name != name.strip() or not name.strip():
+            yield Finding(
+                "odd_category_name",
+                "warning",
+                "",
+                f"category {name!r} ({counts[name]:,} objects) is empty, or begins or ends with a "
+                "space",
+                "correct the name",
+            )
+
+
+def _unused(table: AnnotationTable, counts: dict[str, int]) -> Iterator[Finding]:
+    declared = {name for one in table.annotation_sets for name in one.category_names}
+    unused = sorted(name for name in declared | set(counts) if not counts.get(name))
+    if unused:
+        yield Finding(
+            "unused_categories",
+            "info",
+            "",
+            f"{len(unused)} declared categories have no object: {sample(unused)}",
+            count=len(unused),
+        )
+    rare = [f"{name} {count}" for name, count in counts.items() if 0 < count < _RARE]
+    if rare and len(rare) < len(counts):
+        yield Finding(
+            "rare_categories",
+            "info",
+            "",
+            f"{len(rare)} categories have fewer than {_RARE} objects: {sample(rare)}",
+            count=len(rare),
+        )
+
+
+def _not_in_train(table: AnnotationTable, splits: NDArray[np.int8]) -> Iterator[Finding]:
+    number = len(table.category_names)
+    owners = np.repeat(np.arange(len(table)), np.diff(table.offsets))
+    pairs = np.unique(np.stack([owners, table.labels], axis=1), axis=0)
+    in_train = splits[pairs[:, 0]] == SPLITS.index("train")
+    train = np.bincount(pairs[in_train, 1], minlength=number)
+    others = np.bincount(pairs[~in_train, 1], minlength=number)
+    if not train.any():
+        return
+    for label in np.flatnonzero((train == 0) & (others >= _MANY_ELSEWHERE)).tolist():
+        name = _name(table.category_names, label)
+        yield Finding(
+            "category_not_in_train",
+            "warning",
+            "",
+            f"category {name!r} is in {others[label]:,} photographs of val and test, and in none "
+            "of train",
+            "divide the photographs anew, or remove the category",
+            count=int(others[label]),
+        )
+
+
+def _name(names: Sequence[str], label: int) -> str:
+    return names[label] if label < len(names) else str(label)
