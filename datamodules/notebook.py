@@ -12,7 +12,7 @@ from processing.core import html
 from processing.core.urls import URL, Location
 from processing.lazy_dataset import LazyNPZDataset
 
-_HEADER = ("split", "rows", "objects", "image", "categories", "files", "")
+_HEADER = ("split", "rows", "objects", "image", "categories", "files", "state")
 
 
 def datamodule_html(

@@ -21,8 +21,8 @@ from processing.commands.console import EXIT_SUCCESS, describe, print_result
 VERBS: Final = {
     "check": "look at raw data before anything is written",
     "process": "turn annotated photographs into NPZ files",
-    "info": "show the contents of NPZ files: rows, images, categories, members",
-    "preview": "draw rows of a file with their boxes and points on a sheet",
+    "info": "show the contents of NPZ files",
+    "preview": "draw rows of a file on a sheet",
     "report": "write one HTML page that shows what is in NPZ files",
     "verify": "compare every byte of NPZ files with its checksum",
     "completion": "print a script with which a shell completes this command",

@@ -23,10 +23,10 @@ MAY_IMPORT = {
     "npz": "core imaging remote",
     "run": "core imaging npz remote",
     "checking": "core imaging run",
-    "datasets": "core npz",
+    "datasets": "core imaging npz",
     "demo": "",
     "lazy_dataset": "core npz datasets",
-    "commands": "core sources imaging npz datasets",
+    "commands": "core sources imaging npz",
     "data_processor": "core remote sources imaging run checking",
     "__main__": "commands data_processor",
     "__init__": "",
@@ -40,9 +40,15 @@ MAY_IMPORT = {
 GUARDED = {("data_processor", "commands")}
 # Imports limited to some modules of a folder: (importing entry, imported entry) to these modules.
 ONLY_MODULES = {
-    ("commands", "imaging"): {"processing.imaging.encoding", "processing.imaging.tasks"},
+    ("commands", "imaging"): {
+        "processing.imaging.encoding",
+        "processing.imaging.tasks",
+        "processing.imaging.drawing",
+        "processing.imaging.row_pictures",
+    },
     ("commands", "sources"): {"processing.sources"},
-    ("commands", "datasets"): {"processing.core.channels"},
+    # Imported when a data set is shown; a test below holds that reading loads no OpenCV.
+    ("datasets", "imaging"): {"processing.imaging.drawing", "processing.imaging.row_pictures"},
     # Inside functions, so that only encoded images load a decoder; a test below holds this.
     ("npz", "imaging"): {"processing.imaging.stored_rows"},
     ("datamodules", "npz"): {"processing.npz.sets"},
@@ -177,10 +183,15 @@ def test_frameworks_are_imported_only_where_they_belong(name):
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("processing.lazy_dataset", {"lightning", "hydra", "cv2", "simplejpeg", "PIL"}),
+        (
+            "processing.lazy_dataset",
+            {"lightning", "hydra", "cv2", "simplejpeg", "PIL", "matplotlib"},
+        ),
         ("processing.data_processor", {"lightning", "hydra", "torch"}),
         ("processing", {"numpy", "torch", "cv2"}),
         ("processing.commands.verify", {"torch", "cv2", "simplejpeg", "PIL", "tqdm", "filelock"}),
+        ("processing.commands.info", {"torch", "cv2", "simplejpeg", "PIL", "tqdm", "filelock"}),
+        ("processing.commands.preview", {"torch", "cv2", "simplejpeg", "PIL", "tqdm", "filelock"}),
     ],
 )
 def test_importing_a_module_loads_no_library_it_does_not_need(module, unwanted):

@@ -20,7 +20,7 @@ from processing.commands.console import (
     print_error,
     print_result,
 )
-from processing.commands.places import dataset_paths, location
+from processing.commands.places import location
 from processing.core.urls import Location
 
 if TYPE_CHECKING:
@@ -86,12 +86,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _collect(place: Location, cache_dir: Path, found: list[Summary]) -> int:
     """Adds the summaries of a file, a set, or all of a directory; returns the exit status."""
+    from processing.npz.places import paths_to_open
     from processing.npz.set_contents import open_contents
     from processing.npz.summary import summarize
 
     status = EXIT_SUCCESS
     try:
-        paths = dataset_paths(place)
+        paths = paths_to_open(place)
     except Exception as error:  # an error in one place must not hide the others
         print_error(describe_error(place, error))
         return EXIT_FAILURE

@@ -23,7 +23,7 @@ from processing.commands.console import (
     print_error,
     print_result,
 )
-from processing.commands.places import dataset_path, location
+from processing.commands.places import location
 
 if TYPE_CHECKING:
     from processing.imaging.drawing import Image
@@ -162,9 +162,10 @@ def run(options: argparse.Namespace) -> int:
 def _draw(options: argparse.Namespace, cache_dir: Path) -> str:
     """Draws the sheet; returns the line about it."""
     from processing.imaging.row_pictures import encode
+    from processing.npz.places import path_to_open
     from processing.npz.set_contents import open_contents
 
-    contents = open_contents(dataset_path(options.file), cache_dir=cache_dir)
+    contents = open_contents(path_to_open(options.file), cache_dir=cache_dir)
     indices = _chosen(contents, options)
     side = options.side
     if len(indices) * side**2 > _MOST_PIXELS:

@@ -20,11 +20,12 @@ from processing.commands.console import (
     print_error,
     print_result,
 )
-from processing.commands.places import MANIFEST_ENDING, dataset_path, location
+from processing.commands.places import location
 from processing.core.channels import stored_channel_axis
 from processing.core.errors import NPZFormatError
 from processing.core.urls import Location
 from processing.npz.contents import Contents
+from processing.npz.places import MANIFEST_ENDING, path_to_open
 from processing.npz.set_contents import SetContents
 from processing.npz.sets import is_set, manifest_path, set_location
 from processing.npz.verify import verify_columns
@@ -104,7 +105,7 @@ def _verify(file: Location, cache_dir: Path) -> str:
 
 def _verify_set(manifest: Location, cache_dir: Path) -> str:
     """Verifies all shards of a set, and that they are those of its manifest."""
-    contents = SetContents(dataset_path(manifest), cache_dir=cache_dir)
+    contents = SetContents(path_to_open(manifest), cache_dir=cache_dir)
     for shard in contents.parts():
         verify_columns(shard)
     shards, rows = len(contents.offsets) - 1, len(contents)

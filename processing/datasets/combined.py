@@ -9,7 +9,7 @@ import functools
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, Generic, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,10 @@ from processing.datasets.layout import CacheInfo, Layout
 from processing.datasets.names import check_same_names
 from processing.datasets.sample_dataset import Rows, SampleDataset, T_co, Transform, check_dataset
 from processing.datasets.selected import SelectableDataset
-from processing.npz.contents import Contents
 from processing.npz.summary import Summary, add_summaries
+
+if TYPE_CHECKING:
+    from processing.npz.contents import Contents
 
 _LOG = logging.getLogger(__name__)
 _SHOWN: Final = 3  # files in a `repr`

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from processing.core import html
-from processing.datasets.viewable import Viewable
 from processing.imaging.drawing import Image
 from processing.imaging.row_pictures import row_picture, small_jpegs
 from processing.npz.shown_rows import ShownRow
 from processing.npz.summary_text import facts, members_html, title
+
+if TYPE_CHECKING:
+    from processing.datasets.viewable import Viewable
 
 _THUMBNAILS: Final = 8
 _SIDE: Final = 144

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,11 @@ from processing.core.columns import ColumnArray, RaggedArray, offsets_of
 from processing.datasets.layout import CacheInfo
 from processing.datasets.orders import Shuffled
 from processing.datasets.sample_dataset import Rows, SampleDataset, T_co, Transform
-from processing.npz.contents import Contents
 from processing.npz.object_counts import count_objects
 from processing.npz.summary import Summary
+
+if TYPE_CHECKING:
+    from processing.npz.contents import Contents
 
 _LOG = logging.getLogger(__name__)
 _ROWS_AT_ONCE: Final = 1 << 18

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 from numpy.typing import NDArray
 
-from processing.npz.contents import Contents
-from processing.npz.shown_rows import ShownRow
-from processing.npz.summary import Summary
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from processing.npz.contents import Contents
+    from processing.npz.shown_rows import ShownRow
+    from processing.npz.summary import Summary
 
 _MOST_ROWS: Final = 1 << 20
 _MOST_FILES: Final = 64

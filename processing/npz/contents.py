@@ -298,6 +298,11 @@ class Contents:
         return tuple(self.metadata.get("category_names", ()))
 
     @property
+    def fingerprint(self) -> str:
+        """Hash of options, annotations and photographs; empty if the file has none."""
+        return str(self.metadata.get("fingerprint", ""))
+
+    @property
     def keypoint_names(self) -> tuple[str, ...] | None:
         """Names of the points, empty if they have none; None for files of other writers."""
         names = self.metadata.get("keypoint_names")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from processing.core.channels import stored_channel_axis
 from processing.core.columns import ColumnArray
 from processing.core.coordinates import source_to_stored
-from processing.npz.contents import Contents
-from processing.npz.set_contents import SetContents
+
+if TYPE_CHECKING:
+    from processing.npz.contents import Contents
+    from processing.npz.set_contents import SetContents
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from processing.core.channels import stored_channel_axis
-from processing.npz.contents import Contents
 from processing.npz.format import JPEG_MEMBER
 from processing.npz.lists import DROPPED_ENDING, REJECTED_ENDING, count_reasons
 from processing.npz.mapped import NPY_PREFIX, MappedNPZ, read_npy_header
 from processing.npz.object_counts import ObjectCounts, count_objects
-from processing.npz.set_contents import SetContents
+
+if TYPE_CHECKING:
+    from processing.npz.contents import Contents
+    from processing.npz.set_contents import SetContents
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +158,7 @@ def summarize(contents: Contents | SetContents) -> Summary:
     """
     # One at a time: a set may have thousands of shards.
     summary = reduce(add_summaries, map(_summarize_file, contents.parts()))
-    if isinstance(contents, SetContents):
-        summary = replace(summary, fingerprint=contents.fingerprint)
-    return replace(summary, paths=(str(contents.path),))
+    return replace(summary, paths=(str(contents.path),), fingerprint=contents.fingerprint)
 
 
 def add_summaries(first: Summary, second: Summary) -> Summary:
@@ -232,7 +232,7 @@ def _summarize_file(contents: Contents) -> Summary:
         keypoint_names=contents.keypoint_names or (),
         members=tuple(_member(npz, name) for name in npz),
         options=made_with,
-        fingerprint=str(metadata.get("fingerprint", "")),
+        fingerprint=contents.fingerprint,
         first_path=str(paths[0]) if len(paths) else "",
         last_path=str(paths[-1]) if len(paths) else "",
         rejected=dict(count_reasons(contents.path, REJECTED_ENDING).most_common()),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.errors import NPZFormatError
-from processing.datasets.channels import stored_channel_axis
+from processing.core.channels import stored_channel_axis
 from processing.npz.contents import Contents
 from processing.npz.set_contents import SetContents
 
