@@ -60,7 +60,7 @@ def count_objects(
     rows: int,
     *,
     where: str,
-    release: Callable[[], None] = lambda: None,
+    before_chunk: Callable[[], None] = lambda: None,
 ) -> ObjectCounts:
     """Counts objects.
 
@@ -69,7 +69,7 @@ def count_objects(
         category_names: in the order of the labels.
         rows: number of all rows, for files whose rows are one object each.
         where: the file, for messages.
-        release: called after each chunk, to give memory back.
+        before_chunk: called before each chunk is read: to check the file, and to give memory back.
 
     Raises:
         NPZFormatError: the offsets of a member decrease.
@@ -80,13 +80,15 @@ def count_objects(
     for part in parts:
         boxes, points = part.get("bboxes"), part.get("keypoints")
         if isinstance(boxes, RaggedArray):
-            by_objects += _counted_lengths(boxes, f"{where}: member 'bboxes_offsets'", release)
+            by_objects += _counted_lengths(boxes, f"{where}: member 'bboxes_offsets'", before_chunk)
         if isinstance(points, RaggedArray):
-            by_points += _counted_lengths(points, f"{where}: member 'keypoints_offsets'", release)
+            by_points += _counted_lengths(
+                points, f"{where}: member 'keypoints_offsets'", before_chunk
+            )
         elif points is not None and len(points):
             by_points[points.shape[1]] += len(points)
         if (labels := part.get("labels")) is not None:
-            numbers += _counted_labels(labels, release)
+            numbers += _counted_labels(labels, before_chunk)
     if not by_objects and rows:
         by_objects[1] = rows
     total = sum(count * number for count, number in by_objects.items())
@@ -107,27 +109,30 @@ def _sorted(counts: Mapping[int, int]) -> dict[int, int]:
     return dict(sorted(counts.items()))
 
 
-def _counted_lengths(column: RaggedArray, where: str, release: Callable[[], None]) -> Counter[int]:
+def _counted_lengths(
+    column: RaggedArray, where: str, before_chunk: Callable[[], None]
+) -> Counter[int]:
     counts: Counter[int] = Counter()
     for start in range(0, len(column), _ROWS_AT_ONCE):
+        before_chunk()
         offsets = column.offsets[start : start + _ROWS_AT_ONCE + 1].astype(np.int64)
         lengths = np.diff(offsets)
         if len(lengths) and lengths.min() < 0:
             row = start + int(lengths.argmin())
             raise damaged(f"{where}, row {row}", f"a length of {lengths.min()}")
         counts += _counted(lengths)
-        release()
     return counts
 
 
-def _counted_labels(column: ColumnArray, release: Callable[[], None]) -> Counter[int]:
+def _counted_labels(column: ColumnArray, before_chunk: Callable[[], None]) -> Counter[int]:
+    before_chunk()
     values = column
     if isinstance(column, RaggedArray):  # a part may be a slice of a file
         values = column.values[column.offsets[0] : column.offsets[-1]]
     counts: Counter[int] = Counter()
     for start in range(0, len(values), _ROWS_AT_ONCE):
+        before_chunk()
         counts += _counted(np.asarray(values[start : start + _ROWS_AT_ONCE], np.int64))
-        release()
     return counts
 
 

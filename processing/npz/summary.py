@@ -201,6 +201,12 @@ def _added_selections(first: Summary, second: Summary) -> int | None:
 
 def _summarize_file(contents: Contents) -> Summary:
     npz, metadata = contents.npz, contents.metadata
+
+    def prepare() -> None:
+        npz.check_size()  # a page beyond the end of a file that was cut would kill the process
+        npz.release_pages()
+
+    prepare()
     counts = metadata.get("counts")
     options = metadata.get("options")
     made_with = dict(options) if isinstance(options, dict) else {}
@@ -226,7 +232,7 @@ def _summarize_file(contents: Contents) -> Summary:
             contents.category_names,
             len(contents),
             where=str(npz.path),
-            release=npz.release_pages,
+            before_chunk=prepare,
         ),
         category_names=contents.category_names,
         keypoint_names=contents.keypoint_names or (),

@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.core.errors import NPZFormatError
 from processing.core.channels import stored_channel_axis
+from processing.core.errors import NPZFormatError
 from processing.npz.contents import Contents
 from processing.npz.set_contents import SetContents
 

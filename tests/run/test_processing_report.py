@@ -10,6 +10,7 @@ from processing.core.annotation_sets import SetReport
 from processing.core.errors import Note, SourceError, TooManyRejectedError
 from processing.data_processor import DataProcessor
 from processing.run.processing_report import FileReport, ProcessingReport, SplitReport
+from tests.datasets.test_viewable import Page
 from tests.sources.test_real_annotations import SETS
 
 SMALL = {"detector": 32, "landmarker": 24, "teacher": 16}
@@ -284,3 +285,15 @@ def test_every_object_of_real_data_is_accounted_for(real_data, tmp_path, name):
         sum(file.instances_read for file in report.files if file.task == task)
         for task in ("detector", "landmarker")
     )
+
+
+def test_a_notebook_shows_the_report_with_its_files_in_a_table(raw_dir, tmp_path):
+    (raw_dir / "images" / "0001.jpg").write_bytes(b"no picture")
+    report = DataProcessor(raw_dir, tmp_path / "out", image_size=32).process_detector()
+    page = Page(report._repr_html_())
+    assert "table" in page.tags
+    for file in report.files:
+        assert file.path.name in page.text
+    assert "rejected images: " in page.text
+    assert "splits: 24 images by a hash" in page.text
+    assert "images/s" in page.text

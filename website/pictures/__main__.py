@@ -6,19 +6,27 @@ import argparse
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from website.pictures import augmenting, diagrams, placing, terminal
+from website.pictures import augmenting, diagrams, looking, placing, terminal
 from website.pictures.demo import Demo
-from website.pictures.svg import Drawing
+
+
+class Picture(Protocol):
+    """What each function of `PICTURES` returns."""
+
+    def save(self, path: Path) -> None:
+        """Write the picture to a file."""
+
 
 IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
-PICTURES: Final[dict[str, Callable[[Demo], Drawing]]] = {
+PICTURES: Final[dict[str, Callable[[Demo], Picture]]] = {
     "augmentation.svg": augmenting.before_and_after,
     "crop-margin.svg": placing.crop_margin,
     "file-layout.svg": diagrams.file_layout,
     "letterbox.svg": placing.letterbox,
     "path.svg": diagrams.path,
+    "preview.jpg": looking.preview,
     "tasks.svg": placing.tasks,
     "terminal-process.svg": terminal.process,
     "terminal-verify.svg": terminal.verify,
