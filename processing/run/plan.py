@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,6 +27,18 @@ from processing.run.image_member import ImageMember
 
 ONE_FILE: Final = Shard(0, 1)
 """The only part of a split that is stored as one file."""
+
+
+class TaskLayout(NamedTuple):
+    """Everything that all files of a task have in common.
+
+    Args:
+        columns: the per-row members other than the images, in order.
+        category_names: the names that `labels` refers to.
+    """
+
+    columns: tuple[Column, ...]
+    category_names: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +119,12 @@ def plan_files(
     files = []
     for task in tasks:
         wanted = task.images(table)
-        columns = columns_of(task, table)
+        layout = layout_of(task, table)
         for position, split in enumerate(SPLITS):
             images = np.flatnonzero(wanted & (splits == position))
             if len(images) or split != "test":  # loaders expect train and val, even if empty
                 listed = rejected if split == "train" else []
-                files.append(_plan_file(table, images, columns, task, split, options, listed))
+                files.append(_plan_file(table, images, layout, task, split, options, listed))
     return files
 
 
@@ -120,7 +132,7 @@ def plan_shard(
     table: AnnotationTable,
     shard: Shard,
     split: str,
-    columns: Mapping[Task, tuple[Column, ...]],
+    layouts: Mapping[Task, TaskLayout],
     options: Mapping[str, Any],
     rejections: Sequence[Rejection] = (),
 ) -> list[PlannedFile]:
@@ -130,27 +142,28 @@ def plan_shard(
         table: the annotations of the shard's images, in the order in which rows are to be stored.
         shard: number of the part of the split, and of all parts.
         split: name of the split.
-        columns: for each task, its `columns_of` all annotations.
+        layouts: for each task, its `layout_of` all annotations.
         options: as for `plan_files`.
         rejections: annotations left out, if this shard lists them.
     """
     rejected = sorted(rejection.identity for rejection in rejections)
     files = []
-    for task, of_task in columns.items():
+    for task, layout in layouts.items():
         images = np.flatnonzero(task.images(table))
-        files.append(_plan_file(table, images, of_task, task, split, options, rejected, shard))
+        files.append(_plan_file(table, images, layout, task, split, options, rejected, shard))
     return files
 
 
-def columns_of(task: Task, table: AnnotationTable) -> tuple[Column, ...]:
-    """The columns of all files of a task, whose types may depend on all annotations."""
-    return (*task.columns(table), *task.image_columns, *common_columns(table))
+def layout_of(task: Task, table: AnnotationTable) -> TaskLayout:
+    """The columns and categories of all files of a task, which depend on all annotations."""
+    columns = (*task.columns(table), *task.image_columns, *common_columns(table))
+    return TaskLayout(columns, task.category_names(table))
 
 
 def _plan_file(
     table: AnnotationTable,
     images: NDArray[np.int64],
-    columns: tuple[Column, ...],
+    layout: TaskLayout,
     task: Task,
     split: str,
     options: Mapping[str, Any],
@@ -162,7 +175,7 @@ def _plan_file(
         "task": task.name,
         "split": split,
         "image_size": list(task.image_size),
-        "category_names": task.category_names(table),
+        "category_names": layout.category_names,
         "keypoint_names": task.keypoint_names(table),
         "shard": list(shard),
         "options": {**options, "crop_margin": task.crop_margin},
@@ -173,9 +186,9 @@ def _plan_file(
         metadata["encoding"] = task.encoding.metadata
         metadata["options"]["store"] = task.encoding.store
     # PIXELS_VERSION: a new version of this package that renders differently makes new files.
-    description = [metadata, PIXELS_VERSION, columns, rejected]
+    description = [metadata, PIXELS_VERSION, layout.columns, rejected]
     recipe = _hash(msgspec.json.encode(description, order="sorted"), *_arrays(table.take(images)))
-    output = Output(f"{split}_{task.name}", task.image_size, columns, task.encoding)
+    output = Output(f"{split}_{task.name}", task.image_size, layout.columns, task.encoding)
     return PlannedFile(output, task, split, images, recipe, metadata)
 
 

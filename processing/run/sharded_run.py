@@ -33,7 +33,7 @@ from processing.run.ownership import (
     refuse_foreign_manifests,
     remove_orphaned_lists,
 )
-from processing.run.plan import columns_of, combined_fingerprint, plan_shard
+from processing.run.plan import combined_fingerprint, layout_of, plan_shard
 from processing.run.processing_report import RunCounts
 from processing.run.processing_run import ProcessingRun
 from processing.run.rejection_limit import limit_of
@@ -108,7 +108,8 @@ class ShardedRun:
         self._photographs, self._output_dir, self._table = photographs, output_dir, table
         self._tasks, self._description, self._rejections = tasks, description, rejections
         self._repair, self._options, self._hints = repair, options, hints
-        self._columns = {task: columns_of(task, table) for task in tasks}
+        # Of all annotations: the labels of a shard are positions in the names of the whole data set.
+        self._layouts = {task: layout_of(task, table) for task in tasks}
         self.shards = divide(table, splits, tasks, samples_per_shard)
         images = sum(len(plan.images) for plan in self.shards)
         limits = options.on_error, options.max_bad_fraction
@@ -120,7 +121,7 @@ class ShardedRun:
         rejections = tuple(self._rejections) if is_first else ()
         table = self._table.take(plan.images)
         files = plan_shard(
-            table, plan.shard, plan.split, self._columns, self._description, rejections
+            table, plan.shard, plan.split, self._layouts, self._description, rejections
         )
         directory = shard_directory(self._output_dir, plan.split, plan.shard)
         return PlannedShard(plan, directory, table, files, rejections)

@@ -287,3 +287,17 @@ def test_shards_need_their_size_and_a_number_that_exists(made, tmp_path):
     one = processor(raw, tmp_path, samples_per_shard=5)
     with pytest.raises(ValueError, match=r"shard_index must be in \[0, 3\)"):
         one.process_shards(TASKS, 3, 3)
+
+
+def test_a_shard_with_one_of_several_categories_has_the_names_of_all(raw, tmp_path):
+    listed = raw / "annotations" / "instances.json"
+    content = json.loads(listed.read_text())
+    content["categories"].append({"id": 2, "name": "lens", "keypoints": ["a", "b", "c", "d", "e"]})
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 1 + (annotation["image_id"] > 12)
+        del annotation["keypoints"]
+    listed.write_text(json.dumps(content))
+    processor(raw, tmp_path / "parts", samples_per_shard=3).process_detector()
+    for path in (tmp_path / "parts").glob("*.npz"):
+        with LazyNPZDataset(path) as shard:
+            assert shard.category_names == ("face", "lens"), path.name
