@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from processing.datasets.batch import Batch, TensorList
     from processing.datasets.collate import Sample
     from processing.datasets.loader import BatchLoader
+    from processing.exporting.export import export
     from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset, open_dataset
     from processing.run.processing_report import ProcessingReport
 
@@ -60,6 +61,7 @@ __all__ = [
     "TensorList",
     "TooManyRejectedError",
     "UnsafePickleError",
+    "export",
     "open_dataset",
 ]
 
@@ -73,6 +75,7 @@ _MODULES = {
     "ProcessingReport": "processing.run.processing_report",
     "Sample": "processing.datasets.collate",
     "TensorList": "processing.datasets.batch",
+    "export": "processing.exporting.export",
     "open_dataset": "processing.lazy_dataset",
 }
 

@@ -24,6 +24,7 @@ VERBS: Final = {
     "info": "show the contents of NPZ files",
     "preview": "draw rows of a file on a sheet",
     "report": "write one HTML page that shows what is in NPZ files",
+    "export": "write annotations as COCO or YOLO, in pixels of the photographs",
     "verify": "compare every byte of NPZ files with its checksum",
     "completion": "print a script with which a shell completes this command",
 }

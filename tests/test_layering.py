@@ -24,9 +24,10 @@ MAY_IMPORT = {
     "run": "core imaging npz remote",
     "checking": "core imaging run",
     "datasets": "core imaging npz",
+    "exporting": "core npz run",
     "demo": "",
     "lazy_dataset": "core npz datasets",
-    "commands": "core sources imaging npz",
+    "commands": "core sources imaging npz exporting",
     "data_processor": "core remote sources imaging run checking",
     "__main__": "commands data_processor",
     "__init__": "",
@@ -49,6 +50,7 @@ ONLY_MODULES = {
     ("commands", "sources"): {"processing.sources"},
     # Imported when a data set is shown; a test below holds that reading loads no OpenCV.
     ("datasets", "imaging"): {"processing.imaging.drawing", "processing.imaging.row_pictures"},
+    ("exporting", "run"): {"processing.run.file_report"},
     # Inside functions, so that only encoded images load a decoder; a test below holds this.
     ("npz", "imaging"): {"processing.imaging.stored_rows"},
     ("datamodules", "npz"): {"processing.npz.sets"},
@@ -65,7 +67,7 @@ KNOW_HYDRA = {
     "training.settings",
 }
 # An import in these `__init__` files would make reading load a decoder, or processing load torch.
-EMPTY_INITS = ("core", "imaging", "npz", "run", "checking", "datasets", "commands")
+EMPTY_INITS = ("core", "imaging", "npz", "run", "checking", "datasets", "commands", "exporting")
 
 
 def module_name(path):
@@ -192,6 +194,7 @@ def test_frameworks_are_imported_only_where_they_belong(name):
         ("processing.commands.verify", {"torch", "cv2", "simplejpeg", "PIL", "tqdm", "filelock"}),
         ("processing.commands.info", {"torch", "cv2", "simplejpeg", "PIL", "tqdm", "filelock"}),
         ("processing.commands.preview", {"torch", "cv2", "simplejpeg", "PIL", "tqdm", "filelock"}),
+        ("processing.exporting.export", {"torch", "cv2", "simplejpeg", "PIL", "tqdm", "filelock"}),
     ],
 )
 def test_importing_a_module_loads_no_library_it_does_not_need(module, unwanted):

@@ -76,6 +76,25 @@ def stored_to_source(coordinates: ArrayLike, rect: ArrayLike, size: Size) -> NDA
     )
 
 
+def rows_to_source(pairs: ArrayLike, rects: ArrayLike, size: Size) -> NDArray[np.float64]:
+    """Maps pixels of stored images to pixels of their upright source images, for many images.
+
+    Args:
+        pairs: (V, 2) points x, y, or (V, k, 2).
+        rects: (V, 4) the rectangle that the stored image of each point shows.
+        size: height, width of the stored images.
+
+    Returns:
+        float64, a new array of the shape of `pairs`.
+    """
+    stored, corners = np.asarray(pairs, np.float64), np.asarray(rects, np.float64)
+    low = corners[:, :2]
+    scale = (corners[:, 2:] - low) / (size[1], size[0])
+    if stored.ndim == 3:
+        low, scale = low[:, None], scale[:, None]
+    return stored * scale + low
+
+
 def stored_to_upright(coordinates: ArrayLike, orientation: int, stored_size: Size) -> NDArray[Any]:
     """Maps pixels of a photograph as its file stores it to pixels of the upright photograph.
 

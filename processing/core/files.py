@@ -10,6 +10,7 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
@@ -158,6 +159,50 @@ def written_durably(path: Path) -> Iterator[IO[bytes]]:
         sync_file(file)
     partial.replace(path)
     sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Makes a directory that has all its files under its name, or is absent.
+
+    Yields:
+        ``NAME.partial``, a directory to write to. It takes its name when the context ends without
+        an error; otherwise it is deleted.
+
+    Raises:
+        FileExistsError: something other than an empty directory has the name, or a killed process
+            left the partial directory.
+        OSError: the directory cannot be made.
+    """
+    if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
+        raise FileExistsError(errno.EEXIST, "is not empty: give a new directory", str(path))
+    make_directory(path.parent)
+    partial = partial_of(path)
+    try:
+        partial.mkdir()
+    except FileExistsError as error:
+        remedy = "was left by a killed process, or is being written: delete it if none is running"
+        raise FileExistsError(errno.EEXIST, remedy, str(partial)) from error
+    try:
+        yield partial
+        _sync_all(partial)
+        if path.exists():
+            path.rmdir()  # Windows renames to a free name only
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # the first error is the one to report
+        raise
+    sync_directory(path.parent)
+
+
+def _sync_all(directory: Path) -> None:
+    """Makes a directory tree durable."""
+    if hasattr(os, "sync"):
+        os.sync()  # one call: a million small files would take an hour, one after the other
+        return
+    for file in (path for path in directory.rglob("*") if path.is_file()):
+        with file.open("r+b") as opened:
+            sync_file(opened)
 
 
 def remove_durably(path: Path) -> None:

@@ -56,7 +56,11 @@ class Series(NamedTuple):
 
 
 def steps(
-    name: str, edges: NDArray[np.float64], series: Sequence[Series], label: str, ticks: Sequence[float]
+    name: str,
+    edges: NDArray[np.float64],
+    series: Sequence[Series],
+    label: str,
+    ticks: Sequence[float],
 ) -> str:
     """Returns the chart of a histogram: for each split, the share of its objects in each bin.
 
@@ -198,7 +202,10 @@ def _restyled(svg: str, name: str) -> str:
     head = svg[: svg.index(">")]
     box = re.search(r'viewBox="[^"]*"', head)
     viewbox = box.group() if box else ""
-    svg = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {viewbox} aria-hidden="true"' + svg[len(head) :]
+    svg = (
+        f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {viewbox} aria-hidden="true"'
+        + svg[len(head) :]
+    )
     svg = re.sub(r'<g id="s(\d+)-[a-z0-9]+"', r'<g data-split="\1"', svg)
     svg = _ID.sub(rf"\g<1>{name}-", svg)
     for marker, variable in _VARIABLES.items():

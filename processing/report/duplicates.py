@@ -132,7 +132,9 @@ def same_look(files: Sequence[DataFile], looks: Sequence[Looks], same: Alike) ->
     numbers = np.repeat(np.arange(len(looks)), [len(each.rows) for each in looks])
     rows = np.concatenate([each.rows for each in looks])
     known = {frozenset(pair) for pair in same.pairs}
-    found = Alike(complete=all(len(f.contents) == len(s.rows) for f, s in zip(files, looks, strict=True)))
+    found = Alike(
+        complete=all(len(f.contents) == len(s.rows) for f, s in zip(files, looks, strict=True))
+    )
     for i, j in _near(hashes[usable]):
         one, other = usable[i], usable[j]
         places = [Place(int(numbers[k]), int(rows[k])) for k in (one, other)]

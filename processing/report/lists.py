@@ -132,7 +132,9 @@ def _reason(reasons: dict[tuple[str, bool], Reason], name: str, by_rules: bool) 
 def _sorted(reasons: dict[tuple[str, bool], Reason]) -> list[Reason]:
     for reason in reasons.values():
         reason.finish()
-    return sorted(reasons.values(), key=lambda reason: (reason.by_rules, -reason.count, reason.name))
+    return sorted(
+        reasons.values(), key=lambda reason: (reason.by_rules, -reason.count, reason.name)
+    )
 
 
 def _read_notes(

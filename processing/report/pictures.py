@@ -208,4 +208,3 @@ def find_row(
             if str(part.image_paths[position]) == path:
                 return Place(number, row)
     return None
-

@@ -189,7 +189,9 @@ def _count_labels(
     if column is None:
         if found.categories == 1:
             found.labels[0] += counts.sum()
-            _note_first(found, np.flatnonzero(counts)[:1] * 0, np.flatnonzero(counts)[:1], first_row)
+            _note_first(
+                found, np.flatnonzero(counts)[:1] * 0, np.flatnonzero(counts)[:1], first_row
+            )
         return
     if isinstance(column, RaggedArray):
         labels, owners = column.values, np.repeat(np.arange(len(counts)), np.diff(column.offsets))

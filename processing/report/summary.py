@@ -126,7 +126,9 @@ def _left_out(survey: Survey) -> Iterator[Problem]:
     dropped = _total(survey.left_out.dropped)
     if dropped:
         text = "Their images are stored without them. The table has the reasons."
-        yield Problem(f"{count(dropped, 'object or point', 'objects or points')} dropped", text, "left-out")
+        yield Problem(
+            f"{count(dropped, 'object or point', 'objects or points')} dropped", text, "left-out"
+        )
 
 
 def _total(reasons: list[Reason]) -> int:
@@ -137,6 +139,8 @@ def _total(reasons: list[Reason]) -> int:
 def _duplicates(survey: Survey) -> Iterator[Problem]:
     number = survey.same.within + survey.near.within
     if number:
-        text = "They teach a model the same thing twice. The contact sheet of duplicates shows some."
+        text = (
+            "They teach a model the same thing twice. The contact sheet of duplicates shows some."
+        )
         title = f"{count(number, 'pair')} of images of one split are the same or look alike"
         yield Problem(title, text, "duplicates")

@@ -97,9 +97,7 @@ def survey(places: Sequence[Location], raw: Location | None) -> Survey:
     near = same_look(compared, [looks[number] for number in of_task], same)
     paths = same_paths(compared, [statistics[number] for number in of_task])
     left_out = read_lists(found)
-    return Survey(
-        *(found, statistics, looks, compared, same, near, paths, left_out, raw, failures)
-    )
+    return Survey(*(found, statistics, looks, compared, same, near, paths, left_out, raw, failures))
 
 
 def _measure_all(found: Found) -> list[FileStatistics]:

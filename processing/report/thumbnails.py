@@ -13,7 +13,16 @@ from processing.report.pixels import Image
 
 LONGEST: Final = 320
 """Pixels of the longer side of a picture, at most."""
-_STEPS: Final = ((320, 82), (256, 80), (224, 76), (192, 72), (160, 66), (128, 60), (96, 50), (64, 40))
+_STEPS: Final = (
+    (320, 82),
+    (256, 80),
+    (224, 76),
+    (192, 72),
+    (160, 66),
+    (128, 60),
+    (96, 50),
+    (64, 40),
+)
 """Longer side and WebP quality, tried one after the other."""
 _LAST: Final = (24, 20)  # at most about 700 bytes, whatever the picture shows
 

@@ -108,7 +108,7 @@ class ShardedRun:
         self._photographs, self._output_dir, self._table = photographs, output_dir, table
         self._tasks, self._description, self._rejections = tasks, description, rejections
         self._repair, self._options, self._hints = repair, options, hints
-        # Of all annotations: the labels of a shard are positions in the names of the whole data set.
+        # Of all annotations: labels are positions in the names of the whole data set.
         self._layouts = {task: layout_of(task, table) for task in tasks}
         self.shards = divide(table, splits, tasks, samples_per_shard)
         images = sum(len(plan.images) for plan in self.shards)

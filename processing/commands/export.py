@@ -1,0 +1,96 @@
+"""``npz-vision export FILE… --format coco|yolo -o OUT``: annotations for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from processing.commands.console import (
+    EXIT_FAILURE,
+    EXIT_INTERRUPTED,
+    EXIT_SUCCESS,
+    EXIT_USAGE,
+    describe,
+    print_error,
+    print_result,
+)
+from processing.core.arguments import check_location
+from processing.core.error_notes import format_error
+from processing.core.errors import ProcessingError
+from processing.core.urls import Location
+
+_FAILURES: Final = (ProcessingError, OSError, ValueError, MemoryError, ImportError)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command to a parser."""
+    describe(
+        parser,
+        "Writes the annotations of NPZ files as COCO or YOLO, in pixels of the upright "
+        "photographs: boxes, classes and points, also the photographs without any. COCO: a file "
+        "for each split, instances_SPLIT.json, or keypoints_SPLIT.json of landmarkers. YOLO: "
+        "data.yaml and labels/SPLIT/PATH.txt, as Ultralytics reads them. Things that the files do "
+        "not store, such as dropped boxes, are counted in the output. Photographs are not copied.",
+        [
+            "data/preprocessed/*_detector.npz --format coco -o exported",
+            "data/preprocessed/*_detector.npz --format yolo -o tree --raw-data-dir data/raw",
+        ],
+        f"Exit status: {EXIT_SUCCESS} all is written, {EXIT_FAILURE} failure: nothing is written, "
+        f"{EXIT_USAGE} wrong usage, {EXIT_INTERRUPTED} interrupted.",
+    )
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        type=_location,
+        help="NPZ files of one task, each of another split; or NAME.json, the manifest of a set. "
+        "May be URLs",
+    )
+    parser.add_argument(
+        "--format", required=True, choices=("coco", "yolo"), help="the format to write"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="DIR",
+        type=Path,
+        help="a new or empty directory, which gets all files at the end, or none; nothing is "
+        "ever replaced",
+    )
+    parser.add_argument(
+        "--raw-data-dir",
+        metavar="DIR",
+        type=Path,
+        help="with yolo: link the photographs of this directory into images/SPLIT/PATH",
+    )
+
+
+def _location(text: str) -> Location:
+    return check_location("FILE", text)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exports, and prints a line for each split, with everything that is not in the export.
+
+    Returns:
+        The exit status.
+    """
+    from processing.exporting.export import export
+
+    try:
+        report = export(
+            options.files,
+            options.output,
+            format=options.format,
+            raw_data_dir=options.raw_data_dir,
+        )
+    except _FAILURES as error:
+        print_error(format_error(error))
+        return EXIT_FAILURE
+    except KeyboardInterrupt:
+        print_error("interrupted: nothing was written")
+        return EXIT_INTERRUPTED
+    print_result(str(report))
+    return EXIT_SUCCESS

@@ -1,0 +1,1 @@
+"""Writes the annotations of NPZ files in other formats, in pixels of the photographs."""
