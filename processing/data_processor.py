@@ -26,7 +26,7 @@ from processing.core.arguments import (
 )
 from processing.core.cpus import available_cpus
 from processing.core.error_notes import note_remedy
-from processing.core.errors import AnnotationError, SourceError
+from processing.core.errors import AnnotationError
 from processing.core.files import make_directory
 from processing.core.urls import URL, is_url
 from processing.imaging.encoding import RAW
@@ -39,19 +39,20 @@ from processing.remote.photographs import RemotePhotographs
 from processing.remote.work_dir import work_directory
 from processing.run.encodings import checked_encoding
 from processing.run.executors import check_executor, make_here, make_on
+from processing.run.first_look import check_limit
 from processing.run.image_batches import RunOptions
 from processing.run.image_sizes import ImageSize, image_sizes
-from processing.run.no_annotations import explain_no_annotations
 from processing.run.output_directory import locked
 from processing.run.ownership import refuse_foreign
 from processing.run.processing_report import ProcessingReport
 from processing.run.sharded_run import MakeAll, ShardedRun
 from processing.run.splits import assign_splits, group_pattern
+from processing.run.tasks_of_run import choose_tasks
 from processing.run.upload import RemoteOutput, check_output, local_directory
 from processing.run.work import Work, make_files, make_shards
 from processing.run.work import finalize as finalize_shards
 from processing.sources import RawDirectory, check_sources, read_sources
-from processing.sources.source_format import Reading, SourceFormat
+from processing.sources.source_format import SourceFormat
 
 
 class DataProcessor:
@@ -96,6 +97,10 @@ class DataProcessor:
             files, and all other images like ``jpeg``.
         jpeg_quality: of JPEGs that are made, 1 to 100.
         jpeg_subsampling: of their colour: ``444`` (none), ``422`` or ``420``.
+        limit: process only so many photographs, for a first look. Splits and tasks keep their
+            shares, and the same photographs are taken each time. The files are marked, never pass
+            for the whole data set, and never replace files of it; not with `samples_per_shard`, or
+            an `output_dir` at a URL. None: all.
         samples_per_shard: photographs of a shard. Each split and task becomes a set of files like
             ``train_detector-00003-of-00012.npz`` with a manifest. None: one file.
         executor: who makes shards. ``threads``: this process, with `num_workers` threads.
@@ -137,6 +142,7 @@ class DataProcessor:
         store: Literal["raw", "jpeg", "original"] = "raw",
         jpeg_quality: int = RAW.quality,
         jpeg_subsampling: str | int = RAW.subsampling,
+        limit: int | None = None,
         samples_per_shard: int | None = None,
         executor: str | Executor = "threads",
         executor_address: str | None = None,
@@ -164,6 +170,7 @@ class DataProcessor:
             executor, executor_address, samples_per_shard
         )
         output = check_location("output_dir", output_dir)
+        self.limit = check_limit(limit, samples_per_shard, output)
         self.output_dir = check_output("output_dir", output, self.executor)
         if work_dir is not None and not any(map(is_url, (self.raw_data_dir, self.output_dir))):
             raise ValueError(
@@ -319,32 +326,8 @@ class DataProcessor:
             raise ValueError("shards need samples_per_shard, the number of photographs of a shard")
         return self._plan(task_names, train_split, skip_missing=skip_missing)
 
-    def _tasks(
-        self,
-        names: Sequence[str],
-        reading: Reading,
-        photographs: Photographs,
-        *,
-        skip_missing: bool,
-    ) -> tuple[list[Task], dict[str, str]]:
-        if "landmarker" in names and reading.mixed_landmarks:
-            raise SourceError(f"landmarker: {reading.mixed_landmarks}")
-        tasks, skipped = [], {}
-        for name in names:
-            if name not in TASKS:
-                raise ValueError(f"unknown task {name!r}: the tasks are {', '.join(TASKS)}")
-            task = TASKS[name](self.image_size[name], self.crop_margin, self.encoding)
-            if task.instances(reading.table).any():
-                tasks.append(task)
-            else:
-                images = len(reading.table)
-                skipped[name] = f"no {task.needs} in {self.raw_data_dir} ({images} images listed)"
-        if skipped and not (skip_missing and tasks):
-            found = reading.table, reading.rejections, reading.notes, reading.sets
-            causes = explain_no_annotations(photographs, *found)
-            problems = "; ".join(f"{name}: {why}" for name, why in skipped.items())
-            raise SourceError("\n    ".join([problems, *causes]))
-        return tasks, skipped
+    def _task(self, name: str) -> Task:
+        return TASKS[name](self.image_size[name], self.crop_margin, self.encoding)
 
     def _raw(self) -> tuple[RawDirectory, Photographs]:
         """Lists the raw directory; copies the annotations of a URL."""
@@ -367,7 +350,7 @@ class DataProcessor:
         """Reports what `process` would make of the raw directory, and what looks wrong in it.
 
         Nothing is written to `output_dir`. Annotations that cannot be used and photographs that
-        cannot be read are findings of the report.
+        cannot be read are findings of the report. All photographs count, whatever `limit` is.
 
         Args:
             task_names: as for `process`.
@@ -393,6 +376,8 @@ class DataProcessor:
         remote = RemoteOutput(self.output_dir) if isinstance(self.output_dir, URL) else None
         options = self._run_options
         work = self._plan_of(None, task_names, train_split, options, skip_missing=skip_missing)
+        if self.limit is not None:
+            work = work.limited(self.limit, self.seed)
         return dataclasses.replace(work, remote=remote)
 
     def _plan_of(
@@ -418,7 +403,10 @@ class DataProcessor:
             raise AnnotationError(
                 f"{first.path}: {first.message.removeprefix(f'{first.path}: ')}", first.reason
             )
-        tasks, skipped = self._tasks(task_names, reading, photographs, skip_missing=skip_missing)
+        tasks, skipped = choose_tasks(
+            *(task_names, reading, photographs, self._task, self.raw_data_dir),
+            skip_missing=skip_missing,
+        )
         splits = assign_splits(
             reading.table.image_paths,
             reading.table.splits,

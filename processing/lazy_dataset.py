@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal
@@ -30,10 +31,13 @@ from processing.datasets.sample_dataset import Rows, T_co, Transform
 from processing.datasets.selected import SelectableDataset
 from processing.datasets.worker_lifetime import end_with_starter, starting_process
 from processing.npz.contents import Contents
+from processing.npz.format import first_look
 from processing.npz.set_contents import SetContents, open_contents
 from processing.npz.sets import dataset_path
 from processing.npz.summary import Summary, summarize
 from processing.npz.verify import verify_columns
+
+_LOG = logging.getLogger(__name__)
 
 _SPLITS = ("train", "val", "test")  # how names of processed files begin
 
@@ -99,7 +103,11 @@ class LazyNPZDataset(SelectableDataset[T_co]):
         self._cache_bytes = check_integer("cache_bytes", cache_bytes, least=0)
         if cache_bytes and cache_dir is None:
             raise ValueError(f"cache_bytes={cache_bytes} needs cache_dir, a local directory")
-        self._open(self._contents(path, cache_dir))
+        columns = self._contents(path, cache_dir)
+        # Here, so that the processes of a loader do not warn again.
+        if part := first_look(columns.metadata):
+            _LOG.warning("%s: %s", path, part)
+        self._open(columns)
 
     def _contents(self, path: StrPath | URL, cache_dir: StrPath | None) -> Contents | SetContents:
         return open_contents(

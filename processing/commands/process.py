@@ -120,6 +120,8 @@ def _check_jobs(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
         parser.error(
             "--dry-run looks at all photographs: give it without --shard-index, --finalize"
         )
+    if options.dry_run and options.limit is not None:
+        parser.error("--dry-run looks at all photographs: give it without --limit")
     if options.finalize and options.shard_index is not None:
         parser.error("--finalize makes no shards: give it without --shard-index")
     if options.num_jobs is not None and not 0 <= options.shard_index < options.num_jobs:
@@ -289,6 +291,12 @@ FLAGS: Final = (
         "jpeg_subsampling",
         "subsampling of colour in JPEGs that are made: 444 is none; not with --store raw",
         {"choices": SUBSAMPLINGS},
+    ),
+    Flag(
+        "limit",
+        "process only N photographs, for a first look: splits and tasks keep their shares, and the "
+        "files are marked, so that they never pass for the whole data set (default: all)",
+        _COUNT,
     ),
     Flag(
         "samples_per_shard",

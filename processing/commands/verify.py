@@ -25,6 +25,7 @@ from processing.core.channels import stored_channel_axis
 from processing.core.errors import NPZFormatError
 from processing.core.urls import Location
 from processing.npz.contents import Contents
+from processing.npz.format import first_look
 from processing.npz.places import MANIFEST_ENDING, path_to_open
 from processing.npz.set_contents import SetContents
 from processing.npz.sets import is_set, manifest_path, set_location
@@ -95,11 +96,12 @@ def _verify(file: Location, cache_dir: Path) -> str:
     if "image_crc32" in contents.npz:
         checked = "every row has its checksum"
     shape = contents.stored.shape
+    part = first_look(contents.metadata)
     height, width = shape[1:] if stored_channel_axis(shape) == 0 else shape[:2]
     return (
         f"{file}: ok, {len(contents):,} rows, {contents.task} {height}x{width}, "
         f"{contents.npz.file_bytes:,} bytes; "
-        f"{checked}"
+        f"{checked}{part and f'; {part}'}"
     )
 
 

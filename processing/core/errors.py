@@ -7,7 +7,7 @@ ProcessingError
 ├── ImageError (ValueError)                one image is unusable; becomes a `Rejection`
 ├── TooManyRejectedError (RuntimeError)    more inputs were rejected than allowed
 ├── InterferenceError (RuntimeError)       another program changed the files of a run
-├── ForeignFileError (FileExistsError)     another program wrote a file that a run would replace
+├── ForeignFileError (FileExistsError)     a file is in the way that a run must not replace
 ├── NPZFormatError (ValueError)            an NPZ file is damaged or malformed
 │   ├── UnsafePickleError                  an object array could run code
 │   └── ChecksumError                      stored data differs from its checksum

@@ -206,6 +206,8 @@ def _not_stored(stored: StoredAnnotations) -> list[str]:
     reports = [FileReport(path=stored.place, **counts) for counts in stored.counts()]
     report = FileReport.sum(stored.place, reports)
     remarks = [_OF_TASKS[stored.task]] if stored.task in _OF_TASKS else []
+    if stored.first_look:
+        remarks.append(f"the file is {stored.first_look}")
     dropped = _listed(report.dropped)
     if dropped:
         remarks.append(f"dropped when they were processed, and not exported: {dropped}")

@@ -18,6 +18,7 @@ from processing.core.coordinates import Size, rows_to_source
 from processing.core.errors import NPZFormatError, damaged
 from processing.core.urls import Location
 from processing.npz.contents import Contents
+from processing.npz.format import first_look
 from processing.npz.set_contents import SetContents, open_contents
 
 DECIMALS: Final = 4
@@ -64,6 +65,7 @@ class StoredAnnotations:
         split: ``train``, ``val`` or ``test``.
         category_names: the names that labels refer to.
         keypoint_names: the names of the points; empty if they have none.
+        first_look: a remark if the file holds a part of a data set only, else ``""``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -77,6 +79,7 @@ class StoredAnnotations:
         self._contents: Contents | SetContents = open_contents(place, verify=True)
         self.task = self._contents.task
         self.category_names = self._contents.category_names
+        self.first_look = first_look(self._contents.metadata)
         self.keypoint_names = self._contents.keypoint_names or ()
         self._metadata = self._contents.metadata
         first = next(self._contents.parts())

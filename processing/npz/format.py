@@ -57,8 +57,9 @@ Coordinates
 Metadata
     ``format_version``, ``task``, ``split``, ``image_size`` [H, W], ``category_names``,
     ``keypoint_names``, ``shard`` [index, count], ``options`` (every option that changes the
-    output), ``tasks`` (the tasks that shared the decoding), ``recipe`` (hash of options and
-    annotations), ``fingerprint`` (hash of the recipe and the content of the images), ``counts``.
+    output; ``limit`` marks a part of a data set, ``photographs`` of how many, ``of``), ``tasks``
+    (the tasks that shared the decoding), ``recipe`` (hash of options and annotations),
+    ``fingerprint`` (hash of the recipe and the content of the images), ``counts``.
     In version 2 also ``encoding``: ``codec`` (jpeg), ``quality``, ``subsampling``.
 
 Checksums
@@ -71,6 +72,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -86,6 +88,9 @@ RAW_MEMBER: Final = "images"
 JPEG_MEMBER: Final = "images_jpeg"
 OFFSETS_MEMBER: Final = "images_offsets"
 REDUCTIONS_MEMBER: Final = "image_reductions"
+
+LIMIT_OPTION: Final = "limit"
+"""The option in the metadata that marks files of a part of a data set."""
 
 ALIGNMENT: Final = 4096  # the page size of the systems that we map on
 
@@ -204,3 +209,19 @@ def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     }  # fmt: skip
     npy_format.write_array_header_1_0(buffer, description)
     return buffer.getvalue()
+
+
+def first_look(metadata: Mapping[str, Any]) -> str:
+    """Says that a file holds a part of a data set only; ``""`` for all other files.
+
+    Args:
+        metadata: of the file.
+    """
+    options = metadata.get("options")
+    mark = options.get(LIMIT_OPTION) if isinstance(options, Mapping) else None
+    if mark is None:
+        return ""
+    counts = ""
+    if isinstance(mark, Mapping) and {"photographs", "of"} <= mark.keys():
+        counts = f": {mark['photographs']} of {mark['of']} photographs in all splits"
+    return f"a first look, not the whole data set{counts} (limit)"

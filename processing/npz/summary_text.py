@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from processing.core import html
+from processing.npz.format import first_look
 
 if TYPE_CHECKING:
     from processing.npz.summary import Summary
@@ -66,6 +67,8 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         ("size", f"{summary.file_bytes:,} bytes ({size_text(summary.file_bytes)}), {number}")
     )
     found += _object_facts(summary)
+    if part := first_look({"options": summary.options}):
+        found.append(("attention", part))
     found.append(("written by", _writer(summary)))
     if summary.options:
         found.append(("options", _pairs(summary.options)))

@@ -192,6 +192,14 @@ def _plan_file(
     return PlannedFile(output, task, split, images, recipe, metadata)
 
 
+def key_of_plan(files: Sequence[PlannedFile]) -> str:
+    """A hash of the recipes of all files: all tasks decide how finely an image is decoded."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        digest.update(file.recipe.encode())
+    return digest.hexdigest()
+
+
 def combined_fingerprint(fingerprints: Sequence[str]) -> str:
     """The fingerprint of a set: a hash of those of its shards, in order."""
     return _hash("\n".join(fingerprints).encode())

@@ -118,6 +118,8 @@ class ProcessingReport:
         shards_made_again: names of shards that an engine lost, and that this process made.
         shards_continued: names of shards that an interrupted run, or a worker that died, had begun.
         uploaded: names of the files that were put at the URL of the output directory.
+        first_look: with `limit`, how many ``photographs`` of how many (``of``) were processed; None
+            without it, or if these are all.
     """
 
     files: tuple[FileReport, ...]
@@ -140,6 +142,7 @@ class ProcessingReport:
     shards_made_again: tuple[str, ...] = ()
     shards_continued: tuple[str, ...] = ()
     uploaded: tuple[str, ...] = ()
+    first_look: Mapping[str, int] | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -221,6 +224,8 @@ class ProcessingReport:
             )
         if self.splits is not None:
             lines.append(f"splits: {self.splits}")
+        if self.first_look is not None:
+            lines.append("first look: {photographs} of {of} photographs".format(**self.first_look))
         return lines
 
     def _about_categories(self) -> list[str]:

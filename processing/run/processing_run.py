@@ -8,7 +8,6 @@ Runs under the output directory's lock, which the caller holds.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -44,7 +43,7 @@ from processing.run.output_directory import (
     rejections_crc32,
     write_rejections,
 )
-from processing.run.plan import PlannedFile
+from processing.run.plan import PlannedFile, key_of_plan
 from processing.run.processing_report import RunCounts
 from processing.run.published import PublishedFiles, counts_of
 from processing.run.rejection_limit import RejectionLimit, RowsOfTasks, limit_of
@@ -255,13 +254,9 @@ class ProcessingRun:
 
     def _header(self) -> JournalHeader:
         images = {file.name: file.output.images for file in self._made}
-        # The recipes of all files: all tasks decide how finely an image is decoded.
-        digest = hashlib.blake2b(digest_size=16)
-        for file in self._files:
-            digest.update(file.recipe.encode())
         # Not the images' content: reading all images first would take as long as a run.
         inputs = self._inputs.digest(self._positions)
-        return JournalHeader(digest.hexdigest(), images, inputs=inputs)
+        return JournalHeader(key_of_plan(self._files), images, inputs=inputs)
 
     def _check_space(self, journal: Journal | None) -> None:
         files = self._made

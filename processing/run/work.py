@@ -17,15 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.annotation_sets import SetReport
-from processing.core.annotations import AnnotationTable
+from processing.core.annotations import UNASSIGNED, AnnotationTable
 from processing.core.errors import Note, Rejection, count_notes
 from processing.core.files import make_directory
 from processing.core.urls import Location
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.photographs import Photographs
 from processing.imaging.tasks import Task
+from processing.npz.format import LIMIT_OPTION
 from processing.run.copies import same_content
 from processing.run.file_report import FileReport
+from processing.run.first_look import choose, mark, refuse_whole_files
 from processing.run.image_batches import RunOptions
 from processing.run.output_directory import (
     JOURNAL_NAME,
@@ -50,6 +52,7 @@ from processing.run.processing_report import (
     first_of_each_reason,
 )
 from processing.run.processing_run import ProcessingRun
+from processing.run.rejection_limit import RejectionLimit
 from processing.run.sharded_run import MakeAll, ShardedRun
 from processing.run.split_notes import notes_on_splits
 from processing.run.upload import RemoteOutput
@@ -76,6 +79,7 @@ class Work:
         samples_per_shard: photographs of a shard; None: one file for each split and task.
         began: `time.perf_counter` at the beginning.
         remote: where finished files are put; None: they stay in `output_dir`.
+        chosen: bool (N,), the photographs of a first look; None: all.
     """
 
     photographs: Photographs
@@ -94,11 +98,28 @@ class Work:
     samples_per_shard: int | None = None
     began: float = field(default_factory=time.perf_counter)
     remote: RemoteOutput | None = None
+    chosen: NDArray[np.bool_] | None = None
 
     @functools.cached_property
     def files(self) -> list[PlannedFile]:
         """The plan of one file for each task and split."""
-        return plan_files(self.table, self.splits, self.tasks, self.description, self.rejections)
+        splits = self.splits
+        if self.chosen is not None:
+            splits = np.where(self.chosen, splits, np.int8(UNASSIGNED))
+        return plan_files(self.table, splits, self.tasks, self.description, self.rejections)
+
+    def limited(self, limit: int, seed: int) -> Work:
+        """Returns the work on `limit` photographs; the same if there are no more.
+
+        Args:
+            limit: number of photographs.
+            seed: key of the hash that chooses them.
+        """
+        chosen = choose(self.table, self.splits, self.tasks, limit, seed)
+        if chosen is None:
+            return self
+        marked = {LIMIT_OPTION: mark(chosen, self.table, self.tasks)}
+        return replace(self, chosen=chosen, description={**self.description, **marked})
 
     def sharded(self) -> ShardedRun:
         """The same files, divided into shards; `samples_per_shard` must be given."""
@@ -112,6 +133,12 @@ class Work:
 
 def make_files(work: Work) -> ProcessingReport:
     """Makes one file for each task and split; the caller holds the output directory's lock."""
+    limit = None
+    if work.chosen is not None:
+        refuse_whole_files(work.output_dir, work.files)
+        # Of the chosen photographs only: annotations that were left out are of the whole data set.
+        options = work.options.on_error, work.options.max_bad_fraction
+        limit = RejectionLimit(int(work.chosen.sum()), *options)
     names = [file.name for file in work.files]
     paths = [npz_path(work.output_dir, name) for name in names]
     remote = work.remote
@@ -121,7 +148,7 @@ def make_files(work: Work) -> ProcessingReport:
         remote.refuse_foreign([*every, NOTES_NAME])
     run = ProcessingRun(
         *(work.photographs, work.output_dir, work.table, work.files, work.rejections),
-        *(work.repair, work.options, work.hints),
+        *(work.repair, work.options, work.hints, limit),
     )
     counts = run.make()
     removed = remove_obsolete(work.output_dir, [task.name for task in work.tasks], names)
@@ -269,4 +296,5 @@ def _report(
         shards_made_again=shards_made_again,
         shards_continued=shards_continued,
         uploaded=tuple(put),
+        first_look=work.description.get(LIMIT_OPTION),
     )
