@@ -21,8 +21,9 @@ _ALMOST_ALL: Final = 0.8
 _FEWEST_OF_CATEGORY: Final = 10
 """The same for one of several categories, of which all boxes but a tenth agree."""
 _ALMOST_ALL_OF_CATEGORY: Final = 0.9
+_FEWEST_SAME_PLACE: Final = 4
 _SAME_PLACE: Final = 0.2
-"""Share of the photographs that have exactly the same box, which no annotator hits by chance."""
+"""Photographs, and their share, that have exactly the same box, which no annotator hits by chance."""
 _WHOLE: Final = 0.98
 """Share of both sides from which on a box shows the whole photograph."""
 _MOSTLY: Final = 0.5
@@ -35,7 +36,7 @@ _CORNER: Final = 0.55
 _PERCENT: Final = 100.0
 _FEWEST_PERCENT: Final = 8
 _LEAST_SIDE: Final = 200
-"""Pixels. In smaller photographs, boxes may end within 100 pixels."""
+"""Pixels, of most photographs. In smaller ones, boxes may end within 100 pixels."""
 
 
 def check_box_sets(placed: PlacedAnnotations) -> Iterator[Finding]:
@@ -118,7 +119,7 @@ def _one_place(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> Iterator
         return
     count, where = _most_frequent(_rounded(placed.boxes[chosen], 1))
     alike = len(np.unique(placed.owners[chosen[where]]))
-    if alike >= _FEWEST and alike >= _SAME_PLACE * images:
+    if alike >= _FEWEST_SAME_PLACE and alike >= _SAME_PLACE * images:
         path, file, place = placed.where(int(chosen[where][0]))
         box = ", ".join(f"{value:.6g}" for value in placed.boxes[chosen[where][0]].tolist())
         message = f"{alike:,} of {images:,} photographs have exactly the same box, ({box})"
@@ -140,13 +141,18 @@ def _whole_photographs(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> 
         )
 
 
+def _is_percent(boxes: NDArray[np.float32], extents: NDArray[np.float32]) -> bool:
+    """Whether no coordinate is above 100, although photographs are far larger."""
+    return bool(boxes.max() <= _PERCENT and np.median(extents.min(axis=1)) >= _LEAST_SIDE)
+
+
 def _other_scale(
     placed: PlacedAnnotations, chosen: NDArray[np.bool_], set_path: str
 ) -> Iterator[Finding]:
     """Finds sets of which all boxes lie in the upper left corner of their photographs."""
     boxes, extents = placed.boxes[chosen], placed.extents()[chosen]
     count = len(boxes)
-    if count >= _FEWEST_PERCENT and extents.min() >= _LEAST_SIDE and boxes.max() <= _PERCENT:
+    if count >= _FEWEST_PERCENT and _is_percent(boxes, extents):
         kind, found = "looks_like_percent", f"no coordinate is above {boxes.max():.4g}"
         remedy = "multiply by the photograph's size and divide by 100: they look like percent"
     elif count >= _FEWEST_SPREAD and (boxes[:, 2:] / extents).max() < _CORNER:

@@ -33,7 +33,7 @@ def check_categories(table: AnnotationTable, splits: NDArray[np.int8]) -> Iterat
     """
     counts = count_categories(table)
     yield from _alike(counts)
-    yield from _misspelt(counts)
+    yield from _misspelt(table, counts)
     yield from _odd_names(counts)
     yield from _unused(table, counts)
     yield from _not_in_train(table, splits)
@@ -70,39 +70,41 @@ def _alike(counts: dict[str, int]) -> Iterator[Finding]:
             )
 
 
-def _misspelt(counts: dict[str, int]) -> Iterator[Finding]:
-    """Finds rare names that are one letter away from a frequent one, or its plural."""
+def _misspelt(table: AnnotationTable, counts: dict[str, int]) -> Iterator[Finding]:
+    """Finds rare names that are one letter away from a frequent one, or have the same letters."""
     used = sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])
+    declared = [set(one.category_names) for one in table.annotation_sets]
     for position, name in enumerate(used):
         for other in used[:position]:
             if counts[name] > _MISSPELT_SHARE * counts[other]:
                 break  # all later ones are rarer still
-            one, right = _folded(name), _folded(other)
-            if one != right and _is_slip(one, right):
-                yield Finding(
-                    "misspelt_category",
-                    "warning",
-                    "",
-                    f"category {name!r} ({counts[name]:,} objects) is nearly {other!r} "
-                    f"({counts[other]:,})",
-                    "correct the name if it is a slip",
-                    count=counts[name],
-                )
-                break
+            if not _is_slip(_folded(name), _folded(other)):
+                continue
+            # Whoever wrote both names into one list of categories means both.
+            is_meant = any({name, other} <= names for names in declared)
+            yield Finding(
+                "misspelt_category",
+                "info" if is_meant else "warning",
+                "",
+                f"category {name!r} ({counts[name]:,} objects) is nearly {other!r} "
+                f"({counts[other]:,})",
+                "" if is_meant else "correct the name if it is a slip",
+                count=counts[name],
+            )
+            break
 
 
 def _is_slip(one: str, right: str) -> bool:
-    """Whether one letter more, less or different, or two exchanged ones, tell names apart."""
-    if min(len(one), len(right)) < _SHORTEST_MISSPELT or not (one + right).isalpha():
+    """Whether one letter more, less or different, or other places of letters, tell names apart."""
+    if one == right or min(len(one), len(right)) < _SHORTEST_MISSPELT:
         return False
-    if abs(len(one) - len(right)) > 1:
+    if not (one + right).isalpha() or one[0] != right[0] or abs(len(one) - len(right)) > 1:
         return False
     start = 0
     while start < min(len(one), len(right)) and one[start] == right[start]:
         start += 1
     a, b = one[start:], right[start:]
-    exchanged = a[:2] == b[1::-1] and a[2:] == b[2:] and len(a) > 1
-    return exchanged or a[1:] == b or a == b[1:] or a[1:] == b[1:]
+    return a[1:] == b or a == b[1:] or a[1:] == b[1:] or sorted(one) == sorted(right)
 
 
 def _odd_names(counts: dict[str, int]) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from processing.checking.box_sets import check_box_sets
 from processing.checking.boxes import check_boxes
 from processing.checking.categories import check_categories, count_categories
 from processing.checking.copies import check_copies
-from processing.checking.estimate import file_bytes, measure
+from processing.checking.estimate import file_bytes, measure, run_seconds
 from processing.checking.findings import Finding, in_order, sample
 from processing.checking.forecast import Forecast
 from processing.checking.landmarks import check_landmarks
@@ -65,8 +65,8 @@ def check(
         options: how to work.
     """
     began = time.perf_counter()
-    sizes = [photographs.size(path) for path in image_paths]
-    found = CheckReport(place, len(image_paths), sum(filter(None, sizes)))
+    on_disk = sum(photographs.size(path) or 0 for path in image_paths)
+    found = CheckReport(place, len(image_paths), on_disk)
     refusals: list[Finding] = []
     work = _planned(plan, task_names, refusals)
     if work is None:
@@ -76,6 +76,7 @@ def check(
     forecast = Forecast(work)
     pace = measure(work)
     findings = [*refusals, *_findings(work, forecast)]
+    sizes = {file.name: file_bytes(file, forecast, pace) for file in work.files}
     images = int(np.unique(np.concatenate([file.images for file in work.files])).size)
     return replace(
         found,
@@ -87,9 +88,9 @@ def check(
         ),
         categories=count_categories(work.table),
         files=tuple(_file_reports(work, forecast)),
-        file_bytes={file.name: file_bytes(file, forecast, pace) for file in work.files},
+        file_bytes=sizes,
         skipped_tasks=dict(work.skipped),
-        seconds=reading + images * pace.seconds,
+        seconds=reading + run_seconds(images, sum(sizes.values()), pace),
         threads=work.options.num_workers,
         findings=tuple(in_order(findings)),
     )

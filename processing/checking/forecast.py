@@ -55,7 +55,7 @@ class Forecast:
         dropped: boxes and points that stored images would lose, each once.
         flagged: by task and reason, objects that rules of the user drop; too many to be listed.
         original_bytes: by file, bytes of the rows that are photographs' own files.
-        column_bytes: by file, bytes of all values but the images.
+        column_bytes: by file and member, bytes of all values but the images.
         pictures: the photographs of the table.
         placed: the annotations in pixels.
         no_rows: why a run would stop in the end; ``""`` if it would not.
@@ -66,7 +66,7 @@ class Forecast:
         self.dropped: dict[tuple[str, str, str, str], Dropped] = {}
         self.flagged: dict[str, Counter[str]] = {}
         self.original_bytes: Counter[str] = Counter()
-        self.column_bytes: Counter[str] = Counter()
+        self.column_bytes: dict[str, Counter[str]] = {file.name: Counter() for file in work.files}
         self.pictures = Pictures(work.table.image_paths.tolist(), work.splits)
         self.placed = PlacedAnnotations(work.table)
         self.no_rows = ""
@@ -156,8 +156,9 @@ class Forecast:
                 for column in file.output.columns:
                     width = np.dtype(column.dtype).itemsize * prod(column.row_shape)
                     if column.ragged:
-                        width = width * len(row.values[column.name]) + _OFFSET_BYTES
-                    self.column_bytes[name] += width
+                        width *= len(row.values[column.name])
+                        self.column_bytes[name][f"{column.name}_offsets"] += _OFFSET_BYTES
+                    self.column_bytes[name][column.name] += width
 
 
 def batches_of(

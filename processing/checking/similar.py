@@ -101,6 +101,9 @@ def similar_pairs(
         thumbnails: uint8 (N, 24, 24).
     """
     count = len(hashes)
+    if not count:
+        nothing = np.empty(0, dtype=np.int64)
+        return SimilarPairs(nothing, nothing, nothing.astype(bool))
     clear = thumbnails.reshape(count, -1).std(axis=1) >= _LEAST_CONTRAST
     positions = np.flatnonzero(clear)
     both = np.concatenate([positions, positions + count])  # behind `count`: the mirror images
