@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,6 +30,7 @@ from benchmarks.harness import Result, measure, measure_first_passes
 from benchmarks.page_cache import drop, files_below, read_in_sequence
 from processing.core.cpus import available_cpus
 from processing.npz.writer import NPZWriter
+from website.pictures.reading import chart
 
 SAMPLES: Final = {128: 20_000, 256: 6_000}
 """Number of samples by image size: about 1 GB each."""
@@ -154,25 +154,7 @@ def section(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> str
 def write_docs(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> None:
     """Update the section and the chart."""
     results.write_section(results.DOCS / "benchmarks.md", "reading", section(saved, by_size))
-    size = max(by_size)
-    results.bar_chart(
-        results.DOCS / "images" / "reading.png",
-        best_settings(by_size[size]),
-        title=f"Images of {size}x{size} per second, in random batches, on {saved['cores']} cores:"
-        "\neach library with the number of workers that suits it best",
-        highlight="ours",
-    )
-
-
-def best_settings(measured: dict[str, Result]) -> dict[str, list[float]]:
-    """Return the rates of the best setting of each library, by the library's name."""
-    best: dict[str, list[float]] = {}
-    for name, result in measured.items():
-        library = name.partition(",")[0]
-        if result.problem is None and not name.startswith(("LIMIT", "bare loop")):
-            rates = results.rates(result)
-            best[library] = max(rates, best.get(library, rates), key=statistics.median)
-    return best
+    chart().save(results.DOCS / "images" / "reading.svg")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

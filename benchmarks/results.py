@@ -242,37 +242,3 @@ def load_by_size(saved: Mapping[str, Any]) -> dict[int, dict[str, Result]]:
     """Return the results of contenders by image size."""
     # JSON has only texts as keys.
     return {int(size): load_results(of_size) for size, of_size in saved["sizes"].items()}
-
-
-def bar_chart(
-    path: Path, bars: Mapping[str, Sequence[float]], *, title: str, highlight: str
-) -> None:
-    """Draw a bar for the median of each contender with its range, the largest one on top.
-
-    Args:
-        path: PNG file to write.
-        bars: values of each contender.
-        title: tells what was measured and in which unit.
-        highlight: bars whose names begin with this text get the stronger colour.
-    """
-    from matplotlib.figure import Figure
-
-    # The first bar is the lowest one, so the slowest contender comes first.
-    names = sorted(bars, key=lambda name: statistics.median(bars[name]))
-    medians, below, above, colours = [], [], [], []
-    for name in names:
-        median = statistics.median(bars[name])
-        medians.append(median)
-        below.append(median - min(bars[name]))
-        above.append(max(bars[name]) - median)
-        colours.append("#d1495b" if name.startswith(highlight) else "#8d99ae")
-    figure = Figure(figsize=(8, 0.3 * len(names) + 0.9), layout="constrained")
-    axes = figure.subplots()
-    drawn = axes.barh(names, medians, color=colours, xerr=[below, above], error_kw={"lw": 0.8})
-    axes.bar_label(drawn, [f" {median:,.0f}" for median in medians], fontsize=8)
-    axes.set_title(title, fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(y=0.01)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # No version of matplotlib in the file: equal charts are equal files.
-    figure.savefig(path, dpi=110, metadata={"Software": None})

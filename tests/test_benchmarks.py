@@ -123,18 +123,6 @@ def test_the_first_epoch_and_the_large_pages_have_columns(tmp_path):
     assert "| a | 100 (100 to 100) | 50 (0.50) | 0, 2 | 100 | 1 |" in table
 
 
-def test_the_chart_shows_the_best_setting_of_each_library():
-    slow, fast = Result([Pass(1, 1.0, 0.0)] * 3), Result([Pass(100, 1.0, 0.0)] * 3)
-    measured = {
-        "LIMIT-1": fast,
-        "x, 1 thread": slow,
-        "x, 2 threads": fast,
-        "y, 1 thread": slow,
-        "y, 2 threads": Result(problem="not installed (y)"),
-    }
-    assert reading.best_settings(measured) == {"x": [100.0] * 3, "y": [1.0] * 3}
-
-
 def test_large_pages_are_those_of_the_process_that_maps_the_most(monkeypatch):
     maps = {1: 5, 2: 7, 3: 0}
     monkeypatch.setattr("benchmarks.process_tree.process_tree", lambda pid: list(maps))

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from processing.core.errors import DatasetClosedError
+from processing.data_processor import DataProcessor
 from processing.datasets.notebook import dataset_html
 from processing.imaging.row_pictures import COLOURS, small_jpegs
-from processing.data_processor import DataProcessor
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset
 from processing.npz.summary import summarize
 from tests.conftest import write_coco

@@ -13,7 +13,6 @@ ELSEWHERE: Final = {
     "landmarker.jpg": "python -m website.gallery RUN_DIR landmarker.jpg",
     "memory.png": "python -m benchmarks.memory --write-docs",
     "predictions.png": "python train_example.py",
-    "reading.png": "python -m benchmarks.reading --write-docs",
     "teacher.jpg": "python -m website.gallery RUN_DIR teacher.jpg",
 }
 """Pictures in ``docs/images/`` that other commands make, with these commands."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from website.pictures import augmenting, diagrams, looking, placing, terminal
+from website.pictures import augmenting, diagrams, looking, placing, reading, terminal
 from website.pictures.demo import Demo
 
 
@@ -27,6 +27,7 @@ PICTURES: Final[dict[str, Callable[[Demo], Picture]]] = {
     "letterbox.svg": placing.letterbox,
     "path.svg": diagrams.path,
     "preview.jpg": looking.preview,
+    "reading.svg": lambda _: reading.chart(),
     "tasks.svg": placing.tasks,
     "terminal-process.svg": terminal.process,
     "terminal-verify.svg": terminal.verify,
