@@ -1,10 +1,12 @@
 """The built package: what a wheel holds, and that type checkers follow an editable install."""
 
 import email
+import os
 import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -51,17 +53,32 @@ ignore_missing_imports = true
 """
 
 
-def build(target, directory):
-    """Builds as pip does, only without the network, and returns the wheel."""
+def build(target, directory, root=ROOT):
+    """Builds as pip does, only without the network, and returns the wheel or sdist."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", target, "-d", str(directory)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    (wheel,) = directory.glob("*.whl")
-    return wheel
+    subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    (built,) = directory.glob("*.tar.gz" if target == "sdist" else "*.whl")
+    return built
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    return zipfile.ZipFile(build("wheel", tmp_path_factory.mktemp("wheel")))
+def wheel_path(tmp_path_factory):
+    return build("wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_path):
+    return zipfile.ZipFile(wheel_path)
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """The folder of an unpacked sdist."""
+    directory = tmp_path_factory.mktemp("sdist")
+    with tarfile.open(build("sdist", directory)) as archive:
+        archive.extractall(directory, filter="data")
+    (unpacked,) = (path for path in directory.iterdir() if path.is_dir())
+    return unpacked
 
 
 def metadata(wheel):
@@ -79,6 +96,33 @@ def test_a_wheel_holds_every_module_and_setting_and_no_test(wheel):
     assert stored == expected
     assert {"processing/py.typed", "datamodules/py.typed", "conf/train.yaml"} <= stored
     assert {"processing/sources/coco/reader.py", "conf/trainer/ddp.yaml"} <= stored
+
+
+def test_an_sdist_holds_the_tests_and_what_they_read(sdist):
+    expected = {"constraints.txt", "pyproject.toml", "README.md", "SECURITY.md", ".ci/run"}
+    for folder in (*FOLDERS, "benchmarks", "docs", "tests"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                expected.add(path.relative_to(ROOT).as_posix())
+    stored = {path.relative_to(sdist).as_posix() for path in sdist.rglob("*") if path.is_file()}
+    assert expected <= stored
+
+
+def test_the_sdist_builds_the_same_wheel(sdist, wheel_path, tmp_path):
+    assert build("wheel", tmp_path, sdist).read_bytes() == wheel_path.read_bytes()
+
+
+def test_the_command_of_the_wheel_runs_without_the_checkout(wheel, tmp_path):
+    wheel.extractall(tmp_path)
+    (points,) = tmp_path.glob("*.dist-info/entry_points.txt")
+    module, function = re.search(r"npz-vision = ([\w.]+):(\w+)", points.read_text()).groups()
+    code = f"import sys; from {module} import {function}; sys.argv[0] = 'npz-vision'; {function}()"
+    command = [sys.executable, "-c", code, "--version"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.stdout.split() == ["npz-vision-data", project()["version"]], result.stderr
 
 
 def test_a_wheel_states_its_license_page_and_extras(wheel):
