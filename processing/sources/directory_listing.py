@@ -82,11 +82,11 @@ def list_directory(
         prefix, trail = pending.pop()
         for entry in _entries(root, prefix):
             path = prefix + entry.name
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_dir(follow_symlinks=False) and not _is_junction(entry):
                 folders.append(path)
                 pending.append((f"{path}/", trail))
             # entry.is_dir() would raise for a link that leads to itself.
-            elif entry.is_symlink() and os.path.isdir(entry):  # noqa: PTH112 - see above
+            elif _is_link(entry) and os.path.isdir(entry):  # noqa: PTH112 - see above
                 trail_here = (*trail, os.path.realpath(root / prefix))
                 problem = _not_to_enter(root / path, trail_here, follow_links=follow_links)
                 if problem:
@@ -105,6 +105,16 @@ def list_directory(
                 if not entry.is_file(follow_symlinks=False):
                     irregular.append(path)
     return files, irregular, folders, skipped
+
+
+def _is_link(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() or _is_junction(entry)
+
+
+def _is_junction(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a link of Windows to a folder, which Python also calls a folder."""
+    is_junction = getattr(entry, "is_junction", None)  # Python 3.11 cannot tell
+    return is_junction is not None and bool(is_junction())
 
 
 def _entries(root: Path, prefix: str) -> list[os.DirEntry[str]]:

@@ -9,6 +9,7 @@ from processing.core.error_notes import format_error, note_remedy
 from processing.data_processor import DataProcessor
 from processing.lazy_dataset import LazyNPZDataset
 from processing.run.journal import Journal
+from processing.sources import directory_listing
 from tests.faults.small_runs import OPTIONS, SmallRuns, published
 from tests.faults.windows import WindowsRules
 
@@ -104,3 +105,41 @@ def test_each_error_of_a_file_in_use_has_the_same_remedy(winerror):
     (told,) = error.__notes__
     assert told.startswith("what to do: end the program that has a.npz open")
     assert "chmod" not in told
+
+
+class Junction:
+    """The entry of a link, as Windows lists a junction: a folder that is no symbolic link."""
+
+    def __init__(self, entry):
+        self.name, self._entry = entry.name, entry
+
+    def __fspath__(self):
+        return self._entry.path
+
+    def is_junction(self):
+        return True
+
+    def is_symlink(self):
+        return False
+
+    def is_dir(self, *, follow_symlinks=True):
+        return True
+
+
+def test_a_junction_is_followed_as_a_link_is_and_never_without_end(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.jpg").touch()
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "out").symlink_to(tmp_path / "elsewhere")
+    (raw / "up").symlink_to(tmp_path)
+    entries = directory_listing._entries
+
+    def listed(root, prefix):
+        return [Junction(e) if e.is_symlink() else e for e in entries(root, prefix)]
+
+    monkeypatch.setattr(directory_listing, "_entries", listed)
+    found, _, folders, skipped = directory_listing.list_directory(raw, follow_links=True)
+    assert (found, folders, [path for path, _ in skipped]) == (["out/a.jpg"], ["out"], ["up"])
+    found, _, _, skipped = directory_listing.list_directory(raw, follow_links=False)
+    assert (found, sorted(path for path, _ in skipped)) == ([], ["out", "up"])
