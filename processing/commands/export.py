@@ -15,10 +15,9 @@ from processing.commands.console import (
     print_error,
     print_result,
 )
-from processing.core.arguments import check_location
+from processing.commands.places import location
 from processing.core.error_notes import format_error
 from processing.core.errors import ProcessingError
-from processing.core.urls import Location
 
 _FAILURES: Final = (ProcessingError, OSError, ValueError, MemoryError, ImportError)
 
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        type=_location,
+        type=location,
         help="NPZ files of one task, each of another split; or NAME.json, the manifest of a set. "
         "May be URLs",
     )
@@ -65,10 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="with yolo: link the photographs of this directory into images/SPLIT/PATH",
     )
-
-
-def _location(text: str) -> Location:
-    return check_location("FILE", text)
 
 
 def run(options: argparse.Namespace) -> int:

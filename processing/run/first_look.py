@@ -92,16 +92,13 @@ def choose(
 
 def _shares(counts: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
     """Divides `limit` in proportion to `counts`, which sum up to more; no share is 0 if it fits."""
-    largest_first = np.argsort(-counts, kind="stable")
-    shares = np.zeros(len(counts), np.int64)
-    shares[largest_first[:limit]] = 1
-    left = limit - int(shares.sum())
-    if left:
-        others = counts - 1
-        whole, rest = np.divmod(others * left, others.sum())
-        shares += whole
-        by_rest = np.argsort(-rest, kind="stable")
-        shares[by_rest[: left - int(whole.sum())]] += 1
+    shares, rest = np.divmod(counts * limit, counts.sum())
+    by_rest = np.argsort(-rest, kind="stable")
+    shares[by_rest[: limit - int(shares.sum())]] += 1
+    for kind in np.argsort(-counts, kind="stable").tolist():
+        if shares[kind] == 0 and shares.max() > 1:
+            shares[np.argmax(shares)] -= 1
+            shares[kind] = 1
     return shares
 
 
