@@ -47,9 +47,12 @@ def test_a_set_is_named_by_manifest_pattern_or_directory(tmp_path, capsys):
     DataProcessor(
         tmp_path / "raw", tmp_path / "out", image_size=32, samples_per_shard=3
     ).process_detector(train_split=1.0)
-    places = [tmp_path / "out", tmp_path / "out" / "train_detector.json"]
-    places.append(tmp_path / "out" / "train_detector-*.npz")
-    for found in described(capsys, *places):
+    out = tmp_path / "out"
+    places = [out / "train_detector.json", out / "train_detector-*.npz", out]
+    *train, val = described(capsys, *places)
+    assert (val["rows"], val["split"]) == (0, "val")
+    assert len(train) == 3
+    for found in train:
         assert (found["rows"], found["files"], found["split"]) == (6, 2, "train")
 
 
