@@ -198,6 +198,7 @@ def _chosen(contents: Contents | SetContents, options: argparse.Namespace) -> ND
 
 def _sheet(contents: Contents | SetContents, indices: NDArray[np.intp], side: int) -> Image:
     from processing.imaging.drawing import sheet
+    from processing.npz.format import first_look
     from processing.npz.shown_rows import read_rows
 
     tiles = []
@@ -209,6 +210,8 @@ def _sheet(contents: Contents | SetContents, indices: NDArray[np.intp], side: in
     caption = [(contents.path.name, _WHITE), (f"{contents.task}, {len(contents):,} rows", _GREY)]
     if len(contents.category_names) == 1:
         caption.append((contents.category_names[0], _GREY))
+    if mark := first_look(contents.metadata):
+        caption.append((mark, _GREY))
     if has_hidden_boxes:
         caption.append(("boxes not drawn: the file has no source_rects", _GREY))
     columns = math.ceil(math.sqrt(len(tiles)))

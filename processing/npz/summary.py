@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processing.core.channels import stored_channel_axis
-from processing.npz.format import JPEG_MEMBER
+from processing.npz.format import JPEG_MEMBER, LIMIT_OPTION
 from processing.npz.lists import DROPPED_ENDING, REJECTED_ENDING, count_reasons
 from processing.npz.mapped import NPY_PREFIX, MappedNPZ, read_npy_header
 from processing.npz.object_counts import ObjectCounts, count_objects
@@ -181,7 +181,7 @@ def add_summaries(first: Summary, second: Summary) -> Summary:
         photographs=(first.photographs or 0) + (second.photographs or 0) if counted else None,
         objects=first.objects + second.objects,
         members=_added_members(first.members, second.members),
-        options={k: v for k, v in first.options.items() if second.options.get(k, ...) == v},
+        options=_added_options(first.options, second.options),
         fingerprint=first.fingerprint if first.fingerprint == second.fingerprint else "",
         first_path=paths[0] if paths else "",
         last_path=paths[-1] if paths else "",
@@ -189,6 +189,15 @@ def add_summaries(first: Summary, second: Summary) -> Summary:
         dropped=dict(Counter(first.dropped) + Counter(second.dropped)),
         selected_from=_added_selections(first, second),
     )
+
+
+def _added_options(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that both have; the mark of a first look also if only one has it."""
+    both = {name: value for name, value in first.items() if second.get(name, ...) == value}
+    for options in (first, second):
+        if LIMIT_OPTION in options:
+            both.setdefault(LIMIT_OPTION, options[LIMIT_OPTION])
+    return both
 
 
 def _added_selections(first: Summary, second: Summary) -> int | None:

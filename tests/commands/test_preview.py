@@ -149,6 +149,14 @@ def test_a_teacher_without_source_rects_is_drawn_and_the_sheet_says_that_its_box
     assert without[CORNER[1] : CORNER[1] + SIDE, CORNER[0] : CORNER[0] + SIDE].max() == 0
 
 
+def test_the_sheet_of_a_first_look_says_so(stored, tmp_path, capsys):
+    processor = DataProcessor(stored / "raw", tmp_path / "out", image_size=64, limit=1)
+    processor.process_detector(train_split=1.0)
+    part, _ = drawn(capsys, tmp_path / "out" / "train_detector.npz")
+    whole, _ = drawn(capsys, stored / "raw" / "train_detector.npz", "-n", "1")
+    assert part.shape[1] > whole.shape[1]  # the caption is longer
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

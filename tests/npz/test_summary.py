@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,6 +135,15 @@ def test_millions_of_rows_are_counted_in_little_memory():
     assert counts.rows_by_objects == {1: rows}
     assert counts.by_category == dict.fromkeys("abcde", rows // 5)
     assert peak < 20e6
+
+
+def test_files_read_as_one_keep_the_mark_of_a_first_look(processed_dir):
+    whole = of(processed_dir / "val_detector.npz")
+    part = replace(whole, options={**whole.options, "limit": {"photographs": 2, "of": 9}})
+    for both in (add_summaries(whole, part), add_summaries(part, whole)):
+        assert both.options["limit"] == {"photographs": 2, "of": 9}
+        assert "first look" in str(both)
+    assert "first look" not in str(whole)
 
 
 def test_offsets_that_decrease_are_refused_with_their_row():
