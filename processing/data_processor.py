@@ -37,6 +37,12 @@ from processing.imaging.tasks import TASKS, Task
 from processing.remote.mirror import Mirror, check_can_list
 from processing.remote.photographs import RemotePhotographs
 from processing.remote.work_dir import work_directory
+from processing.report.write import (
+    REPORT_NAME,
+    check_report,
+    refuse_foreign_report,
+    write_report,
+)
 from processing.run.encodings import checked_encoding
 from processing.run.executors import check_executor, make_here, make_on
 from processing.run.first_look import check_limit
@@ -110,10 +116,13 @@ class DataProcessor:
         work_dir: local directory for the annotations of a `raw_data_dir` at a URL, and for the
             unfinished files of an `output_dir` at a URL; only with one of them. None: in the user's
             cache directory.
+        report: write ``report.html`` into `output_dir` after each run: one page that shows the
+            files and what was left out. Needs the extra ``report`` and a local `output_dir`.
 
     Raises:
         TypeError: an argument has another type; the message names it.
         ValueError: an argument is out of range; the message names it.
+        ImportError: `report` without its extra.
 
     Example:
         >>> processor = DataProcessor("data/raw", "data/preprocessed")  # doctest: +SKIP
@@ -147,6 +156,7 @@ class DataProcessor:
         executor: str | Executor = "threads",
         executor_address: str | None = None,
         work_dir: str | os.PathLike[str] | None = None,
+        report: bool = False,
     ) -> None:
         self._settings = {name: value for name, value in locals().items() if name != "self"}
         # All arguments are checked here, before a run has read data for minutes.
@@ -199,6 +209,9 @@ class DataProcessor:
             progress=check_flag("progress", progress),
         )
         self._follow_links = check_flag("follow_links", follow_links)
+        self._report = check_flag("report", report)
+        if self._report:
+            check_report(self.output_dir)  # before a run has worked for hours
 
     def process_all(
         self, train_split: float = 0.8, include_teacher: bool = True
@@ -249,14 +262,21 @@ class DataProcessor:
         """
         work = self._plan(task_names, train_split, skip_missing=skip_missing)
         if work.samples_per_shard is not None:
-            return make_shards(work, self._make_all(task_names, train_split, skip_missing))
+            made = make_shards(work, self._make_all(task_names, train_split, skip_missing))
+            return self._reported(made)
         make_directory(self._local_dir)
         refuse_foreign(self._local_dir, [file.name for file in work.files])
         with locked(self._local_dir) as waited:
             if waited:  # the data may have changed in the meantime
                 work = self._plan(task_names, train_split, skip_missing=skip_missing)
                 refuse_foreign(self._local_dir, [file.name for file in work.files])
-            return make_files(work)
+            return self._reported(make_files(work))
+
+    def _reported(self, made: ProcessingReport) -> ProcessingReport:
+        """Writes the page about the files of a finished run, if it is wanted."""
+        if self._report:
+            write_report(self._local_dir / REPORT_NAME, [self._local_dir], self.raw_data_dir)
+        return made
 
     @note_remedy()
     def process_shards(
@@ -286,6 +306,8 @@ class DataProcessor:
             SourceError, ImageError, AnnotationError, TooManyRejectedError, OSError: as for
                 `process`.
         """
+        if self._report:
+            raise ValueError("report needs all shards: give it to finalize, not to a job")
         jobs = None if num_jobs is None else check_integer("num_jobs", num_jobs, least=1)
         check_integer("shard_index", shard_index, least=0)
         work = self._plan_of_shards(task_names, train_split, skip_missing=skip_missing)
@@ -317,7 +339,7 @@ class DataProcessor:
             SourceError, TooManyRejectedError, OSError: as for `process`.
         """
         work = self._plan_of_shards(task_names, train_split, skip_missing=skip_missing)
-        return finalize_shards(work)
+        return self._reported(finalize_shards(work))
 
     def _plan_of_shards(
         self, task_names: Sequence[str], train_split: float, *, skip_missing: bool
@@ -395,6 +417,8 @@ class DataProcessor:
             raise ValueError(f"task_names must be a list of {', '.join(TASKS)}, got {task_names!r}")
         check_flag("skip_missing", skip_missing)
         check_number("train_split", train_split, least=0, most=1)
+        if self._report:
+            refuse_foreign_report(self._local_dir / REPORT_NAME)
         began = time.perf_counter()
         raw, photographs = read or self._raw()
         reading = read_sources(raw, self.sources)
@@ -433,7 +457,7 @@ def _sharded(
 ) -> ShardedRun:
     """Plans the shards of a call in a worker of an engine."""
     # The engine starts as many workers as there are CPUs to use.
-    processor = DataProcessor(**{**settings, "num_workers": 1, "progress": False})
+    processor = DataProcessor(**{**settings, "num_workers": 1, "progress": False, "report": False})
     return processor._plan(task_names, train_split, skip_missing=skip_missing).sharded()
 
 

@@ -103,6 +103,8 @@ def make_processor(options: argparse.Namespace, flags: Sequence[Flag]) -> DataPr
         processor: DataProcessor = options.processor_class(**settings)
     except (TypeError, ValueError) as error:  # of an argument: wrong usage
         parser.error(str(error))
+    except ImportError as error:  # an extra is not installed
+        parser.exit(EXIT_FAILURE, f"{format_error(error)}\n")
     raw = processor.raw_data_dir
     if isinstance(raw, Path) and not raw.is_dir():
         problem = "is not a directory" if raw.exists() else "does not exist"
@@ -122,6 +124,8 @@ def _check_jobs(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
         )
     if options.dry_run and options.limit is not None:
         parser.error("--dry-run looks at all photographs: give it without --limit")
+    if options.report and options.shard_index is not None:
+        parser.error("--report needs all shards: give it with --finalize")
     if options.finalize and options.shard_index is not None:
         parser.error("--finalize makes no shards: give it without --shard-index")
     if options.num_jobs is not None and not 0 <= options.shard_index < options.num_jobs:
@@ -365,6 +369,12 @@ FLAGS: Final = (
         "follow no links to folders, and no links out of the directory with photographs",
         {"action": "store_false"},
         "--no-links",
+    ),
+    Flag(
+        "report",
+        "write report.html into the output directory, a page that shows the files and what was "
+        "left out; needs npz-vision-data[report]",
+        {"action": "store_true"},
     ),
 )
 TRAIN_SPLIT: Final = Flag(

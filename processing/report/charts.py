@@ -157,7 +157,8 @@ def _used(edges: NDArray[np.float64], series: Sequence[Series]) -> tuple[float, 
     filled = np.flatnonzero(sum(values for _, values in series))
     if not len(filled):
         return float(edges[0]), float(edges[-1])
-    return float(edges[max(0, filled[0] - 1)]), float(edges[min(len(edges) - 1, filled[-1] + 2)])
+    first, last = max(0, filled[0] - 1), min(len(edges) - 1, filled[-1] + 2)
+    return float(edges[first]), float(edges[last])
 
 
 def _finish(axes: Any, label: str, *, across: bool = False) -> None:

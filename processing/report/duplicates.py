@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.report.files import DataFile
-from processing.report.looks import Looks
-from processing.report.statistics import FileStatistics
+from processing.report.files import DataFile, Place
+
+if TYPE_CHECKING:  # the chain of imports stays short
+    from processing.report.looks import Looks
+    from processing.report.statistics import FileStatistics
 
 _MOST_BITS: Final = 6
 """Bits of 64 in which the hashes of images that look alike may differ."""
@@ -20,13 +22,6 @@ _ALIKE: Final = 0.97
 _MOST_COMPARED: Final = 4_096  # images whose bytes are compared
 _MOST_PAIRS: Final = 1_000  # pairs that are kept
 _BLOCK: Final = 1_024
-
-
-class Place(NamedTuple):
-    """A row of one of the files."""
-
-    file: int
-    row: int
 
 
 @dataclass(slots=True)

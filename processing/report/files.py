@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from processing.core.annotations import SPLITS
 from processing.core.errors import IncompleteSetError, NPZFormatError
@@ -54,6 +54,13 @@ class DataFile:
         """Sorts files by split, then by task, in the order in which people name them."""
         split = SPLITS.index(self.split) if self.split in SPLITS else len(SPLITS)
         return split, self.split, list(TASKS).index(self.task), self.name
+
+
+class Place(NamedTuple):
+    """A row of one of some files."""
+
+    file: int
+    row: int
 
 
 @dataclass(slots=True)

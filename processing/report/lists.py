@@ -23,6 +23,7 @@ from processing.core.urls import URL, Location
 from processing.imaging.repairs import USER_RULES
 from processing.remote.files import read_file
 from processing.report.files import Found
+from processing.report.statistics import different
 from processing.run.output_directory import NOTES_NAME, dropped_path, rejections_path
 
 EXAMPLES: Final = 8
@@ -65,15 +66,18 @@ class Reason:
     def add(self, split: str, identity: str, line: Any) -> None:
         """Notes one line; `finish` removes those that other tasks have noted too."""
         digest = blake2b(identity.encode(errors="surrogatepass"), digest_size=8).digest()
-        self._seen.setdefault(split, array("Q")).append(int.from_bytes(digest, "little"))
-        known = [other for _, other in self.examples]
-        if len(self.examples) < EXAMPLES and line not in known:
+        if split not in self._seen:
+            self._seen[split] = array("Q")
+        self._seen[split].append(int.from_bytes(digest, "little"))
+        if len(self.examples) >= EXAMPLES:
+            return
+        if line not in [other for _, other in self.examples]:  # another task has listed it too
             self.examples.append((split, line))
 
     def finish(self) -> None:
         """Counts each line once."""
         for split, digests in self._seen.items():
-            self.per_split[split] = len(np.unique(np.frombuffer(digests, np.uint64)))
+            self.per_split[split] = len(different(np.frombuffer(digests, np.uint64)))
         self._seen.clear()
 
 
@@ -126,7 +130,9 @@ def _next_to(npz: Location, list_of: Callable[[Path], Path]) -> Location:
 
 
 def _reason(reasons: dict[tuple[str, bool], Reason], name: str, by_rules: bool) -> Reason:
-    return reasons.setdefault((name, by_rules), Reason(name, by_rules))
+    if (name, by_rules) not in reasons:
+        reasons[name, by_rules] = Reason(name, by_rules)
+    return reasons[name, by_rules]
 
 
 def _sorted(reasons: dict[tuple[str, bool], Reason]) -> list[Reason]:

@@ -15,8 +15,7 @@ from processing.core.errors import ImageError
 from processing.core.urls import URL, Location
 from processing.imaging.decoding import decode, read_header
 from processing.imaging.reading import read_inside
-from processing.report.duplicates import Place
-from processing.report.files import DataFile
+from processing.report.files import DataFile, Place
 from processing.report.pixels import Image, read_images, stored_size
 from processing.report.thumbnails import LONGEST, shrink
 

@@ -43,6 +43,9 @@ def read_images(
         chunk = list(rows[start : start + step])
         for row, image in _gather(contents, chunk, failures):
             yield row, as_rgb(image)
+        # Pages of a map count as memory of this process, however large the file is.
+        for part in {id(part): part for part, _ in map(contents.locate, chunk)}.values():
+            part.npz.release_pages()
 
 
 def _gather(
@@ -86,4 +89,5 @@ def _to_bytes(image: NDArray[Any]) -> Image:
         values = values * 255
     elif low < 0 or high > 255:
         values = (values - low) * (255 / max(high - low, 1e-12))
-    return np.clip(values + 0.5, 0, 255).astype(np.uint8)
+    bounded: Image = np.clip(values + 0.5, 0, 255).astype(np.uint8)
+    return bounded

@@ -177,7 +177,7 @@ def _rejected(survey: Survey) -> Sheet:
 
 
 def _in_turn(reasons: Sequence[Reason]) -> Iterator[tuple[Reason, tuple[str, Any]]]:
-    """Yields examples of all reasons in turn, so that a frequent reason does not hide the others."""
+    """Yields examples of all reasons in turn, so that no frequent reason hides the others."""
     count = 0
     for examples in zip_longest(*(reason.examples for reason in reasons)):
         for reason, example in zip(reasons, examples, strict=True):

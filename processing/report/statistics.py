@@ -53,6 +53,7 @@ class FileStatistics:
         crowded: (objects, row) of the images with the most objects.
         first: a row of each category.
         paths: uint64 (N,) hash of each row's path.
+        photographs: different paths.
     """
 
     categories: int
@@ -68,11 +69,7 @@ class FileStatistics:
     crowded: list[tuple[int, int]] = field(default_factory=list)
     first: dict[int, int] = field(default_factory=dict)
     paths: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
-
-    @property
-    def photographs(self) -> int:
-        """Different paths."""
-        return len(np.unique(self.paths))
+    photographs: int = 0
 
 
 def _zeros(*shape: int) -> NDArray[np.int64]:
@@ -106,6 +103,7 @@ def measure(file: DataFile) -> FileStatistics:
         found.crowded += [(int(counts[i]), first_row + int(i)) for i in top]
         found.crowded = sorted(found.crowded, key=lambda pair: (-pair[0], pair[1]))[:KEPT]
     found.paths = np.concatenate(hashes)
+    found.photographs = len(different(found.paths))
     return found
 
 
@@ -117,11 +115,18 @@ def _chunks(
     for part in contents.parts():
         for start in range(0, len(part), _CHUNK):
             yield offset + start, part, np.arange(start, min(start + _CHUNK, len(part)))
+            part.npz.release_pages()  # pages of a map count as memory of this process
         offset += len(part)
 
 
+def member(part: Contents, name: str) -> NDArray[Any] | None:
+    """Returns a member with one value for each row, a view; None if the file has none."""
+    column = part.joined(name)
+    return None if isinstance(column, RaggedArray) else column
+
+
 def hash_paths(paths: Any) -> NDArray[np.uint64]:
-    """Returns a 64-bit hash of each path, unicode (N,); it does not depend on the dtype's length."""
+    """Returns a 64-bit hash of each path, unicode (N,), for any length of the dtype."""
     paths = np.ascontiguousarray(paths)
     length = paths.dtype.itemsize // 4
     if not length:
@@ -134,6 +139,12 @@ def hash_paths(paths: Any) -> NDArray[np.uint64]:
         letter = characters[:, position].astype(np.uint64)
         total += (letter ^ (letter << np.uint64(17))) * factors[position]
     return total ^ (total >> np.uint64(29))
+
+
+def different(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Returns each hash once, in ascending order; several times as fast as `np.unique`."""
+    ordered = np.sort(hashes)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 
 def _count_boxes(
@@ -152,7 +163,11 @@ def _count_boxes(
     sound = (width > 0) & (height > 0)
     found.aspects += _histogram(width[sound] / height[sound], ASPECT_EDGES)
     found.heat += _heat((boxes[:, :2] + boxes[:, 2:]) / 2, owners, part, rows)
-    top = np.argsort(sizes, kind="stable")[: 4 * KEPT]
+    # Boxes as small as the last one kept count too: a partition alone would choose among them.
+    kept = min(4 * KEPT, len(sizes))
+    limit = np.partition(sizes, kept - 1)[kept - 1] if kept else 0
+    small = np.flatnonzero(sizes <= limit)
+    top = small[np.argsort(sizes[small], kind="stable")][:kept]
     smallest = dict[int, float]()
     for i in top:  # an image may have many small objects: it is kept once
         smallest.setdefault(first_row + int(owners[i]), float(sizes[i]))
@@ -164,22 +179,17 @@ def _count_boxes(
 def _count_points(
     found: FileStatistics, part: Contents, rows: NDArray[np.intp], column: Any
 ) -> None:
-    if isinstance(column, RaggedArray):
-        owners, points = np.repeat(np.arange(len(rows)), np.diff(column.offsets)), column.values
-    else:
-        owners = np.repeat(np.arange(len(rows)), column.shape[1])
-        points = column.reshape(-1, 3)
+    points = column.values if isinstance(column, RaggedArray) else column.reshape(-1, 3)
     visibility = np.nan_to_num(points[:, 2]).clip(0, 2).astype(np.int64)
     found.visibility += np.bincount(visibility, minlength=3)
     height, width = stored_size(part)
     labelled = np.nan_to_num(points[visibility > 0, :2].astype(np.float64))
     found.heat += _cells(labelled / (width, height))
-    rects = part.joined("source_rects")
+    rects = member(part, "source_rects")
     if rects is not None:
         corners = np.asarray(rects[rows], np.float64)
         sides = (corners[:, 2:] - corners[:, :2]).clip(0)
         found.sizes += _histogram(np.sqrt(sides[:, 0] * sides[:, 1]), SIZE_EDGES)
-    del owners
 
 
 def _count_labels(
@@ -224,7 +234,7 @@ def _heat(
     centres: Boxes, owners: NDArray[np.intp], part: Contents, rows: NDArray[np.intp]
 ) -> NDArray[np.int64]:
     """Counts centres of boxes by their place in the photograph, or in the stored image."""
-    rects, sizes = part.joined("source_rects"), part.joined("source_sizes")
+    rects, sizes = member(part, "source_rects"), member(part, "source_sizes")
     height, width = stored_size(part)
     if rects is None or sizes is None:
         if part.task == "teacher":  # boxes in photographs of unknown sizes

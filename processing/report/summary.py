@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from processing.npz.format import first_look
 from processing.report.lists import Reason
+from processing.report.statistics import different
 from processing.report.survey import Survey
 
 
@@ -44,8 +46,8 @@ def count(number: int, one: str, many: str = "") -> str:
 
 def photographs(survey: Survey) -> int:
     """Returns the number of different photographs in all files."""
-    paths = [np.unique(each.paths) for each in survey.statistics]
-    return len(np.unique(np.concatenate(paths))) if paths else 0
+    paths = [each.paths for each in survey.statistics]
+    return len(different(np.concatenate(paths))) if paths else 0
 
 
 def split_rows(survey: Survey) -> list[SplitRow]:
@@ -57,6 +59,12 @@ def split_rows(survey: Survey) -> list[SplitRow]:
         )
         for file, found in zip(survey.files, survey.statistics, strict=True)
     ]
+
+
+def first_looks(survey: Survey) -> list[str]:
+    """Returns a sentence for each kind of files that hold a part of a data set only."""
+    marks = [first_look(file.contents.metadata) for file in survey.files]
+    return list(dict.fromkeys(mark for mark in marks if mark))
 
 
 def find_problems(survey: Survey) -> list[Problem]:
@@ -113,9 +121,8 @@ def _missing_categories(survey: Survey) -> Iterator[Problem]:
         missing = [names[label] for label in np.flatnonzero(others & ~known)]
         if missing:
             shown = ", ".join(missing[:5]) + (" and more" if len(missing) > 5 else "")
-            number = count(len(missing), "category", "categories")
-            text = f"No model can learn them: {shown}."
-            yield Problem(f"{number} without an object in train", text, "charts")
+            title = f"{count(len(missing), 'category', 'categories')} without an object in train"
+            yield Problem(title, f"No model can learn them: {shown}.", "charts")
 
 
 def _left_out(survey: Survey) -> Iterator[Problem]:

@@ -28,7 +28,7 @@ _LAST: Final = (24, 20)  # at most about 700 bytes, whatever the picture shows
 
 
 def shrink(image: Image, longest: int = LONGEST) -> Image:
-    """Returns an image whose longer side has at most some pixels; the same if it is small enough."""
+    """Returns an image whose longer side is at most `longest`; the same if it is already."""
     height, width = image.shape[:2]
     scale = longest / max(height, width)
     if scale >= 1:

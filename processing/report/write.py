@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+from processing.core.errors import ForeignFileError
 from processing.core.files import make_directory, write_durably
-from processing.core.urls import Location
+from processing.core.urls import URL, Location
+
+REPORT_NAME: Final = "report.html"
+"""The page that a run writes into its output directory."""
+
+_MARK: Final = b'<meta name="generator" content="npz-vision-data">'
+_LOOKED_AT: Final = 4_096  # bytes of a page
 
 
 def check_installed() -> None:
@@ -22,6 +30,37 @@ def check_installed() -> None:
             "a report needs the package jinja2, which is not installed: "
             'pip install "npz-vision-data[report]"'
         ) from error
+
+
+def check_report(output_dir: Location) -> None:
+    """Checks that a run can write its page.
+
+    Raises:
+        ImportError: the extra is not installed.
+        ValueError: the output directory is at a URL.
+    """
+    if isinstance(output_dir, URL):
+        raise ValueError(  # noqa: TRY004 - a location of the right type, at the wrong place
+            f"report needs a local output_dir, got {output_dir}: run `npz-vision report "
+            f"{output_dir}` when the files are there"
+        )
+    check_installed()
+
+
+def refuse_foreign_report(path: Path) -> None:
+    """Checks that a run may replace the page in its output directory.
+
+    Raises:
+        ForeignFileError: something is there that is no page of ours.
+    """
+    if not path.exists():
+        return
+    begin = path.read_bytes()[:_LOOKED_AT] if path.is_file() else b""
+    if _MARK not in begin:
+        raise ForeignFileError(
+            f"{path}: expected a report of ours, found a file of another program: a run with "
+            "report would replace it; move it away, or run without report"
+        )
 
 
 def make_report(places: Sequence[Location], raw: Location | None = None) -> str:

@@ -1,0 +1,172 @@
+"""The charts of each task, with a sentence about each and its numbers as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from processing.report import charts
+from processing.report.charts import Series
+from processing.report.statistics import ASPECT_EDGES, HEAT_SIDE, MOST_OBJECTS, SIZE_EDGES
+from processing.report.survey import Survey
+from processing.report.text import LONGEST_NAME, shorten
+
+_IN_CHART: Final = 20  # categories
+_IN_TABLE: Final = 200  # categories
+_BRIGHTNESS_EDGES: Final = np.arange(0, 257, 8, dtype=np.float64)
+
+
+class Chart(NamedTuple):
+    """A chart with its title, a sentence about it, and its numbers as a table."""
+
+    title: str
+    text: str
+    svg: Markup
+    head: list[str]
+    rows: list[list[str]]
+
+
+def charts_of(survey: Survey, task: str) -> list[Chart]:
+    """Returns the charts of a task that have something to show."""
+    numbers = survey.of_task(task)
+    made = [_category_chart(survey, task, numbers)]
+    each = "the crop in the photograph" if task == "landmarker" else "a box"
+    unit = "stored image" if task == "detector" else "photograph"
+    counts = _series(survey, numbers, "per_image")
+    used = max(1, *(int(np.flatnonzero(s.values).max(initial=0)) for s in counts))
+    if used > 1:
+        made.append(_count_chart(task, survey, counts, used))
+    histograms = (
+        ("sizes", "Size", f"Side of {each} in pixels of the {unit}: the root of its area.",
+         SIZE_EDGES, f"pixels of the {unit}", tuple(2.0**n for n in range(14))),
+        ("aspects", "Shape", "Width of a box divided by its height.",
+         ASPECT_EDGES, "width / height", (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)),
+    )  # fmt: skip
+    for attribute, title, text, edges, label, ticks in histograms:
+        series = _series(survey, numbers, attribute)
+        made.append(
+            _histogram(survey, f"{task}-{attribute}", title, text, edges, label, ticks, series)
+        )
+    made.append(_heat_chart(survey, task, numbers))
+    made.append(_visibility_chart(survey, task, numbers))
+    brightness = [
+        Series(_split(survey, n), np.histogram(survey.looks[n].brightness, _BRIGHTNESS_EDGES)[0])
+        for n in numbers
+    ]
+    text = "Mean grey value of an image: 0 is black, 255 white."
+    made.append(
+        _histogram(
+            *(survey, f"{task}-brightness", "Brightness", text, _BRIGHTNESS_EDGES),
+            *("mean grey value", (), brightness),
+        )
+    )
+    return [chart for chart in made if chart is not None]
+
+
+def _series(survey: Survey, numbers: Sequence[int], attribute: str) -> list[Series]:
+    return [
+        Series(_split(survey, number), getattr(survey.statistics[number], attribute))
+        for number in numbers
+    ]
+
+
+def _split(survey: Survey, number: int) -> int:
+    return survey.found.splits.index(survey.files[number].split)
+
+
+def _heads(survey: Survey, series: Sequence[Series]) -> list[str]:
+    return [survey.found.splits[number] for number, _ in series]
+
+
+def _histogram(
+    survey: Survey,
+    name: str,
+    title: str,
+    text: str,
+    edges: NDArray[np.float64],
+    label: str,
+    ticks: Sequence[float],
+    series: Sequence[Series],
+) -> Chart | None:
+    filled = np.flatnonzero(sum(values for _, values in series))
+    if not len(filled):
+        return None
+    rows = []
+    for i in range(filled[0], filled[-1] + 1):
+        between = f"{edges[i]:.3g} to {edges[i + 1]:.3g}"
+        rows.append([between, *(f"{int(values[i]):,}" for _, values in series)])
+    svg = charts.steps(name, edges, series, label, ticks)
+    return Chart(title, text, Markup(svg), [label, *_heads(survey, series)], rows)
+
+
+def _count_chart(task: str, survey: Survey, series: Sequence[Series], used: int) -> Chart | None:
+    width = max(1, -(-(used + 1) // 25))
+    edges = np.arange(0, used + 1 + width, width, dtype=np.float64)
+    padded = (len(edges) - 1) * width
+    grouped = []
+    for number, counts in series:
+        values = np.pad(counts, (0, max(0, padded - len(counts))))[:padded]
+        grouped.append(Series(number, values.reshape(-1, width).sum(axis=1)))
+    text = f"Images by their number of objects; {MOST_OBJECTS} stands for more, too."
+    label = "objects of an image"
+    return _histogram(
+        survey, f"{task}-counts", "Objects of an image", text, edges, label, (), grouped
+    )
+
+
+def _category_chart(survey: Survey, task: str, numbers: Sequence[int]) -> Chart | None:
+    names = survey.names_of(task)
+    if len(names) < 2:
+        return None
+    series = []
+    for split, labels in _series(survey, numbers, "labels"):
+        series.append(Series(split, np.pad(labels, (0, len(names) - len(labels)))))
+    total = sum(values for _, values in series)
+    order = np.argsort(-total, kind="stable")
+    top = order[:_IN_CHART]
+    shares = [Series(s, 100 * values[top] / max(1, values.sum())) for s, values in series]
+    svg = charts.bars(f"{task}-categories", [names[i] for i in top], shares)
+    rows = [
+        [shorten(names[i], LONGEST_NAME), *(f"{int(values[i]):,}" for _, values in series)]
+        for i in order[:_IN_TABLE].tolist()
+    ]
+    more = f" The chart has the {_IN_CHART} most frequent." if len(names) > _IN_CHART else ""
+    text = f"Objects of each of {len(names):,} categories.{more}"
+    head = ["category", *_heads(survey, series)]
+    return Chart("Categories", text, Markup(svg), head, rows)
+
+
+def _heat_chart(survey: Survey, task: str, numbers: Sequence[int]) -> Chart | None:
+    series = [each for each in _series(survey, numbers, "heat") if each.values.any()]
+    if not series:
+        return None
+    titles = _heads(survey, series)
+    svg = charts.heat_maps(f"{task}-heat", titles, series)
+    things = "Points in the crop" if task == "landmarker" else "Centres of boxes in the photograph"
+    rows = []
+    thirds = (0, HEAT_SIDE // 3, HEAT_SIDE - HEAT_SIDE // 3, HEAT_SIDE)
+    for axis, names in ((0, ("left", "middle", "right")), (1, ("top", "centre", "bottom"))):
+        for name, (begin, end) in zip(names, pairwise(thirds), strict=True):
+            parts = [values.sum(axis=axis)[begin:end].sum() / values.sum() for _, values in series]
+            rows.append([name, *(f"{100 * part:.0f} %" for part in parts)])
+    text = f"{things}; stronger shades stand for more."
+    return Chart("Places", text, Markup(svg), ["third", *titles], rows)
+
+
+def _visibility_chart(survey: Survey, task: str, numbers: Sequence[int]) -> Chart | None:
+    series = [each for each in _series(survey, numbers, "visibility") if each.values.any()]
+    if not series:
+        return None
+    names = ("not labelled", "hidden", "visible")
+    shares = [Series(split, 100 * values / values.sum()) for split, values in series]
+    svg = charts.bars(f"{task}-visibility", names, shares)
+    rows = [
+        [name, *(f"{int(values[i]):,}" for _, values in series)] for i, name in enumerate(names)
+    ]
+    head = ["visibility", *_heads(survey, series)]
+    return Chart("Visibility", "Points by their visibility.", Markup(svg), head, rows)
