@@ -240,7 +240,8 @@ def write_docs(saved: dict[str, Any]) -> None:
             {int(n): [Sample(*one) for one in curve] for n, curve in curves.items()},
             results.DOCS / "images" / "memory.png",
         )
-        text.insert(-1, "![Memory of processing](images/memory.png)\n")
+        alt = "Memory of processing over time, for the code before and the code now"
+        text.insert(-1, f"![{alt}](images/memory.png)\n")
     results.write_section(results.DOCS / "benchmarks.md", "memory", "\n".join(text))
 
 

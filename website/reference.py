@@ -7,17 +7,17 @@ A page asks for a part by a comment, which GitHub does not show:
 - ``<!-- commands -->``: the help of each verb of ``python -m processing``;
 - ``<!-- conf -->``: the files of ``conf/`` with their comments.
 
-So the reference cannot differ from the code. The sources are parsed, not imported, except for the
-command lines.
+So the reference cannot differ from the code.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
+import pkgutil
 import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
@@ -27,7 +27,6 @@ import griffe
 ROOT: Final = Path(__file__).parents[1]
 
 _COMMENT: Final = re.compile(r"^<!-- (arguments|commands|conf)(?:: ([\w.]+))? -->$", re.MULTILINE)
-_REQUIRED: Final = "required"
 
 
 def fill_in(markdown: str, page: str) -> str:
@@ -60,37 +59,35 @@ def arguments_table(name: str) -> str:
     """
     found = _object(name)
     documented = _documented(found)
-    names = [one.name for one in found.parameters if one.name != "self"]
-    if sorted(names) != sorted(documented):
-        odd = sorted(set(names) ^ set(documented))
+    parameters = {
+        key: one for key, one in inspect.signature(found).parameters.items() if key != "self"
+    }
+    if sorted(parameters) != sorted(documented):
+        odd = sorted(set(parameters) ^ set(documented))
         raise ValueError(f"{name}: signature and docstring differ in {', '.join(odd)}")
     lines = ["| argument | type | default | meaning |", "|---|---|---|---|"]
-    for one in found.parameters:
-        if one.name == "self":
-            continue
+    for key, one in parameters.items():
+        required = one.default is inspect.Parameter.empty
         cells = (
-            f"`{one.name}`",
-            _code(str(one.annotation)),
-            _REQUIRED if one.default is None else _code(str(one.default)),
-            _sentence(documented[one.name]),
+            f"`{key}`",
+            _code(str(one.annotation)),  # a text: annotations are not evaluated
+            "required" if required else _code(repr(one.default)),
+            _sentence(documented[key]),
         )
-        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+        # Python-Markdown leaves a | inside of code alone, and would show a backslash before it.
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-@cache
-def _package(name: str) -> Any:
-    return griffe.load(name, search_paths=[ROOT])
-
-
 def _object(name: str) -> Any:
-    package, _, rest = name.partition(".")
-    return _package(package)[rest]
+    """Import a class, a function or a method by its name."""
+    return pkgutil.resolve_name(name)
 
 
 def _documented(found: Any) -> dict[str, str]:
     """Return the descriptions of arguments in a docstring, by name."""
-    for part in found.docstring.parse("google"):
+    docstring = griffe.Docstring(inspect.getdoc(found) or "")
+    for part in griffe.parse_google(docstring, warnings=False):
         if part.kind is griffe.DocstringSectionKind.parameters:
             return {one.name: one.description for one in part.value}
     return {}

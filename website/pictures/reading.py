@@ -101,13 +101,13 @@ def chart(page: Path = PAGE) -> Drawing:
     for row, name in enumerate(names):
         y = top + 28 * row
         _bar(drawing, (left, y), scale, _NAMES.get(name, name), best[name], leader)
-    drawing.lines(
-        28, bottom + 26,
-        [f"LIMIT, {limit.median:,.0f}: two threads only copy the same rows from the mapped file, "
-         "without boxes,", "paths or any loader. No reader of images can be faster on this machine. "
-         "Thin lines: all passes."],
-        "soft", size=12.5,
-    )  # fmt: skip
+    lines = [
+        f"LIMIT, {limit.median:,.0f}: two threads only copy the same rows from the mapped file, "
+        "without boxes,",
+        "paths or any loader. No reader of images can be faster on this machine. "
+        "Thin lines: all passes.",
+    ]
+    drawing.lines(28, bottom + 26, lines, "soft", size=12.5)
     return drawing
 
 

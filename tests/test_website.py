@@ -1,0 +1,179 @@
+"""The site of docs/: its links, its reference, its navigation and its pictures."""
+
+import inspect
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import yaml
+
+import datamodules
+import processing
+from datamodules import Augmentation, LazyNPZDataModule
+from processing import BatchLoader, DataProcessor, LazyNPZDataset
+from processing.__main__ import VERBS
+from tests.markdown import code_blocks, run_python
+from website import reference
+from website.pictures import ELSEWHERE, reading
+from website.pictures import __main__ as pictures
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+ROW = re.compile(r"\| `(\w+)` \| `[^`]+` \| (required|`[^`]*`) \| (.+) \|")
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+class Settings(yaml.SafeLoader):
+    """Reads mkdocs.yml, in which a function is named."""
+
+
+Settings.add_multi_constructor("!!python", lambda loader, suffix, node: suffix)
+Settings.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: suffix)
+
+
+def pages(entry):
+    if isinstance(entry, str):
+        return [entry]
+    children = entry.values() if isinstance(entry, dict) else entry
+    return [page for child in children for page in pages(child)]
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = pages(yaml.load((ROOT / "mkdocs.yml").read_text(), Settings)["nav"])
+    generated = {"security.md", "changelog.md"}
+    assert set(navigation) - generated == {path.name for path in DOCS.glob("*.md")}
+    assert len(navigation) == len(set(navigation))
+
+
+def test_every_public_name_is_in_the_api():
+    shown = re.findall(r"^::: ([\w.]+)", (DOCS / "api.md").read_text(), re.MULTILINE)
+    expected = [f"processing.{name}" for name in processing.__all__]
+    expected += [f"datamodules.{name}" for name in datamodules.__all__]
+    assert set(expected) <= set(shown)
+
+
+@pytest.mark.parametrize(
+    "documented", [DataProcessor, LazyNPZDataModule, Augmentation, LazyNPZDataset, BatchLoader]
+)
+def test_the_reference_has_each_argument_with_its_default(documented):
+    table = reference.arguments_table(f"{documented.__module__}.{documented.__qualname__}")
+    rows = [ROW.fullmatch(line).groups() for line in table.splitlines()[2:]]
+    parameters = inspect.signature(documented).parameters
+    assert [name for name, *_ in rows] == list(parameters)
+    for (_, default, meaning), parameter in zip(rows, parameters.values(), strict=True):
+        if parameter.default is inspect.Parameter.empty:
+            assert default == "required"
+        else:
+            assert default == f"`{parameter.default!r}`"
+        assert len(meaning) > 10
+
+
+def test_an_argument_without_a_description_stops_the_build(monkeypatch):
+    documented = reference._documented
+    monkeypatch.setattr(
+        reference,
+        "_documented",
+        lambda found: {k: v for k, v in documented(found).items() if k != "seed"},
+    )
+    with pytest.raises(ValueError, match="signature and docstring differ in seed"):
+        reference.arguments_table("processing.data_processor.DataProcessor")
+
+
+def test_the_configuration_page_has_every_verb_and_every_file_of_conf():
+    page = DOCS / "configuration.md"
+    text = reference.fill_in(page.read_text(), page.name)
+    assert "<!--" not in text
+    for verb in VERBS:
+        assert f"### `{verb}`\n" in text
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        assert f"### `{path.relative_to(ROOT).as_posix()}`" in text
+
+
+def test_links_out_of_docs_lead_to_pages_of_the_site():
+    hooks = pytest.importorskip("website.hooks", reason="needs the extra [docs]")
+    assert hooks.site_link("files.md", "#shards", outside=False) == "files.md#shards"
+    assert hooks.site_link("../README.md", "#settings", outside=False) == "readme.md#settings"
+    assert hooks.site_link("docs/files.md", "", outside=True) == "files.md"
+    assert hooks.site_link("SECURITY.md", "", outside=True) == "security.md"
+    with pytest.raises(hooks.PluginError, match="the site has no such page"):
+        hooks.site_link("../tests/conftest.py", "", outside=False)
+
+
+@pytest.mark.long  # ten seconds of computing
+@pytest.mark.filterwarnings("ignore")  # those of the site's generators
+def test_the_site_is_built_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs", reason="needs the extra [docs]")
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    site = tmp_path / "site"
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(site), strict=True))
+    for name in ("index", "configuration", "api", "readme"):
+        assert (site / f"{name}.html").stat().st_size > 10_000
+    for page in site.glob("*.html"):
+        fetched = re.findall(
+            r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"', page.read_text()
+        )
+        assert fetched == [], page.name
+
+
+def test_the_quick_start_and_augmentation_pages_run(shared_raw_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("processing.demo.render_demo", link_to(shared_raw_dir))
+    for name in ("start.md", "augmentation.md"):
+        namespace = {}
+        for block in code_blocks(DOCS / name):
+            if block.language == "python":
+                run_python(block, namespace, DOCS / name)
+    datamodule = namespace["datamodule"]
+    datamodule.setup("fit")
+    batch = datamodule.on_after_batch_transfer(next(iter(datamodule.val_dataloader())), 0)
+    darker = namespace["darker"](batch, seed=0, epoch=0)
+    assert darker["image"].sum() < batch["image"].sum()
+
+
+def link_to(raw):
+    """Stands in for the demo: photographs that were rendered for all tests."""
+
+    def render_demo(folder, images):
+        Path(folder).parent.mkdir(parents=True)
+        Path(folder).symlink_to(raw)
+
+    return render_demo
+
+
+def test_the_command_draws_every_picture_of_the_docs_that_no_other_command_makes(
+    tmp_path, monkeypatch, capsys
+):
+    pictures.main(["--photographs", "8", "--output", str(tmp_path)])
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == set(pictures.PICTURES)
+    assert drawn | set(ELSEWHERE) == {path.name for path in (DOCS / "images").iterdir()}
+    for path in tmp_path.iterdir():
+        root = ElementTree.parse(path).getroot()
+        assert root.find(f"{SVG}title").text, path.name
+        assert len(root.find(f"{SVG}desc").text) > 40, path.name
+
+
+def test_every_picture_is_on_a_page_with_a_description():
+    shown = {}
+    for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
+        for text, path in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", page.read_text()):
+            shown[Path(path).name] = text
+    assert {path.name for path in (DOCS / "images").iterdir()} == set(shown)
+    assert [name for name, text in shown.items() if len(text) < 40] == []
+
+
+def test_the_reading_chart_shows_the_medians_of_the_table_and_leads_with_this_package(tmp_path):
+    reading.chart().save(tmp_path / "reading.svg")
+    assert (tmp_path / "reading.svg").read_text() == (DOCS / "images/reading.svg").read_text()
+    texts = [node.text for node in ElementTree.parse(tmp_path / "reading.svg").iter(f"{SVG}text")]
+    assert texts[0] == "How fast does my training loop get its images?"
+    table = reading.rates((DOCS / "benchmarks.md").read_text())
+    best = reading.best_settings(table)
+    for name, rate in best.items():
+        assert rate.median == max(one.median for key, one in table.items() if key.startswith(name))
+        assert f"{rate.median:,.0f}" in texts or f"{rate.median:.2f}" in texts
+    assert not any(name.startswith(("LIMIT", "bare loop")) for name in best)
+    assert f"LIMIT, {table['LIMIT-2'].median:,.0f}" in " ".join(filter(None, texts))
