@@ -23,7 +23,7 @@ _FEWEST_OF_CATEGORY: Final = 10
 _ALMOST_ALL_OF_CATEGORY: Final = 0.9
 _FEWEST_SAME_PLACE: Final = 4
 _SAME_PLACE: Final = 0.2
-"""Photographs, and their share, that have exactly the same box, which no annotator hits by chance."""
+"""Photographs, and their share, that have exactly the same box; no annotator hits it by chance."""
 _WHOLE: Final = 0.98
 """Share of both sides from which on a box shows the whole photograph."""
 _MOSTLY: Final = 0.5
@@ -35,8 +35,8 @@ _CORNER: Final = 0.55
 """Where all boxes end, as a share of both sides. They end beyond 0.75 in each real data set."""
 _PERCENT: Final = 100.0
 _FEWEST_PERCENT: Final = 8
-_LEAST_SIDE: Final = 200
-"""Pixels, of most photographs. In smaller ones, boxes may end within 100 pixels."""
+_LEAST_SIDE: Final = 160
+"""Pixels of the longer side of most photographs. In smaller ones, boxes may end within 100."""
 
 
 def check_box_sets(placed: PlacedAnnotations) -> Iterator[Finding]:
@@ -143,7 +143,7 @@ def _whole_photographs(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> 
 
 def _is_percent(boxes: NDArray[np.float32], extents: NDArray[np.float32]) -> bool:
     """Whether no coordinate is above 100, although photographs are far larger."""
-    return bool(boxes.max() <= _PERCENT and np.median(extents.min(axis=1)) >= _LEAST_SIDE)
+    return bool(boxes.max() <= _PERCENT and np.median(extents.max(axis=1)) >= _LEAST_SIDE)
 
 
 def _other_scale(

@@ -206,7 +206,7 @@ def _voc(data_set, directory):
         height, width = one.size
         objects = []
         for thing in one.things:
-            x1, y1, x2, y2 = thing.written or np.round(thing.box) + [1, 1, 0, 0]
+            x1, y1, x2, y2 = thing.written or np.add(np.round(thing.box), [1, 1, 0, 0])
             objects.append(
                 f"<object><name>{thing.category}</name><bndbox><xmin>{x1:.6g}</xmin>"
                 f"<ymin>{y1:.6g}</ymin><xmax>{x2:.6g}</xmax><ymax>{y2:.6g}</ymax></bndbox></object>"

@@ -235,7 +235,7 @@ def box_outside(data, written_as):
     move(thing, one.size[1] + 20, 0)
 
 
-@fault("beyond_photograph")
+@fault("beyond_photograph looks_swapped looks_like_corners")
 def box_half_outside(data, written_as):
     one, thing = data.thing()
     x1, _, x2, _ = thing.box
@@ -334,8 +334,9 @@ def misspelt(data, written_as):
 
 @fault("category_not_in_train", ("coco", "voc", "yolo"))
 def category_only_in_val(data, written_as):
-    for one, thing in data.things():
-        if one.split == "val":
+    for position, one in enumerate(data.photographs):
+        one.split = "val" if position % 2 else "train"
+        for thing in one.things if position % 2 else ():
             thing.category = "visitor"
 
 

@@ -1,0 +1,70 @@
+"""Perceptual hashes: copies are found after JPEG and resizing, and different pictures are not."""
+
+import cv2
+import numpy as np
+import pytest
+
+from processing.checking.similar import look_at, similar_pairs
+
+
+def picture(seed, height=120, width=160):
+    """A picture of coarse random shapes."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 255, (7, 9, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def pairs_of(pictures):
+    """The pairs that are found among pictures."""
+    looks = [look_at(one) for one in pictures]
+    hashes = np.array([look.hash for look in looks], dtype=np.uint64)
+    mirrored = np.array([look.mirrored for look in looks], dtype=np.uint64)
+    return list(similar_pairs(hashes, mirrored, np.stack([one.thumbnail for one in looks])).rows())
+
+
+def encoded(pixels, quality):
+    data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: encoded(p, 20),
+        lambda p: cv2.resize(p, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA),
+        lambda p: cv2.resize(p, (300, 300)),
+        lambda p: (p * 0.6).astype(np.uint8),
+        lambda p: cv2.GaussianBlur(p, (0, 0), 1.5),
+    ],
+    ids=["quality", "smaller", "stretched", "darker", "blurred"],
+)
+def test_a_changed_copy_is_found_among_others(change):
+    pictures = [picture(seed) for seed in range(30)]
+    pictures.append(change(pictures[7]))
+    assert pairs_of(pictures) == [(7, 30, False)]
+
+
+def test_a_mirrored_copy_is_found():
+    pictures = [picture(seed) for seed in range(10)]
+    pictures.append(np.ascontiguousarray(pictures[4][:, ::-1]))
+    assert pairs_of(pictures) == [(4, 10, True)]
+
+
+def test_flat_pictures_are_no_copies_of_each_other():
+    assert pairs_of([np.full((50, 50, 3), value, dtype=np.uint8) for value in (0, 128, 255)]) == []
+
+
+def test_no_pictures_have_no_pairs():
+    nothing = np.zeros(0, dtype=np.uint64)
+    assert not len(similar_pairs(nothing, nothing, np.zeros((0, 24, 24), dtype=np.uint8)).first)
+
+
+def test_many_copies_of_one_picture_are_not_all_compared_with_each_other():
+    count = 200
+    look = look_at(picture(1))
+    hashes = np.full(count, look.hash, dtype=np.uint64)
+    mirrored = np.full(count, look.mirrored, dtype=np.uint64)
+    found = similar_pairs(hashes, mirrored, np.repeat(look.thumbnail[None], count, axis=0))
+    assert len(found.first) < count * 24  # all pairs are 19,900
+    neighbours = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    assert all((i, i + 1) in neighbours for i in range(count - 1))
