@@ -21,13 +21,14 @@ _ALMOST_ALL: Final = 0.8
 _FEWEST_OF_CATEGORY: Final = 10
 """The same for one of several categories, of which all boxes but a tenth agree."""
 _ALMOST_ALL_OF_CATEGORY: Final = 0.9
-_FEWEST_SAME_PLACE: Final = 4
+_FEWEST_SAME_PLACE: Final = 3
 _SAME_PLACE: Final = 0.2
 """Photographs, and their share, that have exactly the same box; no annotator hits it by chance."""
 _WHOLE: Final = 0.98
 """Share of both sides from which on a box shows the whole photograph."""
+_FEWEST_WHOLE: Final = 3
 _MOSTLY: Final = 0.5
-"""Share of the boxes that show whole photographs: then nothing was drawn."""
+"""Boxes, and their share, that show whole photographs: then nothing was drawn."""
 
 _FEWEST_SPREAD: Final = 12
 """Boxes that must lie in one corner before that is no chance."""
@@ -132,7 +133,7 @@ def _whole_photographs(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> 
     with np.errstate(invalid="ignore"):
         whole = usable & (sides >= _WHOLE * placed.extents()).all(axis=1)
     count, total = int(whole.sum()), int(usable.sum())
-    if count >= _FEWEST and count >= _MOSTLY * total:
+    if count >= _FEWEST_WHOLE and count >= _MOSTLY * total:
         path, file, place = placed.where(int(np.argmax(whole)))
         message = f"{count:,} of {total:,} boxes show the whole photograph"
         remedy = "draw boxes around the objects: a detector learns nothing from these"

@@ -12,14 +12,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.checking.findings import Finding
+from processing.checking.findings import Finding, counted
 from processing.checking.placed import PlacedAnnotations
 from processing.core.box_matching import box_fit
 
 _BEYOND_PIXELS: Final = 3.0
 _BEYOND_SHARE: Final = 0.02
-"""How far a box may reach beyond its photograph, in pixels and as a share of the photograph's side.
-Both have to be exceeded. Annotators drag a box over the edge by a few pixels."""
+_BEYOND_SHARE_OF_BOX: Final = 0.2
+"""How far a box may reach beyond its photograph: in pixels, and as a share of the photograph's side
+or of its own. The first and one of the others have to be exceeded. Annotators drag a box over the
+edge by a few pixels."""
 
 _ROUNDING: Final = 1.5
 """Pixels that another reading of a box may reach beyond the photograph."""
@@ -63,7 +65,10 @@ def _beyond(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> Iterator[Fi
     boxes, extents = placed.boxes, placed.extents()
     over = np.maximum(-boxes[:, :2], boxes[:, 2:] - extents)
     with np.errstate(invalid="ignore", divide="ignore"):
-        far = (over > _BEYOND_PIXELS) & (over > _BEYOND_SHARE * extents)
+        allowed = np.minimum(
+            _BEYOND_SHARE * extents, _BEYOND_SHARE_OF_BOX * (boxes[:, 2:] - boxes[:, :2])
+        )
+        far = (over > _BEYOND_PIXELS) & (over > allowed)
     for i in np.flatnonzero(usable & far.any(axis=1)).tolist():
         height, width = placed.size_of(i)
         readings = _other_readings(placed, i)
@@ -121,7 +126,8 @@ def _tiny(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> Iterator[Find
     if is_small.any():
         path, file, place = placed.where(int(np.argmax(is_small)))
         count = int(is_small.sum())
-        message = f"{count} boxes have less than {_SMALL:g} pixels on their longer side"
+        boxes = counted(count, "box", "boxes")
+        message = f"{boxes} with less than {_SMALL:g} pixels on the longer side"
         yield Finding("small_boxes", "info", path, message, "", file, place, count=count)
 
 

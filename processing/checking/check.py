@@ -22,7 +22,7 @@ from processing.checking.boxes import check_boxes
 from processing.checking.categories import check_categories, count_categories
 from processing.checking.copies import check_copies
 from processing.checking.estimate import file_bytes, measure, run_seconds
-from processing.checking.findings import Finding, in_order, sample
+from processing.checking.findings import Finding, counted, in_order, sample
 from processing.checking.forecast import Forecast
 from processing.checking.landmarks import check_landmarks
 from processing.checking.outcomes import from_dropped, from_notes, from_rejections
@@ -123,7 +123,7 @@ def _findings(work: Work, forecast: Forecast) -> Iterator[Finding]:
     for of_task in forecast.flagged.values():  # detector and teacher drop the same objects
         flagged |= of_task
     for reason, count in flagged.items():
-        message = f"{count:,} objects are marked {reason}, and would be dropped"
+        message = f"{counted(count, 'object')} marked {reason} would be dropped"
         yield Finding(reason, "info", "", message, "keep them with --keep-flagged", count=count)
     paths = work.table.image_paths.tolist()
     yield from from_notes(
@@ -159,13 +159,14 @@ def _clipped_and_empty(forecast: Forecast) -> Iterator[Finding]:
     counts = forecast.progress.counts
     clipped = sum(of_file["clipped"] for name, of_file in counts.items() if "detector" in name)
     if clipped:
-        message = f"{clipped:,} boxes reach beyond their photographs, and would be clipped"
+        boxes = counted(clipped, "box", "boxes")
+        message = f"{boxes} would be clipped at the edge of the photograph"
         yield Finding("clipped", "info", "", message, count=clipped)
     empty = sum(of_file["empty_images"] for of_file in counts.values())
     if empty:
         table = forecast.placed.table
         paths = table.image_paths[np.diff(table.offsets) == 0].tolist()
-        message = f"{empty:,} photographs have no object, and would be negatives: {sample(paths)}"
+        message = f"{counted(empty, 'photograph')} without objects, stored as such: {sample(paths)}"
         yield Finding("negatives", "info", "", message, count=empty)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from processing.checking.findings import Finding, count_severities
+from processing.checking.findings import Finding, count_severities, counted
 from processing.core.annotation_sets import SetReport
 from processing.run.file_report import FileReport
 from processing.run.processing_report import SplitReport
@@ -80,7 +80,7 @@ class CheckReport:
         """
         lines = [*self._about_input(), *self._about_files()]
         counts = self.counts
-        parts = [_counted(counts[one], one) for one in ("error", "warning")]
+        parts = [counted(counts[one], one) for one in ("error", "warning")]
         summary = f"findings: {' and '.join(parts)}"
         if counts["info"]:
             summary += f"; {counts['info']} for information"
@@ -90,11 +90,11 @@ class CheckReport:
 
     def _about_input(self) -> Iterator[str]:
         size = f"{self.bytes / _MEGABYTE:,.1f} MB"
-        photographs = _counted(self.photographs, "photograph")
+        photographs = counted(self.photographs, "photograph")
         yield f"checked {self.place}: {photographs}, {size}; nothing was written"
         for one in self.sets[:_MOST_SETS]:
             details = f"; {one.details}" if one.details else ""
-            counts = f"{_counted(one.images, 'image')}, {one.instances} objects"
+            counts = f"{counted(one.images, 'image')}, {one.instances} objects"
             yield f"read {one.path} ({one.format}): {counts}{_shortened(details)}"
         left = self.sets[_MOST_SETS:]
         if left:
@@ -120,7 +120,7 @@ class CheckReport:
         yield from (f"{task}: skipped, {why}" for task, why in self.skipped_tasks.items())
         if self.files:
             total = sum(self.file_bytes.values()) / _MEGABYTE
-            threads = _counted(self.threads, "thread")
+            threads = counted(self.threads, "thread")
             yield f"estimated: {total:,.1f} MB, {_duration(self.seconds)} with {threads}"
 
     def _about_findings(self, examples: int) -> Iterator[str]:
@@ -211,10 +211,6 @@ def _line(finding: Finding) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-def _counted(count: int, unit: str) -> str:
-    return f"{count:,} {unit}" if count == 1 else f"{count:,} {unit}s"
 
 
 def _duration(seconds: float) -> str:

@@ -146,7 +146,9 @@ def _near(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int
 def _distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """Returns the values sorted, each once. For such values, `np.unique` takes far longer."""
     values = np.sort(values)
-    return values[np.append(True, values[1:] != values[:-1])[: len(values)]]
+    is_new = np.append(True, values[1:] != values[:-1])[: len(values)]
+    distinct: NDArray[np.int64] = values[is_new]
+    return distinct
 
 
 def _in_buckets(keys: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
