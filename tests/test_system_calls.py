@@ -159,6 +159,16 @@ def test_files_are_not_locked_without_fcntl(tmp_path, monkeypatch):
         assert file.read() == b"content"
 
 
+def test_a_new_directory_is_made_durable_file_by_file_without_sync(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.delattr(os, "sync")
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
+    with files.new_directory(tmp_path / "new") as directory:
+        (directory / "a").write_bytes(b"12345")
+    assert 5 in synced
+    assert (tmp_path / "new" / "a").read_bytes() == b"12345"
+
+
 class TestOnMacOS:
     """`fcntl` has F_FULLFSYNC there."""
 
