@@ -90,7 +90,7 @@ def test_a_wheel_holds_every_module_and_setting_and_no_test(wheel):
     expected = {"train_example.py"}
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".yaml", ".typed"):
+            if path.is_file() and "__pycache__" not in path.parts:
                 expected.add(path.relative_to(ROOT).as_posix())
     stored = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert stored == expected
@@ -132,7 +132,7 @@ def test_a_wheel_states_its_license_page_and_extras(wheel):
     assert fields.get_payload() == (ROOT / "README.md").read_text()
     assert set(fields.get_all("Provides-Extra")) == {
         *("bench", "cli", "dask", "dev", "docs", "mlflow", "onnx", "ray", "remote"),
-        *("tensorboard", "test", "wandb"),
+        *("report", "tensorboard", "test", "wandb"),
     }
 
 
