@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processing.core.channels import stored_channel_axis
-from processing.npz.format import JPEG_MEMBER, LIMIT_OPTION
+from processing.npz.format import ALIGNMENT, JPEG_MEMBER, LIMIT_OPTION
 from processing.npz.lists import DROPPED_ENDING, REJECTED_ENDING, count_reasons
 from processing.npz.mapped import NPY_PREFIX, MappedNPZ, read_npy_header
 from processing.npz.object_counts import ObjectCounts, count_objects
@@ -52,7 +52,7 @@ class Summary:
         file_bytes: of all files together.
         image_bytes: of the images in them.
         written_by_us: whether this package wrote them.
-        format_version: of `npz/format.py`; None for files of other programs.
+        format_version: of `npz/format.py`; None for files without our metadata.
         task: ``detector``, ``landmarker`` or ``teacher``.
         split: ``train``, ``val`` or ``test``; None for files of other programs.
         rows: number of stored images.
@@ -227,7 +227,7 @@ def _summarize_file(contents: Contents) -> Summary:
         files=1,
         file_bytes=npz.file_bytes,
         image_bytes=contents.nbytes,
-        written_by_us="format_version" in metadata,
+        written_by_us=_is_ours(contents),
         format_version=metadata.get("format_version"),
         task=contents.task,
         split=metadata.get("split"),
@@ -253,6 +253,12 @@ def _summarize_file(contents: Contents) -> Summary:
         rejected=dict(count_reasons(contents.path, REJECTED_ENDING).most_common()),
         dropped=dict(count_reasons(contents.path, DROPPED_ENDING).most_common()),
     )
+
+
+def _is_ours(contents: Contents) -> bool:
+    """Whether this package wrote a file: another program may have saved it again."""
+    _, start = contents.npz.location(contents.stored.member)
+    return "format_version" in contents.metadata and start % ALIGNMENT == 0
 
 
 def _codec(contents: Contents) -> str:

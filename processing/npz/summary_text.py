@@ -177,6 +177,8 @@ def _spread(counts: Mapping[int, int], of: str) -> str:
 
 
 def _writer(summary: Summary) -> str:
+    if not summary.written_by_us and summary.format_version is not None:
+        return f"another program, with our metadata of format version {summary.format_version}"
     if not summary.written_by_us:
         return "another program: no options and no checksums of images are known"
     mark = f", fingerprint {summary.fingerprint}" if summary.fingerprint else ""

@@ -3,6 +3,7 @@
 import base64
 import copy
 import io
+import json
 import re
 import sys
 from html.parser import HTMLParser
@@ -121,7 +122,7 @@ def write(path, names, paths, rows=2):
         labels=np.arange(rows),
         labels_offsets=offsets,
         image_paths=np.array(paths),
-        metadata=np.array('{"category_names": ["' + '", "'.join(names) + '"]}'),
+        metadata=np.array(json.dumps({"category_names": names})),
     )
 
 
@@ -277,14 +278,14 @@ def test_plot_shows_itself_and_leaves_no_figure_and_no_setting_behind(opened):
 def test_plot_draws_on_given_axes_and_names_categories(tmp_path):
     from matplotlib.figure import Figure
 
-    write(tmp_path / "a.npz", ["cat", "$dog_2$"], ["a.png", "b_$x$.png"])
+    write(tmp_path / "a.npz", ["cat", r"$\dog_2$"], ["a.png", r"b_$\x$.png"])
     axes = Figure().subplots(1, 2)
     with LazyNPZDataset(tmp_path / "a.npz") as dataset:
         assert dataset.plot(1, ax=axes[1]) is axes[1]
         with pytest.raises(IndexError, match="out of range for 2"):
             dataset.plot(2)
-    assert [text.get_text() for text in axes[1].texts] == ["$dog_2$"]
-    assert axes[1].get_title() == "1: b_$x$.png"
+    assert [text.get_text() for text in axes[1].texts] == [r"$\dog_2$"]
+    assert axes[1].get_title() == r"1: b_$\x$.png"
     axes[1].figure.savefig(io.BytesIO())  # dollar signs are no formula
     assert not axes[0].images
 

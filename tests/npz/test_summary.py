@@ -111,6 +111,15 @@ def test_a_file_of_another_program_is_summarized(compressed, tmp_path):
     assert not list(tmp_path.glob("*notes*"))
 
 
+def test_a_file_that_another_program_saved_again_is_not_ours(processed_dir, tmp_path):
+    with np.load(processed_dir / "val_teacher.npz") as file:
+        np.savez(tmp_path / "again.npz", **file)
+    again, ours = of(tmp_path / "again.npz"), of(processed_dir / "val_teacher.npz")
+    assert (again.written_by_us, ours.written_by_us) == (False, True)
+    assert again.options == ours.options
+    assert "another program, with our metadata" in str(again)
+
+
 def test_the_description_of_a_summary_can_be_encoded_as_json(processed_dir):
     summary = of(processed_dir / "val_teacher.npz")
     decoded = json.loads(json.dumps(summary.as_dict()))
