@@ -150,7 +150,7 @@ def test_the_command_draws_every_picture_of_the_docs_that_no_other_command_makes
     drawn = {path.name for path in tmp_path.iterdir()}
     assert drawn == set(pictures.PICTURES)
     assert drawn | set(ELSEWHERE) == {path.name for path in (DOCS / "images").iterdir()}
-    for path in tmp_path.iterdir():
+    for path in tmp_path.glob("*.svg"):
         root = ElementTree.parse(path).getroot()
         assert root.find(f"{SVG}title").text, path.name
         assert len(root.find(f"{SVG}desc").text) > 40, path.name

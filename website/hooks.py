@@ -44,7 +44,9 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     def changed(link: re.Match[str]) -> str:
         return site_link(link[1], link[2] or "", outside=outside)
 
-    return fill_in(_LINK.sub(changed, markdown), here)
+    # The name of a contender in a table of rates reads like a link to a reference named i.
+    linked = _LINK.sub(changed, markdown).replace("[…][i]", "[…]&#91;i]")
+    return fill_in(linked, here)
 
 
 def site_link(target: str, anchor: str, *, outside: bool) -> str:
