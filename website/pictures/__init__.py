@@ -13,6 +13,10 @@ ELSEWHERE: Final = {
     "landmarker.jpg": "python -m website.gallery RUN_DIR landmarker.jpg",
     "memory.png": "python -m benchmarks.memory --write-docs",
     "predictions.png": "python train_example.py",
+    "report-dark.png": "python docs/make_report_pictures.py",
+    "report-light.png": "python docs/make_report_pictures.py",
+    "report-phone.png": "python docs/make_report_pictures.py",
+    "report-picture.png": "python docs/make_report_pictures.py",
     "teacher.jpg": "python -m website.gallery RUN_DIR teacher.jpg",
 }
 """Pictures in ``docs/images/`` that other commands make, with these commands."""
