@@ -71,7 +71,7 @@ _NOTES: Final[dict[str, tuple[Severity, str]]] = {
     "ungrouped": ("warning", "correct the expression of --group-by"),
     "other_images": ("warning", "add the photographs of this list, or delete it"),
     "no_test_split": ("warning", "correct the entry test of data.yaml, or remove it"),
-    "merged_sets": ("info", ""),
+    "empty_split": ("warning", "divide the photographs anew, or give them another split"),
 }
 _FLAGS: Final = USER_RULES - {"too_small"}
 
@@ -109,4 +109,5 @@ def from_notes(notes: Iterable[Note]) -> Iterator[Finding]:
     for note in notes:
         severity, remedy = _NOTES.get(note.kind, ("info", ""))
         message = note.message.removeprefix(f"{note.path}: ")
+        message = message.removeprefix(f"{note.path.removesuffix('.npz')}: ")
         yield Finding(note.kind, severity, note.path, message, remedy, count=note.count)

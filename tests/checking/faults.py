@@ -1,6 +1,7 @@
 """Faults that people's data sets have, injected into records, and the findings that name them."""
 
 import copy
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -106,6 +107,15 @@ def thumbnail(data, written_as):
     data.photographs.append(Photograph("zz_small.jpg", "train", (20, 24), jpeg(small), box))
 
 
+@fault("near_copy near_copy_across_splits")
+def border_cut_off(data, written_as):
+    def cut(pixels):
+        height, width = pixels.shape[:2]
+        return pixels[height // 100 : -height // 100, width // 100 : -width // 100]
+
+    add_copy(data, "train", cut)
+
+
 @fault("exact_copy exact_copy_across_splits")
 def copied(data, written_as):
     source = data.some("train")
@@ -206,6 +216,31 @@ def corners_everywhere(data, written_as):
         height, width = one.size
         unit = np.array([width, height] * 2) if written_as == "yolo" else 1
         thing.written = (np.array(thing.box) / unit).tolist()
+
+
+@fault("looks_like_corners looks_like_top_left beyond_photograph", ("coco", "yolo"))
+def corners_in_some(data, written_as):
+    for one in data.photographs[::3]:
+        height, width = one.size
+        unit = np.array([width, height] * 2) if written_as == "yolo" else 1
+        for thing in one.things:
+            thing.written = (np.array(thing.box) / unit).tolist()
+
+
+@fault("inverted no_usable_annotation refused", ("csv", "voc"))
+def sizes_in_some(data, written_as):
+    for one in data.photographs[::3]:
+        for thing in one.things:
+            x1, y1, x2, y2 = thing.box
+            thing.written = [x1, y1, x2 - x1, y2 - y1]
+
+
+@fault("looks_swapped outside no_usable_annotation", ("coco", "csv", "voc"))
+def x_and_y_exchanged_in_some(data, written_as):
+    for one in data.photographs[::3]:
+        for thing in one.things:
+            x1, y1, x2, y2 = thing.box
+            thing.written = numbers_of([y1, x1, y2, x2], one.size, written_as)
 
 
 @fault("inverted no_usable_annotation refused", ("csv", "voc"))
@@ -313,7 +348,9 @@ def second_category(data, written_as):
 
 @fault("similar_categories")
 def other_case(data, written_as):
-    _, thing = data.thing()
+    counts = Counter(thing.category for _, thing in data.things())
+    frequent, _ = counts.most_common(1)[0]
+    thing = next(thing for _, thing in data.things() if thing.category == frequent)
     thing.category = thing.category.capitalize()
 
 
