@@ -25,7 +25,8 @@ _MOST_BITS: Final = 10
 """Of 307 photographs, copies of quality 15 or a third of the size differ in at most 4 bits,
 brighter or slightly cropped ones in 10. No two different ones differ in less than 14."""
 _LEAST_CORRELATION: Final = 0.9
-"""Of two thumbnails. The same copies have 0.99 or more, brighter ones 0.94, those without a border of 2 % mostly 0.9; different ones 0.74."""
+"""Of two thumbnails. The same copies have 0.99 or more, brighter ones 0.94, those without a border
+of 2 % mostly 0.9; different ones at most 0.74."""
 _LEAST_CONTRAST: Final = 4.0
 """Standard deviation of the brightness, 0 to 255. The hash of a flatter picture is noise."""
 BLANK: Final = 1.0
