@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -20,6 +21,11 @@ from tests.thread_leaks import threads_left
 # One computing thread for torch, set before any test imports it, and for the tests' own processes:
 # the models are too small to gain from more, and on a busy machine threads wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Bytecode is kept, also where the environment says not to: each of four workers and of about a
+# hundred child processes would compile the package again, which doubles the time of its import.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # On a busy machine an example takes longer than the 200 ms that hypothesis allows by default.
 settings.register_profile("any_time", deadline=None)

@@ -1,18 +1,33 @@
-"""Each fault test counts what it tried; `tests/conftest.py` prints and publishes the counts."""
+"""Counts of the fault tests, and the small runs that several of their files kill."""
 
 import time
 
 import pytest
 
+from tests.faults.killer import Killer
 from tests.faults.tally import PROPERTY, Tally
+from tests.processes import ForkServer
 
 
 @pytest.fixture
 def tally(request):
-    """Counts of the test that asks for it."""
+    """Counts of the test that asks for it; `tests/conftest.py` prints and publishes them."""
     counts = Tally(request.node.nodeid)
     began = time.monotonic()
     yield counts
     counts.seconds = time.monotonic() - began
     if counts.states and not counts.failed:
         request.node.user_properties.append((PROPERTY, counts.row()))
+
+
+@pytest.fixture(scope="session")
+def small_runs_server():
+    """A `ForkServer` of `small_runs`: importing the package takes longer than such a run."""
+    with ForkServer("tests.faults.small_runs") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def killer(small_runs_server, tmp_path_factory):
+    """A `Killer` whose raw and undisturbed directories tests only read."""
+    return Killer(tmp_path_factory.mktemp("killer"), small_runs_server)

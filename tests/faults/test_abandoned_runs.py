@@ -22,7 +22,6 @@ from processing.run.journal import Journal, header_of
 from processing.run.leftovers import _is_worth_more, set_aside
 from tests.faults.killer import SITUATIONS, Killer
 from tests.faults.small_runs import BESIDE, IMAGES, JOURNAL, OPTIONS, published
-from tests.processes import ForkServer
 
 CHANGED, BAD = "0001.jpg", 4
 """What is changed, and how many images cannot be decoded and so not be copied either."""
@@ -69,9 +68,8 @@ class Changing:
 
 
 @pytest.fixture(scope="module")
-def changing(tmp_path_factory):
-    with ForkServer("tests.faults.small_runs") as server:
-        yield Changing(tmp_path_factory.mktemp("changing"), server)
+def changing(small_runs_server, tmp_path_factory):
+    return Changing(tmp_path_factory.mktemp("changing"), small_runs_server)
 
 
 @dataclass(frozen=True)

@@ -43,14 +43,25 @@ def stored(processed, task, member):
     }
 
 
+CASES = [
+    *(coco_cases() + yolo_cases() + wider_cases()),
+    *(csv_cases() + pts_cases() + voc_cases()),
+]
+
+
+def test_there_are_many_cases_and_none_twice():
+    assert len(set(map(str, CASES))) == len(CASES) >= 80
+
+
 @pytest.mark.usefixtures("no_sync")
-def test_every_hostile_annotation_comes_to_its_verdict_and_no_good_one_is_lost(tmp_path, tally):
-    cases = [
-        *(coco_cases() + yolo_cases() + wider_cases()),
-        *(csv_cases() + pts_cases() + voc_cases()),
-    ]
+@pytest.mark.parametrize(
+    "cases",
+    [pytest.param(CASES[::3], id="some"), pytest.param(CASES, marks=pytest.mark.long, id="all")],
+)
+def test_every_hostile_annotation_comes_to_its_verdict_and_no_good_one_is_lost(
+    tmp_path, tally, cases
+):
     tally.points = len(cases)
-    assert len(set(map(str, cases))) == len(cases) >= 80
 
     def check(case):
         number = cases.index(case)

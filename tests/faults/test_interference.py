@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from processing.commands.process import process_command
 from processing.core.errors import InterferenceError, NPZFormatError
 from processing.data_processor import DataProcessor
 from processing.lazy_dataset import LazyNPZDataset
@@ -21,18 +22,11 @@ from processing.run import background_writer
 from processing.run.background_writer import BackgroundWriter
 from processing.run.dataset_writer import DatasetWriter
 from processing.run.output_directory import INPUTS_CACHE_NAME
-from tests.faults.killer import Killer
 from tests.faults.small_runs import JOURNAL, OPTIONS, arguments, published
-from tests.processes import ROOT, ForkServer
+from tests.processes import ROOT
 
 SEED = 20261125
 ROWS_CACHE = "processing.rows.cache"
-
-
-@pytest.fixture(scope="module")
-def killer(tmp_path_factory):
-    with ForkServer("tests.faults.small_runs") as server:
-        yield Killer(tmp_path_factory.mktemp("interference"), server)
 
 
 def flip(path, bit):
@@ -281,22 +275,17 @@ def test_interrupts_do_not_part_a_run_from_its_thread_however_many(monkeypatch):
     ("name", "make"),
     [(JOURNAL, os.mkfifo), ("processing.lock", os.mkfifo), ("val_teacher.npz", os.mkdir)],
 )
-def test_what_has_a_name_of_ours_and_is_no_file_is_refused(killer, tmp_path, name, make):
+def test_what_has_a_name_of_ours_and_is_no_file_is_refused(killer, tmp_path, name, make, capfd):
     make(tmp_path / name)
-    command = [sys.executable, "-m", "processing.data_processor"]
-    result = subprocess.run(
-        [*command, *arguments(killer.runs.raw["new"], tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert result.returncode == 1
-    assert "expected a file of ours, found a " in result.stderr
-    assert "move it away, or choose another output_dir" in result.stderr
-    assert f"{name}: " in result.stderr
+    assert process_command(DataProcessor, arguments(killer.runs.raw["new"], tmp_path)) == 1
+    errors = capfd.readouterr().err
+    assert "expected a file of ours, found a " in errors
+    assert "move it away, or choose another output_dir" in errors
+    assert f"{name}: " in errors
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-"])
-def test_what_c_libraries_print_never_gets_into_a_file(tmp_path, closed):
+def test_what_c_libraries_print_never_gets_into_a_file(tmp_path):
     """Services start without standard streams, and the first file opened gets their descriptors."""
     raw = tmp_path / "raw"
     raw.mkdir()
@@ -313,9 +302,10 @@ def test_what_c_libraries_print_never_gets_into_a_file(tmp_path, closed):
     (raw / "boxes.csv").write_text("\n".join(rows) + "\n")
     command = f"{sys.executable} -m processing.data_processor --detector --image-size 24"
     outputs = []
-    for streams in ("", closed):
+    for streams in ("", "<&- >&- 2>&-", "2>&-"):
         outputs.append(tmp_path / f"out{len(outputs)}")
         line = f"{command} --raw-data-dir {raw} --output-dir {outputs[-1]} {streams}"
         result = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, timeout=120)
         assert result.returncode == 3, result.stderr
-    assert published(outputs[0]) == published(outputs[1])
+    with_streams, *without = [published(output) for output in outputs]
+    assert without == [with_streams] * 2

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.killer import SITUATIONS, Killer
 from tests.faults.small_runs import IMAGES, JOURNAL, WINDOW, arguments, is_rare
-from tests.processes import ROOT, ForkServer
+from tests.processes import ROOT
 
 SEED = 4
 STATUS = {"before": -9, "half": -9, "after": -9, "SIGTERM": -15, "SIGINT": 130}
@@ -99,12 +99,6 @@ def kill(killer, output, before, at, how, expected):
         assert lost <= WINDOW, f"{lost} images would be decoded again"
 
 
-@pytest.fixture(scope="module")
-def killer(tmp_path_factory):
-    with ForkServer("tests.faults.small_runs") as server:
-        yield Killer(tmp_path_factory.mktemp("kills"), server)
-
-
 def tried(killer, cases, tally):
     """Counts and tries cases."""
     tally.points = len({(case.situation, case.at) for case in cases})
@@ -134,12 +128,13 @@ def test_a_run_killed_at_every_operation_leaves_whole_files_and_is_continued(kil
 
 @pytest.mark.long
 @pytest.mark.parametrize("store", ["jpeg", "original"])
-def test_a_run_that_stores_encoded_images_is_continued_as_well(tmp_path, store, tally):
-    with ForkServer("tests.faults.small_runs") as server:
-        killer = Killer(tmp_path, server, store)
-        tally.seed = SEED
-        cases = random.Random(SEED).sample(every_operation(killer), 150)
-        tried(killer, [*cases, *twice(killer, 25)], tally)
+def test_a_run_that_stores_encoded_images_is_continued_as_well(
+    small_runs_server, tmp_path, store, tally
+):
+    killer = Killer(tmp_path, small_runs_server, store)
+    tally.seed = SEED
+    cases = random.Random(SEED).sample(every_operation(killer), 150)
+    tried(killer, [*cases, *twice(killer, 25)], tally)
 
 
 @pytest.mark.long

@@ -9,10 +9,9 @@ import pytest
 
 from processing.data_processor import DataProcessor
 from tests.faults.disk import watched
-from tests.faults.killer import SITUATIONS, Killer
+from tests.faults.killer import SITUATIONS
 from tests.faults.power_cut import Disk
 from tests.faults.small_runs import IMAGES, OPTIONS, is_rare
-from tests.processes import ForkServer
 
 SEED = 5
 SURVIVAL = (0.0, 0.5, 0.9, 1.0)
@@ -33,8 +32,8 @@ class PowerCut:
 class Cutter:
     """Builds states of a disk and checks what the next run makes of them."""
 
-    def __init__(self, directory, server):
-        self.killer = Killer(directory, server)
+    def __init__(self, directory, killer):
+        self.killer = killer
         self._directory = directory
         self.recorded = {name: self._record(name) for name in SITUATIONS}
         self.recorded["continued"] = self._record("fresh", kill_at=100)
@@ -97,9 +96,8 @@ class Cutter:
 
 
 @pytest.fixture(scope="module")
-def cutter(tmp_path_factory):
-    with ForkServer("tests.faults.small_runs") as server:
-        yield Cutter(tmp_path_factory.mktemp("power"), server)
+def cutter(killer, tmp_path_factory):
+    return Cutter(tmp_path_factory.mktemp("power"), killer)
 
 
 def test_after_a_power_cut_files_are_whole_and_the_run_is_continued(cutter, tally):

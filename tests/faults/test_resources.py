@@ -188,10 +188,15 @@ samples(module.train_dataloader())
 """
 
 
-@pytest.mark.parametrize("size", [pytest.param("64m", marks=pytest.mark.long), "1m"])
-def test_worker_processes_need_no_room_in_dev_shm(run_python, tmp_path, size):
-    """A batch has 20 MB of bytes, or 79 of floats; torch's own way ends with a bus error."""
-    (path,) = write_files(tmp_path, 1, rows=400, side=256)
+@pytest.mark.parametrize(
+    ("size", "side"), [pytest.param("64m", 256, marks=pytest.mark.long), ("1m", 64)]
+)
+def test_worker_processes_need_no_room_in_dev_shm(run_python, tmp_path, size, side):
+    """A batch has more bytes, or floats, than there is room; torch's own way is a bus error.
+
+    With a side of 256 it has 20 MB of bytes or 79 of floats, with one of 64 a sixteenth of that.
+    """
+    (path,) = write_files(tmp_path, 1, rows=400, side=side)
     for split in ("train", "val"):
         (tmp_path / f"{split}_detector.npz").hardlink_to(path)
     small = f"mount -t tmpfs -o size={size} tmpfs /dev/shm"

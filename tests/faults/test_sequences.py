@@ -17,7 +17,6 @@ from PIL import Image
 from processing.data_processor import DataProcessor
 from processing.lazy_dataset import LazyNPZDataset
 from tests.faults.small_runs import BESIDE, JOURNAL, OPTIONS, published
-from tests.processes import ForkServer
 
 SEED = 20261125
 MOST_OPERATIONS = 150  # of a run; a kill behind the last is none
@@ -233,12 +232,6 @@ class Directory:
         (self.raw / "instances.json").write_text(json.dumps(content))
 
 
-@pytest.fixture(scope="module")
-def server():
-    with ForkServer("tests.faults.small_runs") as started:
-        yield started
-
-
 def lives(tmp_path, server, seed, steps):
     """One sequence, ended by a run; gives the outcome for the tally."""
     root = tmp_path / str(seed)
@@ -258,8 +251,8 @@ def lives(tmp_path, server, seed, steps):
     ("sequences", "steps"), [(3, 15), pytest.param(100, 50, marks=pytest.mark.long)]
 )
 def test_whatever_is_done_to_a_data_set_its_files_are_those_of_a_run_from_nothing(
-    tmp_path, server, tally, sequences, steps
+    tmp_path, small_runs_server, tally, sequences, steps
 ):
     tally.points, tally.seed = sequences * steps, SEED
     cases = range(SEED, SEED + sequences)
-    tally.each(cases, lambda seed: lives(tmp_path, server, seed, steps))
+    tally.each(cases, lambda seed: lives(tmp_path, small_runs_server, seed, steps))
