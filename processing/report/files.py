@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from processing.core.annotations import SPLITS
 from processing.core.errors import IncompleteSetError, NPZFormatError
 from processing.core.urls import URL, Location
@@ -197,3 +199,11 @@ def _open(path: Location) -> DataFile:
 def _split_of(name: str, contents: Contents | SetContents) -> str:
     split = contents.metadata.get("split", name.partition("_")[0])
     return split if isinstance(split, str) and split in SPLITS else name
+
+
+def sample(rows: int, count: int) -> list[int]:
+    """Returns some rows by chance, in ascending order; the same ones in each call."""
+    if rows <= count:
+        return list(range(rows))
+    chosen = np.random.default_rng(0).choice(rows, count, replace=False)
+    return sorted(chosen.tolist())

@@ -20,10 +20,11 @@ import numpy as np
 
 from processing.core.errors import Note, Rejection
 from processing.core.urls import URL, Location
+from processing.imaging.losses import UNLABELLED_POINTS
 from processing.imaging.repairs import USER_RULES
 from processing.remote.files import read_file
 from processing.report.files import Found
-from processing.report.statistics import different
+from processing.report.hashes import different
 from processing.run.output_directory import NOTES_NAME, dropped_path, rejections_path
 
 EXAMPLES: Final = 8
@@ -66,13 +67,13 @@ class Reason:
     def add(self, split: str, identity: str, line: Any) -> None:
         """Notes one line; `finish` removes those that other tasks have noted too."""
         digest = blake2b(identity.encode(errors="surrogatepass"), digest_size=8).digest()
+        number = int.from_bytes(digest, "little")
         if split not in self._seen:
             self._seen[split] = array("Q")
-        self._seen[split].append(int.from_bytes(digest, "little"))
-        if len(self.examples) >= EXAMPLES:
-            return
-        if line not in [other for _, other in self.examples]:  # another task has listed it too
+        # Another task may have listed it too. Only the first lines are compared.
+        if len(self.examples) < EXAMPLES and number not in self._seen[split]:
             self.examples.append((split, line))
+        self._seen[split].append(number)
 
     def finish(self) -> None:
         """Counts each line once."""
@@ -118,10 +119,17 @@ def read_lists(found: Found) -> LeftOut:
             for dropped_line in _lines(path, DroppedLine, unreadable):
                 name = dropped_line.reason
                 reason = _reason(dropped, name, name in USER_RULES)
-                identity = f"{dropped_line.image}\n{dropped_line.file}\n{dropped_line.place}"
-                reason.add(file.split, f"{identity}\n{dropped_line.values}", dropped_line)
+                reason.add(file.split, _identity(dropped_line), dropped_line)
     notes = _read_notes(found.directories, unreadable)
     return LeftOut(_sorted(rejected), _sorted(dropped), notes, unreadable)
+
+
+def _identity(line: DroppedLine) -> str:
+    """Returns what the lines about one object, or about one point, have in common in all tasks."""
+    identity = f"{line.image}\n{line.file}\n{line.place}"
+    # A set of points has one place; the lines of two of its points differ in their values.
+    is_known = line.place and line.reason != UNLABELLED_POINTS
+    return identity if is_known else f"{identity}\n{line.values}"
 
 
 def _next_to(npz: Location, list_of: Callable[[Path], Path]) -> Location:

@@ -121,14 +121,6 @@ def _values(annotations: Any, name: str) -> NDArray[Any]:
     return np.asarray(column[0] if name == "keypoints" else column)
 
 
-def sample(rows: int, count: int) -> list[int]:
-    """Returns some rows by chance, in ascending order; the same ones in each call."""
-    if rows <= count:
-        return list(range(rows))
-    chosen = np.random.default_rng(0).choice(rows, count, replace=False)
-    return sorted(chosen.tolist())
-
-
 def pair_pictures(
     files: Sequence[DataFile], pairs: Sequence[tuple[Place, Place]], says: str, failures: list[str]
 ) -> list[Picture]:

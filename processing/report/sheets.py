@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from processing.report.files import sample
+from processing.report.hashes import hash_paths
 from processing.report.lists import Reason
 from processing.report.pictures import (
     Picture,
@@ -17,9 +19,7 @@ from processing.report.pictures import (
     pair_pictures,
     photograph,
     pictures_of,
-    sample,
 )
-from processing.report.statistics import hash_paths
 from processing.report.survey import Survey
 
 _PER_SHEET: Final = {1: 24, 2: 16, 3: 12}

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from processing.npz.format import first_look
+from processing.report.hashes import different
 from processing.report.lists import Reason
-from processing.report.statistics import different
 from processing.report.survey import Survey
 
 

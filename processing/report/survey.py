@@ -9,10 +9,9 @@ from typing import Final
 from processing.core.errors import NPZFormatError
 from processing.core.urls import Location
 from processing.report.duplicates import Alike, same_bytes, same_look, same_paths
-from processing.report.files import DataFile, Found, Place, find_files
+from processing.report.files import DataFile, Found, Place, find_files, sample
 from processing.report.lists import LeftOut, read_lists
 from processing.report.looks import Looks, look_at
-from processing.report.pictures import sample
 from processing.report.statistics import FileStatistics, measure
 
 COMPARED: Final = 8_192
