@@ -167,11 +167,11 @@ def test_a_run_writes_the_page_and_never_replaces_that_of_another_program(proces
 
 
 def test_the_command_writes_the_page_and_finds_the_photographs_next_to_it(
-    processed, page, tmp_path, capsys
+    processed, tmp_path, capsys
 ):
-    output = tmp_path / "new" / "page.html"
-    assert main(["report", str(processed / "preprocessed"), "-o", str(output)]) == 0
-    assert output.read_text() == page
+    output, file = tmp_path / "new" / "page.html", processed / "preprocessed" / "val_detector.npz"
+    assert main(["report", str(file), "-o", str(output)]) == 0
+    assert output.read_text() == make_report([file], processed / "raw")
     assert capsys.readouterr().out == f"{output}: {output.stat().st_size:,} bytes\n"
 
 
