@@ -30,10 +30,10 @@ def test_help_lists_all_verbs_and_the_version_is_known(capsys):
 
 def test_an_unknown_verb_is_wrong_usage_that_names_the_verbs(capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["proces"])
+        main(["zzz"])
     assert ended.value.code == 2
     message = capsys.readouterr().err
-    assert "proces" in message
+    assert "zzz" in message
     assert all(verb in message for verb in VERBS)
 
 
