@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.checking.findings import Finding, Severity
-from processing.checking.similar import BLANK, THUMBNAIL_SIDE, Look, SimilarPairs, similar_pairs
 from processing.core.annotations import SPLITS
+from processing.imaging.similar import BLANK, THUMBNAIL_SIDE, Look, SimilarPairs, similar_pairs
 
 _ROBOFLOW: Final = re.compile(r"^(?P<origin>.+)\.rf\.[0-9A-Za-z]+$")
 """Roboflow writes NAME_jpg.rf.HASH.jpg, and augments one photograph into several such files."""

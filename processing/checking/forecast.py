@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from processing.checking.copies import Pictures
 from processing.checking.placed import PlacedAnnotations
-from processing.checking.similar import Look, look_at
 from processing.core.errors import Dropped, TooManyRejectedError
 from processing.imaging.contents import UNKNOWN_HEADER
 from processing.imaging.decoding import decode
@@ -33,6 +32,7 @@ from processing.imaging.photographs import Photographs
 from processing.imaging.placement import place, rendered_rect
 from processing.imaging.renderings import EarlierImages, Rendered, Renderings, Views
 from processing.imaging.repairs import USER_RULES
+from processing.imaging.similar import Look, look_at
 from processing.run.image_batches import ImageBatches, RunOptions
 from processing.run.journal import Progress
 from processing.run.rejection_limit import RowsOfTasks

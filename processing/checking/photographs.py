@@ -15,11 +15,11 @@ from processing.checking.copies import Pictures, check_copies
 from processing.checking.findings import Finding
 from processing.checking.outcomes import from_rejections
 from processing.checking.placed import PlacedAnnotations
-from processing.checking.similar import Look, look_at
 from processing.core.errors import ImageError, Rejection
 from processing.core.threads import map_in_order
 from processing.imaging.decoding import decode, read_header
 from processing.imaging.photographs import Photographs
+from processing.imaging.similar import Look, look_at
 from processing.run.image_batches import RunOptions
 
 _SMALLEST_SIDE: Final = 32

@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from processing.imaging.similar import similar_pairs
 from processing.report.files import DataFile, Place
 
 if TYPE_CHECKING:  # the chain of imports stays short
     from processing.report.looks import Looks
     from processing.report.statistics import FileStatistics
 
-_MOST_BITS: Final = 6
-"""Bits of 64 in which the hashes of images that look alike may differ."""
-_ALIKE: Final = 0.97
-"""Correlation of the small grey images of images that look alike."""
 _MOST_COMPARED: Final = 4_096  # images whose bytes are compared
 _MOST_PAIRS: Final = 1_000  # pairs that are kept
-_BLOCK: Final = 1_024
 
 
 @dataclass(slots=True)
@@ -121,38 +117,23 @@ def same_look(files: Sequence[DataFile], looks: Sequence[Looks], same: Alike) ->
         looks: of some rows of each.
         same: the rows that are the same.
     """
-    hashes = np.concatenate([each.hashes for each in looks])
-    greys = np.concatenate([each.grey for each in looks]).reshape(len(hashes), -1)
-    usable = np.flatnonzero(~np.concatenate([each.flat for each in looks]))
     numbers = np.repeat(np.arange(len(looks)), [len(each.rows) for each in looks])
     rows = np.concatenate([each.rows for each in looks])
     known = {frozenset(pair) for pair in same.pairs}
     found = Alike(
         complete=all(len(f.contents) == len(s.rows) for f, s in zip(files, looks, strict=True))
     )
-    for i, j in _near(hashes[usable]):
-        one, other = usable[i], usable[j]
-        places = [Place(int(numbers[k]), int(rows[k])) for k in (one, other)]
-        if frozenset(places) in known or _correlation(greys[one], greys[other]) < _ALIKE:
-            continue
-        found.add(files, places[0], places[1])
+    pairs = similar_pairs(
+        np.concatenate([each.hashes for each in looks]),
+        np.concatenate([each.mirrored for each in looks]),
+        np.concatenate([each.thumbnails for each in looks]),
+    )
+    for i, j, _ in pairs.rows():
+        one, other = (Place(int(numbers[k]), int(rows[k])) for k in (i, j))
+        if frozenset((one, other)) not in known:
+            found.add(files, one, other)
     found.sort(files)
     return found
-
-
-def _near(hashes: NDArray[np.uint64]) -> list[tuple[int, int]]:
-    """Returns the pairs of positions whose hashes differ in a few bits."""
-    pairs: list[tuple[int, int]] = []
-    for start in range(0, len(hashes), _BLOCK):
-        block = hashes[start : start + _BLOCK]
-        distance = np.bitwise_count(block[:, None] ^ hashes[None, start:])
-        near = np.argwhere(np.triu(distance <= _MOST_BITS, 1))
-        pairs += [(start + i, start + j) for i, j in near[: 20 * _MOST_PAIRS].tolist()]
-    return pairs
-
-
-def _correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    return float(np.corrcoef(one.astype(np.float64), other.astype(np.float64))[0, 1])
 
 
 def same_paths(

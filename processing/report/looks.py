@@ -1,26 +1,21 @@
-"""How images look: their brightness, and a hash that is nearly the same for images that look alike.
+"""How stored images look: their brightness, and what `imaging.similar` keeps of their pixels.
 
-The hash is the perceptual hash of 64 bits: the signs of the lowest frequencies of a cosine
-transform of 32 x 32 grey pixels. Bars around a letterboxed photograph do not count.
+Bars around a letterboxed photograph do not count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from processing.imaging.similar import THUMBNAIL_SIDE, Look, look_at
 from processing.report.files import DataFile
-from processing.report.pixels import Image, read_images, stored_size
-
-SIDE: Final = 32  # pixels of the small grey image
-_LOWEST: Final = 8  # frequencies along each side
-_FLAT: Final = 4.0
-"""Standard deviation of grey values below which an image has nothing to compare."""
+from processing.report.pixels import read_images, stored_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +25,18 @@ class Looks:
     Args:
         rows: intp (n,).
         brightness: float32 (n,), mean grey value from 0 to 255.
-        grey: uint8 (n, 32, 32).
-        hashes: uint64 (n,).
-        flat: bool (n,), whether the image is too even to compare.
+        hashes, mirrored: uint64 (n,), of each image and of its mirror image.
+        thumbnails: uint8 (n, 24, 24).
     """
 
     rows: NDArray[np.intp]
     brightness: NDArray[np.float32]
-    grey: NDArray[np.uint8]
     hashes: NDArray[np.uint64]
-    flat: NDArray[np.bool_]
+    mirrored: NDArray[np.uint64]
+    thumbnails: NDArray[np.uint8]
 
 
-def look_at(file: DataFile, rows: Sequence[int], failures: list[str]) -> Looks:
+def looks_of(file: DataFile, rows: Sequence[int], failures: list[str]) -> Looks:
     """Looks at some rows of a file.
 
     Args:
@@ -53,35 +47,23 @@ def look_at(file: DataFile, rows: Sequence[int], failures: list[str]) -> Looks:
     contents = file.contents
     shown = _shown(file, rows)
     seen: list[int] = []
-    greys: list[NDArray[np.uint8]] = []
     brightness: list[float] = []
-    hashes: list[int] = []
+    looks: list[Look] = []
     places = {row: i for i, row in enumerate(rows)}
     for row, image in read_images(contents, rows, failures):
         x1, y1, x2, y2 = shown[places[row]]
-        grey = cv2.cvtColor(np.ascontiguousarray(image[y1:y2, x1:x2]), cv2.COLOR_RGB2GRAY)
-        small = np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+        pixels = np.ascontiguousarray(image[y1:y2, x1:x2])
         seen.append(row)
-        greys.append(small)
-        brightness.append(float(grey.mean()))
-        hashes.append(perceptual_hash(small))
-    grey_images = np.array(greys, np.uint8).reshape(-1, SIDE, SIDE)
-    flat = grey_images.reshape(-1, SIDE * SIDE).std(axis=1) < _FLAT
+        brightness.append(float(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).mean()))
+        looks.append(look_at(pixels))
+    thumbnails = np.array([look.thumbnail for look in looks], np.uint8)
     return Looks(
         np.array(seen, np.intp),
         np.array(brightness, np.float32),
-        grey_images,
-        np.array(hashes, np.uint64),
-        flat,
+        np.array([look.hash for look in looks], np.uint64),
+        np.array([look.mirrored for look in looks], np.uint64),
+        thumbnails.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE),
     )
-
-
-def perceptual_hash(grey: Image) -> int:
-    """Returns the hash of 64 bits of a grey image of 32 x 32 pixels."""
-    low = cv2.dct(grey.astype(np.float32))[:_LOWEST, :_LOWEST].ravel()
-    # The first coefficient is the brightness of the whole image.
-    bits = low > np.median(low[1:])
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def _shown(file: DataFile, rows: Sequence[int]) -> NDArray[np.intp]:

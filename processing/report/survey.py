@@ -11,7 +11,7 @@ from processing.core.urls import Location
 from processing.report.duplicates import Alike, same_bytes, same_look, same_paths
 from processing.report.files import DataFile, Found, Place, find_files, sample
 from processing.report.lists import LeftOut, read_lists
-from processing.report.looks import Looks, look_at
+from processing.report.looks import Looks, looks_of
 from processing.report.statistics import FileStatistics, measure
 
 COMPARED: Final = 8_192
@@ -86,7 +86,7 @@ def survey(places: Sequence[Location], raw: Location | None) -> Survey:
     looks = []
     for file in found.files:
         count = COMPARED // len(compared) if file.task == task else _BRIGHTNESS
-        looks.append(look_at(file, sample(len(file.contents), count), failures))
+        looks.append(looks_of(file, sample(len(file.contents), count), failures))
     of_task = [number for number, file in enumerate(found.files) if file.task == task]
     try:
         same = same_bytes(compared)

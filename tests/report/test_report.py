@@ -7,13 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from processing import DataProcessor
 from processing.__main__ import main
 from processing.core.errors import ForeignFileError
 from processing.report.hashes import different, hash_paths
-from processing.report.looks import perceptual_hash
 from processing.report.pixels import as_rgb
 from processing.report.statistics import HEAT_SIDE, SIZE_EDGES, measure
 from processing.report.survey import survey
@@ -245,15 +243,6 @@ def test_images_of_any_kind_become_rgb(image, pixel):
     rgb = as_rgb(image)
     assert (rgb.shape, rgb.dtype) == ((4, 5, 3), np.uint8)
     assert (rgb == pixel).all()
-
-
-def test_the_perceptual_hash_survives_light_and_not_another_picture():
-    rng = np.random.default_rng(1)
-    blocks = rng.integers(0, 200, (2, 8, 8)).astype(np.uint8)
-    one, other = (np.asarray(Image.fromarray(b).resize((32, 32))) for b in blocks)
-    lighter = (one * 1.1 + 9).clip(0, 255).astype(np.uint8)
-    near, far = (perceptual_hash(one) ^ perceptual_hash(i) for i in (lighter, other))
-    assert near.bit_count() <= 6 < far.bit_count()
 
 
 def test_measuring_in_chunks_gives_the_same(known, monkeypatch):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from processing.checking.similar import look_at, similar_pairs
+from processing.imaging.similar import look_at, similar_pairs
 
 
 def picture(seed, height=120, width=160):
