@@ -27,7 +27,7 @@ REMOVABLE = {
     "os.pwrite": "os.lseek and os.write, under a lock",
     "os.sched_getaffinity": "os.cpu_count",
     "os.stat_result.st_blocks": "the length of the file counts, with its holes",
-    "os.sync": "each file is synced",
+    "os.sync": "each file of an export is synced on its own",
     "os.writev": "the parts are joined and written",
     "resource": "no limit is known; rows are read when they are needed",
     "resource.RUSAGE_THREAD": "rows are read when they are needed",

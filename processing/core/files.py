@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
@@ -197,12 +198,15 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 def _sync_all(directory: Path) -> None:
     """Makes a directory tree durable."""
-    if hasattr(os, "sync"):
-        os.sync()  # one call: a million small files would take an hour, one after the other
+    # One call: a million small files would take an hour, one after the other. On macOS, it would
+    # return before the data is safe.
+    if hasattr(os, "sync") and sys.platform != "darwin":
+        os.sync()
         return
-    for file in (path for path in directory.rglob("*") if path.is_file()):
-        with file.open("r+b") as opened:
-            sync_file(opened)
+    for file in directory.rglob("*"):
+        if file.is_file() and not file.is_symlink():  # a link leads to a file of the user
+            with file.open("r+b") as opened:
+                sync_file(opened)
 
 
 def remove_durably(path: Path) -> None:

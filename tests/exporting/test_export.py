@@ -241,6 +241,25 @@ def test_an_export_that_fails_or_is_killed_leaves_no_directory_of_its_name(
     assert len(list((tmp_path / "coco").iterdir())) == 2
 
 
+def test_an_export_works_where_the_system_has_no_sync_and_allows_no_links(
+    demo, tmp_path, monkeypatch
+):
+    export(files_of(demo), tmp_path / "usual", format="yolo", raw_data_dir=demo / "raw")
+
+    def refuse(*_):
+        raise OSError("a privilege is not held by the client")
+
+    monkeypatch.delattr("os.sync", raising=False)
+    monkeypatch.setattr("pathlib.Path.symlink_to", refuse)
+    export(files_of(demo), tmp_path / "other", format="yolo", raw_data_dir=demo / "raw")
+    trees = []
+    for root in (tmp_path / "usual", tmp_path / "other"):
+        paths = sorted(path for path in root.rglob("*") if path.is_file())
+        trees.append([(path.relative_to(root), path.read_bytes()) for path in paths])
+    assert trees[0] == trees[1]
+    assert not any(path.is_symlink() for path in (tmp_path / "other").rglob("*"))
+
+
 def test_a_split_without_photographs_is_not_written(tmp_path):
     write_set(tmp_path / "raw", [{"bbox": [5, 5, 20, 20]}])
     process(tmp_path / "raw", tmp_path / "out", 1.0)
