@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from processing.commands.check_output import run_check
 from processing.commands.console import EXIT_FAILURE, EXIT_REJECTIONS, EXIT_SUCCESS, describe
-from processing.commands.process import FLAGS, TRAIN_SPLIT, make_processor
+from processing.commands.process import make_processor
+from processing.commands.process_flags import FLAGS, TRAIN_SPLIT
 from processing.imaging.tasks import TASKS
 
 if TYPE_CHECKING:
