@@ -12,7 +12,7 @@ import argparse
 import importlib
 import importlib.metadata
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Final
 
@@ -29,6 +29,9 @@ VERBS: Final = {
     "completion": "print a script with which a shell completes this command",
 }
 """The verbs, in the order in which people need them, and the line about each in ``--help``."""
+
+_PATHS: Final = ("DIR", "FILE", "PICTURE", "PLACE", "RAW")
+"""How arguments that are paths are called in help."""
 
 _HANDED_THE_PROCESSOR: Final = ("check", "process")
 """Verbs whose ``add_arguments`` also takes `DataProcessor`: its arguments are their flags."""
@@ -104,8 +107,21 @@ def _completion(shell: str) -> str:
 
     parser = command_parser()
     parser.prog = "npz-vision"
+    for action in _actions(parser):
+        if action.metavar in _PATHS:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks
     script: str = shtab.complete(parser, shell)
     return script
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Yields the arguments of a parser and of all its verbs."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                yield from _actions(verb)
+        else:
+            yield action
 
 
 def _version() -> str:

@@ -58,7 +58,8 @@ def _alike(counts: dict[str, int]) -> Iterator[Finding]:
     for name in counts:
         groups[_folded(name) or name].append(name)
     for names in groups.values():
-        if len(names) > 1:
+        # Names such as 'A' and 'a' are the classes of a reader of characters.
+        if len(names) > 1 and max(map(len, names)) > 1:
             found = ", ".join(f"{name!r} ({counts[name]:,})" for name in names)
             yield Finding(
                 "similar_categories",

@@ -18,6 +18,12 @@ _ROBOFLOW: Final = re.compile(r"^(?P<origin>.+)\.rf\.[0-9A-Za-z]+$")
 """Roboflow writes NAME_jpg.rf.HASH.jpg, and augments one photograph into several such files."""
 
 _KEEP_ONE: Final = "keep one of them"
+_MOST_COPIES: Final = 5
+"""Photographs above which a group is rather what one camera sees than copies of one photograph."""
+_ONE_CAMERA: Final = (
+    "if a camera that does not move took them, keep them in one split (--group-by, or the lists); "
+    "if they are copies, keep one"
+)
 _NO_LEAK: Final = (
     "delete the copies outside train, or keep all of them in one split (--group-by, or the lists)"
 )
@@ -108,9 +114,12 @@ def _finding(pictures: Pictures, group: Sequence[int], kind: str, found: str) ->
     splits = {int(pictures.splits[image]) for image in group} - {-1}
     severity: Severity = "warning"
     remedy = _KEEP_ONE
+    if kind == "near_copy" and len(group) > _MOST_COPIES:
+        remedy = _ONE_CAMERA
     names = " and ".join(SPLITS[split] for split in sorted(splits))
     if len(splits) > 1:
-        kind, remedy = f"{kind}_across_splits", _NO_LEAK
+        kind = f"{kind}_across_splits"
+        remedy = _NO_LEAK if remedy == _KEEP_ONE else remedy
         found += f", and are in {names}: a model would be tested on what it has learnt"
     elif kind == "mirrored_copy":  # augmented training data
         severity, remedy = "info", ""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _NOT_FOR_A_CHECK: Final = frozenset(
     {
         *("output_dir", "samples_per_shard", "executor", "executor_address"),
-        *("batch_size", "flush_every", "on_error"),
+        *("batch_size", "flush_every", "on_error", "limit", "report"),
     }
 )
 """Arguments of `DataProcessor` that decide how files are written; a check writes none."""
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser, processor_class: type[DataPro
         f"warnings, {EXIT_FAILURE} failure, 2 wrong usage. An error means that an input would be "
         "rejected or dropped; a warning, that something would be stored although it looks wrong.",
     )
+    parser.usage = f"{parser.prog} RAW [options]"  # errors repeat it
     parser.set_defaults(parser=parser, processor_class=processor_class)
     parser.add_argument(
         "raw_data_dir",

@@ -105,7 +105,7 @@ def make_processor(options: argparse.Namespace, flags: Sequence[Flag]) -> DataPr
     raw = processor.raw_data_dir
     if isinstance(raw, Path) and not raw.is_dir():
         problem = "is not a directory" if raw.exists() else "does not exist"
-        parser.error(f"--raw-data-dir {raw}: {problem}")
+        parser.error(f"the raw directory {raw} {problem}")
     return processor
 
 
@@ -170,6 +170,8 @@ def add_arguments(parser: argparse.ArgumentParser, processor_class: type[DataPro
         "Turns a directory of annotated photographs into memory-mapped NPZ files.",
         ["--all --raw-data-dir data/raw --output-dir data/preprocessed"],
     )
+    choices = " | ".join(f"--{name}" for name in ("all", *TASKS))
+    parser.usage = f"{parser.prog} ({choices}) [options]"  # errors repeat it
     parser.set_defaults(parser=parser, processor_class=processor_class)
     tasks = parser.add_argument_group("tasks")
     everything = "make the files of every task that the data supports"

@@ -26,7 +26,7 @@ from processing.core.errors import NPZFormatError
 from processing.core.urls import Location
 from processing.npz.contents import Contents
 from processing.npz.format import first_look
-from processing.npz.places import MANIFEST_ENDING, path_to_open
+from processing.npz.places import MANIFEST_ENDING, path_to_open, paths_to_open
 from processing.npz.set_contents import SetContents
 from processing.npz.sets import is_set, manifest_path, set_location
 from processing.npz.verify import verify_columns
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "Compares every byte of NPZ files with their checksums, and the values with each other. "
         "Prints one line per file.",
-        ["data/preprocessed/*.npz"],
+        ["data/preprocessed"],
         f"Exit status: {EXIT_SUCCESS} all files are sound, {EXIT_FAILURE} a file is damaged or "
         f"cannot be read, {EXIT_USAGE} wrong usage.",
     )
@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="FILE",
         type=location,
-        help="NPZ files; or NAME.json, the manifest of a set, for all its shards. Files at a URL "
-        "are copied to a temporary file first",
+        help="NPZ files; NAME.json, the manifest of a set, for all its shards; or a directory, for "
+        "all files and sets in it. Files at a URL are copied to a temporary file first",
     )
     parser.add_argument(
         "--cache-dir",
@@ -70,12 +70,25 @@ def run(options: argparse.Namespace) -> int:
     status = EXIT_SUCCESS
     # By default unpacked members go to a directory of their own: verifying leaves no files behind.
     with tempfile.TemporaryDirectory() as temporary:
-        for file in options.files:
-            try:
-                print_result(_verify(file, options.cache_dir or Path(temporary)))
-            except Exception as error:  # an error in one file must not skip the others
-                print_error(describe_error(file, error))
-                status = EXIT_FAILURE
+        for place in options.files:
+            status = max(status, _verify_place(place, options.cache_dir or Path(temporary)))
+    return status
+
+
+def _verify_place(place: Location, cache_dir: Path) -> int:
+    """Verifies a file, a set, or all of a directory; returns the exit status."""
+    status = EXIT_SUCCESS
+    try:
+        paths = paths_to_open(place)
+    except Exception as error:  # an error in one place must not skip the others
+        print_error(describe_error(place, error))
+        return EXIT_FAILURE
+    for path in paths:
+        try:
+            print_result(_verify(path, cache_dir))
+        except Exception as error:  # as above
+            print_error(describe_error(path, error))
+            status = EXIT_FAILURE
     return status
 
 

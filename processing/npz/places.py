@@ -6,6 +6,7 @@ Does not import torch.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from processing.core.error_notes import with_filename
 from processing.core.urls import URL, Location
@@ -25,8 +26,12 @@ def path_to_open(place: Location) -> Location:
 
     Raises:
         FileNotFoundError: there is no such manifest.
+        IsADirectoryError: it is a directory; names the files in it.
         NPZFormatError: a JSON file is no manifest.
     """
+    if isinstance(place, Path) and place.is_dir():
+        names = ", ".join(path.name for path in paths_to_open(place))
+        raise IsADirectoryError(f"{place}: a directory: name one of its files or sets: {names}")
     if not place.name.endswith(MANIFEST_ENDING) or is_set(place):
         return place
     read_manifest(place)  # a better error than about the shards of another JSON file

@@ -50,7 +50,14 @@ def test_examples_limits_what_is_printed(raw_dir, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nowhere"], ["RAW", "--json", "--examples", "2"], ["RAW", "--image-size", "x"]]
+    "arguments",
+    [
+        ["nowhere"],
+        ["RAW", "--json", "--examples", "2"],
+        ["RAW", "--image-size", "x"],
+        ["RAW", "--limit", "5"],  # a check looks at all photographs
+        ["RAW", "--report"],
+    ],
 )
 def test_wrong_usage_is_status_2(shared_raw_dir, arguments):
     arguments = [str(shared_raw_dir) if one == "RAW" else one for one in arguments]

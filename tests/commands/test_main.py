@@ -47,18 +47,31 @@ def test_the_script_of_each_shell_completes_verbs_and_flags(shell, capsys):
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_bash_completes_a_verb(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["ver"], ["verify"]),
+        (["info", "photo"], ["photographs.npz"]),
+        (["process", "--raw-data-dir", "photo"], ["photographs.npz"]),
+        (["export", "--format", "c"], ["coco"]),
+    ],
+    ids=["a verb", "a file", "the value of a flag", "a choice"],
+)
+def test_bash_completes(words, expected, tmp_path, capsys):
     assert main(["completion", "bash"]) == 0
-    script = tmp_path / "completion.bash"
-    script.write_text(capsys.readouterr().out)
+    (tmp_path / "completion.bash").write_text(capsys.readouterr().out)
+    (tmp_path / "photographs.npz").touch()
     ask = f"""
-        source {script}
-        COMP_WORDS=(npz-vision ver) COMP_CWORD=1 COMP_LINE="npz-vision ver" COMP_POINT=14
-        $(complete -p npz-vision | sed 's/.*-F \\([^ ]*\\).*/\\1/') npz-vision ver npz-vision
+        source completion.bash
+        COMP_WORDS=(npz-vision {" ".join(words)}) COMP_CWORD={len(words)}
+        function=$(complete -p npz-vision | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+        $function npz-vision {words[-1]} {words[-2] if words[1:] else "npz-vision"}
         echo "${{COMPREPLY[@]}}"
     """
-    answer = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
-    assert answer.stdout.split() == ["verify"]
+    answer = subprocess.run(
+        ["bash", "-c", ask], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert answer.stdout.split() == expected
 
 
 def test_the_parser_of_all_verbs_takes_the_flags_of_the_processor():

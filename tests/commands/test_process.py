@@ -208,4 +208,4 @@ def test_a_missing_raw_directory_is_wrong_usage(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         process_command(DataProcessor, ["--all", "--raw-data-dir", str(tmp_path / "nope")])
     assert stop.value.code == 2
-    assert "nope: does not exist" in capsys.readouterr().err
+    assert "nope does not exist" in capsys.readouterr().err

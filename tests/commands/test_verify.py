@@ -66,10 +66,19 @@ def test_a_set_is_named_by_its_manifest_or_its_pattern(tmp_path, capsys):
         main(["verify", *(f"{tmp_path}/train_detector{end}" for end in (".json", "-*.npz"))]) == 0
     )
     assert capsys.readouterr().out.count("train_detector.json: ok, ") == 2
-    assert main(["verify", str(tmp_path)]) == 1
-    assert "give its manifest, such as train_detector.json" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path)]) == 0  # all sets in the directory
+    assert capsys.readouterr().out.count("_detector.json: ok, ") == 2
     assert main(["verify", "memory://none/train_detector.json"]) == 1
     assert "train_detector.json: there is no such file" in capsys.readouterr().err
+
+
+def test_a_directory_is_all_its_files_and_sets(processed_dir, tmp_path, capsys):
+    assert main(["verify", str(processed_dir)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = {path.name for path in processed_dir.glob("*.npz")}
+    assert {Path(line.partition(":")[0]).name for line in lines} == names
+    assert main(["verify", str(tmp_path)]) == 1
+    assert "no NPZ file in this directory" in capsys.readouterr().err
 
 
 def test_a_damaged_file_gives_status_1_and_the_others_are_still_verified(
@@ -117,10 +126,11 @@ def test_a_set_is_verified_by_its_manifest(shared_raw_dir, tmp_path, capsys):
 
 def test_other_files_give_status_1(tmp_path, capsys):
     (tmp_path / "a.npz").write_text("<html>")
-    assert main(["verify", str(tmp_path / "a.npz"), str(tmp_path)]) == 1
+    (tmp_path / "b.txt").write_text("notes")
+    assert main(["verify", str(tmp_path / "a.npz"), str(tmp_path / "b.txt")]) == 1
     first, second = capsys.readouterr().err.splitlines()
     assert "begins with b'<htm'" in first
-    assert "not a file" in second
+    assert "give its manifest, such as train_detector.json" in second
 
 
 @pytest.mark.parametrize("arguments", [[], ["verify"], ["verify", "--nonsense"], ["destroy", "x"]])

@@ -135,7 +135,7 @@ def test_the_command_writes_a_tree_with_links_and_says_what_is_not_in_it(tmp_pat
     ]
     # Nothing is ever replaced.
     assert main(["export", *arguments]) == 1
-    assert "is not empty" in capsys.readouterr().err
+    assert "is not an empty directory" in capsys.readouterr().err
 
 
 def test_a_box_marked_crowd_is_said_to_lose_its_mark(tmp_path):
