@@ -165,7 +165,7 @@ def batches_of(
     work: Work,
     images: NDArray[np.int64],
     options: RunOptions,
-    process: Callable[..., ImageResult] = process_image,
+    process: Callable[..., ImageResult] | None = None,
     title: str = "processing",
 ) -> ImageBatches:
     """Returns the batches of some images of a plan, of which nothing is known.
@@ -174,7 +174,7 @@ def batches_of(
         work: the plan.
         images: int64 (M,), positions in the table, ascending.
         options: how to work.
-        process: turns a job into a result, as `process_image` does.
+        process: turns a job into a result, in place of `process_image`.
         title: of the progress bar.
     """
     return ImageBatches(

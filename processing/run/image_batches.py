@@ -86,7 +86,7 @@ class ImageBatches:
         made: names of the files that are made; the others are up to date.
         contents_of: gives the contents of images, by their positions in the table; None where the
             content is not known.
-        process: turns one job into its result, as `process_image` does.
+        process: turns one job into its result, in place of `process_image`.
         title: of the progress bar.
     """
 
@@ -101,10 +101,10 @@ class ImageBatches:
         hints: Mapping[str, str],
         made: Collection[str],
         contents_of: Callable[[NDArray[np.int64]], list[ImageContent | None]],
-        process: Callable[..., ImageResult] = process_image,
+        process: Callable[..., ImageResult] | None = None,
         title: str = "processing",
     ) -> None:
-        self._process, self._title = process, title
+        self._process, self._title = process or process_image, title
         self._photographs, self._table, self._files = photographs, table, files
         self._contents_of = contents_of
         self._is_made = [file.name in made for file in files]
