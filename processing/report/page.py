@@ -224,7 +224,9 @@ def _data(
     for sheet in sheets:
         for picture in sheet.pictures:
             labels = _labels(survey, picture, numbers)
-            listed = np.nan_to_num(picture.listed, posinf=1e6, neginf=-1e6).round(1).tolist()
+            # As float64: a float32 of 58.1 would be written with fifteen digits.
+            values = np.asarray(picture.listed, np.float64)
+            listed = np.nan_to_num(values, posinf=1e6, neginf=-1e6).round(1).tolist()
             pictures.append(
                 {
                     "path": shorten(picture.path, LONGEST_PATH),

@@ -97,7 +97,7 @@ def chart(page: Path = PAGE) -> Drawing:
     drawing.line([(at_limit, top - 12), (at_limit, bottom)], "violet", width=2)
     drawing.text(at_limit, top - 18, "LIMIT", "bold violet", size=13, anchor="middle")
     drawing.text(640, top - 18, "images/s", "soft", size=12, anchor="end")
-    drawing.text(732, top - 18, "of BatchLoader", "soft", size=12, anchor="end")
+    drawing.text(732, top - 18, "of ours", "soft", size=12, anchor="end")
     for row, name in enumerate(names):
         y = top + 28 * row
         _bar(drawing, (left, y), scale, _NAMES.get(name, name), best[name], leader)
