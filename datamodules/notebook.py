@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from datamodules.keypoint_names import AnyDataset
 from datamodules.settings import Split
 from datamodules.split_files import is_there
 from processing.core import html
 from processing.core.urls import URL, Location
 from processing.lazy_dataset import LazyNPZDataset
+
+if TYPE_CHECKING:
+    from datamodules.keypoint_names import AnyDataset
 
 _HEADER = ("split", "rows", "objects", "image", "categories", "files", "state")
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datamodules.keypoint_names import AnyDataset
 from datamodules.settings import Split
 from processing.core.urls import URL, Location
 from processing.lazy_dataset import open_dataset
 from processing.npz.sets import dataset_path, is_at, is_set
+
+if TYPE_CHECKING:
+    from datamodules.keypoint_names import AnyDataset
 
 
 def split_paths(directories: Sequence[Location], split: Split, task: str) -> list[Location]:

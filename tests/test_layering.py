@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("processing", "datamodules", "models", "conf", "training")
-LONGEST_CHAIN = 16
+LONGEST_CHAIN = 15  # below the command, which stands above everything
+LAUNCHER = "processing.__main__"
 MOST_ENTRIES = 16
 
 # Each entry of `processing/`, and each package next to it, with the other entries it may import.
@@ -175,7 +176,8 @@ def longest_chain(name, above=()):
 
 
 def test_imports_have_no_cycle_and_no_long_chain():
-    longest = max((longest_chain(name) for name in FILES), key=len)
+    chains = {name: longest_chain(name) for name in FILES}
+    longest = max((chain for name, chain in chains.items() if name != LAUNCHER), key=len)
     assert len(longest) <= LONGEST_CHAIN, " -> ".join(longest)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,11 +15,9 @@ from processing.commands.console import (
     EXIT_SUCCESS,
     EXIT_USAGE,
     describe,
-    describe_error,
-    print_error,
     print_result,
 )
-from processing.commands.places import location
+from processing.commands.places import add_cache_dir, for_each_file, location
 from processing.core.urls import Location
 
 if TYPE_CHECKING:
@@ -56,13 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='print one JSON object, {"schema": 1, "files": [...]}: docs/looking.md describes '
         "its keys",
     )
-    parser.add_argument(
-        "--cache-dir",
-        metavar="DIR",
-        type=Path,
-        help="directory for unpacked copies of compressed members, which are kept; without it a "
-        "temporary directory is used",
-    )
+    add_cache_dir(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -71,37 +62,20 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         The exit status.
     """
+    from processing.npz.set_contents import open_contents
+    from processing.npz.summary import summarize
+
     found: list[Summary] = []
-    status = EXIT_SUCCESS
-    with tempfile.TemporaryDirectory() as temporary:
-        for place in options.files:
-            status = max(status, _collect(place, options.cache_dir or Path(temporary), found))
+
+    def collect(path: Location, cache_dir: Path) -> None:
+        found.append(summarize(open_contents(path, cache_dir=cache_dir)))
+
+    status = for_each_file(options.files, options.cache_dir, collect)
     if options.json:
         shown = {"schema": _SCHEMA, "files": [summary.as_dict() for summary in found]}
         print_result(json.dumps(shown, indent=1))
     elif found:
         print_result(_text(found))
-    return status
-
-
-def _collect(place: Location, cache_dir: Path, found: list[Summary]) -> int:
-    """Adds the summaries of a file, a set, or all of a directory; returns the exit status."""
-    from processing.npz.places import paths_to_open
-    from processing.npz.set_contents import open_contents
-    from processing.npz.summary import summarize
-
-    status = EXIT_SUCCESS
-    try:
-        paths = paths_to_open(place)
-    except Exception as error:  # an error in one place must not hide the others
-        print_error(describe_error(place, error))
-        return EXIT_FAILURE
-    for path in paths:
-        try:
-            found.append(summarize(open_contents(path, cache_dir=cache_dir)))
-        except Exception as error:  # as above
-            print_error(describe_error(path, error))
-            status = EXIT_FAILURE
     return status
 
 

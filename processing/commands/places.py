@@ -1,7 +1,13 @@
-"""The type of arguments that name files."""
+"""What commands that read stored files share: their arguments, and the loop over many files."""
 
 from __future__ import annotations
 
+import argparse
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from processing.commands.console import EXIT_FAILURE, EXIT_SUCCESS, describe_error, print_error
 from processing.core.arguments import check_location
 from processing.core.urls import Location
 
@@ -14,3 +20,49 @@ def location(text: str) -> Location:
             is in argparse's message about it.
     """
     return check_location("FILE", text)
+
+
+def add_cache_dir(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag for the directory of unpacked members."""
+    parser.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        type=Path,
+        help="directory for unpacked copies of compressed members, which are kept; without it a "
+        "temporary directory is used",
+    )
+
+
+def for_each_file(
+    places: Sequence[Location], cache_dir: Path | None, handle: Callable[[Location, Path], None]
+) -> int:
+    """Handles all files and sets that are named, also those in directories.
+
+    An error in one of them is printed, and does not hide the others.
+
+    Args:
+        places: files, sets, or directories of them.
+        cache_dir: for unpacked members; None: a temporary directory, so that nothing is left.
+        handle: called with the path of each file or set, and the directory for unpacked members.
+
+    Returns:
+        The exit status: `EXIT_FAILURE` if there was an error.
+    """
+    from processing.npz.places import paths_to_open
+
+    status = EXIT_SUCCESS
+    with tempfile.TemporaryDirectory() as temporary:
+        for place in places:
+            try:
+                paths = paths_to_open(place)
+            except Exception as error:
+                print_error(describe_error(place, error))
+                status = EXIT_FAILURE
+                continue
+            for path in paths:
+                try:
+                    handle(path, cache_dir or Path(temporary))
+                except Exception as error:
+                    print_error(describe_error(path, error))
+                    status = EXIT_FAILURE
+    return status

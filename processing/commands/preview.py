@@ -23,7 +23,7 @@ from processing.commands.console import (
     print_error,
     print_result,
 )
-from processing.commands.places import location
+from processing.commands.places import add_cache_dir, location
 
 if TYPE_CHECKING:
     from processing.imaging.drawing import Image
@@ -94,13 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"length of the longer side of each drawn row, 32 to {_MOST_SIDE} pixels "
         f"(default: {_SIDE})",
     )
-    parser.add_argument(
-        "--cache-dir",
-        metavar="DIR",
-        type=Path,
-        help="directory for unpacked copies of compressed members, which are kept; without it a "
-        "temporary directory is used",
-    )
+    add_cache_dir(parser)
 
 
 def _picture(text: str) -> Path:

@@ -7,7 +7,6 @@ verify, and need not be installed where files are only kept.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -16,17 +15,15 @@ from processing.commands.console import (
     EXIT_SUCCESS,
     EXIT_USAGE,
     describe,
-    describe_error,
-    print_error,
     print_result,
 )
-from processing.commands.places import location
+from processing.commands.places import add_cache_dir, for_each_file, location
 from processing.core.channels import stored_channel_axis
 from processing.core.errors import NPZFormatError
 from processing.core.urls import Location
 from processing.npz.contents import Contents
 from processing.npz.format import first_look
-from processing.npz.places import MANIFEST_ENDING, path_to_open, paths_to_open
+from processing.npz.places import MANIFEST_ENDING, path_to_open
 from processing.npz.set_contents import SetContents
 from processing.npz.sets import is_set, manifest_path, set_location
 from processing.npz.verify import verify_columns
@@ -52,13 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="NPZ files; NAME.json, the manifest of a set, for all its shards; or a directory, for "
         "all files and sets in it. Files at a URL are copied to a temporary file first",
     )
-    parser.add_argument(
-        "--cache-dir",
-        metavar="DIR",
-        type=Path,
-        help="directory for unpacked copies of compressed members, which are kept; without it a "
-        "temporary directory is used",
-    )
+    add_cache_dir(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -67,29 +58,11 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         The exit status.
     """
-    status = EXIT_SUCCESS
-    # By default unpacked members go to a directory of their own: verifying leaves no files behind.
-    with tempfile.TemporaryDirectory() as temporary:
-        for place in options.files:
-            status = max(status, _verify_place(place, options.cache_dir or Path(temporary)))
-    return status
+    return for_each_file(options.files, options.cache_dir, _print_line)
 
 
-def _verify_place(place: Location, cache_dir: Path) -> int:
-    """Verifies a file, a set, or all of a directory; returns the exit status."""
-    status = EXIT_SUCCESS
-    try:
-        paths = paths_to_open(place)
-    except Exception as error:  # an error in one place must not skip the others
-        print_error(describe_error(place, error))
-        return EXIT_FAILURE
-    for path in paths:
-        try:
-            print_result(_verify(path, cache_dir))
-        except Exception as error:  # as above
-            print_error(describe_error(path, error))
-            status = EXIT_FAILURE
-    return status
+def _print_line(path: Location, cache_dir: Path) -> None:
+    print_result(_verify(path, cache_dir))
 
 
 def _verify(file: Location, cache_dir: Path) -> str:

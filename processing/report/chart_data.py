@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from processing.report import charts
 from processing.report.charts import Series
 from processing.report.statistics import ASPECT_EDGES, HEAT_SIDE, MOST_OBJECTS, SIZE_EDGES
-from processing.report.survey import Survey
 from processing.report.text import LONGEST_NAME, shorten
+
+if TYPE_CHECKING:
+    from processing.report.survey import Survey
 
 _IN_CHART: Final = 20  # categories
 _IN_TABLE: Final = 200  # categories

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -22,9 +22,11 @@ from processing.report.summary import (
     photographs,
     split_rows,
 )
-from processing.report.survey import Survey
 from processing.report.text import LONGEST_MESSAGE, LONGEST_NAME, LONGEST_PATH, shorten
 from processing.report.thumbnails import encode_all
+
+if TYPE_CHECKING:
+    from processing.report.survey import Survey
 
 MOST_BYTES: Final = 4_900_000
 """Bytes of a page, at most: less than the 5 MB that it promises."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from processing.report.pictures import (
     photograph,
     pictures_of,
 )
-from processing.report.survey import Survey
+
+if TYPE_CHECKING:
+    from processing.report.survey import Survey
 
 _PER_SHEET: Final = {1: 24, 2: 16, 3: 12}
 """Pictures of a sheet, by the number of tasks."""

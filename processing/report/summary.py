@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from processing.npz.format import first_look
 from processing.report.hashes import different
 from processing.report.lists import Reason
-from processing.report.survey import Survey
+
+if TYPE_CHECKING:
+    from processing.report.survey import Survey
 
 
 class Problem(NamedTuple):
