@@ -22,13 +22,12 @@ from processing.core.arguments import (
     check_integer,
     check_location,
     check_number,
-    check_path,
 )
 from processing.core.cpus import available_cpus
 from processing.core.error_notes import note_remedy
 from processing.core.errors import AnnotationError
 from processing.core.files import make_directory
-from processing.core.urls import URL, is_url
+from processing.core.urls import URL
 from processing.imaging.encoding import RAW
 from processing.imaging.image_rows import RepairOptions
 from processing.imaging.photographs import LocalPhotographs, Photographs
@@ -36,7 +35,7 @@ from processing.imaging.reading import MAX_FILE_BYTES
 from processing.imaging.tasks import TASKS, Task
 from processing.remote.mirror import Mirror, check_can_list
 from processing.remote.photographs import RemotePhotographs
-from processing.remote.work_dir import work_directory
+from processing.remote.work_dir import check_work_dir, work_directory
 from processing.report.write import (
     REPORT_NAME,
     check_report,
@@ -166,7 +165,6 @@ class DataProcessor:
         self.raw_data_dir = check_location("raw_data_dir", raw_data_dir)
         if isinstance(self.raw_data_dir, URL):
             check_can_list("raw_data_dir", self.raw_data_dir)
-        self._work_dir = None if work_dir is None else check_path("work_dir", work_dir)
         self.image_size = image_sizes(image_size)
         self.encoding = checked_encoding(store, jpeg_quality, jpeg_subsampling, self.image_size)
         self.crop_margin = check_number("crop_margin", crop_margin, least=0, most=100)
@@ -182,11 +180,7 @@ class DataProcessor:
         output = check_location("output_dir", output_dir)
         self.limit = check_limit(limit, samples_per_shard, output)
         self.output_dir = check_output("output_dir", output, self.executor)
-        if work_dir is not None and not any(map(is_url, (self.raw_data_dir, self.output_dir))):
-            raise ValueError(
-                f"work_dir={work_dir}: nothing would be put there, because raw_data_dir and "
-                "output_dir are no URLs; leave it out"
-            )
+        self._work_dir = check_work_dir(work_dir, (self.raw_data_dir, self.output_dir))
         self._local_dir = local_directory(self.output_dir, self._work_dir)
         self.sources = [sources] if isinstance(sources, str | Mapping | SourceFormat) else sources
         if not isinstance(self.sources, Sequence | None):

@@ -1,4 +1,4 @@
-"""Checks a raw directory: what processing would make of it, and what looks wrong.
+"""Checks a raw directory: predicts the files of a run, and finds inputs that look wrong.
 
     plan -> forecast of every photograph -> findings -> report
 
@@ -112,7 +112,7 @@ def _planned(plan: Plan, task_names: Sequence[str], refusals: list[Finding]) -> 
 
 
 def _findings(work: Work, forecast: Forecast) -> Iterator[Finding]:
-    """Yields what processing would report, then what looks wrong."""
+    """Yields the findings of processing itself, then inputs that look wrong."""
     if forecast.no_rows:
         yield Finding("no_rows", "error", "", forecast.no_rows, _REFUSED)
     rejected = forecast.progress.rejected_images()

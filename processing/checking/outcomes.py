@@ -1,7 +1,7 @@
 """Findings that processing itself would make: rejected inputs, dropped objects, and its notes.
 
 The reasons and notes are those of docs/formats.md. This module only decides how bad each is, and
-says what to do about it.
+names a remedy.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def from_dropped(dropped: Iterable[Dropped]) -> Iterator[Finding]:
 
 
 def from_notes(notes: Iterable[Note]) -> Iterator[Finding]:
-    """Finds what processing would note."""
+    """Finds the notes that processing would make."""
     for note in notes:
         severity, remedy = _NOTES.get(note.kind, ("info", ""))
         message = note.message.removeprefix(f"{note.path}: ")

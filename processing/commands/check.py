@@ -1,4 +1,4 @@
-"""``npz-vision check RAW``: what processing would make of a directory, and what looks wrong."""
+"""``npz-vision check RAW``: predicts a run on a directory, and finds inputs that look wrong."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser, processor_class: type[DataPro
     """
     describe(
         parser,
-        "Reads a directory of annotated photographs, and reports what processing would make of "
-        "it: formats, splits, categories, files and their sizes, and what would be left out. It "
-        "also finds what looks wrong: copies of photographs, also across splits, and suspicious "
-        "boxes, points and categories. Nothing is written.",
+        "Reads a directory of annotated photographs, and predicts the result of processing: "
+        "formats, splits, categories, files and their sizes, and inputs that would be left out. "
+        "Also finds inputs that look wrong: copies of photographs, also across splits, and "
+        "suspicious boxes, points and categories. Nothing is written.",
         ["data/raw", "data/raw --source coco path=train.json --json > findings.json"],
         f"Exit status: {EXIT_SUCCESS} nothing to look at, {EXIT_REJECTIONS} there are errors or "
         f"warnings, {EXIT_FAILURE} failure, 2 wrong usage. An error means that an input would be "
@@ -65,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser, processor_class: type[DataPro
         type=int,
         help="findings of each kind to print; without --json (default: 3)",
     )
-    settings = parser.add_argument_group("settings", "They decide what would be left out.")
+    settings = parser.add_argument_group(
+        "settings", "They decide about inputs that would be left out."
+    )
     settings.add_argument(
         "--no-teacher", action="store_true", help="leave out the teacher, as process does"
     )

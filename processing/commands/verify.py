@@ -23,7 +23,6 @@ from processing.core.errors import NPZFormatError
 from processing.core.urls import Location
 from processing.npz.contents import Contents
 from processing.npz.format import first_look
-from processing.npz.places import MANIFEST_ENDING, path_to_open
 from processing.npz.set_contents import SetContents
 from processing.npz.sets import is_set, manifest_path, set_location
 from processing.npz.verify import verify_columns
@@ -67,10 +66,8 @@ def _print_line(path: Location, cache_dir: Path) -> None:
 
 def _verify(file: Location, cache_dir: Path) -> str:
     """Verifies one file or set and returns the line about it."""
-    if file.name.endswith(MANIFEST_ENDING):
-        return _verify_set(file, cache_dir)
     if is_set(file):
-        return _verify_set(manifest_path(*set_location(file)), cache_dir)
+        return _verify_set(file, cache_dir)
     try:
         contents = Contents.open(file, cache_dir=cache_dir)
     except (OSError, NPZFormatError) as error:
@@ -91,10 +88,11 @@ def _verify(file: Location, cache_dir: Path) -> str:
     )
 
 
-def _verify_set(manifest: Location, cache_dir: Path) -> str:
-    """Verifies all shards of a set, and that they are those of its manifest."""
-    contents = SetContents(path_to_open(manifest), cache_dir=cache_dir)
+def _verify_set(path: Location, cache_dir: Path) -> str:
+    """Verifies all shards of a set ``NAME-*.npz``, and that they are those of its manifest."""
+    contents = SetContents(path, cache_dir=cache_dir)
     for shard in contents.parts():
         verify_columns(shard)
     shards, rows = len(contents.offsets) - 1, len(contents)
+    manifest = manifest_path(*set_location(path))
     return f"{manifest}: ok, {rows:,} rows in {shards:,} shards, {contents.task}"
