@@ -5,6 +5,8 @@ import shutil
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 from processing.__main__ import main
 from processing.data_processor import DataProcessor
 from processing.npz.summary import Summary
@@ -75,6 +77,7 @@ def test_a_directory_without_files_is_an_error(tmp_path, capsys):
 
 
 def test_a_file_on_a_web_server_is_shown_with_its_lists(processed_dir, tmp_path, capsys):
+    pytest.importorskip("obstore", reason="needs the extra [remote]")
     shutil.copy(processed_dir / "val_teacher.npz", tmp_path)
     (tmp_path / "val_teacher.dropped.jsonl").write_text('{"reason": "outside"}\n')
     with RangeServer(tmp_path).running() as server:
