@@ -68,6 +68,7 @@ KNOW_HYDRA = {
     "training.build",
     "training.saved_run",
     "training.command",
+    "training.help",
     "training.overrides",
     "training.settings",
 }

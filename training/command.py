@@ -19,6 +19,7 @@ from processing.commands.console import discard_output, print_error
 from processing.core.error_notes import format_error
 from processing.core.errors import ProcessingError
 from training.exit_status import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, SettingsError
+from training.help import asks_for_help, print_help
 from training.run_directory import shared_directory
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -54,10 +55,13 @@ def command(conf: Path, name: str) -> Callable[[Callable[..., Any]], Callable[..
             sys.argv[1:] = [none.get(argument, argument) for argument in sys.argv[1:]]
             sys.argv += shared_directory(sys.argv[1:])
             sys.argv[1:] = _settings_first(sys.argv[1:])
+            act: Callable[[], Any] = main
+            if asks_for_help(sys.argv[1:]):
+                act = functools.partial(print_help, conf, name, sys.argv[1:])
             with _lost_reader():
                 if _wants_traceback():
-                    return main()
-                return _without_traceback(main, conf, name)
+                    return act()
+                return _without_traceback(act, conf, name)
 
         return run
 

@@ -1,5 +1,6 @@
 """The command as other programs see it."""
 
+import contextlib
 import os
 import sys
 
@@ -32,3 +33,17 @@ def test_the_hint_about_the_traceback_is_true(monkeypatch, capsys):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(RuntimeError, match="no memory left"), exit_statuses():
         raise RuntimeError("no memory left")
+
+
+@pytest.mark.parametrize("settings", [[], ["model=teacher", "experiment=smoke", "seed=7"]])
+def test_help_is_what_hydra_prints(monkeypatch, capsys, settings):
+    printed = []
+    # With a setting of its own, Hydra answers.
+    for arguments in (["--help"], ["--help", "hydra.job.chdir=false"]):
+        monkeypatch.setattr(sys, "argv", ["train_example.py", *settings, *arguments])
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        with contextlib.suppress(SystemExit):
+            train_example.main()
+        printed.append(capsys.readouterr().out)
+    assert "model: detector, landmarker, teacher\n" in printed[0]
+    assert printed[0] == printed[1]
