@@ -48,6 +48,7 @@ from processing.run.first_look import check_limit
 from processing.run.image_batches import RunOptions
 from processing.run.image_sizes import ImageSize, image_sizes
 from processing.run.output_directory import locked
+from processing.run.output_place import check_output_place
 from processing.run.ownership import refuse_foreign
 from processing.run.processing_report import ProcessingReport
 from processing.run.sharded_run import MakeAll, ShardedRun
@@ -57,6 +58,7 @@ from processing.run.upload import RemoteOutput, check_output, local_directory
 from processing.run.work import Work, make_files, make_shards
 from processing.run.work import finalize as finalize_shards
 from processing.sources import RawDirectory, check_sources, read_sources
+from processing.sources.paths import is_image_name
 from processing.sources.source_format import SourceFormat
 
 
@@ -387,8 +389,18 @@ class DataProcessor:
         place = str(self.raw_data_dir)
         return check(plan, task_names, place, raw.images, photographs, options)
 
+    def check_output(self) -> None:
+        """Checks that `output_dir` can be written; every run does this first.
+
+        Raises:
+            ValueError: it is `raw_data_dir`, or a folder of it with photographs.
+            OSError: this user cannot write there.
+        """
+        check_output_place(self.raw_data_dir, self.output_dir, self._local_dir, is_image_name)
+
     def _plan(self, task_names: Sequence[str], train_split: float, *, skip_missing: bool) -> Work:
         # First: a client that is not installed is reported before the data is read.
+        self.check_output()
         remote = RemoteOutput(self.output_dir) if isinstance(self.output_dir, URL) else None
         options = self._run_options
         work = self._plan_of(None, task_names, train_split, options, skip_missing=skip_missing)

@@ -15,8 +15,9 @@ from processing.commands.console import (
     print_error,
     print_result,
 )
+from processing.commands.outputs import output_path
 from processing.commands.places import location
-from processing.core.error_notes import format_error
+from processing.core.error_notes import format_error, note_remedy
 from processing.core.errors import ProcessingError
 
 _FAILURES: Final = (ProcessingError, OSError, ValueError, MemoryError, ImportError)
@@ -54,9 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         required=True,
         metavar="DIR",
-        type=Path,
-        help="a new or empty directory, which gets all files at the end, or none; nothing is "
-        "ever replaced",
+        type=output_path,
+        help="a new or empty directory, which gets all files at the end, or none; missing folders "
+        "are made, and nothing is ever replaced: delete an earlier export, or name another",
     )
     parser.add_argument(
         "--raw-data-dir",
@@ -75,12 +76,13 @@ def run(options: argparse.Namespace) -> int:
     from processing.exporting.export import export
 
     try:
-        report = export(
-            options.files,
-            options.output,
-            format=options.format,
-            raw_data_dir=options.raw_data_dir,
-        )
+        with note_remedy("then run again"):
+            report = export(
+                options.files,
+                options.output,
+                format=options.format,
+                raw_data_dir=options.raw_data_dir,
+            )
     except _FAILURES as error:
         print_error(format_error(error))
         return EXIT_FAILURE

@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
         parser.error("--no-teacher goes with --all only")
     _check_jobs(parser, options)
     processor = make_processor(options, FLAGS)
+    _check_output(parser, processor)
     if options.dry_run:
         if options.all:
             names = _all_names(options)
@@ -107,6 +108,16 @@ def make_processor(options: argparse.Namespace, flags: Sequence[Flag]) -> DataPr
         problem = "is not a directory" if raw.exists() else "does not exist"
         parser.error(f"the raw directory {raw} {problem}")
     return processor
+
+
+def _check_output(parser: argparse.ArgumentParser, processor: DataProcessor) -> None:
+    """Ends the command if the files cannot go where they should."""
+    try:
+        processor.check_output()
+    except ValueError as error:  # of an argument: wrong usage
+        parser.error(str(error))
+    except FAILURES as error:
+        parser.exit(EXIT_FAILURE, f"{format_error(error)}\n")
 
 
 def _check_jobs(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -14,8 +14,9 @@ from processing.commands.console import (
     print_error,
     print_result,
 )
+from processing.commands.outputs import FILE_RULE, add_force, output_path, refused_status
 from processing.core.arguments import check_location
-from processing.core.error_notes import format_error
+from processing.core.error_notes import format_error, note_remedy
 from processing.core.errors import ProcessingError
 from processing.core.urls import URL, Location
 
@@ -45,10 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="FILE",
-        type=Path,
+        type=output_path,
         default=Path("report.html"),
-        help="the page (default: %(default)s)",
+        help=f"the page; {FILE_RULE} (default: %(default)s)",
     )
+    add_force(parser)
     parser.add_argument(
         "--raw-data-dir",
         metavar="DIR",
@@ -68,20 +70,20 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         The exit status.
     """
-    from processing.report.write import check_installed, write_report
+    from processing.report.write import MARK, check_installed, write_report
 
     raw: Location | None = options.raw_data_dir
     if isinstance(raw, Path) and not raw.is_dir():
         print_error(f"--raw-data-dir {raw}: is not a directory")
         return EXIT_USAGE
-    if options.output.is_dir():
-        print_error(f"--output {options.output}: is a directory; expected the name of a file")
-        return EXIT_USAGE
+    if status := refused_status(options.output, MARK, force=options.force):
+        return status
     if raw is None:
         raw = _raw_next_to(options.places[0])
     try:
         check_installed()
-        write_report(options.output, options.places, raw)
+        with note_remedy("then run again"):
+            write_report(options.output, options.places, raw)
     except (ProcessingError, OSError, ImportError, MemoryError) as error:
         print_error(format_error(error))
         return EXIT_FAILURE

@@ -16,8 +16,8 @@ from typing import Any, Final
 _REMEDIES: Final = {
     (errno.ENOSPC, errno.EDQUOT): "free space there",
     (errno.EACCES, errno.EPERM, errno.EROFS): "let this user read the inputs and write the output "
-    "(chmod, or mount it without `ro`), or choose another output directory",
-    (errno.EEXIST, errno.ENOTDIR): "choose another output directory: a file has that name",
+    "(chmod, or mount it without `ro`), or choose another output",
+    (errno.EEXIST, errno.ENOTDIR): "choose another output: a file has that name",
     (errno.EIO,): "the storage failed: read the system's log, then repair or replace that disk",
     (errno.EMFILE, errno.ENFILE): "allow more open files (ulimit -n), or lower num_workers",
     (errno.EFBIG,): "raise the limit on file sizes (ulimit -f), or choose an output directory on a "
@@ -58,8 +58,12 @@ def note_stage(stage: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def note_remedy() -> Iterator[None]:
-    """Adds a hint on how to fix an `OSError` or `MemoryError`, or an error raised from one."""
+def note_remedy(then: str = _RUN_AGAIN) -> Iterator[None]:
+    """Adds a hint on how to fix an `OSError` or `MemoryError`, or an error raised from one.
+
+    Args:
+        then: the next step after the remedy; of a run that continues by default.
+    """
     try:
         yield
     except Exception as error:
@@ -73,7 +77,7 @@ def note_remedy() -> Iterator[None]:
         if getattr(failure, "winerror", None) in _IN_USE_ON_WINDOWS:
             remedies = [_close_file(failure)]
         for remedy in remedies:
-            error.add_note(f"what to do: {remedy}; {_RUN_AGAIN}")
+            error.add_note(f"what to do: {remedy}; {then}")
         raise
 
 

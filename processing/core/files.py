@@ -176,7 +176,9 @@ def new_directory(path: Path) -> Iterator[Path]:
         OSError: the directory cannot be made.
     """
     if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
-        raise FileExistsError(f"{path}: is not an empty directory: give a new one")
+        raise FileExistsError(
+            f"{path}: is not an empty directory: choose another, or delete it first"
+        )
     make_directory(path.parent)
     partial = partial_of(path)
     try:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from processing.core.annotations import SPLITS
 from processing.core.arguments import StrPath, check_location, check_path
 from processing.core.files import new_directory
+from processing.core.outputs import refuse_unwritable
 from processing.core.urls import URL, Location
 from processing.exporting.coco import write_coco
 from processing.exporting.records import StoredAnnotations
@@ -113,6 +114,7 @@ def export(
     if raw is not None and not raw.is_dir():
         raise FileNotFoundError(f"raw_data_dir {raw}: there is no such directory")
     target = check_path("output_dir", output_dir)
+    refuse_unwritable("output_dir", target, is_directory=True)
     given = files if isinstance(files, Sequence) and not isinstance(files, str) else [files]
     several = _opened([check_location("files", file) for file in given])
     if format == "yolo":

@@ -13,7 +13,8 @@ from processing.core.urls import URL, Location
 REPORT_NAME: Final = "report.html"
 """The page that a run writes into its output directory."""
 
-_MARK: Final = b'<meta name="generator" content="npz-vision-data">'
+MARK: Final = b'<meta name="generator" content="npz-vision-data">'
+"""In each page, near its beginning: another run may replace such a file."""
 _LOOKED_AT: Final = 4_096  # bytes of a page
 
 
@@ -56,7 +57,7 @@ def refuse_foreign_report(path: Path) -> None:
     if not path.exists():
         return
     begin = path.read_bytes()[:_LOOKED_AT] if path.is_file() else b""
-    if _MARK not in begin:
+    if MARK not in begin:
         raise ForeignFileError(
             f"{path}: expected a report of ours, found a file of another program: a run with "
             "report would replace it; move it away, or run without report"

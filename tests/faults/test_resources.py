@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from processing.core.error_notes import format_error
 from processing.data_processor import DataProcessor
 from processing.lazy_dataset import LazyNPZDataset, open_dataset
 
@@ -246,15 +245,13 @@ class TestReadOnlyOutput:
         for directory in (output_dir, output_dir / "new"):
             status, output = run(*process, directory)
             assert status == 1
-            assert re.search(f"Read-only file system: '{directory}", output), output
-            assert "what to do: let this user" in output
-            assert "or choose another output directory" in output
+            assert f"output_dir {directory}: cannot be written: the file system" in output, output
+            assert "choose another place, or allow it (chmod, or mount it without `ro`)" in output
 
     def test_that_is_a_file_is_named(self, shared_raw_dir, tmp_path):
         (tmp_path / "out").write_text("")
-        with pytest.raises(FileExistsError, match=r"/out'") as caught:
+        with pytest.raises(FileExistsError, match="is not a folder: choose another place"):
             DataProcessor(shared_raw_dir, tmp_path / "out", progress=False).process_all()
-        assert "choose another output directory: a file has that name" in format_error(caught.value)
 
     def test_can_be_read_without_a_processor(self, run_python, processed_dir):
         read_only = (
