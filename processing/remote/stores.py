@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -32,6 +33,8 @@ _MOST_PARTS: Final = 9_000
 _RETRY_TIMEOUT: Final = timedelta(minutes=2)
 _NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound")
 """What S3, Google and Azure answer if a bucket does not exist."""
+_REFUSED_METHOD: Final = re.compile(r"status code: (400|403|405|501)\b")
+"""How the client names the answers of web servers that do not know HEAD, or do not allow it."""
 _METADATA: Final = ("169.254.169.254", "metadata.google.internal")
 """Where a machine of a cloud gives credentials; the client asks there if the user gave none."""
 _CREDENTIALS: Final = {
@@ -162,11 +165,25 @@ class _ObjectStore:
 
     def size(self, key: str) -> int:
         with self._request(key):
-            return int(self._client.head(self._store, key)["size"])
+            return int(self._head(key)["size"])
 
     def version(self, key: str) -> str:
         with self._request(key):
-            return _version(self._client.head(self._store, key))
+            return _version(self._head(key))
+
+    def _head(self, key: str) -> Mapping[str, Any]:
+        """Returns size, time and ETag of a file."""
+        try:
+            found: Mapping[str, Any] = self._client.head(self._store, key)
+        except Exception as error:
+            # Some web servers answer GET only, and a signed URL is signed for one method. The
+            # client takes their answer for that of a missing file, or of a wrong key.
+            if not (URL(self._root).is_on_web_server and _REFUSED_METHOD.search(str(error))):
+                raise
+            answer = self._client.get(self._store, key, options={"range": (0, 1)})
+            answer.bytes()  # otherwise the connection stays in use
+            found = answer.meta
+        return found
 
     def read(self, key: str, begin: int, end: int) -> Buffer:
         with self._request(key):

@@ -194,6 +194,16 @@ def test_a_client_that_asks_the_machine_for_credentials_found_none():
         raise Error("Error performing PUT http://169.254.169.254/latest/api/token in 10s")
 
 
+@pytest.mark.parametrize("status", [403, 405])
+def test_a_server_that_answers_get_only_is_read(web, status):
+    large_file(web.directory / "a.npz", rows=3)
+    web.before = lambda request: status if request.method == "HEAD" else None
+    with LazyNPZDataset(f"{web.url}/a.npz") as dataset:
+        assert len(dataset) == 3
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        LazyNPZDataset(f"{web.url}/b.npz")
+
+
 def test_a_server_without_ranges_is_refused(web):
     large_file(web.directory / "a.npz")
     web.ranges = False

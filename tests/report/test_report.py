@@ -11,12 +11,14 @@ import pytest
 from processing import DataProcessor
 from processing.__main__ import main
 from processing.core.errors import ForeignFileError
+from processing.core.urls import URL
 from processing.report.hashes import different, hash_paths
 from processing.report.pixels import as_rgb
 from processing.report.statistics import HEAT_SIDE, SIZE_EDGES, measure
 from processing.report.survey import survey
 from processing.report.thumbnails import encode_all
 from processing.report.write import make_report, write_report
+from tests.remote.servers import RangeServer
 from tests.report.data import HOSTILE, make_raw
 
 LIMIT = 5_000_000
@@ -128,13 +130,18 @@ def test_a_file_that_cannot_be_read_is_a_problem_and_the_others_are_shown(proces
     assert str(tmp_path) not in text
 
 
-@pytest.mark.parametrize("settings", [{"store": "jpeg"}, {"samples_per_shard": 6}])
-def test_encoded_images_and_sets_are_read(processed, tmp_path, settings):
-    common = {"image_size": 64, "progress": False, "num_workers": 1, **settings}
+@pytest.mark.parametrize("settings", [{"store": "original"}, {"samples_per_shard": 6}])
+def test_encoded_images_sets_and_urls_are_read(processed, tmp_path, settings):
+    common = {"image_size": 64, "progress": False, "num_workers": 1, "store": "jpeg", **settings}
     DataProcessor(processed / "raw", tmp_path, **common).process(["detector"])
-    text = make_report([tmp_path])
+    text = make_report([tmp_path], processed / "raw")
     assert "24 photographs" in text
     assert "1 pair of identical images in different splits" in text
+    with RangeServer(tmp_path).running() as server:
+        url = URL(server.url)
+        assert make_report([url], processed / "raw") == text
+        with pytest.raises(FileNotFoundError, match="no NPZ file there"):
+            make_report([url / "nowhere"])
 
 
 def test_files_of_other_programs_are_read(tmp_path):
