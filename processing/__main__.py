@@ -1,4 +1,4 @@
-"""``python -m processing VERB``, installed as ``npz-vision VERB``: one command for everything.
+"""``npz-vision VERB``, also ``python -m processing VERB``: one command for everything.
 
 Each verb is a module of `processing.commands`, imported when the verb is used, with
 
@@ -63,8 +63,7 @@ def command_parser(verbs: Sequence[str] = tuple(VERBS)) -> argparse.ArgumentPars
     Args:
         verbs: those whose arguments are needed. Others have a name and a line of help.
     """
-    program = "npz-vision" if sys.argv[0].endswith("npz-vision") else "python -m processing"
-    parser = argparse.ArgumentParser(prog=program)
+    parser = argparse.ArgumentParser(prog=_program())
     describe(
         parser,
         "Turns annotated photographs into plain, memory-mapped NPZ files, and shows what is in "
@@ -86,6 +85,13 @@ def command_parser(verbs: Sequence[str] = tuple(VERBS)) -> argparse.ArgumentPars
         elif verb in verbs:
             _add_arguments(verb, subparser)
     return parser
+
+
+def _program() -> str:
+    """Returns the name of the command for messages and examples: one that works when copied."""
+    # The installed script has other names on Windows. Started by ``python -m``, this module is
+    # ``sys.argv[0]``, and the script may not be on the path.
+    return "python -m processing" if sys.argv[:1] == [__file__] else "npz-vision"
 
 
 def _add_arguments(verb: str, parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Exit statuses of the command, the same as those of ``python -m processing.data_processor``."""
+"""Exit statuses of the command, the same as those of ``npz-vision``."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ A page asks for a part by a comment, which GitHub does not show:
 
 - ``<!-- arguments: processing.data_processor.DataProcessor -->``: a table of a class's arguments,
   from its signature and its docstring;
-- ``<!-- commands -->``: the help of each verb of ``python -m processing``;
+- ``<!-- commands -->``: the help of each verb of ``npz-vision``;
 - ``<!-- conf -->``: the files of ``conf/`` with their comments.
 
 So the reference cannot differ from the code.

@@ -320,9 +320,7 @@ def _map_file(path: Path) -> mmap.mmap:
 def _open(path: Path) -> tuple[mmap.mmap, list[Located]]:
     """Returns the map of the whole file, and its members with the place of their data."""
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path}: there is no such file; `python -m processing.data_processor` makes them"
-        )
+        raise FileNotFoundError(f"{path}: there is no such file; `npz-vision process` makes them")
     if path.is_dir():
         raise NPZFormatError(
             f"{path}: not a file but a directory; open_dataset({str(path)!r}, 'train_detector') "

@@ -1,4 +1,4 @@
-"""``python -m processing info FILE…``."""
+"""``npz-vision info FILE…``."""
 
 import json
 import shutil

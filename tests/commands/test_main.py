@@ -1,10 +1,11 @@
-"""``python -m processing VERB`` and ``npz-vision VERB``."""
+"""``npz-vision VERB`` and ``python -m processing VERB``."""
 
 import shutil
 import subprocess
 
 import pytest
 
+import processing.__main__
 from processing.__main__ import VERBS, command_parser, main
 
 
@@ -14,7 +15,7 @@ def test_each_verb_has_a_help_with_a_description_and_an_example(verb, capsys):
         main([verb, "--help"])
     text = capsys.readouterr().out
     assert ended.value.code == 0
-    assert f"\n  python -m processing {verb} " in text.partition("example")[2]
+    assert f"\n  npz-vision {verb} " in text.partition("example")[2]
     assert text.partition("\n\n")[2][0].isupper()  # the description
 
 
@@ -77,3 +78,10 @@ def test_bash_completes(words, expected, tmp_path, capsys):
 def test_the_parser_of_all_verbs_takes_the_flags_of_the_processor():
     options = command_parser().parse_args(["process", "--all", "--workers", "3"])
     assert options.num_workers == 3
+
+
+def test_help_names_the_command_as_it_was_started(monkeypatch):
+    monkeypatch.setattr("sys.argv", [processing.__main__.__file__, "verify"])
+    assert command_parser([]).prog == "python -m processing"
+    monkeypatch.setattr("sys.argv", ["C:\\Scripts\\npz-vision.exe", "verify"])
+    assert command_parser([]).prog == "npz-vision"

@@ -1,4 +1,4 @@
-"""``python -m processing preview FILE -o grid.png``: pictures are compared by what is drawn."""
+"""``npz-vision preview FILE -o grid.png``: pictures are compared by what is drawn."""
 
 import cv2
 import numpy as np

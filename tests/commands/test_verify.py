@@ -1,4 +1,4 @@
-"""``python -m processing verify FILE…``."""
+"""``npz-vision verify FILE…``."""
 
 import contextlib
 import shutil
@@ -138,7 +138,7 @@ def test_wrong_usage_gives_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert "usage: python -m processing" in capsys.readouterr().err
+    assert "usage: npz-vision" in capsys.readouterr().err
 
 
 def test_a_file_of_other_programs_is_verified_by_checksums_of_members(

@@ -164,7 +164,7 @@ def path(demo: Demo) -> Drawing:
         "written to NPZ files. In each epoch: rows are copied from the mapped files into batches, "
         "moved to the GPU, made floats and augmented there, and handed to the model.",
     )  # fmt: skip
-    drawing.pair(28, 40, "Once", "teal", "python -m processing process --all", size=17)
+    drawing.pair(28, 40, "Once", "teal", "npz-vision process --all", size=17)
     loaders = "LazyNPZDataModule, BatchLoader or DataLoader"
     drawing.pair(28, 282, "In each epoch", "orange", loaders, size=17)
     for x in (28, 216, 404, 592):
