@@ -6,8 +6,11 @@ listed without importing anything; a package is imported when the raw directory 
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Final
 
 from processing.core.errors import SourceError
@@ -57,7 +60,7 @@ def _plug_ins(formats: Sequence[SourceFormat]) -> dict[str, EntryPoint]:
     """Returns the entry points by name, sorted."""
     owners = {source.name: "npz-vision-data" for source in formats}
     found = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+    for point in _entry_points(tuple((entry, _changed(entry)) for entry in sys.path)):
         owner = _distribution(point)
         if point.name in owners:
             raise SourceError(
@@ -67,6 +70,28 @@ def _plug_ins(formats: Sequence[SourceFormat]) -> dict[str, EntryPoint]:
         owners[point.name] = owner
         found[point.name] = point
     return found
+
+
+@functools.lru_cache(maxsize=1)
+def _entry_points(_: tuple[tuple[str, int | None], ...]) -> tuple[EntryPoint, ...]:
+    """Returns the entry points of the group, sorted.
+
+    The answer is kept, because Python opens a file of each installed package to find them: with 200
+    packages that is a quarter of the time of a run that finds all up to date.
+
+    Args:
+        _: the entries of `sys.path`, each with the time at which a package was last added to it or
+            removed. Other values mean that the packages are looked at again.
+    """
+    return tuple(sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)))
+
+
+def _changed(entry: str) -> int | None:
+    """Returns when a directory changed, in nanoseconds; None if there is none."""
+    try:
+        return Path(entry).stat().st_mtime_ns
+    except (OSError, ValueError):  # an entry may be anything
+        return None
 
 
 def _load(point: EntryPoint) -> SourceFormat:

@@ -99,6 +99,13 @@ def test_entry_points_are_found_in_the_order_of_their_names(tmp_path, install):
     assert names == [*(source.name for source in FORMATS), "aa", "zz"]
 
 
+def test_a_package_that_is_installed_later_is_found(install):
+    before = len(known_formats())
+    for number, name in enumerate(("first", "second"), 1):
+        install(name, {name: "FORMAT"}, PLUG_IN + f"FORMAT = own_format({name!r})\n")
+        assert len(known_formats()) == before + number
+
+
 def test_a_registered_format_is_detected_and_can_be_named(tmp_path, install, capsys):
     install("mine", {"one": "FORMAT"}, PLUG_IN + "FORMAT = own_format()\n")
     raw = raw_with_one(tmp_path)
