@@ -20,17 +20,30 @@ if TYPE_CHECKING:
 
 _IN_CHART: Final = 20  # categories
 _IN_TABLE: Final = 200  # categories
+_SHORT: Final = 8  # categories of a chart that is about as high as the others
 _BRIGHTNESS_EDGES: Final = np.arange(0, 257, 8, dtype=np.float64)
 
 
 class Chart(NamedTuple):
-    """A chart with its title, a sentence about it, and its numbers as a table."""
+    """A chart with its title, a sentence about it, and its numbers as a table.
+
+    Args:
+        title: its heading.
+        text: the sentence.
+        svg: the drawing.
+        head: of the table.
+        rows: of the table.
+        splits: positions of the splits whose colours it has; fewer than two need no legend.
+        is_tall: whether it is about twice as high as the others.
+    """
 
     title: str
     text: str
     svg: Markup
     head: list[str]
     rows: list[list[str]]
+    splits: tuple[int, ...] = ()
+    is_tall: bool = False
 
 
 def charts_of(survey: Survey, task: str) -> list[Chart]:
@@ -47,7 +60,7 @@ def charts_of(survey: Survey, task: str) -> list[Chart]:
         ("sizes", "Size", f"Side of {each} in pixels of the {unit}: the root of its area.",
          SIZE_EDGES, f"pixels of the {unit}", tuple(2.0**n for n in range(14))),
         ("aspects", "Shape", "Width of a box divided by its height.",
-         ASPECT_EDGES, "width / height", (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)),
+         ASPECT_EDGES, "width / height", (0.1, 0.2, 0.5, 1, 2, 5, 10)),
     )  # fmt: skip
     for attribute, title, text, edges, label, ticks in histograms:
         series = _series(survey, numbers, attribute)
@@ -85,6 +98,10 @@ def _heads(survey: Survey, series: Sequence[Series]) -> list[str]:
     return [survey.found.splits[number] for number, _ in series]
 
 
+def _numbers(series: Sequence[Series]) -> tuple[int, ...]:
+    return tuple(number for number, _ in series)
+
+
 def _histogram(
     survey: Survey,
     name: str,
@@ -103,7 +120,8 @@ def _histogram(
         between = f"{edges[i]:.3g} to {edges[i + 1]:.3g}"
         rows.append([between, *(f"{int(values[i]):,}" for _, values in series)])
     svg = charts.steps(name, edges, series, label, ticks)
-    return Chart(title, text, Markup(svg), [label, *_heads(survey, series)], rows)
+    head = [label, *_heads(survey, series)]
+    return Chart(title, text, Markup(svg), head, rows, _numbers(series))
 
 
 def _count_chart(task: str, survey: Survey, series: Sequence[Series], used: int) -> Chart | None:
@@ -114,7 +132,9 @@ def _count_chart(task: str, survey: Survey, series: Sequence[Series], used: int)
     for number, counts in series:
         values = np.pad(counts, (0, max(0, padded - len(counts))))[:padded]
         grouped.append(Series(number, values.reshape(-1, width).sum(axis=1)))
-    text = f"Images by their number of objects; {MOST_OBJECTS} stands for more, too."
+    text = "Images by their number of objects."
+    if used == MOST_OBJECTS:
+        text = f"Images by their number of objects; {MOST_OBJECTS} stands for more, too."
     label = "objects of an image"
     return _histogram(
         survey, f"{task}-counts", "Objects of an image", text, edges, label, (), grouped
@@ -140,7 +160,8 @@ def _category_chart(survey: Survey, task: str, numbers: Sequence[int]) -> Chart 
     more = f" The chart has the {_IN_CHART} most frequent." if len(names) > _IN_CHART else ""
     text = f"Objects of each of {len(names):,} categories.{more}"
     head = ["category", *_heads(survey, series)]
-    return Chart("Categories", text, Markup(svg), head, rows)
+    is_tall = len(top) > _SHORT
+    return Chart("Categories", text, Markup(svg), head, rows, _numbers(series), is_tall)
 
 
 def _heat_chart(survey: Survey, task: str, numbers: Sequence[int]) -> Chart | None:
@@ -171,4 +192,5 @@ def _visibility_chart(survey: Survey, task: str, numbers: Sequence[int]) -> Char
         [name, *(f"{int(values[i]):,}" for _, values in series)] for i, name in enumerate(names)
     ]
     head = ["visibility", *_heads(survey, series)]
-    return Chart("Visibility", "Points by their visibility.", Markup(svg), head, rows)
+    text = "Points by their visibility."
+    return Chart("Visibility", text, Markup(svg), head, rows, _numbers(series))

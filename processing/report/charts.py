@@ -31,7 +31,7 @@ _VARIABLES: Final = {
 _SETTINGS: Final = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "npz-vision-data",  # otherwise ids are random
-    "font.size": 9,
+    "font.size": 10,
     "axes.linewidth": 0.6,
     "path.simplify": False,
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
@@ -110,7 +110,7 @@ def bars(name: str, names: Sequence[str], series: Sequence[Series]) -> str:
             for patch in axes.barh(places, shares, thick * 0.86, color=_colour(number)):
                 patch.set_gid(f"s{number}-bar")
         axes.set_yticks(range(len(names)), [_plain(each) for each in names])
-        axes.invert_yaxis()
+        axes.set_ylim(len(names) - 0.5, -0.5)  # the first one is on top
         axes.set_xlabel("% of the objects of each split")
         _finish(axes, "", across=True)
 

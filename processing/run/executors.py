@@ -239,7 +239,7 @@ def make_on(
     sharded: ShardedRun,
     numbers: Sequence[int],
 ) -> tuple[Sequence[ShardResult], Sequence[int]]:
-    """Makes shards on an engine; see `MakeAll`.
+    """Makes shards on an engine; see `MakeAll`. It is not started if all are up to date.
 
     Args:
         engine: as for `open_executor`.
@@ -249,6 +249,9 @@ def make_on(
         sharded: the shards; workers plan for themselves, because the plan is too large to travel.
         numbers: the shards to make.
     """
+    # A cluster takes seconds to start, and its workers would read all annotations first.
+    if all(sharded.is_up_to_date(sharded.shards[number]) for number in numbers):
+        return make_here(sharded, numbers)
     make = functools.partial(make_shard, ShardCall(uuid.uuid4().hex, plan))
     with open_executor(engine, address, workers) as executor:
         return run_tasks(executor, make, numbers)

@@ -126,6 +126,21 @@ class ShardedRun:
         directory = shard_directory(self._output_dir, plan.split, plan.shard)
         return PlannedShard(plan, directory, table, files, rejections)
 
+    def is_up_to_date(self, plan: ShardPlan) -> bool:
+        """Whether the files of one shard are there, made of these data and options."""
+        shard = self._planned(plan)
+        make_directory(shard.directory)
+        run = self._run(shard)
+        if self._remote is None:
+            return run.is_up_to_date()
+        return up_to_date(self._remote, shard, run.content_crc32) is not None
+
+    def _run(self, shard: PlannedShard) -> ProcessingRun:
+        return ProcessingRun(
+            *(self._photographs, shard.directory, shard.table, shard.files, shard.rejections),
+            *(self._repair, self._options, self._hints, self._limit),
+        )
+
     def make(self, plan: ShardPlan) -> ShardResult:
         """Makes one shard, or finds that it is up to date.
 
@@ -145,10 +160,7 @@ class ShardedRun:
             self._remote.refuse_foreign([*names_of(shard), *manifests])
         with locked(directory):
             was_begun = (directory / JOURNAL_NAME).exists()
-            run = ProcessingRun(
-                *(self._photographs, directory, shard.table, shard.files, shard.rejections),
-                *(self._repair, self._options, self._hints, self._limit),
-            )
+            run = self._run(shard)
             if self._remote is not None:
                 result = self._make_at_url(self._remote, shard, run)
             else:

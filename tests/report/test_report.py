@@ -12,10 +12,11 @@ from processing import DataProcessor
 from processing.__main__ import main
 from processing.core.errors import ForeignFileError
 from processing.core.urls import URL
+from processing.report.chart_data import charts_of
 from processing.report.hashes import different, hash_paths
 from processing.report.pixels import as_rgb
 from processing.report.statistics import HEAT_SIDE, SIZE_EDGES, measure
-from processing.report.survey import survey
+from processing.report.survey import Survey, survey
 from processing.report.thumbnails import encode_all
 from processing.report.write import make_report, write_report
 from tests.remote.servers import RangeServer
@@ -72,6 +73,23 @@ def test_every_picture_has_a_text_and_every_table_a_caption(page):
     assert page.count("<table") == page.count("<caption")
     ids = re.findall(r' id="([^"]*)"', page)
     assert len(ids) == len(set(ids))
+
+
+def test_each_chart_of_several_splits_says_which_colour_is_which(page):
+    figures = re.findall(r"<figure.*?</figure>", page, re.DOTALL)
+    keys = [re.findall(r'class="swatch s(\d)', figure) for figure in figures]
+    assert len(figures) > 10
+    for figure, key in zip(figures, keys, strict=True):
+        assert key == ([] if ">Places<" in figure else ["0", "1"])
+
+
+def test_only_a_chart_of_many_categories_takes_two_rows(processed, monkeypatch):
+    found = survey([processed / "preprocessed" / "train_detector.npz"], None)
+    assert not any(chart.is_tall for chart in charts_of(found, "detector"))
+    names = [f"category {number}" for number in range(20)]
+    monkeypatch.setattr(Survey, "names_of", lambda *_: tuple(names))
+    tall = [chart.title for chart in charts_of(found, "detector") if chart.is_tall]
+    assert tall == ["Categories"]
 
 
 def test_equal_files_give_equal_bytes_wherever_they_are(page, processed, tmp_path):

@@ -1,8 +1,10 @@
 """Engines that make shards: whatever an engine does with its tasks, the bytes are the same."""
 
+import contextlib
 import os
 import random
 import runpy
+import shutil
 import signal
 import sys
 import threading
@@ -113,6 +115,27 @@ def test_an_engine_may_do_anything_with_its_tasks(made, tmp_path, conduct, lost)
     if lost:
         assert "lost by the engine" in str(report)
     assert [file.rows for file in report.files] == [file.rows for file in expected.files]
+
+
+def test_an_engine_is_started_only_if_a_shard_is_not_up_to_date(made, tmp_path, monkeypatch):
+    raw = shutil.copytree(made[0] / "raw", tmp_path / "raw")
+    opened = []
+
+    @contextlib.contextmanager
+    def open_engine(*_):
+        opened.append(1)
+        with ThreadPoolExecutor(1) as pool:
+            yield pool
+
+    monkeypatch.setattr(executors, "open_executor", open_engine)
+    one = processor(raw, tmp_path / "out", executor="dask")
+    reports = [one.process(["detector"]) for _ in range(3)]
+    assert [report.up_to_date for report in reports] == [False, True, True]
+    assert len(opened) == 1
+    photograph = next(raw.rglob("*.jpg"))
+    photograph.write_bytes(photograph.read_bytes() + b"changed")
+    assert not one.process(["detector"]).up_to_date
+    assert len(opened) == 2
 
 
 def test_an_error_of_the_data_stops_the_tasks(made, tmp_path):
