@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,10 @@ from processing.imaging.photographs import Photographs
 from processing.run.background_writer import BackgroundWriter
 from processing.run.dataset_writer import DatasetWriter, WriteBatch
 from processing.run.disk_space import ensure_space
-from processing.run.dropped_lists import identity_crc32
 from processing.run.earlier_files import delete_earlier
-from processing.run.earlier_rows import EarlierRows, FileKeys, save_keys
+from processing.run.earlier_rows import EarlierRows
 from processing.run.file_report import FileReport
+from processing.run.finished_lists import AllMetadata, finish_lists
 from processing.run.image_batches import ImageBatches, RunOptions
 from processing.run.inputs import InputImages
 from processing.run.journal import Journal, JournalHeader, Progress, header_of
@@ -40,16 +40,11 @@ from processing.run.output_directory import (
     JOURNAL_NAME,
     npz_path,
     partial_path,
-    rejections_crc32,
-    write_rejections,
 )
 from processing.run.plan import PlannedFile, key_of_plan
 from processing.run.processing_report import RunCounts
-from processing.run.published import PublishedFiles, counts_of
+from processing.run.published import PublishedFiles
 from processing.run.rejection_limit import RejectionLimit, RowsOfTasks, limit_of
-
-AllMetadata = Mapping[str, Mapping[str, Any]]
-"""The metadata of each file, by its name."""
 
 ValueT = TypeVar("ValueT", bound=np.generic)
 
@@ -318,31 +313,16 @@ class ProcessingRun:
         checksums = np.array(progress.input_crc32, dtype=np.uint32)
         self._inputs.note_checksums(self._positions, checksums)
         self._inputs.save()
-        # Lists and caches come before the files: a file must never be there without its list.
-        content_crc32 = self._by_table(checksums, self._made_images)
-        keys = self._by_table(np.array(progress.image_keys, dtype=np.uint64), self._made_images)
-        tasks = self._task_names()
-        metadata, keys_of_files = {}, {}
-        for file in self._made:
-            rejected = progress.rejections.get(file.name, [])
-            listed = [*self._rejections, *rejected] if file.split == "train" else rejected
-            write_rejections(self._path(file), listed)
-            fingerprint = file.fingerprint(content_crc32)
-            metadata[file.name] = {
-                **file.metadata,
-                "tasks": tasks,
-                "recipe": file.recipe,
-                "fingerprint": fingerprint,
-                "listed_crc32": rejections_crc32(listed),
-                "dropped_crc32": identity_crc32(self._path(file)),
-                "counts": {
-                    **counts_of(file, progress, rejected, self._table.category_names),
-                    "listed": len(listed),
-                },
-            }
-            keys_of_files[file.name] = FileKeys(fingerprint, keys[file.images])
-        save_keys(self._output_dir, keys_of_files)
-        return metadata
+        return finish_lists(
+            self._output_dir,
+            self._made,
+            progress,
+            self._rejections,
+            self._by_table(checksums, self._made_images),
+            self._by_table(np.array(progress.image_keys, dtype=np.uint64), self._made_images),
+            self._task_names(),
+            self._table.category_names,
+        )
 
     def _path(self, file: PlannedFile) -> Path:
         return npz_path(self._output_dir, file.name)
