@@ -13,6 +13,7 @@ from typing import Any, Final
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
+from website.notebook_page import as_markdown
 from website.reference import fill_in
 
 ROOT: Final = Path(__file__).parents[1]
@@ -23,21 +24,30 @@ OUTSIDE: Final = {
     "LICENSE": "license.txt",
 }
 """Files of the repository that become pages; the license stays plain text."""
+NOTEBOOKS: Final = {"quickstart.ipynb": "quickstart.md"}
+"""Notebooks of ``docs/`` that become pages. The notebooks are part of the site, too."""
 MODULES: Final = {"processing/npz/format.py": "api.md#processing.npz.format"}
 """Modules that pages link to, with the place of their documentation."""
 
+_PICTURE: Final = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 _LINK: Final = re.compile(r"(?<=\]\()(?!https?:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add the files outside of ``docs/`` as pages."""
+    """Add the files outside of ``docs/`` and the notebooks as pages."""
     for name, page in OUTSIDE.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / name)))
+    for name, page in NOTEBOOKS.items():
+        content = as_markdown(ROOT / "docs" / name)
+        files.append(File.generated(config, page, content=content))
     return files
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Change links that lead out of ``docs/``, and fill in what is made from the code."""
+    """Change links that lead out of ``docs/``, and fill in what is made from the code.
+
+    Each picture becomes a link to itself, because a phone shows it small.
+    """
     here = page.file.src_uri
     outside = here in OUTSIDE.values()
 
@@ -45,7 +55,8 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
         return site_link(link[1], link[2] or "", outside=outside)
 
     # The name of a contender in a table of rates reads like a link to a reference named i.
-    linked = _LINK.sub(changed, markdown).replace("[…][i]", "[…]&#91;i]")
+    opened = _PICTURE.sub(r"[\g<0>](\g<1>)", markdown)
+    linked = _LINK.sub(changed, opened).replace("[…][i]", "[…]&#91;i]")
     return fill_in(linked, here)
 
 
@@ -67,7 +78,7 @@ def site_link(target: str, anchor: str, *, outside: bool) -> str:
     else:
         path = target
     if not path.startswith("../"):
-        return path + anchor
+        return NOTEBOOKS.get(path, path) + anchor
     path = path.removeprefix("../")
     if path in MODULES:
         return MODULES[path]
