@@ -43,10 +43,16 @@ _MOST_COMPARED: Final = 300
 """Boxes of one photograph that are compared with each other; a crowd has more, and takes memory."""
 
 
-def check_boxes(placed: PlacedAnnotations) -> Iterator[Finding]:
-    """Finds single boxes that look wrong."""
+def check_boxes(placed: PlacedAnnotations, explained: NDArray[np.bool_]) -> Iterator[Finding]:
+    """Finds single boxes that look wrong.
+
+    Args:
+        placed: the annotations.
+        explained: bool (I,), boxes of sets that have to be read in another way: each of them would
+            get a remedy of its own.
+    """
     usable = placed.boxed()
-    yield from _beyond(placed, usable)
+    yield from _beyond(placed, usable & ~explained)
     yield from _tiny(placed, usable)
     yield from _drawn_twice(placed, usable)
 

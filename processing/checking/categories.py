@@ -19,6 +19,7 @@ _MISSPELT_SHARE: Final = 0.1
 """A misspelt name has at most this share of the objects of the right one."""
 _SHORTEST_MISSPELT: Final = 4
 """Letters. Shorter names are often one letter apart and both right: cat and car."""
+_SHORTEST_PLURAL: Final = 3
 _MANY_ELSEWHERE: Final = 6
 """Photographs outside train that show a category from which on its absence in train is a mistake.
 In one real data set, a category is in five photographs of val only."""
@@ -34,6 +35,7 @@ def check_categories(table: AnnotationTable, splits: NDArray[np.int8]) -> Iterat
     counts = count_categories(table)
     yield from _alike(counts)
     yield from _misspelt(table, counts)
+    yield from _plurals(table, counts)
     yield from _odd_names(counts)
     yield from _unused(table, counts)
     yield from _not_in_train(table, splits)
@@ -77,9 +79,9 @@ def _misspelt(table: AnnotationTable, counts: dict[str, int]) -> Iterator[Findin
     declared = [set(one.category_names) for one in table.annotation_sets]
     for position, name in enumerate(used):
         for other in used[:position]:
-            if counts[name] > _MISSPELT_SHARE * counts[other]:
-                break  # all later ones are rarer still
-            if not _is_slip(_folded(name), _folded(other)):
+            one, right = _folded(name), _folded(other)
+            is_rare = counts[name] <= _MISSPELT_SHARE * counts[other]
+            if not (_is_slip(one, right) if is_rare else _has_letters_exchanged(one, right)):
                 continue
             # Whoever wrote both names into one list of categories means both.
             is_meant = any({name, other} <= names for names in declared)
@@ -106,6 +108,51 @@ def _is_slip(one: str, right: str) -> bool:
         start += 1
     a, b = one[start:], right[start:]
     return a[1:] == b or a == b[1:] or a[1:] == b[1:] or sorted(one) == sorted(right)
+
+
+def _has_letters_exchanged(one: str, right: str) -> bool:
+    """Whether two neighbouring letters of a longer word are exchanged: nobody means both words."""
+    if len(one) != len(right) or len(one) <= _SHORTEST_MISSPELT or not one.isalpha():
+        return False
+    differ = [i for i in range(len(one)) if one[i] != right[i]]
+    if len(differ) != 2 or differ[1] != differ[0] + 1:
+        return False
+    return one[differ[0]] == right[differ[1]] and one[differ[1]] == right[differ[0]]
+
+
+def _plurals(table: AnnotationTable, counts: dict[str, int]) -> Iterator[Finding]:
+    """Finds a name and its plural, however frequent each is."""
+    declared = [set(one.category_names) for one in table.annotation_sets]
+    used = {_folded(name): name for name in counts if counts[name]}
+    for folded, name in used.items():
+        plurals = [used[one] for one in _plurals_of(folded) if one in used]
+        for plural in plurals:
+            both = counts[name], counts[plural]
+            if min(both) <= _MISSPELT_SHARE * max(both):
+                continue  # reported as a slip
+            # Whoever wrote both names into one list may mean single objects and groups.
+            is_meant = any({name, plural} <= names for names in declared)
+            yield Finding(
+                "plural_category",
+                "info" if is_meant else "warning",
+                "",
+                f"category {plural!r} ({counts[plural]:,} objects) is the plural of {name!r} "
+                f"({counts[name]:,})",
+                "write one name everywhere, unless the plural means groups of objects",
+                count=min(both),
+            )
+
+
+def _plurals_of(name: str) -> list[str]:
+    """The regular English plurals of a name. One in -ss has none here: glass and glasses differ."""
+    if len(name) < _SHORTEST_PLURAL or not name.isalpha() or name.endswith("s"):
+        return []
+    plurals = [f"{name}s"]
+    if name.endswith(("x", "ch", "sh", "o")):
+        plurals.append(f"{name}es")
+    if name.endswith("y"):
+        plurals.append(f"{name[:-1]}ies")
+    return plurals
 
 
 def _odd_names(counts: dict[str, int]) -> Iterator[Finding]:

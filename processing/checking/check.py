@@ -21,13 +21,17 @@ from processing.checking.box_sets import check_box_sets
 from processing.checking.boxes import check_boxes
 from processing.checking.categories import check_categories, count_categories
 from processing.checking.copies import check_copies
+from processing.checking.declared_sizes import check_declared_sizes
+from processing.checking.divisions import check_annotations_of_copies, check_divisions
+from processing.checking.emptiness import check_emptiness
 from processing.checking.estimate import file_bytes, measure, run_seconds
-from processing.checking.findings import Finding, counted, in_order, sample
+from processing.checking.findings import Finding, counted, in_order
 from processing.checking.forecast import Forecast
 from processing.checking.landmarks import check_landmarks
 from processing.checking.outcomes import from_dropped, from_notes, from_rejections
 from processing.checking.photographs import check_photographs, look_at_all
 from processing.checking.report import CheckReport
+from processing.checking.systematic import check_readings
 from processing.core.errors import SourceError
 from processing.imaging.photographs import Photographs
 from processing.run.file_report import FileReport
@@ -103,9 +107,8 @@ def _planned(plan: Plan, task_names: Sequence[str], refusals: list[Finding]) -> 
         try:
             return plan(names)
         except SourceError as error:
-            if refusals and refusals[0].message == str(error):
-                break  # it was not the landmarker
-            refusals.append(Finding("refused", "error", "", str(error), _REFUSED))
+            if not refusals:  # the second one repeats it: it was not the landmarker
+                refusals.append(Finding("refused", "error", "", str(error), _REFUSED))
         if not without or without == list(task_names):
             break
     return None
@@ -113,6 +116,11 @@ def _planned(plan: Plan, task_names: Sequence[str], refusals: list[Finding]) -> 
 
 def _findings(work: Work, forecast: Forecast) -> Iterator[Finding]:
     """Yields the findings of processing itself, then inputs that look wrong."""
+    # Causes come first, before the photographs and boxes that suffer from them.
+    explained = np.zeros(len(work.table.labels), dtype=bool)
+    yield from check_readings(forecast.placed, forecast.small, explained)
+    yield from check_declared_sizes(forecast.placed)
+    yield from check_divisions(forecast.placed, work.reading_notes)
     if forecast.no_rows:
         yield Finding("no_rows", "error", "", forecast.no_rows, _REFUSED)
     rejected = forecast.progress.rejected_images()
@@ -133,11 +141,13 @@ def _findings(work: Work, forecast: Forecast) -> Iterator[Finding]:
             *work.reading_notes,
         ]
     )
-    yield from _clipped_and_empty(forecast)
+    yield from _clipped(forecast)
+    yield from check_emptiness(work.table, work.splits)
     yield from check_copies(forecast.pictures)
+    yield from check_annotations_of_copies(forecast.placed, forecast.pictures)
     yield from check_photographs(forecast.placed)
     yield from check_box_sets(forecast.placed)
-    yield from check_boxes(forecast.placed)
+    yield from check_boxes(forecast.placed, explained)
     yield from check_landmarks(forecast.placed)
     yield from check_categories(work.table, work.splits)
 
@@ -155,19 +165,13 @@ def _limit(work: Work, rejected: int) -> Iterator[Finding]:
         yield Finding("too_many_rejected", "error", "", message, _REFUSED)
 
 
-def _clipped_and_empty(forecast: Forecast) -> Iterator[Finding]:
+def _clipped(forecast: Forecast) -> Iterator[Finding]:
     counts = forecast.progress.counts
     clipped = sum(of_file["clipped"] for name, of_file in counts.items() if "detector" in name)
     if clipped:
         boxes = counted(clipped, "box", "boxes")
         message = f"{boxes} would be clipped at the edge of the photograph"
         yield Finding("clipped", "info", "", message, count=clipped)
-    empty = sum(of_file["empty_images"] for of_file in counts.values())
-    if empty:
-        table = forecast.placed.table
-        paths = table.image_paths[np.diff(table.offsets) == 0].tolist()
-        message = f"{counted(empty, 'photograph')} without objects, stored as such: {sample(paths)}"
-        yield Finding("negatives", "info", "", message, count=empty)
 
 
 def _file_reports(work: Work, forecast: Forecast) -> Iterator[FileReport]:

@@ -62,7 +62,7 @@ class Pictures:
 
 def check_copies(pictures: Pictures) -> Iterator[Finding]:
     """Finds exact copies, near copies, mirrored copies and blank photographs."""
-    exact = _exact_groups(pictures)
+    exact = exact_groups(pictures)
     copies = {image for group in exact for image in group[1:]}
     for group in exact:
         yield _finding(pictures, group, "exact_copy", "have the same content")
@@ -81,7 +81,8 @@ def check_copies(pictures: Pictures) -> Iterator[Finding]:
     yield from _blank(pictures)
 
 
-def _exact_groups(pictures: Pictures) -> list[list[int]]:
+def exact_groups(pictures: Pictures) -> list[list[int]]:
+    """Returns the positions of photographs with the same bytes, group by group."""
     known = np.flatnonzero(pictures.crc32 != 0)
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     keys = zip(pictures.crc32[known].tolist(), pictures.bytes[known].tolist(), strict=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from processing.checking.copies import Pictures
 from processing.checking.placed import PlacedAnnotations
+from processing.checking.small_pictures import SmallPictures, shrunk
 from processing.core.errors import Dropped, TooManyRejectedError
 from processing.imaging.contents import UNKNOWN_HEADER
 from processing.imaging.decoding import decode
@@ -57,6 +58,7 @@ class Forecast:
         original_bytes: by file, bytes of the rows that are photographs' own files.
         column_bytes: by file and member, bytes of all values but the images.
         pictures: the photographs of the table.
+        small: small pictures of some photographs.
         placed: the annotations in pixels.
         no_rows: why a run would stop in the end; ``""`` if it would not.
     """
@@ -68,9 +70,13 @@ class Forecast:
         self.original_bytes: Counter[str] = Counter()
         self.column_bytes: dict[str, Counter[str]] = {file.name: Counter() for file in work.files}
         self.pictures = Pictures(work.table.image_paths.tolist(), work.splits)
+        self.small = SmallPictures(len(work.table))
         self.placed = PlacedAnnotations(work.table)
         self.no_rows = ""
         self._looks: dict[str, Look] = {}
+        self._shrunk: dict[str, NDArray[np.uint8]] = {}
+        chosen = self.small.positions >= 0
+        self._wanted = frozenset(work.table.image_paths[chosen].tolist())
         self._examine(work)
 
     def _examine(self, work: Work) -> None:
@@ -109,6 +115,8 @@ class Forecast:
         """Decodes a photograph as a run does, and looks at it; runs in decoding threads."""
         photo = decode(data, header, reduction=reduction)
         self._looks[path] = look_at(photo.pixels)
+        if path in self._wanted:
+            self._shrunk[path] = shrunk(photo.pixels)
         renderings: Renderings = {}
         for task, task_views in views.items():
             made = renderings[task] = []
@@ -133,6 +141,9 @@ class Forecast:
         look = self._looks.pop(pictures.paths[image], None)
         if look is not None:
             pictures.add(image, look)
+        picture = self._shrunk.pop(pictures.paths[image], None)
+        if picture is not None:
+            self.small.add(image, picture)
 
     def _add_counts(
         self, image: int, result: ImageResult, work: Work, batches: ImageBatches

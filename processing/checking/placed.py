@@ -23,7 +23,10 @@ class PlacedAnnotations:
         boxes: float32 (I, 4) x1, y1, x2, y2 in pixels of the upright photograph; NaN without a box
             or a header.
         points: float32 (P, 3), the values of `table.points` in the same pixels; NaN without header.
-        sizes: int32 (N, 2) height, width of the upright photographs; 0 if not known.
+        sizes: int32 (N, 2) height, width of the upright photographs; 0 if not known, or if the
+            annotation declares another size.
+        stored_sizes: int32 (N, 2) height, width of the photographs in their files; 0 if not known.
+        orientations: int8 (N,), their EXIF orientations; 0 if not known.
         owners: int64 (I,), the image of each instance.
     """
 
@@ -31,12 +34,14 @@ class PlacedAnnotations:
         self.table = table
         self.boxes = np.full((len(table.labels), 4), np.nan, dtype=np.float32)
         self.points = np.full((len(table.points.values), 3), np.nan, dtype=np.float32)
-        self.sizes = np.zeros((len(table), 2), dtype=np.int32)
+        self.sizes, self.stored_sizes = np.zeros((2, len(table), 2), dtype=np.int32)
+        self.orientations = np.zeros(len(table), dtype=np.int8)
         self.owners = np.repeat(np.arange(len(table)), np.diff(table.offsets))
 
     def place(self, image: int, header: ImageHeader) -> None:
         """Converts the annotations of one image."""
         annotations = self.table.image(image)
+        self.stored_sizes[image], self.orientations[image] = header.stored_size, header.orientation
         try:
             boxes, points = in_upright_pixels(annotations, header)
         except ImageError:  # size_mismatch, which is a rejection already
@@ -58,6 +63,24 @@ class PlacedAnnotations:
             sound = (self.boxes[:, 2:] > self.boxes[:, :2]).all(axis=1)
         usable: NDArray[np.bool_] = plain & sound & np.isfinite(self.boxes).all(axis=1)
         return usable
+
+    def outlined(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Returns boxes and the rectangles around points that have no box.
+
+        Returns:
+            float32 (I, 4) in pixels of the upright photographs, a copy; and bool (I,), those that
+            are finite, have a positive size and no flag of an annotator.
+        """
+        boxes, usable = self.boxes.copy(), self.boxed()
+        without = np.flatnonzero(self.table.flags & np.uint8(Flag.NO_BOX) != 0)
+        offsets = self.table.points.offsets
+        for i in without.tolist():
+            points = self.points[offsets[i] : offsets[i + 1]]
+            places = points[points[:, 2] > 0, :2]
+            if len(places) > 1 and np.isfinite(places).all():
+                boxes[i, :2], boxes[i, 2:] = places.min(axis=0), places.max(axis=0)
+                usable[i] = bool((boxes[i, 2:] > boxes[i, :2]).all())
+        return boxes, usable
 
     def extents(self) -> NDArray[np.float32]:
         """Returns float32 (I, 2): width and height of the photograph of each instance."""

@@ -42,7 +42,8 @@ def explain_no_annotations(
         for read in sets[:_MOST_LINES]
     ]
     negatives = int(np.count_nonzero(np.diff(table.offsets) == 0))
-    lines.append(f"{negatives} of {len(table)} listed images have no object at all")
+    have = "image has" if len(table) == 1 else "images have"
+    lines.append(f"{negatives} of {len(table)} listed {have} no object at all")
     # A look at the disk for each image is affordable here, since the run has failed.
     paths = table.image_paths.tolist()
     absent = [path for path in paths if photographs.size(path) is None]

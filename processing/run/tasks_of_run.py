@@ -62,7 +62,8 @@ def choose_tasks(
             tasks.append(task)
         else:
             images = len(reading.table)
-            skipped[name] = f"no {task.needs} in {place} ({images} images listed)"
+            listed = "1 image" if images == 1 else f"{images} images"
+            skipped[name] = f"no {task.needs} in {place} ({listed} listed)"
     if skipped and not (skip_missing and tasks):
         found = reading.table, reading.rejections, reading.notes, reading.sets
         causes = explain_no_annotations(photographs, *found)

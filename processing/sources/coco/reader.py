@@ -174,6 +174,11 @@ class _Categories:
     keypoint_names: Mapping[int, tuple[str, ...]]
     rejections: list[Rejection]
 
+    @property
+    def first_keypoint_names(self) -> tuple[str, ...]:
+        """The keypoint names of the first category that has any; empty without."""
+        return next(iter(self.keypoint_names.values()), ())
+
     @classmethod
     def of(cls, file: CocoFile, path: str) -> _Categories:
         """Reads the list ``categories``.
@@ -285,7 +290,8 @@ def _table(
             AnnotationSet(
                 path,
                 place="annotations[{}]",
-                keypoint_names=keypoint_names,
+                # Also if no point is labelled, which a check reports.
+                keypoint_names=keypoint_names or categories.first_keypoint_names,
                 category_names=tuple(categories.names),
             ),
         ),

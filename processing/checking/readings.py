@@ -1,0 +1,187 @@
+"""Other readings of all boxes of an annotation set, such as x and y exchanged.
+
+A reading turns the boxes as they were understood into the boxes that their author may have meant.
+Whether it is right is decided in `systematic`. Pure functions of annotations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processing.checking.placed import PlacedAnnotations
+from processing.core.annotations import NOT_DECLARED
+from processing.core.coordinates import stored_to_upright
+
+Boxes = NDArray[np.float64]
+
+_SIDES: Final = (224, 256, 300, 320, 384, 416, 448, 512, 600, 608, 640, 768, 800, 1000, 1024, 1280)
+"""Sides of the square copies that annotation tools, models and their training code make."""
+_LEAST_REACH: Final = 0.85
+"""Of a copy's side, which the boxes of many photographs reach almost."""
+_ROUNDING: Final = 1.5
+_FACTORS: Final = (2.0, 1.5, 3.0, 4.0, 1 / 2, 2 / 3, 1 / 3, 1 / 4)
+
+
+class Reading(NamedTuple):
+    """Boxes as their author may have meant them.
+
+    Args:
+        kind: of the finding.
+        text: the reading, as in "the boxes fit as …".
+        remedy: what to do if it is right.
+        boxes: float64 (M, 4) x1, y1, x2, y2 in pixels of `images`.
+        images: int64 (M,), the photographs that the boxes lie in.
+    """
+
+    kind: str
+    text: str
+    remedy: str
+    boxes: Boxes
+    images: NDArray[np.int64]
+
+
+class _Boxes:
+    """The boxes of some instances of one set, with the sizes that readings need."""
+
+    def __init__(self, placed: PlacedAnnotations, boxes: Boxes, chosen: NDArray[np.int64]) -> None:
+        self.placed = placed
+        self.boxes = boxes
+        self.owners = placed.owners[chosen]
+        self.extents = placed.sizes[self.owners][:, ::-1].astype(np.float64)
+        self.whole = np.tile(self.extents, 2)
+        self.normalized = placed.table.normalized[self.owners]
+        self.format = placed.format_of(int(chosen[0]))
+        self.set_id = int(placed.table.instance_set_ids[chosen[0]])
+
+
+def other_readings(
+    placed: PlacedAnnotations, boxes: Boxes, chosen: NDArray[np.int64]
+) -> Iterator[Reading]:
+    """Yields all readings that are possible for the boxes of one annotation set.
+
+    Args:
+        placed: the annotations.
+        boxes: float64 (M, 4), boxes in pixels of their upright photographs.
+        chosen: int64 (M,), their instances.
+    """
+    given = _Boxes(placed, boxes, chosen)
+    yield from _unrotated(given)
+    yield from _other_numbers(given)
+    yield from _neighbours(given)
+    yield from _turned(given)
+    if not given.normalized.any():
+        yield from _resized(given)
+
+
+def _unrotated(given: _Boxes) -> Iterator[Reading]:
+    """The boxes were drawn on the pixels as stored, without the turn that EXIF asks for."""
+    placed, table = given.placed, given.placed.table
+    undeclared = (table.declared_sizes == NOT_DECLARED).all(axis=1)
+    turned = (placed.orientations > 1) & undeclared
+    concerned = turned[given.owners]
+    if not concerned.any():
+        return
+    boxes = given.boxes.copy()
+    for image in np.unique(given.owners[concerned]).tolist():
+        own = given.owners == image
+        height, width = placed.stored_sizes[image].tolist()
+        stored = boxes[own]
+        if table.normalized[image]:
+            stored = stored / given.whole[own] * np.array([width, height, width, height])
+        boxes[own] = stored_to_upright(stored, int(placed.orientations[image]), (height, width))
+    count = len(np.unique(given.owners[concerned]))
+    yield Reading(
+        "looks_unrotated",
+        f"pixels of the photographs as stored: EXIF turns {count:,} of them, and their boxes were "
+        "drawn without the turn",
+        "turn the boxes with their photographs, or store the photographs upright and draw again",
+        boxes,
+        given.owners,
+    )
+
+
+def _other_numbers(given: _Boxes) -> Iterator[Reading]:
+    """The four numbers have another meaning or order."""
+    boxes, owners = given.boxes, given.owners
+    exchanged = boxes[:, [1, 0, 3, 2]]
+    fractions = (boxes / given.whole)[:, [1, 0, 3, 2]] * given.whole
+    swapped = np.where(given.normalized[:, None], fractions, exchanged)
+    remedy = "correct the order of the numbers or columns"
+    yield Reading("looks_swapped", "y and x exchanged", remedy, swapped, owners)
+    low, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    middle = low + sides / 2
+    if given.format == "yolo":
+        corners = np.concatenate([middle, sides], axis=1)
+        top_left = np.concatenate([middle, middle + sides], axis=1)
+        text = "x, y of the top left, width, height"
+        remedy = "write the centre and the size, as YOLO does"
+        yield Reading("looks_like_corners", "x1, y1, x2, y2", remedy, corners, owners)
+        yield Reading("looks_like_top_left", text, remedy, top_left, owners)
+    if given.format == "coco":
+        corners = np.concatenate([low, sides], axis=1)
+        remedy = "write x, y, width, height"
+        yield Reading("looks_like_corners", "x1, y1, x2, y2", remedy, corners, owners)
+    if given.format in ("coco", "csv_manifest"):
+        around = np.concatenate([low - sides / 2, low + sides / 2], axis=1)
+        text = "the centre, width, height"
+        remedy = "subtract half the size: x, y are those of the top left"
+        yield Reading("looks_like_centre", text, remedy, around, owners)
+
+
+def _neighbours(given: _Boxes) -> Iterator[Reading]:
+    """The boxes belong to the photograph before or after theirs in the list."""
+    members = np.flatnonzero(given.placed.table.set_ids == given.set_id)
+    if len(members) < 2:
+        return
+    place = np.searchsorted(members, given.owners)
+    for step, side in ((-1, "before"), (1, "after")):
+        images = members[(place + step) % len(members)]
+        extents = given.placed.sizes[images][:, ::-1].astype(np.float64)
+        scaled = given.boxes / given.whole * np.tile(extents, 2)
+        boxes = np.where(given.normalized[:, None], scaled, given.boxes)
+        yield Reading(
+            "looks_like_neighbour",
+            f"boxes of the photograph {side} theirs in the list",
+            "compare ids and names with the photographs: were they counted from 0 and from 1, "
+            "renumbered, or sorted in two ways?",
+            boxes,
+            images,
+        )
+
+
+def _turned(given: _Boxes) -> Iterator[Reading]:
+    """The axes run the other way."""
+    x1, y1, x2, y2 = given.boxes.T
+    width, height = given.extents.T
+    below = np.stack([x1, height - y2, x2, height - y1], axis=1)
+    remedy = "subtract y from the height of the photograph"
+    yield Reading("looks_upside_down", "y counted from the bottom", remedy, below, given.owners)
+    mirrored = np.stack([width - x2, y1, width - x1, y2], axis=1)
+    remedy = "mirror the boxes too, or use the photographs that were annotated"
+    text = "boxes of the mirrored photographs"
+    yield Reading("looks_mirrored", text, remedy, mirrored, given.owners)
+
+
+def _resized(given: _Boxes) -> Iterator[Reading]:
+    """The boxes were drawn on copies of another size."""
+    boxes, extents, owners = given.boxes, given.extents, given.owners
+    reach = float(boxes[:, 2:].max())
+    kind, remedy = "looks_resized", "scale the boxes to the photographs, or use those copies"
+    for side in _SIDES:
+        if not _LEAST_REACH * side <= reach <= side + _ROUNDING or (extents == side).all():
+            continue
+        text = f"pixels of copies that were stretched to {side}x{side}"
+        yield Reading(kind, text, remedy, boxes / side * given.whole, owners)
+        scale = extents.max(axis=1, keepdims=True) / side
+        borders = (side - extents / scale) / 2
+        text = f"pixels of copies of {side}x{side} with borders"
+        yield Reading(kind, text, remedy, (boxes - np.tile(borders, 2)) * scale, owners)
+        text = f"pixels of copies with a longer side of {side}"
+        yield Reading(kind, text, remedy, boxes * scale, owners)
+    for factor in _FACTORS:
+        text = f"pixels of copies that are {1 / factor:.3g} times as large"
+        yield Reading(kind, text, remedy, boxes * factor, owners)
