@@ -37,6 +37,9 @@ _LONGEST: Final = 30.0
 
 _REPEATED: Final = 0.9
 """Intersection over union of two boxes of one category that are one object drawn twice."""
+_ALMOST: Final = 0.75
+_JITTER: Final = 2.5
+"""The same for small boxes, whose corners differ by at most this many pixels."""
 _CLEAR: Final = 8.0
 """Pixels of the shorter side below which rounding decides whether boxes agree."""
 _MOST_COMPARED: Final = 300
@@ -148,11 +151,13 @@ def _drawn_twice(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> Iterat
         boxes = placed.boxes[members].astype(np.float64)
         labels = placed.table.labels[members]
         fit = np.triu(box_fit(boxes, boxes), 1)
-        if not (fit >= _REPEATED).any():
+        if not (fit >= _ALMOST).any():
             continue
         same = labels[:, None] == labels
-        equal = np.abs(boxes[:, None] - boxes).max(axis=2) <= 0.5
-        for a, b in np.argwhere(np.triu((fit >= _REPEATED) & same, 1)).tolist():
+        distance = np.abs(boxes[:, None] - boxes).max(axis=2)
+        equal = distance <= 0.5
+        repeated = (fit >= _REPEATED) | ((fit >= _ALMOST) & (distance <= _JITTER))
+        for a, b in np.argwhere(np.triu(repeated & same, 1)).tolist():
             _, _, place = placed.where(int(members[a]))
             message = f"is drawn twice, as {place or 'another object'} too"
             remedy = "remove one of the boxes"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from processing.checking.findings import Finding, counted, sample
 from processing.core.annotations import SPLITS, AnnotationTable
+from processing.core.errors import Rejection
 
 _RARE: Final = 5
 """Objects. A category with fewer is hardly learnt, and may be a slip of the annotator."""
@@ -19,7 +22,10 @@ _MISSPELT_SHARE: Final = 0.1
 """A misspelt name has at most this share of the objects of the right one."""
 _SHORTEST_MISSPELT: Final = 4
 """Letters. Shorter names are often one letter apart and both right: cat and car."""
+_UNKNOWN_ID: Final = re.compile(r"category_id (?P<id>\d+) is not among the categories")
 _SHORTEST_PLURAL: Final = 3
+_FEWEST_NAMED: Final = 3
+"""Photographs whose category is their own name."""
 _MANY_ELSEWHERE: Final = 6
 """Photographs outside train that show a category from which on its absence in train is a mistake.
 In one real data set, a category is in five photographs of val only."""
@@ -37,8 +43,26 @@ def check_categories(table: AnnotationTable, splits: NDArray[np.int8]) -> Iterat
     yield from _misspelt(table, counts)
     yield from _plurals(table, counts)
     yield from _odd_names(counts)
+    yield from _file_names(table)
     yield from _unused(table, counts)
     yield from _not_in_train(table, splits)
+
+
+def check_category_numbers(rejections: Iterable[Rejection]) -> Iterator[Finding]:
+    """Finds files of COCO whose only unknown category is 0: all their ids may be one too small."""
+    unknown: dict[str, Counter[str]] = defaultdict(Counter)
+    for rejection in rejections:
+        match = _UNKNOWN_ID.search(rejection.message)
+        if match:
+            unknown[rejection.path][match["id"]] += 1
+    for path, ids in unknown.items():
+        if list(ids) == ["0"]:
+            message = (
+                f"the category_id of {counted(ids['0'], 'object')} is 0, which is not among the "
+                "categories: if ids were counted from 0, all other objects have wrong names too"
+            )
+            remedy = "compare the ids of annotations and categories before anything else"
+            yield Finding("shifted_classes", "error", path, message, remedy, count=ids["0"])
 
 
 def count_categories(table: AnnotationTable) -> dict[str, int]:
@@ -166,6 +190,28 @@ def _odd_names(counts: dict[str, int]) -> Iterator[Finding]:
                 "space",
                 "correct the name",
             )
+
+
+def _file_names(table: AnnotationTable) -> Iterator[Finding]:
+    """Finds categories that are the names of the photographs that show them."""
+    stems = [posixpath.splitext(posixpath.basename(path))[0] for path in table.image_paths.tolist()]
+    owners = np.repeat(np.arange(len(table)), np.diff(table.offsets))
+    pairs = np.unique(np.stack([owners, table.labels], axis=1), axis=0).tolist()
+    named = [
+        stems[image]
+        for image, label in pairs
+        if posixpath.splitext(_name(table.category_names, label))[0] == stems[image]
+    ]
+    if len(named) >= _FEWEST_NAMED and len(named) >= len(pairs) / 2:
+        yield Finding(
+            "category_is_file_name",
+            "warning",
+            "",
+            f"{len(named):,} photographs have a category that is their own name: "
+            f"{sample(named, 3)}",
+            "name the right column: are the columns shifted?",
+            count=len(named),
+        )
 
 
 def _unused(table: AnnotationTable, counts: dict[str, int]) -> Iterator[Finding]:

@@ -19,7 +19,11 @@ import numpy as np
 
 from processing.checking.box_sets import check_box_sets
 from processing.checking.boxes import check_boxes
-from processing.checking.categories import check_categories, count_categories
+from processing.checking.categories import (
+    check_categories,
+    check_category_numbers,
+    count_categories,
+)
 from processing.checking.copies import check_copies
 from processing.checking.declared_sizes import check_declared_sizes
 from processing.checking.divisions import check_annotations_of_copies, check_divisions
@@ -121,6 +125,7 @@ def _findings(work: Work, forecast: Forecast) -> Iterator[Finding]:
     yield from check_readings(forecast.placed, forecast.small, explained)
     yield from check_declared_sizes(forecast.placed)
     yield from check_divisions(forecast.placed, work.reading_notes)
+    yield from check_category_numbers(work.rejections)
     if forecast.no_rows:
         yield Finding("no_rows", "error", "", forecast.no_rows, _REFUSED)
     rejected = forecast.progress.rejected_images()

@@ -13,7 +13,6 @@ from processing.core.annotations import SPLITS, AnnotationTable, Flag
 
 _MANY: Final = 0.4
 _FEWEST: Final = 8
-_FEWEST_OBJECTS: Final = 5
 """Share of photographs without objects, and their number, from which on their labels may be lost.
 Real data sets have that many too, so this is information."""
 
@@ -55,21 +54,12 @@ def _points(table: AnnotationTable) -> Iterator[Finding]:
     boxed = (table.flags & np.uint8(Flag.NO_BOX | Flag.CROWD)) == 0
     for set_id, annotation_set in enumerate(table.annotation_sets):
         own = table.instance_set_ids == set_id
+        # Categories without any points are those of other objects.
+        own &= np.isin(table.labels, np.unique(table.labels[own & (lengths > 0)]))
         total = int(own.sum())
         without = own & boxed & (lengths == 0)
         count = int(without.sum())
-        names = len(annotation_set.keypoint_names)
-        if not count or not (names or (lengths[own] > 0).any()):
-            continue
-        path = annotation_set.path
-        if count == total and total >= _FEWEST_OBJECTS:
-            message = (
-                f"{path} names {counted(names, 'keypoint')}, and none of its "
-                f"{counted(total, 'object')} has a labelled one: all points are missing or have "
-                "visibility 0"
-            )
-            remedy = "give the points that were marked visibility 2, or hidden ones 1"
-            yield Finding("no_labelled_points", "warning", path, message, remedy, count=count)
-        elif count < total:
+        if count and count < total:
+            path = annotation_set.path
             message = f"{count:,} of {counted(total, 'object')} of {path} have no labelled point"
             yield Finding("objects_without_points", "info", path, message, count=count)

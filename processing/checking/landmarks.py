@@ -86,14 +86,22 @@ def _single(
     box = placed.boxes[instance]
     if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
         return None
-    margin = _AROUND * (box[2:] - box[:2])
-    off = ((labelled < box[:2] - margin) | (labelled > box[2:] + margin)).any(axis=1)
-    if off.mean() > _MOST_OFF:
+    off = _share_off(labelled, box)
+    if off > _MOST_OFF:
         text = ", ".join(f"{value:.6g}" for value in box.tolist())
-        message = f"{int(off.sum())} of {len(labelled)} lie far from their box ({text})"
+        message = f"{round(off * len(labelled))} of {len(labelled)} lie far from their box ({text})"
         remedy = "correct the box or the points: are they in the same unit, and of one object?"
+        if not _share_off(labelled[:, ::-1], box):
+            remedy = "they fit their box with x and y exchanged: correct their order"
+        elif not _share_off(labelled + box[:2], box):
+            remedy = "they fit if they are counted from the corner of their box: add it to them"
         return _finding(placed, instance, "points_off_box", message, remedy)
     return None
+
+
+def _share_off(points: NDArray[np.float32], box: NDArray[np.float32]) -> float:
+    margin = _AROUND * (box[2:] - box[:2])
+    return float(((points < box[:2] - margin) | (points > box[2:] + margin)).any(axis=1).mean())
 
 
 def _share_outside(points: NDArray[np.float32], extent: tuple[int, int]) -> float:

@@ -71,6 +71,7 @@ _NOTES: Final[dict[str, tuple[Severity, str]]] = {
     "ungrouped": ("warning", "correct the expression of --group-by"),
     "other_images": ("warning", "add the photographs of this list, or delete it"),
     "no_test_split": ("warning", "correct the entry test of data.yaml, or remove it"),
+    "unlabelled_keypoints": ("warning", "correct the visibilities, or ignore this if it is meant"),
     "empty_split": ("warning", "divide the photographs anew, or give them another split"),
 }
 _FLAGS: Final = USER_RULES - {"too_small"}

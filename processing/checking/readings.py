@@ -18,6 +18,9 @@ from processing.core.coordinates import stored_to_upright
 
 Boxes = NDArray[np.float64]
 
+OTHER_SIZE: Final = "looks_like_other_size"
+"""The kind of readings that change only the sizes of boxes."""
+
 _SIDES: Final = (224, 256, 300, 320, 384, 416, 448, 512, 600, 608, 640, 768, 800, 1000, 1024, 1280)
 """Sides of the square copies that annotation tools, models and their training code make."""
 _LEAST_REACH: Final = 0.85
@@ -114,6 +117,15 @@ def _other_numbers(given: _Boxes) -> Iterator[Reading]:
     yield Reading("looks_swapped", "y and x exchanged", remedy, swapped, owners)
     low, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
     middle = low + sides / 2
+    for factor, text in (
+        (2.0, "boxes of half the width and height"),
+        (0.5, "boxes twice as large"),
+    ):
+        reach = sides / 2 * factor
+        resized = np.concatenate([middle - reach, middle + reach], axis=1)
+        resized = np.clip(resized, 0, given.whole)
+        remedy = "look at a few: were distances from the centre written, or read, as sizes?"
+        yield Reading(OTHER_SIZE, text, remedy, resized, owners)
     if given.format == "yolo":
         corners = np.concatenate([middle, sides], axis=1)
         top_left = np.concatenate([middle, middle + sides], axis=1)

@@ -21,9 +21,9 @@ from processing.core.annotations import (
     concatenate_columns,
     take_columns,
 )
-from processing.core.errors import AnnotationError, Rejection
+from processing.core.errors import AnnotationError, Note, Rejection
 from processing.sources.coco.entries import Annotation, Chunk, CocoFile, Failure, Id, same_id
-from processing.sources.coco.keypoints import points_of
+from processing.sources.coco.keypoints import count_unlabelled, note_unlabelled, points_of
 from processing.sources.coco.polygons import add_missing_boxes, explain_missing_box
 from processing.sources.text import numbers_of
 
@@ -75,7 +75,7 @@ def rejections_of(path: str, name: str, failures: list[Failure]) -> list[Rejecti
 
 def read_instances(
     file: CocoFile, path: str, rows: Mapping[Id, int], labels: Mapping[Id, int]
-) -> tuple[CocoInstances, list[Rejection], set[int]]:
+) -> tuple[CocoInstances, list[Rejection], set[int], list[Note]]:
     """Reads all annotations of a file.
 
     Args:
@@ -85,7 +85,7 @@ def read_instances(
         labels: the label of each category id.
 
     Returns:
-        The usable annotations, the rejected ones, and the rows that lost an annotation.
+        The usable annotations, the rejected ones, the rows that lost an annotation, and notes.
 
     Raises:
         AnnotationError: none of the annotations has a box, an outline or points; reason
@@ -97,7 +97,7 @@ def read_instances(
     rejections: list[Rejection] = []
     images_missing_annotations: set[int] = set()
     has_objects = not file.annotations
-    predictions = 0
+    predictions = unlabelled = 0
     for chunk in file.annotations.decoded(Annotation):
         outlined = add_missing_boxes(chunk)
         has_objects |= bool(chunk.failures or outlined) or any(
@@ -106,6 +106,7 @@ def read_instances(
         predicted = _predictions(chunk.entries)
         predictions += int(np.count_nonzero(predicted))
         columns, usable = _columns(chunk, rows, labels)
+        unlabelled += count_unlabelled(chunk.entries, columns.points)
         usable &= ~predicted
         images_missing_annotations.update(columns.rows[~usable].tolist())
         for failure in chunk.failures:
@@ -129,7 +130,8 @@ def read_instances(
     entries = np.delete(np.arange(len(file.annotations), dtype=np.int32), np.concatenate(unusable))
     set_ids = np.zeros(len(entries), dtype=np.int32)
     instances = CocoInstances(**joined, entries=entries, instance_set_ids=set_ids)
-    return instances, rejections, images_missing_annotations - {REJECTED, _UNKNOWN}
+    rows_of_rejected = images_missing_annotations - {REJECTED, _UNKNOWN}
+    return instances, rejections, rows_of_rejected, note_unlabelled(path, unlabelled)
 
 
 def _check_objects(count: int, predictions: int, *, has_objects: bool) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.columns import RaggedArray, offsets_of
+from processing.core.errors import Note
 from processing.sources.coco.entries import Annotation
 
 
@@ -37,3 +38,30 @@ def points_of(entries: Sequence[Annotation]) -> tuple[RaggedArray, NDArray[np.bo
     with np.errstate(over="ignore", invalid="ignore"):
         kept = values[labelled[owners]].astype(np.float32)
     return RaggedArray(kept, offsets_of(np.where(labelled, lengths, 0))), complete
+
+
+def count_unlabelled(entries: Sequence[Annotation], points: RaggedArray) -> int:
+    """Counts the entries that give places of points, all with visibility 0.
+
+    Args:
+        entries: n entries.
+        points: their points, as of `points_of`.
+    """
+    count = 0
+    for i in np.flatnonzero(points.lengths == 0).tolist():
+        written = entries[i].keypoints
+        # 0, 0 and -1, -1 are no places.
+        if written and any(value > 0 for value in (*written[::3], *written[1::3])):
+            count += 1
+    return count
+
+
+def note_unlabelled(path: str, count: int) -> list[Note]:
+    """Returns the note on such entries of a file, if there are any."""
+    if not count:
+        return []
+    message = (
+        f"{path}: the points of {count:,} objects have places, but all have visibility 0, so they "
+        "count as not labelled: give those that were marked visibility 2, or hidden ones 1"
+    )
+    return [Note("unlabelled_keypoints", path, message, count=count)]

@@ -118,7 +118,7 @@ def read_file(raw: RawDirectory, path: str, *, unlabelled_are_negatives: bool) -
         reading = report_unlabelled(raw, path, images.paths)
         reading.rejections.extend(categories.rejections + images.rejections)
         return reading
-    instances, rejections, rows_missing_annotations = read_instances(
+    instances, rejections, rows_missing_annotations, notes = read_instances(
         file, path, images.positions, categories.labels
     )
     instances, bad_points, rows_missing_points = check_keypoints(
@@ -145,6 +145,7 @@ def read_file(raw: RawDirectory, path: str, *, unlabelled_are_negatives: bool) -
     return Reading(
         table,
         categories.rejections + images.rejections + duplicate_ids + rejections,
+        notes,
         images_missing_annotations={located.paths[row] for row in rows_missing_annotations},
     )
 
@@ -173,11 +174,6 @@ class _Categories:
     labels: Mapping[Id, int]
     keypoint_names: Mapping[int, tuple[str, ...]]
     rejections: list[Rejection]
-
-    @property
-    def first_keypoint_names(self) -> tuple[str, ...]:
-        """The keypoint names of the first category that has any; empty without."""
-        return next(iter(self.keypoint_names.values()), ())
 
     @classmethod
     def of(cls, file: CocoFile, path: str) -> _Categories:
@@ -290,8 +286,7 @@ def _table(
             AnnotationSet(
                 path,
                 place="annotations[{}]",
-                # Also if no point is labelled, which a check reports.
-                keypoint_names=keypoint_names or categories.first_keypoint_names,
+                keypoint_names=keypoint_names,
                 category_names=tuple(categories.names),
             ),
         ),
