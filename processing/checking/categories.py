@@ -20,8 +20,12 @@ _RARE: Final = 5
 """Objects. A category with fewer is hardly learnt, and may be a slip of the annotator."""
 _MISSPELT_SHARE: Final = 0.1
 """A misspelt name has at most this share of the objects of the right one."""
+_LONG_NAME: Final = 6
+_MISSPELT_SHARE_OF_LONG: Final = 0.3
+"""The same for long names, which hardly differ by one letter if both are right."""
 _SHORTEST_MISSPELT: Final = 4
 """Letters. Shorter names are often one letter apart and both right: cat and car."""
+_DECIMAL: Final = re.compile(r"[-+]?\d*[.,]\d*[1-9]\d*")
 _UNKNOWN_ID: Final = re.compile(r"category_id (?P<id>\d+) is not among the categories")
 _SHORTEST_PLURAL: Final = 3
 _FEWEST_NAMED: Final = 3
@@ -43,6 +47,7 @@ def check_categories(table: AnnotationTable, splits: NDArray[np.int8]) -> Iterat
     yield from _misspelt(table, counts)
     yield from _plurals(table, counts)
     yield from _odd_names(counts)
+    yield from _decimals(counts)
     yield from _file_names(table)
     yield from _unused(table, counts)
     yield from _not_in_train(table, splits)
@@ -104,7 +109,10 @@ def _misspelt(table: AnnotationTable, counts: dict[str, int]) -> Iterator[Findin
     for position, name in enumerate(used):
         for other in used[:position]:
             one, right = _folded(name), _folded(other)
-            is_rare = counts[name] <= _MISSPELT_SHARE * counts[other]
+            share = _MISSPELT_SHARE
+            if min(len(one), len(right)) >= _LONG_NAME:
+                share = _MISSPELT_SHARE_OF_LONG
+            is_rare = counts[name] <= share * counts[other]
             if not (_is_slip(one, right) if is_rare else _has_letters_exchanged(one, right)):
                 continue
             # Whoever wrote both names into one list of categories means both.
@@ -190,6 +198,16 @@ def _odd_names(counts: dict[str, int]) -> Iterator[Finding]:
                 "space",
                 "correct the name",
             )
+
+
+def _decimals(counts: dict[str, int]) -> Iterator[Finding]:
+    """Finds categories that are measured numbers, such as the confidence of a model."""
+    used = [name for name, count in counts.items() if count]
+    decimals = [name for name in used if _DECIMAL.fullmatch(name.strip())]
+    if len(decimals) >= _FEWEST_NAMED and len(decimals) >= len(used) / 2:
+        message = f"{len(decimals):,} categories are numbers with decimals: {sample(decimals, 3)}"
+        remedy = "name the right column: are the columns shifted?"
+        yield Finding("odd_category_name", "warning", "", message, remedy, count=len(decimals))
 
 
 def _file_names(table: AnnotationTable) -> Iterator[Finding]:

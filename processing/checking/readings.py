@@ -25,6 +25,8 @@ _SIDES: Final = (224, 256, 300, 320, 384, 416, 448, 512, 600, 608, 640, 768, 800
 """Sides of the square copies that annotation tools, models and their training code make."""
 _LEAST_REACH: Final = 0.85
 """Of a copy's side, which the boxes of many photographs reach almost."""
+_STEPS: Final = (-1, 1, -2, 2)
+"""By how many places annotations and photographs may be shifted."""
 _ROUNDING: Final = 1.5
 _FACTORS: Final = (2.0, 1.5, 3.0, 4.0, 1 / 2, 2 / 3, 1 / 3, 1 / 4)
 
@@ -76,7 +78,9 @@ def other_readings(
     yield from _other_numbers(given)
     yield from _neighbours(given)
     yield from _turned(given)
-    if not given.normalized.any():
+    if given.normalized.any():
+        yield _with_borders(given)
+    else:
         yield from _resized(given)
 
 
@@ -137,6 +141,8 @@ def _other_numbers(given: _Boxes) -> Iterator[Reading]:
         corners = np.concatenate([low, sides], axis=1)
         remedy = "write x, y, width, height"
         yield Reading("looks_like_corners", "x1, y1, x2, y2", remedy, corners, owners)
+        exchanged = np.concatenate([low, low + sides[:, ::-1]], axis=1)
+        yield Reading("looks_swapped", "x, y, height, width", remedy, exchanged, owners)
     if given.format in ("coco", "csv_manifest"):
         around = np.concatenate([low - sides / 2, low + sides / 2], axis=1)
         text = "the centre, width, height"
@@ -145,19 +151,22 @@ def _other_numbers(given: _Boxes) -> Iterator[Reading]:
 
 
 def _neighbours(given: _Boxes) -> Iterator[Reading]:
-    """The boxes belong to the photograph before or after theirs in the list."""
+    """The boxes belong to another photograph of the list."""
     members = np.flatnonzero(given.placed.table.set_ids == given.set_id)
-    if len(members) < 2:
+    count = len(members)
+    if count <= 2 * max(_STEPS):
         return
     place = np.searchsorted(members, given.owners)
-    for step, side in ((-1, "before"), (1, "after")):
-        images = members[(place + step) % len(members)]
+    others = [(place + step, f"{abs(step)} {'before' if step < 0 else 'after'}") for step in _STEPS]
+    others.append((count - 1 - place, "at the same place from the end"))
+    for places, where in others:
+        images = members[places % count]
         extents = given.placed.sizes[images][:, ::-1].astype(np.float64)
         scaled = given.boxes / given.whole * np.tile(extents, 2)
         boxes = np.where(given.normalized[:, None], scaled, given.boxes)
         yield Reading(
             "looks_like_neighbour",
-            f"boxes of the photograph {side} theirs in the list",
+            f"boxes of another photograph in the list, the one {where}",
             "compare ids and names with the photographs: were they counted from 0 and from 1, "
             "renumbered, or sorted in two ways?",
             boxes,
@@ -176,6 +185,31 @@ def _turned(given: _Boxes) -> Iterator[Reading]:
     remedy = "mirror the boxes too, or use the photographs that were annotated"
     text = "boxes of the mirrored photographs"
     yield Reading("looks_mirrored", text, remedy, mirrored, given.owners)
+    for orientation, angle in ((3, 180), (6, 90), (8, 270)):
+        boxes = given.boxes.copy()
+        for image in np.unique(given.owners).tolist():
+            own = given.owners == image
+            size = given.placed.sizes[image].tolist()
+            before = (size[0], size[1]) if angle == 180 else (size[1], size[0])
+            scale = np.array([before[1], before[0]] * 2) / given.whole[own]
+            numbers = np.where(given.normalized[own, None], boxes[own] * scale, boxes[own])
+            boxes[own] = stored_to_upright(numbers, orientation, before)
+        text = f"boxes of photographs that were turned by {angle} degrees afterwards"
+        remedy = "turn the boxes too, or use the photographs that were annotated"
+        yield Reading("looks_turned", text, remedy, boxes, given.owners)
+
+
+def _with_borders(given: _Boxes) -> Reading:
+    """The fractions are those of a square copy with borders."""
+    side = given.extents.max(axis=1, keepdims=True)
+    boxes = given.boxes / given.whole * side - np.tile((side - given.extents) / 2, 2)
+    return Reading(
+        "looks_resized",
+        "fractions of square copies with borders",
+        "divide by the size of the photograph, without the borders",
+        boxes,
+        given.owners,
+    )
 
 
 def _resized(given: _Boxes) -> Iterator[Reading]:

@@ -59,11 +59,18 @@ class _Evidence(NamedTuple):
         left: boxes that still lie beyond their photographs.
         fits: whether these are so few that the reading explains the others.
         gain: how clearly its boxes lie on objects, in standard errors; 0 if not clearly better.
+        better: how much better they do, however little that is.
     """
 
     left: int
     fits: bool
-    gain: float
+    gain: float = 0.0
+    better: float = 0.0
+
+    @property
+    def rank(self) -> tuple[float, bool, float]:
+        """Sorts readings: the content decides, then the places."""
+        return self.gain, self.fits, self.better
 
 
 class _Content(NamedTuple):
@@ -133,7 +140,7 @@ class _Trial:
             evidence = self._compare(reading)
             if not (evidence.fits or evidence.gain):
                 continue
-            if best is None or _rank(evidence) > _rank(best[1]):
+            if best is None or evidence.rank > best[1].rank:
                 best = reading, evidence
         return self._unrelated() if best is None else self._describe(*best)
 
@@ -188,15 +195,18 @@ class _Trial:
             and int(beyond.sum()) <= _LEFT * before
             and self._reaches_far(reading)
         )
+        # A box of half the size fits any photograph. Then only the content tells.
+        fits &= reading.kind != OTHER_SIZE
         content = None
         if beyond.mean() <= _SHARE_BEYOND:
             content = self._content(reading, ~beyond)
+        left = int(beyond.sum())
         if content is None:
-            return _Evidence(int(beyond.sum()), fits, 0.0)
+            return _Evidence(left, fits)
         gain = sum(content.belongs) if content.is_clear else 0.0
-        # Smaller boxes fit any photograph. Then only the content tells.
-        fits &= sum(content.better) > 0 and reading.kind != "looks_resized"
-        return _Evidence(int(beyond.sum()), fits, gain)
+        better = sum(content.better)
+        fits &= better > 0 and reading.kind != "looks_resized"
+        return _Evidence(left, fits, gain, better)
 
     def _beyond_photograph(self, boxes: Boxes, images: NDArray[np.int64]) -> NDArray[np.bool_]:
         extents = self._placed.sizes[images][:, ::-1]
@@ -260,10 +270,6 @@ def _overlap(first: Boxes, second: Boxes) -> NDArray[np.float64]:
     common = np.maximum(high - low, 0).prod(axis=1)
     areas = [np.maximum(one[:, 2:] - one[:, :2], 0).prod(axis=1) for one in (first, second)]
     return np.asarray(common / np.maximum(areas[0] + areas[1] - common, 1e-12))
-
-
-def _rank(evidence: _Evidence) -> tuple[float, bool]:
-    return evidence.gain, evidence.fits
 
 
 def _errors(differences: NDArray[np.float64], owners: NDArray[np.int64]) -> tuple[float, float]:
