@@ -23,8 +23,8 @@ from benchmarks.page_cache import drop
 from benchmarks.range_server import serving
 from benchmarks.reading import write_samples
 
-SAMPLES: Final = 4_000
-SIZE: Final = 256
+SAMPLES_OF_SIZE: Final = {256: 4_000, 512: 1_500}
+"""Number of images by their side."""
 DELAY: Final = 0.03
 """Seconds before each answer."""
 IN_FLIGHT: Final = 32
@@ -141,7 +141,7 @@ def contenders(local: Workload, served: Workload, url: str) -> list[Reader]:
 
 
 def table(measured: dict[str, Result]) -> str:
-    """Return the rates, as shares of the local disk and of the limit of the requests."""
+    """Return the rates for one size, as shares of the local disk and of LIMIT."""
     limit = IN_FLIGHT / DELAY
     rows = []
     for name, result in measured.items():
@@ -168,52 +168,64 @@ def table(measured: dict[str, Result]) -> str:
     return results.markdown_table(heads, rows)
 
 
-def section(saved: dict[str, Any], measured: dict[str, Result]) -> str:
+def tables(measured: dict[int, dict[str, Result]]) -> str:
+    """Return a table for each size."""
+    return "\n".join(
+        f"### {SAMPLES_OF_SIZE[size]:,} images of {size}x{size} from a URL\n\n{table(one)}"
+        for size, one in measured.items()
+    )
+
+
+def section(saved: dict[str, Any], measured: dict[int, dict[str, Result]]) -> str:
     """Return the section of the page."""
     return "\n".join(
         [
             "## From a URL\n",
-            "Written by `python -m benchmarks.remote --write-docs`. Batches of 64 of"
-            f" {SAMPLES:,} images of {SIZE}x{SIZE}, by requests to a web server of this machine"
-            f" that answers {DELAY * 1000:.0f} ms late. LIMIT is one row for each of {IN_FLIGHT}"
-            f" requests in {DELAY * 1000:.0f} ms: {IN_FLIGHT / DELAY:,.0f} rows/s. The local file"
-            " is dropped from the page cache before each pass."
-            f" {results.most_passes([measured])} interleaved passes: median (minimum to maximum);"
-            " ratios are formed within a pass. In the stored order, the rows of a batch are"
-            " neighbours, and are read by two requests.\n",
-            table(measured),
+            "Written by `python -m benchmarks.remote --write-docs`. Batches of 64, by requests to a"
+            f" web server of this machine that answers {DELAY * 1000:.0f} ms late. LIMIT is one row"
+            f" for each of {IN_FLIGHT} requests in {DELAY * 1000:.0f} ms:"
+            f" {IN_FLIGHT / DELAY:,.0f} rows/s. The local file is dropped from the page cache"
+            " before each pass."
+            f" {results.most_passes([*measured.values()])} interleaved passes: median (minimum to"
+            " maximum); ratios are formed within a pass. In the stored order, the rows of a batch"
+            " are neighbours, and are read by two requests.\n",
+            tables(measured),
             f"Machine: {saved['machine']}. Versions: {saved['versions']}.",
         ]
     )
 
 
+def _measure(work: Path, size: int, passes: int) -> dict[str, Result]:
+    """Serve a file of images of one size, and measure all readers."""
+    workload = Workload.below(work, SAMPLES_OF_SIZE[size], size)
+    write_samples(workload)
+    folder = workload.data.parent
+    # A copy, because the file of the local reader is dropped from the page cache.
+    served = replace(workload, data=folder / "served" / workload.data.name)
+    served.data.parent.mkdir(exist_ok=True)
+    shutil.copy(workload.data, served.data)
+    with serving(served.data.parent, DELAY) as url:
+        readers = contenders(workload, served, f"{url}/{served.data.name}")
+        return measure(readers, data=workload.data, work=folder, passes=passes)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print the table, and update the page if asked to."""
+    """Measure, print the tables, and update the page if asked to."""
     parser = results.argument_parser("remote", __doc__)
     results.add_passes(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     saved_file = options.work / "results.json"
     if not options.from_saved:
-        workload = Workload.below(options.work, SAMPLES, SIZE)
-        write_samples(workload)
-        folder = workload.data.parent
-        # A copy, because the file of the local reader is dropped from the page cache.
-        served = replace(workload, data=folder / "served" / workload.data.name)
-        served.data.parent.mkdir(exist_ok=True)
-        shutil.copy(workload.data, served.data)
-        with serving(served.data.parent, DELAY) as url:
-            readers = contenders(workload, served, f"{url}/{served.data.name}")
-            measured = measure(readers, data=workload.data, work=folder, passes=options.passes)
         results.save(
             saved_file,
             machine=results.machine(options.work),
             versions=results.versions(PACKAGES),
-            results=measured,
+            sizes={size: _measure(options.work, size, options.passes) for size in SAMPLES_OF_SIZE},
         )
     saved = json.loads(saved_file.read_text())
-    measured = results.load_results(saved["results"])
-    print(table(measured))
+    measured = results.load_by_size(saved)
+    print(tables(measured))
     if options.write_docs:
         results.write_section(results.DOCS / "benchmarks.md", "remote", section(saved, measured))
 
