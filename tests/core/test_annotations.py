@@ -17,7 +17,7 @@ from processing.core.annotations import (
 from processing.core.columns import RaggedArray
 
 coordinates = st.floats(-1e6, 1e6, width=32)
-points = st.lists(st.tuples(coordinates, coordinates, st.sampled_from([0.0, 1.0, 2.0])), max_size=4)
+points = st.lists(st.tuples(coordinates, coordinates, st.sampled_from([0.0, 1.0, 2.0])), max_size=3)
 instances = st.builds(
     Instance,
     st.integers(0, 2),
@@ -28,7 +28,7 @@ instances = st.builds(
 rows = st.builds(
     TableRow,
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8),
-    st.lists(instances, max_size=4),
+    st.lists(instances, max_size=3),
     st.just(NOT_DECLARED) | st.tuples(st.integers(1, 9999), st.integers(1, 9999)),
     st.integers(-1, 2),
     st.booleans(),
@@ -76,14 +76,14 @@ def expected_rows(rows, names=NAMES):
     ]
 
 
-@given(st.lists(rows, max_size=6))
+@given(st.lists(rows, max_size=4))
 def test_a_table_returns_the_rows_it_was_built_from(rows):
     table = table_from_rows(rows, category_names=NAMES)
     assert len(table) == len(rows)
     assert rows_of(table) == expected_rows(rows)
 
 
-@given(st.lists(rows, min_size=1, max_size=6), st.data())
+@given(st.lists(rows, min_size=1, max_size=4), st.data())
 def test_take_gives_the_rows_at_the_indices(rows, data):
     indices = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=8))
     taken = table_from_rows(rows, category_names=NAMES).take(np.array(indices, dtype=np.int64))
@@ -91,7 +91,7 @@ def test_take_gives_the_rows_at_the_indices(rows, data):
     assert taken.offsets[0] == taken.points.offsets[0] == 0
 
 
-@given(st.lists(st.lists(rows, max_size=4), min_size=1, max_size=3), st.permutations(NAMES))
+@given(st.lists(st.lists(rows, max_size=3), min_size=1, max_size=3), st.permutations(NAMES))
 def test_concatenated_tables_give_all_rows_with_their_own_categories(parts, other_names):
     names = [NAMES, other_names, ("c", "x", "a")]
     tables = [

@@ -19,6 +19,7 @@ from processing.datasets.batch import Batch, TensorList
 from processing.datasets.collate import Sample, ragged_sample
 from processing.datasets.loader import BatchLoader
 from processing.lazy_dataset import LazyNPZDataset
+from tests.processes import PROCESSES
 
 apply_to_collection = pytest.importorskip("lightning_utilities.core.apply_func").apply_to_collection
 
@@ -332,7 +333,7 @@ def collate_plainly(samples):
     return {name: boxes if name == "bboxes" else rest[name] for name in NAMES}
 
 
-@pytest.mark.parametrize("context", [None, "fork", "spawn"])
+@pytest.mark.parametrize("context", [None, "fork", PROCESSES])
 @pytest.mark.filterwarnings(
     "ignore:.*multi-threaded, use of fork.*:DeprecationWarning"  # other tests' idle threads
 )

@@ -13,6 +13,7 @@ from processing import BatchLoader, CombinedLazyDataset, LazyNPZDataset, open_da
 from processing.data_processor import DataProcessor
 from processing.npz import set_contents
 from tests.conftest import write_coco
+from tests.processes import PROCESSES
 
 SIZES = {"detector": 32, "landmarker": 24, "teacher": 16}
 
@@ -87,7 +88,7 @@ def test_loaders_deliver_the_batches_of_one_file(pair, num_workers, shuffle):
         equal(one, other)
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", PROCESSES])
 def test_worker_processes_open_the_set_again(pair, context):
     whole, parts = pair
     loader = DataLoader(parts, 8, num_workers=1, multiprocessing_context=context)
