@@ -110,7 +110,7 @@ def cases(changing, each):
     return found
 
 
-@pytest.mark.parametrize("each", [80, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.parametrize("each", [150, pytest.param(3, marks=pytest.mark.long)])
 def test_after_a_kill_and_a_change_what_still_holds_is_copied(changing, tally, each):
     kills = cases(changing, each)
     tally.points = len(kills)

@@ -23,7 +23,7 @@ from tests.faults.failing_calls import KINDS, FailingCalls, no_descriptor_left_o
 
 SEED = 4
 IMAGES = 8  # two flushes of two batches of two
-FAST = 40  # of the states of each test that the quick suite tries
+FAST = 20  # of the states of each test that the quick suite tries
 INPUT_KINDS = ("ENOSPC", "EIO", "EINTR", "EACCES", "EMFILE", "MemoryError", "KeyboardInterrupt")
 OF_ONE_IMAGE = ("EIO", "EACCES")
 LISTS = (".rejected.jsonl", ".npz")

@@ -44,7 +44,7 @@ def stopped(killer, output, stage):
     return sorted(output.glob("*.npz.partial"))
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.long)])
 @pytest.mark.parametrize("stage", ["half", "finished"])
 def test_damage_of_what_a_killed_run_left_is_never_published(killer, tally, stage, rounds):
     """Any bit of the partial files or of the journal; the rerun ends with the right bytes."""

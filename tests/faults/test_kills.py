@@ -111,13 +111,13 @@ def test_a_run_killed_at_an_operation_leaves_whole_files_and_is_continued(killer
     operation_of = {case: killer.operations[case.situation][case.at - 1] for case in cases}
     rare = [case for case in cases if is_rare(operation_of[case])]
     torn = [c for c in rare if c.how == "half" and operation_of[c].name == JOURNAL]
-    sample = {*rng.sample(torn, 5), *rng.sample(rare, 12), *rng.sample(cases, 10)}
+    sample = {*rng.sample(torn, 3), *rng.sample(rare, 8), *rng.sample(cases, 6)}
     tried(killer, [*sorted(sample, key=str), *gentle(killer, 6)], tally)
 
 
 def test_a_rerun_killed_as_well_is_continued(killer, tally):
     tally.seed = SEED
-    tried(killer, twice(killer, 8), tally)
+    tried(killer, twice(killer, 6), tally)
 
 
 @pytest.mark.long
@@ -267,7 +267,7 @@ def signals(count):
 
 
 def test_a_process_of_the_command_line_ended_by_a_signal_is_continued(killer, journal_bytes, tally):
-    cases = signals(6)
+    cases = signals(3)
     tally.points, tally.seed = len(cases), SEED
     tally.each(cases, lambda case: check_signal(killer, journal_bytes, case))
 

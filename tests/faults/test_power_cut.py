@@ -63,7 +63,7 @@ class Cutter:
         of = {name: operations for name, (_, operations) in self.recorded.items()}
         ends = [case for case in cases if case.after == len(of[case.situation])]
         rare = [c for c in cases if c.after and is_rare(of[c.situation][c.after - 1])]
-        return sorted({*ends, *rng.sample(rare, 20), *rng.sample(cases, 10)}, key=str)
+        return sorted({*ends, *rng.sample(rare, 10), *rng.sample(cases, 6)}, key=str)
 
     def check(self, case):
         """Builds one state, runs, and gives the outcome for the tally."""

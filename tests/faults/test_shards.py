@@ -158,7 +158,7 @@ def kill_at_operations(jobs, directory, tally, count):
 
 
 def test_a_job_killed_at_an_operation_is_continued(jobs, tmp_path, tally):
-    kill_at_operations(jobs, tmp_path, tally, 10)
+    kill_at_operations(jobs, tmp_path, tally, 6)
 
 
 @pytest.mark.long

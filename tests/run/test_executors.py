@@ -227,7 +227,10 @@ def dies_once(call, number, marker):
         sharded_run.ProcessingRun._write_batches = flush
 
 
-@pytest.mark.parametrize("engine", ["processes", "dask", "ray"])
+# Ray takes longest to start. CI runs it by name.
+@pytest.mark.parametrize(
+    "engine", ["processes", "dask", pytest.param("ray", marks=pytest.mark.long)]
+)
 def test_a_worker_that_is_killed_changes_no_byte(made, tmp_path, engine, monkeypatch, caplog):
     caplog.set_level("INFO")
     if engine != "processes":
