@@ -1,5 +1,6 @@
 """Fixtures: a small raw directory, its processed files, and a check for leaked threads."""
 
+import gc
 import json
 import os
 import shutil
@@ -56,6 +57,15 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish():
+    """Leaves what was imported and collected out of later garbage collections.
+
+    These are more than a million objects, which stay to the end. A collection that a test asks for
+    would look at all of them, which takes half a second.
+    """
+    gc.freeze()
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """Prints the counts of the fault tests of all processes, and publishes them on demand."""
     passed = {report.nodeid for report in terminalreporter.getreports("passed")}
@@ -87,9 +97,14 @@ def real_data():
 def programs():
     """A `ForkServer` that has imported torch, Lightning and the example: one for all tests.
 
-    Importing them takes longer than most programs that the tests run.
+    Importing them takes longer than most programs that the tests run. Every training also needs the
+    modules of the second row, which the example imports where they are used.
     """
-    with ForkServer("train_example", "training.build", "training.run", "datamodules") as server:
+    modules = [
+        *("train_example", "training.build", "training.run", "datamodules"),
+        *("processing.data_processor", "faster_coco_eval", "matplotlib.backends.backend_agg"),
+    ]
+    with ForkServer(*modules) as server:
         yield server
 
 
