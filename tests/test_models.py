@@ -54,7 +54,7 @@ def landmarker_batch():
 
 def teacher_batch():
     torch.manual_seed(0)
-    return {"image": images(3), "image_path": ["a.jpg", "b.jpg", "c.jpg"]}
+    return {"image": images(3, 32, 48), "image_path": ["a.jpg", "b.jpg", "c.jpg"]}
 
 
 class OneBatch(Dataset):

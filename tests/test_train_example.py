@@ -14,6 +14,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 import train_example
+from processing.commands.process import process_command
+from processing.data_processor import DataProcessor
 from processing.demo import render_demo
 
 SCRIPT = Path(__file__).resolve().parents[1] / "train_example.py"
@@ -26,6 +28,12 @@ def run_script(directory, arguments):
     torch.set_num_threads(1)
     sys.argv = [str(SCRIPT), *arguments]
     runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def run_processor(directory, arguments):
+    """Does the same as ``python -m processing.data_processor ARGUMENTS``, in a child process."""
+    os.chdir(directory)
+    return process_command(DataProcessor, arguments)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +137,9 @@ def test_data_that_cannot_be_used_is_status_1_without_a_traceback(train, tmp_pat
     assert "Traceback" not in printed
 
 
-def test_inputs_left_out_are_status_3_as_for_the_command_of_the_processor(train, tmp_path):
+def test_inputs_left_out_are_status_3_as_for_the_command_of_the_processor(
+    train, programs, tmp_path
+):
     render_demo(tmp_path / "raw", images=16)
     bad = min((tmp_path / "raw").rglob("*.jpg"))
     bad.write_bytes(bad.read_bytes()[:100])
@@ -139,8 +149,9 @@ def test_inputs_left_out_are_status_3_as_for_the_command_of_the_processor(train,
     assert "left out, listed in" in printed
     assert printed.splitlines()[-1].startswith("detector: ")
 
-    command = ["-m", "processing.data_processor", "--detector", "--raw-data-dir=raw"]
-    assert run_program(tmp_path, *command).returncode == 3
+    command = ["--detector", "--raw-data-dir=raw"]
+    arguments = {"directory": tmp_path, "arguments": command}
+    assert programs.run(run_processor, tmp_path / "log", **arguments) == 3
 
     bad.unlink()  # a missing photograph is left out, too
     status, printed = train(tmp_path, *settings, "--multirun", "seed=1")
