@@ -16,7 +16,13 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Final
 
-from processing.commands.console import EXIT_SUCCESS, describe, print_result
+from processing.commands.console import (
+    EXIT_INTERRUPTED,
+    EXIT_SUCCESS,
+    describe,
+    print_error,
+    print_result,
+)
 
 VERBS: Final = {
     "check": "look at raw data before anything is written",
@@ -46,7 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        print_error("interrupted")
+        return EXIT_INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
+    """Runs the command of some words; returns the exit status."""
     # Only the verb that is used is imported: `verify` needs no torch, and help is there at once.
     parser = command_parser([words[0]] if words and words[0] in VERBS else [])
     options = parser.parse_args(words)

@@ -46,14 +46,14 @@ def run_check(
     try:
         with standard_descriptors():
             report = processor.check(task_names, train_split, skip_missing=skip_missing)
-        if as_json:
-            print_result(report.to_json())
-        else:
-            print_result(str(report) if examples is None else report.text(examples))
     except FAILURES as error:
         print_error(format_error(error))
         return EXIT_FAILURE
     except KeyboardInterrupt:
         print_error("interrupted: nothing was written")
         return EXIT_INTERRUPTED
+    if as_json:
+        print_result(report.to_json())
+    else:
+        print_result(str(report) if examples is None else report.text(examples))
     return EXIT_REJECTIONS if report.needs_a_look else EXIT_SUCCESS

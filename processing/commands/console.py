@@ -63,12 +63,19 @@ def describe(
 
 
 def print_result(text: str) -> None:
-    """Prints a result to standard output."""
-    _print(text, sys.stdout)
+    """Prints a result to standard output.
+
+    Raises:
+        SystemExit: it cannot be written, such as to a full disk; the status is `EXIT_FAILURE`.
+    """
+    problem = _print(text, sys.stdout)
+    if problem is not None:
+        print_error(f"the results cannot be printed: {problem}: print them to another place")
+        raise SystemExit(EXIT_FAILURE)
 
 
 def print_error(text: str) -> None:
-    """Prints an error message to standard error."""
+    """Prints an error message to standard error; if that fails, there is nobody to tell."""
     _print(text, sys.stderr)
 
 
@@ -80,9 +87,10 @@ def describe_error(place: object, error: Exception) -> str:
     return line
 
 
-def _print(text: str, stream: TextIO | None) -> None:
+def _print(text: str, stream: TextIO | None) -> OSError | None:
+    """Prints a text; returns the error if the stream has a reader that does not get it."""
     if stream is None:  # Python found the stream closed
-        return
+        return None
     if isinstance(stream, io.TextIOWrapper):
         # An ASCII terminal shows a name with escapes; an encoding error would hide it.
         stream.reconfigure(errors="backslashreplace")
@@ -90,6 +98,10 @@ def _print(text: str, stream: TextIO | None) -> None:
         print(text, file=stream, flush=True)
     except BrokenPipeError:  # `| head` stopped reading
         discard_output(stream)
+    except OSError as error:  # such as a full disk behind a redirection
+        discard_output(stream)
+        return error
+    return None
 
 
 def discard_output(stream: TextIO) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from processing.commands.console import (
     print_result,
 )
 from processing.commands.outputs import output_path
-from processing.commands.places import location
+from processing.commands.places import add_cache_dir, location
 from processing.core.error_notes import format_error, note_remedy
 from processing.core.errors import ProcessingError
 
@@ -65,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="with yolo: link the photographs of this directory into images/SPLIT/PATH",
     )
+    add_cache_dir(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -74,14 +76,23 @@ def run(options: argparse.Namespace) -> int:
         The exit status.
     """
     from processing.exporting.export import export
+    from processing.npz.places import path_to_open
 
+    raw: Path | None = options.raw_data_dir
+    if raw is not None and options.format != "yolo":
+        print_error("--raw-data-dir goes with --format yolo: COCO names photographs by path")
+        return EXIT_USAGE
+    if raw is not None and not raw.is_dir():
+        print_error(f"--raw-data-dir {raw}: is not a directory")
+        return EXIT_USAGE
     try:
-        with note_remedy("then run again"):
+        with note_remedy("then run again"), tempfile.TemporaryDirectory() as temporary:
             report = export(
-                options.files,
+                [path_to_open(file) for file in options.files],
                 options.output,
                 format=options.format,
-                raw_data_dir=options.raw_data_dir,
+                raw_data_dir=raw,
+                cache_dir=options.cache_dir or temporary,
             )
     except _FAILURES as error:
         print_error(format_error(error))

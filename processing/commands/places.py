@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from processing.commands.console import EXIT_FAILURE, EXIT_SUCCESS, describe_error, print_error
-from processing.core.arguments import check_location
+from processing.core.arguments import check_location, check_path
+from processing.core.error_notes import note_remedy
 from processing.core.urls import Location
 
 
@@ -16,10 +17,19 @@ def location(text: str) -> Location:
     """Returns an argument as a path or URL.
 
     Raises:
-        ValueError: the argument is empty, or a URL that cannot be read. The name of this function
-            is in argparse's message about it.
+        ArgumentTypeError: the argument is empty, or a URL that cannot be read.
     """
-    return check_location("FILE", text)
+    try:
+        return check_location("the name", text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _directory(text: str) -> Path:
+    try:
+        return check_path("the name", text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_cache_dir(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +37,7 @@ def add_cache_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache-dir",
         metavar="DIR",
-        type=Path,
+        type=_directory,
         help="directory for unpacked copies of compressed members, which are kept; without it a "
         "temporary directory is used",
     )
@@ -61,7 +71,8 @@ def for_each_file(
                 continue
             for path in paths:
                 try:
-                    handle(path, cache_dir or Path(temporary))
+                    with note_remedy("then run again"):
+                        handle(path, cache_dir or Path(temporary))
                 except Exception as error:
                     print_error(describe_error(path, error))
                     status = EXIT_FAILURE

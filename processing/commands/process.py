@@ -76,11 +76,7 @@ def run(options: argparse.Namespace) -> int:
         reached = "".join(f"; {note}" for note in getattr(stop, "__notes__", ()))
         print_error(f"interrupted: the same command continues at the last flush{reached}")
         return EXIT_INTERRUPTED
-    try:
-        print_result(str(report))
-    except OSError as error:  # such as a full disk behind a redirection
-        print_error(format_error(error))
-        return EXIT_FAILURE
+    print_result(str(report))
     if options.shard_index is not None:  # a scheduler would take the job for failed
         return EXIT_SUCCESS
     return EXIT_REJECTIONS if report.has_rejections else EXIT_SUCCESS

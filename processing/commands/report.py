@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from processing.commands.console import (
     print_result,
 )
 from processing.commands.outputs import FILE_RULE, add_force, output_path, refused_status
-from processing.core.arguments import check_location
+from processing.commands.places import add_cache_dir, location
 from processing.core.error_notes import format_error, note_remedy
 from processing.core.errors import ProcessingError
 from processing.core.urls import URL, Location
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "places",
         nargs="+",
         metavar="PLACE",
-        type=_location,
+        type=location,
         help="output directory of the processor, or its URL; or NPZ files, or NAME.json, the "
         "manifest of a set",
     )
@@ -54,14 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--raw-data-dir",
         metavar="DIR",
-        type=_location,
+        type=location,
         help="directory with the photographs, to show those that were left out (default: the "
         f"folder {_RAW} next to the first PLACE, if there is one)",
     )
-
-
-def _location(text: str) -> Location:
-    return check_location("PLACE", text)
+    add_cache_dir(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -82,8 +80,8 @@ def run(options: argparse.Namespace) -> int:
         raw = _raw_next_to(options.places[0])
     try:
         check_installed()
-        with note_remedy("then run again"):
-            write_report(options.output, options.places, raw)
+        with note_remedy("then run again"), tempfile.TemporaryDirectory() as temporary:
+            write_report(options.output, options.places, raw, options.cache_dir or Path(temporary))
     except (ProcessingError, OSError, ImportError, MemoryError) as error:
         print_error(format_error(error))
         return EXIT_FAILURE

@@ -78,6 +78,7 @@ def export(
     *,
     format: Literal["coco", "yolo"] = "coco",
     raw_data_dir: StrPath | None = None,
+    cache_dir: StrPath | None = None,
 ) -> ExportReport:
     """Writes the annotations of NPZ files as COCO or YOLO, in pixels of the upright photographs.
 
@@ -94,6 +95,7 @@ def export(
             ``labels/SPLIT/PATH.txt``; YOLO pose of a landmarker.
         raw_data_dir: only for ``yolo``: directory of the photographs, which are linked into
             ``images/SPLIT/PATH``, where Ultralytics looks for them.
+        cache_dir: directory for unpacked copies of compressed members. None: next to the file.
 
     Returns:
         What was written, and what the NPZ files do not store.
@@ -116,7 +118,8 @@ def export(
     target = check_path("output_dir", output_dir)
     refuse_unwritable("output_dir", target, is_directory=True)
     given = files if isinstance(files, Sequence) and not isinstance(files, str) else [files]
-    several = _opened([check_location("files", file) for file in given])
+    cache = None if cache_dir is None else check_path("cache_dir", cache_dir)
+    several = _opened([check_location("files", file) for file in given], cache)
     if format == "yolo":
         check_yolo(several)
     # Readers take a file or folder without photographs for a mistake.
@@ -134,11 +137,11 @@ def export(
     return ExportReport(target, tuple(splits))
 
 
-def _opened(places: Sequence[Location]) -> list[StoredAnnotations]:
+def _opened(places: Sequence[Location], cache_dir: Path | None) -> list[StoredAnnotations]:
     """Opens the files, in the order of their splits."""
     if not places:
         raise ValueError("files is empty: give NPZ files")
-    several = [StoredAnnotations(_set_of_manifest(place)) for place in places]
+    several = [StoredAnnotations(_set_of_manifest(place), cache_dir) for place in places]
     by_split: dict[str, StoredAnnotations] = {}
     for stored in several:
         if stored.task != several[0].task:

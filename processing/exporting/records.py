@@ -6,7 +6,7 @@ Files are read a few hundred rows at a time, so that memory does not depend on t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -58,6 +58,7 @@ class StoredAnnotations:
 
     Args:
         place: path or URL of the NPZ file; ``NAME-*.npz`` for a set.
+        cache_dir: for unpacked copies of compressed members; None: next to the file.
 
     Attributes:
         place: the same.
@@ -73,10 +74,12 @@ class StoredAnnotations:
         NPZFormatError: the file is damaged, or does not know where in a photograph its rows are.
     """
 
-    def __init__(self, place: Location) -> None:
+    def __init__(self, place: Location, cache_dir: Path | None = None) -> None:
         self.place = place
         # Images are not read, so all that is read has been compared with its checksum.
-        self._contents: Contents | SetContents = open_contents(place, verify=True)
+        self._contents: Contents | SetContents = open_contents(
+            place, cache_dir=cache_dir, verify=True
+        )
         self.task = self._contents.task
         self.category_names = self._contents.category_names
         self.first_look = first_look(self._contents.metadata)

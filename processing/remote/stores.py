@@ -176,8 +176,8 @@ class _ObjectStore:
         try:
             found: Mapping[str, Any] = self._client.head(self._store, key)
         except Exception as error:
-            # Some web servers answer GET only, and a signed URL is signed for one method. The
-            # client takes their answer for that of a missing file, or of a wrong key.
+            # Some web servers answer GET only. The client takes their answer for that of a
+            # missing file, or of a wrong key.
             if not (URL(self._root).is_on_web_server and _REFUSED_METHOD.search(str(error))):
                 raise
             answer = self._client.get(self._store, key, options={"range": (0, 1)})

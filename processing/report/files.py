@@ -26,6 +26,7 @@ from processing.npz.sets import (
     shard_path,
     unfinished,
 )
+from processing.report.text import without_directory
 
 _MANIFEST: Final = ".json"
 
@@ -91,11 +92,12 @@ class Found:
         return [task for task in TASKS if task in there]
 
 
-def find_files(places: Sequence[Location]) -> Found:
+def find_files(places: Sequence[Location], cache_dir: Path | None = None) -> Found:
     """Opens all files and sets at some places. A file that cannot be opened is listed.
 
     Args:
         places: directories of NPZ files, files, or sets (``NAME-*.npz`` or the manifest).
+        cache_dir: for unpacked copies of compressed members; None: next to the file.
 
     Raises:
         FileNotFoundError: there is nothing at a place, or no place has a file.
@@ -109,11 +111,9 @@ def find_files(places: Sequence[Location]) -> Found:
         paths.update(dict.fromkeys(_paths_at(place)))
     for path in paths:
         try:
-            found.files.append(_open(path))
+            found.files.append(_open(path, cache_dir))
         except (OSError, NPZFormatError) as error:
-            # Without the directory: the page must not depend on where the files are.
-            message = str(error).replace(f"{path.parent}/", "").replace(str(path.parent), "")
-            found.unreadable.append((path.name, message))
+            found.unreadable.append((path.name, without_directory(str(error), path)))
     if not paths:
         names = ", ".join(map(str, places))
         raise FileNotFoundError(
@@ -177,7 +177,7 @@ def _in_directory(directory: Path) -> Iterator[Location]:
             yield directory / (path.stem + PATTERN_END)
 
 
-def _open(path: Location) -> DataFile:
+def _open(path: Location, cache_dir: Path | None) -> DataFile:
     """Opens a file or set.
 
     Raises:
@@ -185,12 +185,12 @@ def _open(path: Location) -> DataFile:
     """
     contents: Contents | SetContents
     if not is_set(path):
-        contents = Contents.open(path)
+        contents = Contents.open(path, cache_dir=cache_dir)
         return DataFile(path.name, _split_of(path.stem, contents), contents, [path])
     directory, name = set_location(path)
     if not isinstance(directory, URL) and not manifest_path(directory, name).exists():
         raise unfinished(directory, name) or IncompleteSetError(f"{path}: has no manifest")
-    contents = SetContents(path)
+    contents = SetContents(path, cache_dir=cache_dir)
     manifest = read_manifest(manifest_path(directory, name))
     shards = [shard_path(directory, name, shard) for shard in manifest.all_shards()]
     return DataFile(path.name, _split_of(name, contents), contents, shards)

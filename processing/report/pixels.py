@@ -12,6 +12,7 @@ from processing.core.channels import stored_channel_axis
 from processing.core.errors import NPZFormatError
 from processing.npz.contents import Contents
 from processing.npz.set_contents import SetContents
+from processing.report.text import without_directory
 
 _AT_ONCE: Final = 32 << 20
 """Bytes of images that are gathered at a time."""
@@ -56,7 +57,7 @@ def _gather(
         contents.gather_images(np.array(rows, np.intp), images)
     except NPZFormatError as error:
         if len(rows) == 1:
-            failures.append(str(error).replace(f"{contents.path.parent}/", ""))
+            failures.append(without_directory(str(error), contents.path))
             return
         for row in rows:  # one of them is damaged
             yield from _gather(contents, [row], failures)

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from processing.core.errors import NPZFormatError
 from processing.core.urls import Location
 from processing.report.duplicates import Alike, same_bytes, same_look, same_paths
-from processing.report.files import DataFile, Found, Place, find_files, sample
+from processing.report.files import (
+    DataFile,
+    Found,
+    Place,
+    find_files,
+    sample,
+)
 from processing.report.lists import LeftOut, read_lists
 from processing.report.looks import Looks, looks_of
 from processing.report.statistics import FileStatistics, measure
+from processing.report.text import without_directory
 
 COMPARED: Final = 8_192
 """Images whose looks are compared, of all files of a task together."""
 _BRIGHTNESS: Final = 1_024
 """Images of each other file whose brightness is measured."""
+_NAMED: Final = 5  # files in a message
 _COMPARABLE: Final = ("detector", "teacher", "landmarker")
 """Duplicates are searched for among the files of the first of these tasks that is there: crops of
 one photograph may look alike."""
@@ -68,19 +77,26 @@ class Survey:
         return (*names, *(str(number) for number in range(len(names), most)))
 
 
-def survey(places: Sequence[Location], raw: Location | None) -> Survey:
+def survey(
+    places: Sequence[Location], raw: Location | None, cache_dir: Path | None = None
+) -> Survey:
     """Reads files and lists.
 
     Args:
         places: directories, files and sets.
         raw: the raw directory, for pictures of what was left out; None: unknown.
+        cache_dir: for unpacked copies of compressed members; None: next to the file.
 
     Raises:
         FileNotFoundError: there is no NPZ file.
+        NPZFormatError: there are only damaged ones.
         OSError: a file or list cannot be read.
     """
-    found = find_files(places)
+    found = find_files(places, cache_dir)
     statistics, failures = _measure_all(found), list[str]()
+    if not found.files:
+        reasons = "; ".join(f"{name}: {message}" for name, message in found.unreadable[:_NAMED])
+        raise NPZFormatError(f"no file can be read, so there is nothing to show: {reasons}")
     task = next((task for task in _COMPARABLE if task in found.tasks), "")
     compared = [file for file in found.files if file.task == task]
     looks = []
@@ -107,7 +123,7 @@ def _measure_all(found: Found) -> list[FileStatistics]:
             statistics.append(measure(file))
             readable.append(file)
         except NPZFormatError as error:
-            message = str(error).replace(f"{file.contents.path.parent}/", "")
+            message = without_directory(str(error), file.contents.path)
             found.unreadable.append((file.name, message))
     found.files[:] = readable
     return statistics

@@ -64,7 +64,9 @@ def refuse_foreign_report(path: Path) -> None:
         )
 
 
-def make_report(places: Sequence[Location], raw: Location | None = None) -> str:
+def make_report(
+    places: Sequence[Location], raw: Location | None = None, cache_dir: Path | None = None
+) -> str:
     """Returns a page about stored files, as HTML without anything outside of it.
 
     The same files give the same page, wherever they are.
@@ -72,10 +74,12 @@ def make_report(places: Sequence[Location], raw: Location | None = None) -> str:
     Args:
         places: directories of NPZ files, files, or sets (``NAME-*.npz`` or its manifest).
         raw: the raw directory, for pictures of photographs that were left out; None: unknown.
+        cache_dir: for unpacked copies of compressed members; None: next to the file.
 
     Raises:
         ImportError: the extra is not installed.
         FileNotFoundError: there is no NPZ file.
+        NPZFormatError: there are only damaged ones.
         OSError: a file or list cannot be read.
     """
     check_installed()
@@ -83,18 +87,24 @@ def make_report(places: Sequence[Location], raw: Location | None = None) -> str:
     from processing.report.sheets import make_sheets
     from processing.report.survey import survey
 
-    known = survey(places, raw)
+    known = survey(places, raw, cache_dir)
     return render(known, make_sheets(known))
 
 
-def write_report(output: Path, places: Sequence[Location], raw: Location | None = None) -> None:
+def write_report(
+    output: Path,
+    places: Sequence[Location],
+    raw: Location | None = None,
+    cache_dir: Path | None = None,
+) -> None:
     """Writes the page about stored files; see `make_report`.
 
     Args:
         output: where it goes; replaced when it is complete.
         places: as for `make_report`.
         raw: as for `make_report`.
+        cache_dir: as for `make_report`.
     """
-    page = make_report(places, raw)
+    page = make_report(places, raw, cache_dir)
     make_directory(output.parent)
     write_durably(output, page.encode())

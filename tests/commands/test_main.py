@@ -2,7 +2,10 @@
 
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import processing.__main__
@@ -85,3 +88,72 @@ def test_help_names_the_command_as_it_was_started(monkeypatch):
     assert command_parser([]).prog == "python -m processing"
     monkeypatch.setattr("sys.argv", ["C:\\Scripts\\npz-vision.exe", "verify"])
     assert command_parser([]).prog == "npz-vision"
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def compressed(tmp_path):
+    """A compressed file of another program."""
+    np.savez_compressed(
+        tmp_path / "train_detector.npz",
+        images=np.zeros((2, 16, 16, 3), np.uint8),
+        bboxes=np.array([[1, 1, 9, 9], [2, 2, 8, 8]], np.float32),
+        image_paths=np.array(["a.png", "b.png"]),
+    )
+    return tmp_path / "train_detector.npz"
+
+
+def test_a_command_that_is_interrupted_says_so_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("processing.commands.info.run", stop)
+    assert main(["info", "a.npz"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("verb", ["info", "verify", "completion"])
+def test_results_that_cannot_be_printed_are_a_failure_of_one_line(
+    verb, compressed, monkeypatch, capsys
+):
+    words = [verb, "bash" if verb == "completion" else str(compressed.parent)]
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+    monkeypatch.undo()
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("the results cannot be printed: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["info", "verify", "preview", "report"])
+def test_unpacked_members_of_compressed_files_are_not_left_behind(verb, compressed, tmp_path):
+    output = tmp_path / "new" / ("out.png" if verb == "preview" else "out.html")
+    more = ["-o", str(output)] if verb in ("preview", "report") else []
+    assert main([verb, str(compressed), *more]) == 0
+    assert {path.name for path in tmp_path.iterdir()} <= {"new", compressed.name}
+    assert main([verb, str(compressed), *more, "--cache-dir", str(tmp_path / "cache")]) == 0
+    assert list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["info", ""],
+        ["verify", "a.npz", "--cache-dir", ""],
+        ["report", ""],
+        ["export", "a.npz", "--format", "coco", "-o", "out", "--raw-data-dir", "."],
+        ["export", "a.npz", "--format", "yolo", "-o", "out", "--raw-data-dir", "nowhere"],
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_wrong_usage(words, capsys):
+    try:
+        status = main(words)
+    except SystemExit as ended:
+        status = ended.code
+    assert status == 2
+    error = capsys.readouterr().err
+    assert any(text in error for text in ("is empty", "goes with --format yolo", "not a directory"))

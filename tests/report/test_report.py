@@ -148,6 +148,17 @@ def test_a_file_that_cannot_be_read_is_a_problem_and_the_others_are_shown(proces
     assert str(tmp_path) not in text
 
 
+def test_files_of_which_none_can_be_read_are_an_error_that_names_them(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "val_teacher.npz").write_bytes(b"PK\x03\x04 cut off")
+    assert main(["report", "val_teacher.npz"]) == 1
+    error = capsys.readouterr().err
+    assert "no file can be read, so there is nothing to show: val_teacher.npz: " in error
+    assert "val_teacher.npz: val_teacher.npz: not a complete NPZ" in error
+
+
 @pytest.mark.parametrize("settings", [{"store": "original"}, {"samples_per_shard": 6}])
 def test_encoded_images_sets_and_urls_are_read(processed, tmp_path, settings):
     common = {"image_size": 64, "progress": False, "num_workers": 1, "store": "jpeg", **settings}
