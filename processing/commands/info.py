@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from processing.commands.console import (
     EXIT_FAILURE,
+    EXIT_INTERRUPTED,
     EXIT_SUCCESS,
     EXIT_USAGE,
     describe,
@@ -37,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of other programs too.",
         ["data/preprocessed", "train_detector.npz --json", "s3://bucket/faces/train_detector.json"],
         f"Exit status: {EXIT_SUCCESS} all files were shown, {EXIT_FAILURE} a file is damaged or "
-        f"cannot be read, {EXIT_USAGE} wrong usage.",
+        f"cannot be read, {EXIT_USAGE} wrong usage, "
+        f"{EXIT_INTERRUPTED} interrupted.",
     )
     parser.add_argument(
         "files",

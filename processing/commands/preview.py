@@ -13,6 +13,7 @@ from typing import Final
 
 from processing.commands.console import (
     EXIT_FAILURE,
+    EXIT_INTERRUPTED,
     EXIT_SUCCESS,
     EXIT_USAGE,
     describe,
@@ -39,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of other programs too.",
         ["train_detector.npz -n 16 -o grid.png", "train_teacher.npz --rows 0,5,9 -o rows.jpg"],
         f"Exit status: {EXIT_SUCCESS} the sheet was written, {EXIT_FAILURE} the file is damaged, "
-        f"has no such row, or the sheet cannot be written, {EXIT_USAGE} wrong usage.",
+        f"has no such row, or the sheet cannot be written, {EXIT_USAGE} wrong usage, "
+        f"{EXIT_INTERRUPTED} interrupted.",
     )
     parser.add_argument(
         "file",

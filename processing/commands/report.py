@@ -9,6 +9,7 @@ from typing import Final
 
 from processing.commands.console import (
     EXIT_FAILURE,
+    EXIT_INTERRUPTED,
     EXIT_SUCCESS,
     EXIT_USAGE,
     describe,
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "extra npz-vision-data[report].",
         ["data/preprocessed -o report.html"],
         f"Exit status: {EXIT_SUCCESS} the page is written, {EXIT_FAILURE} failure, {EXIT_USAGE} "
-        "wrong usage.",
+        f"wrong usage, {EXIT_INTERRUPTED} interrupted.",
     )
     parser.add_argument(
         "places",

@@ -12,6 +12,7 @@ from typing import Final
 
 from processing.commands.console import (
     EXIT_FAILURE,
+    EXIT_INTERRUPTED,
     EXIT_SUCCESS,
     EXIT_USAGE,
     describe,
@@ -38,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Prints one line per file.",
         ["data/preprocessed"],
         f"Exit status: {EXIT_SUCCESS} all files are sound, {EXIT_FAILURE} a file is damaged or "
-        f"cannot be read, {EXIT_USAGE} wrong usage.",
+        f"cannot be read, {EXIT_USAGE} wrong usage, "
+        f"{EXIT_INTERRUPTED} interrupted.",
     )
     parser.add_argument(
         "files",
