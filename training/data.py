@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import Counter
@@ -61,23 +62,29 @@ def check_directories(datamodule: Any) -> None:
     """Check the directories to read; the demo is rendered where it belongs.
 
     Raises:
-        SettingsError: one does not exist, is a file, or holds the photographs and the NPZ files.
+        SettingsError: one does not exist, is a file, or would hold photographs and NPZ files.
     """
     processors = getattr(datamodule, "processors", ())
     for one in processors:
         if is_url(one.raw_data_dir) or is_url(one.output_dir):
             continue  # its server knows what is there
-        raw, output = Path(one.raw_data_dir), Path(one.output_dir)
-        check_photographs(raw)
-        if raw.expanduser().resolve() == output.expanduser().resolve():
-            raise SettingsError(
-                f"output_dir={output}: is raw_data_dir, too; give the NPZ files another directory, "
-                "so that they can be deleted without the photographs"
-            )
+        check_photographs(Path(one.raw_data_dir))
+        # Of all processes, only one writes; `prepare_data` says there if it may not.
+        with contextlib.suppress(OSError):
+            _check_output(one)
     if not processors:  # a processor would make these directories
         for path in getattr(datamodule, "data_dirs", ()):
             if not is_url(path):
                 check_directory("datamodule.data_dir", Path(path))
+
+
+def _check_output(processor: Any) -> None:
+    """Check that the NPZ files do not go among the photographs."""
+    try:
+        processor.check_output()
+    except ValueError as error:
+        found = str(error).removeprefix(f"output_dir {processor.output_dir}: ")
+        raise SettingsError(f"output_dir={processor.output_dir}: {found}") from error
 
 
 def local_rank() -> int:

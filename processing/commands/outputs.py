@@ -23,7 +23,7 @@ def output_path(text: str) -> Path:
     """Returns the path of an output, with ``~`` replaced by that home directory.
 
     Raises:
-        ArgumentTypeError: the text is empty, or a URL.
+        argparse.ArgumentTypeError: the text is empty, or a URL.
     """
     try:
         return check_path(_OUTPUT, text)

@@ -17,7 +17,7 @@ def location(text: str) -> Location:
     """Returns an argument as a path or URL.
 
     Raises:
-        ArgumentTypeError: the argument is empty, or a URL that cannot be read.
+        argparse.ArgumentTypeError: the argument is empty, or a URL that cannot be read.
     """
     try:
         return check_location("the name", text)

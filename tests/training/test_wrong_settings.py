@@ -264,6 +264,7 @@ def test_a_module_that_is_not_found_names_the_places_of_the_search(failure):
     ("arguments", "expected"),
     [
         (["raw_data_dir=photographs", "output_dir=./photographs"], "is raw_data_dir, too"),
+        (["raw_data_dir=.", "output_dir=photographs"], "with photographs, such as"),
         (["datamodule.processor=null", "datamodule.data_dir=fotographs"], "mean photographs?"),
     ],
 )
@@ -271,6 +272,7 @@ def test_directories_that_cannot_be_meant_are_one_line_and_status_2(
     failure, folder, arguments, expected
 ):
     (folder / "photographs").mkdir(exist_ok=True)
+    (folder / "photographs" / "a.jpg").touch()
     result = failure(train_example.main, composed(*arguments))
     assert_one_line(*result, arguments[-1], expected)
 
