@@ -1,9 +1,11 @@
 """The site of docs/: its links, its reference, its navigation and its pictures."""
 
 import inspect
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -14,7 +16,7 @@ from datamodules import Augmentation, LazyNPZDataModule
 from processing import BatchLoader, DataProcessor, LazyNPZDataset
 from processing.__main__ import VERBS
 from tests.markdown import code_blocks, run_python
-from website import reference
+from website import notebook_page, reference
 from website.pictures import ELSEWHERE, reading
 from website.pictures import __main__ as pictures
 
@@ -96,8 +98,42 @@ def test_links_out_of_docs_lead_to_pages_of_the_site():
     assert hooks.site_link("../README.md", "#settings", outside=False) == "readme.md#settings"
     assert hooks.site_link("docs/files.md", "", outside=True) == "files.md"
     assert hooks.site_link("SECURITY.md", "", outside=True) == "security.md"
+    assert hooks.site_link("quickstart.ipynb", "", outside=False) == "quickstart.md"
     with pytest.raises(hooks.PluginError, match="the site has no such page"):
         hooks.site_link("../tests/conftest.py", "", outside=False)
+
+
+def test_a_picture_on_a_page_is_a_link_to_itself():
+    hooks = pytest.importorskip("website.hooks", reason="needs the extra [docs]")
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="readme.md"))
+    text = hooks.on_page_markdown("![Two faces](docs/images/faces.svg)", page=page)
+    assert text == "[![Two faces](images/faces.svg)](images/faces.svg)"
+
+
+def test_the_page_of_the_notebook_has_its_texts_its_code_and_all_its_outputs():
+    cells = json.loads((DOCS / "quickstart.ipynb").read_text())["cells"]
+    text = notebook_page.as_markdown(DOCS / "quickstart.ipynb")
+    assert text.startswith("# ")
+    for cell in cells:
+        assert "".join(cell["source"]).partition("\n")[2] in text
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert text.count('<div class="output"') == len(outputs) > 5
+    for output in outputs:
+        data = output.get("data", {})
+        shown = data.get("text/html") or data.get("image/png") or data.get("text/plain")
+        assert "".join(shown or output["text"]).strip() in text
+    assert '<a href="quickstart.ipynb" download>' in text
+
+
+def test_an_output_that_a_page_cannot_show_stops_the_build(tmp_path):
+    output = {"output_type": "display_data", "data": {"application/x-unknown": "1"}}
+    cell = {"cell_type": "code", "source": ["show()"], "outputs": [output]}
+    path = tmp_path / "odd.ipynb"
+    path.write_text(json.dumps({"cells": [cell]}))
+    with pytest.raises(
+        ValueError, match=r"odd\.ipynb: an output is 'display_data' with .*x-unknown"
+    ):
+        notebook_page.as_markdown(path)
 
 
 @pytest.mark.long  # ten seconds of computing
@@ -109,7 +145,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
 
     site = tmp_path / "site"
     build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(site), strict=True))
-    for name in ("index", "configuration", "api", "readme"):
+    for name in ("index", "configuration", "api", "readme", "quickstart"):
         assert (site / f"{name}.html").stat().st_size > 10_000
     for page in site.glob("*.html"):
         fetched = re.findall(
