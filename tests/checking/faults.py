@@ -1,10 +1,12 @@
 """Faults that people's data sets have, injected into records, and the findings that name them."""
 
 import copy
+import io
 from collections import Counter
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from tests.checking.data_sets import FORMATS, Photograph, Thing
 
@@ -420,3 +422,104 @@ def points_in_one_place(data, written_as):
 def points_in_other_order(data, written_as):
     thing = some_face(data)
     thing.points = thing.points[2:] + thing.points[:2]
+
+
+# One cause for a whole set
+
+
+@fault("looks_unrotated", ("csv", "yolo"))
+def boxes_of_unrotated_photographs(data, written_as):
+    for one in data.photographs:
+        picture = Image.open(io.BytesIO(one.data)).convert("RGB")
+        exif = picture.getexif()
+        exif[0x112] = 6
+        turned = io.BytesIO()
+        picture.save(turned, "JPEG", quality=92, exif=exif)
+        one.data = turned.getvalue()
+
+
+@fault("looks_like_neighbour", ("coco", "csv"))
+def boxes_of_the_next_photograph(data, written_as):
+    for split in ("train", "val"):
+        members = [one for one in data.photographs if split == one.split or written_as == "csv"]
+        things = [one.things for one in members]
+        for one, other in zip(members, things[1:] + things[:1], strict=True):
+            one.things = other
+        if written_as == "csv":
+            break
+
+
+@fault("looks_swapped", ("yolo",))
+def fractions_of_x_and_y_exchanged(data, written_as):
+    for one, thing in data.things():
+        x, y, width, height = numbers_of(thing.box, one.size, written_as)
+        thing.written = [y, x, height, width]
+
+
+@fault("looks_upside_down", ("csv", "voc"))
+def y_from_the_bottom(data, written_as):
+    for one, thing in data.things():
+        x1, y1, x2, y2 = thing.box
+        thing.box = [x1, one.size[0] - y2, x2, one.size[0] - y1]
+
+
+@fault("looks_mirrored looks_turned")
+def photographs_turned_around(data, written_as):
+    for one in data.photographs:
+        one.data = jpeg(pixels_of(one)[::-1, ::-1])
+
+
+@fault("looks_resized", ("csv", "voc"))
+def boxes_of_stretched_copies(data, written_as):
+    for one, thing in data.things():
+        height, width = one.size
+        thing.box = (np.array(thing.box) / [width, height, width, height] * 256).tolist()
+
+
+@fault("looks_like_centre", ("coco",))
+def centres_in_place_of_corners(data, written_as):
+    for _, thing in data.things():
+        x1, y1, x2, y2 = thing.box
+        thing.written = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+
+
+@fault("sizes_exchanged", ("voc",))
+def declared_width_and_height_exchanged(data, written_as):
+    for one in data.photographs:
+        one.size = one.size[::-1]
+
+
+@fault("copies_annotated_differently")
+def copy_with_other_boxes(data, written_as):
+    added = _renamed(data.some("train"))
+    added.things = added.things[:1]
+    move(added.things[0], 5, 5)
+    data.photographs.append(added)
+
+
+@fault("plural_category", ("csv", "voc"))
+def plural(data, written_as):
+    for position, (_, thing) in enumerate(data.things()):
+        thing.category = "trucks" if position % 2 else "truck"
+
+
+@fault("category_is_file_name", ("csv",))
+def column_of_names_as_labels(data, written_as):
+    for one, thing in data.things():
+        thing.category = one.stem
+
+
+@fault("odd_category_name", ("csv",))
+def column_of_confidences_as_labels(data, written_as):
+    for position, (_, thing) in enumerate(data.things()):
+        thing.category = f"0.{position + 501}"
+
+
+WHOLE_SETS = frozenset(
+    {
+        *("boxes_of_unrotated_photographs", "boxes_of_the_next_photograph", "y_from_the_bottom"),
+        *("fractions_of_x_and_y_exchanged", "photographs_turned_around"),
+        *("boxes_of_stretched_copies", "centres_in_place_of_corners"),
+    }
+)
+"""Faults that are told by the content of the photographs: that takes dozens of small boxes."""
