@@ -27,6 +27,9 @@ _SAME_PLACE: Final = 0.2
 _WHOLE: Final = 0.98
 """Share of both sides from which on a box shows the whole photograph."""
 _FEWEST_WHOLE: Final = 3
+_FEWEST_EXTRA: Final = 5
+_EXTRA: Final = 0.25
+"""Photographs with several boxes, and their share, of which one shows the whole photograph."""
 _MOSTLY: Final = 0.5
 """Boxes, and their share, that show whole photographs: then nothing was drawn."""
 
@@ -139,6 +142,23 @@ def _whole_photographs(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> 
         remedy = "draw boxes around the objects: a detector learns nothing from these"
         yield Finding(
             "whole_photographs", "warning", path, message, remedy, file, place, count=count
+        )
+        return
+    # Boxes around single objects, and one more around everything in the same photograph.
+    boxes_of = np.bincount(placed.owners[usable], minlength=len(placed.sizes))
+    several = boxes_of > 1
+    extra = np.unique(placed.owners[whole & several[placed.owners]])
+    if len(extra) >= _FEWEST_EXTRA and len(extra) >= _EXTRA * several.sum():
+        first = int(np.flatnonzero(whole & (placed.owners == extra[0]))[0])
+        path, file, place = placed.where(first)
+        message = (
+            f"{len(extra):,} of {int(several.sum()):,} photographs with several boxes have one "
+            "around the whole photograph"
+        )
+        remedy = "remove it, unless the object fills the photograph"
+        yield Finding(
+            *("whole_photographs", "warning", path, message, remedy, file, place),
+            count=len(extra),
         )
 
 

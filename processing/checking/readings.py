@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from processing.checking.findings import counted
 from processing.checking.placed import PlacedAnnotations
 from processing.core.annotations import NOT_DECLARED
 from processing.core.coordinates import stored_to_upright
@@ -135,9 +136,12 @@ def _other_numbers(given: _Boxes) -> Iterator[Reading]:
         top_left = np.concatenate([middle, middle + sides], axis=1)
         text = "x, y of the top left, width, height"
         remedy = "write the centre and the size, as YOLO does"
+        sizes = (sides / given.extents)[:, ::-1] * given.extents / 2
+        exchanged = np.concatenate([middle - sizes, middle + sizes], axis=1)
+        yield Reading("looks_swapped", "x, y, height, width", remedy, exchanged, owners)
         yield Reading("looks_like_corners", "x1, y1, x2, y2", remedy, corners, owners)
         yield Reading("looks_like_top_left", text, remedy, top_left, owners)
-    if given.format == "coco":
+    if given.format in ("coco", "csv_manifest"):
         corners = np.concatenate([low, sides], axis=1)
         remedy = "write x, y, width, height"
         yield Reading("looks_like_corners", "x1, y1, x2, y2", remedy, corners, owners)
@@ -157,7 +161,10 @@ def _neighbours(given: _Boxes) -> Iterator[Reading]:
     if count <= 2 * max(_STEPS):
         return
     place = np.searchsorted(members, given.owners)
-    others = [(place + step, f"{abs(step)} {'before' if step < 0 else 'after'}") for step in _STEPS]
+    others = []
+    for step in _STEPS:
+        side = "before" if step < 0 else "after"
+        others.append((place + step, f"{counted(abs(step), 'place')} {side} theirs"))
     others.append((count - 1 - place, "at the same place from the end"))
     for places, where in others:
         images = members[places % count]
@@ -166,7 +173,7 @@ def _neighbours(given: _Boxes) -> Iterator[Reading]:
         boxes = np.where(given.normalized[:, None], scaled, given.boxes)
         yield Reading(
             "looks_like_neighbour",
-            f"boxes of another photograph in the list, the one {where}",
+            f"boxes of another photograph, which the list has {where}",
             "compare ids and names with the photographs: were they counted from 0 and from 1, "
             "renumbered, or sorted in two ways?",
             boxes,
