@@ -68,7 +68,7 @@ def test_damage_of_what_a_killed_run_left_is_never_published(killer, tally, stag
     tally.each(cases, check)
 
 
-@pytest.mark.parametrize("bits_of_each", [20, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("bits_of_each", [10, pytest.param(1000, marks=pytest.mark.long)])
 def test_any_bit_of_a_cache_may_flip(killer, tally, bits_of_each):
     """No run ends, and no file becomes another, because of a cache."""
     cases = []
