@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "scaling.md"
 BLOCKS = code_blocks(PAGE)
 SCRIPTS = [block.code for block in BLOCKS if block.language == "bash"]
-PROCESS = "python -m processing.data_processor "
+PROCESS, VERIFY = "npz-vision process ", "npz-vision verify "
 NEEDS_MORE = ("--executor", "://")
 """Words of commands that take seconds, or need a cluster or a bucket."""
 
@@ -61,12 +61,9 @@ def test_commands_and_python_run_in_their_order(data):
         if any(word in command for word in NEEDS_MORE):
             continue
         # The page has millions of photographs.
-        words = shlex.split(command.replace("-shard 10000", "-shard 3"))[3:]
-        if command.startswith(PROCESS):
-            assert process_command(DataProcessor, words) == 0, command
-            done.append(command)
-        elif command.startswith("python -m processing "):
-            assert main(words) == 0, command
+        words = shlex.split(command.replace("-shard 10000", "-shard 3"))
+        if command.startswith((PROCESS, VERIFY)):
+            assert main(words[1:]) == 0, command
             done.append(command)
     assert len(done) >= 5
     assert (data / "preprocessed" / "train_detector.json").exists()
@@ -100,14 +97,14 @@ def test_every_command_is_understood():
         words = shlex.split(command)
         if command.startswith(PROCESS):
             with pytest.raises(UnderstoodError):
-                process_command(Understands, words[3:])
+                process_command(Understands, words[2:])
         elif words[:2] == ["python", "train_example.py"]:
             with initialize_config_module("conf", version_base="1.3"):
                 compose("train", ["run_dir=runs", *words[2:]])
         elif words[:2] == ["pip", "install"]:
-            assert re.fullmatch(r"npz-vision-data\[(\w+)\]", words[2])[1] in extras
+            assert re.fullmatch(r"\.\[(\w+)\]", words[5])[1] in extras
         else:
-            assert words[:4] == ["python", "-m", "processing", "verify"], command
+            assert command.startswith(VERIFY), command
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
