@@ -35,17 +35,10 @@ def refuse_unwritable(name: str, path: Path, *, is_directory: bool) -> None:
         raise kind(f"{begin}{folder} is not a folder: choose another place, or move that away")
     effective = os.access in os.supports_effective_ids
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
-        problem = f"this user may not write to the folder {folder}"
-        if _is_read_only(folder):
-            problem = f"the file system of the folder {folder} is read-only"
         raise PermissionError(
-            f"{begin}{problem}: choose another place, or allow it (chmod, or mount it without `ro`)"
+            f"{begin}this user may not write to the folder {folder}, or its file system is "
+            "read-only: choose another place, or allow it (chmod, or mount it without `ro`)"
         )
-
-
-def _is_read_only(folder: Path) -> bool:
-    """Whether a folder is on a file system that is mounted read-only; False if unknown."""
-    return hasattr(os, "statvfs") and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def refuse_replacing(name: str, path: Path, mark: bytes, *, force: bool) -> None:

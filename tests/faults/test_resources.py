@@ -245,7 +245,8 @@ class TestReadOnlyOutput:
         for directory in (output_dir, output_dir / "new"):
             status, output = run(*process, directory)
             assert status == 1
-            assert f"output_dir {directory}: cannot be written: the file system" in output, output
+            assert f"output_dir {directory}: cannot be written: this user may not" in output, output
+            assert "or its file system is read-only: " in output
             assert "choose another place, or allow it (chmod, or mount it without `ro`)" in output
 
     def test_that_is_a_file_is_named(self, shared_raw_dir, tmp_path):

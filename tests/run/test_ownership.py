@@ -250,13 +250,12 @@ def test_a_second_processor_of_this_process_is_an_error_while_the_first_works(ra
     assert processor(raw, tmp_path / "out").process_all().images_decoded == 10
 
 
-@pytest.mark.parametrize("inside", ["", "out"])
-def test_the_output_may_lie_in_the_raw_directory(tmp_path, inside):
+def test_the_output_may_lie_in_the_raw_directory(tmp_path):
     raw = write_coco(tmp_path / "raw", images=10)
     before = processor(raw, tmp_path / "elsewhere").process_all()
-    report = processor(raw, raw / inside).process_all()
+    report = processor(raw, raw / "out").process_all()
     assert report.notes == before.notes
-    assert processor(raw, raw / inside).process_all().up_to_date
+    assert processor(raw, raw / "out").process_all().up_to_date
 
 
 def test_files_of_another_data_set_that_a_run_replaces_are_named_in_its_report(tmp_path):

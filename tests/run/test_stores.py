@@ -188,9 +188,9 @@ def test_crops_and_other_formats_are_encoded_and_the_report_counts_them(raw, tmp
 def test_odd_photographs_are_shown_as_with_raw_rows(tmp_path):
     """Turned, CMYK, progressive, padded: whatever processing keeps, reading shows alike."""
     cases = {f"{i:03d}.jpg": case.data for i, case in enumerate(hostile_images())}
-    write_data_set(tmp_path / "raw", cases)
+    write_data_set(tmp_path / "photographs", cases)
     for store in ("raw", "original"):
-        run(tmp_path / "raw", tmp_path / store, image_size=24, store=store)
+        run(tmp_path / "photographs", tmp_path / store, image_size=24, store=store)
     raw, original = (tmp_path / s / "train_detector.npz" for s in ("raw", "original"))
     kept = MappedNPZ(original)["image_reductions"] > 0
     assert kept.sum() > 20
@@ -209,10 +209,13 @@ def test_a_large_photograph_is_decoded_at_the_scale_of_raw_rows(tmp_path, orient
         stream = io.BytesIO()
         photo.save(stream, "JPEG", subsampling=subsampling, exif=exif)
         found[f"{subsampling}.jpg"] = stream.getvalue()
-    write_data_set(tmp_path / "raw", found)
+    write_data_set(tmp_path / "photographs", found)
     for store in ("raw", "original"):
         DataProcessor(
-            tmp_path / "raw", tmp_path / store, image_size=(96, 64), progress=False, store=store
+            *(tmp_path / "photographs", tmp_path / store),
+            image_size=(96, 64),
+            progress=False,
+            store=store,
         ).process_detector(1.0)
     raw, original = (tmp_path / s / "train_detector.npz" for s in ("raw", "original"))
     assert (MappedNPZ(original)["image_reductions"] > 1).all()
