@@ -1,6 +1,6 @@
 """Answers ``--help`` in half of the time that Hydra takes.
 
-Hydra also lists the options of all groups of its own, twice, and then does not print them.
+Hydra lists the options of its own groups, too, and then does not print them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
         arguments: the command line without the program's name.
     """
     others = [one for one in arguments if one not in _HELP]
-    return len(others) < len(arguments) and not any(
-        one.startswith(("-", "hydra")) for one in others
-    )
+    concern_hydra = [one for one in others if one.lstrip("+~").startswith(("-", "hydra"))]
+    return len(others) < len(arguments) and not concern_hydra
 
 
 def print_help(conf: Path, name: str, arguments: Sequence[str]) -> None:
-    """Print what Hydra prints for ``--help``: header, groups, the composed settings, and footer.
+    """Print the same help as Hydra: header, groups, the composed settings, and footer.
 
     Args:
         conf: directory of the settings.

@@ -16,7 +16,7 @@ from processing.commands.console import (
     print_error,
     print_result,
 )
-from processing.commands.outputs import output_path
+from processing.commands.outputs import OUTPUT, local_path
 from processing.commands.places import add_cache_dir, location
 from processing.core.error_notes import format_error, note_remedy
 from processing.core.errors import ProcessingError
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         required=True,
         metavar="DIR",
-        type=output_path,
+        type=local_path(OUTPUT),
         help="a new or empty directory, which gets all files at the end, or none; missing folders "
         "are made, and nothing is ever replaced: delete an earlier export, or name another",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,19 +17,23 @@ FILE_RULE: Final = (
     "needs --force"
 )
 """For the help of ``--output``."""
-_OUTPUT: Final = "--output"
+OUTPUT: Final = "--output"
 
 
-def output_path(text: str) -> Path:
-    """Returns the path of an output, with ``~`` replaced by that home directory.
+def local_path(flag: str) -> Callable[[str], Path]:
+    """Returns a function for `argparse`, which makes a path of the value of a flag.
 
-    Raises:
-        argparse.ArgumentTypeError: the text is empty, or a URL.
+    The function replaces ``~`` by that home directory. It raises `argparse.ArgumentTypeError` if
+    the value is empty, or a URL.
     """
-    try:
-        return check_path(_OUTPUT, text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+
+    def path_of(text: str) -> Path:
+        try:
+            return check_path(flag, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return path_of
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +55,8 @@ def refused_status(path: Path, mark: bytes, *, force: bool) -> int:
         The exit status; `EXIT_SUCCESS` if it can be written.
     """
     try:
-        refuse_replacing(_OUTPUT, path, mark, force=force)
-        refuse_unwritable(_OUTPUT, path, is_directory=False)
+        refuse_replacing(OUTPUT, path, mark, force=force)
+        refuse_unwritable(OUTPUT, path, is_directory=False)
     except IsADirectoryError as error:
         print_error(str(error))
         return EXIT_USAGE

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from processing.commands.console import EXIT_FAILURE, EXIT_SUCCESS, describe_error, print_error
-from processing.core.arguments import check_location, check_path
+from processing.commands.outputs import local_path
+from processing.core.arguments import check_location
 from processing.core.error_notes import note_remedy
 from processing.core.urls import Location
 
@@ -25,19 +26,12 @@ def location(text: str) -> Location:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _directory(text: str) -> Path:
-    try:
-        return check_path("the name", text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
 def add_cache_dir(parser: argparse.ArgumentParser) -> None:
     """Adds the flag for the directory of unpacked members."""
     parser.add_argument(
         "--cache-dir",
         metavar="DIR",
-        type=_directory,
+        type=local_path("--cache-dir"),
         help="directory for unpacked copies of compressed members, which are kept; without it a "
         "temporary directory is used",
     )

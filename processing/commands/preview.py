@@ -21,7 +21,7 @@ from processing.commands.console import (
     print_error,
     print_result,
 )
-from processing.commands.outputs import FILE_RULE, add_force, output_path, refused_status
+from processing.commands.outputs import FILE_RULE, OUTPUT, add_force, local_path, refused_status
 from processing.commands.places import add_cache_dir, location
 from processing.commands.preview_sheet import MARK, ROWS, draw
 from processing.core.error_notes import note_remedy
@@ -94,7 +94,7 @@ def _add_rows(parser: argparse.ArgumentParser) -> None:
 
 
 def _picture(text: str) -> Path:
-    path = output_path(text)
+    path = local_path(OUTPUT)(text)
     if path.suffix.lower() not in _ENDINGS:
         raise argparse.ArgumentTypeError(
             f"{text!r}: expected a name that ends with {', '.join(_ENDINGS)}"

@@ -16,7 +16,7 @@ from processing.commands.console import (
     print_error,
     print_result,
 )
-from processing.commands.outputs import FILE_RULE, add_force, output_path, refused_status
+from processing.commands.outputs import FILE_RULE, OUTPUT, add_force, local_path, refused_status
 from processing.commands.places import add_cache_dir, location
 from processing.core.error_notes import format_error, note_remedy
 from processing.core.errors import ProcessingError
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="FILE",
-        type=output_path,
+        type=local_path(OUTPUT),
         default=Path("report.html"),
         help=f"the page; {FILE_RULE} (default: %(default)s)",
     )

@@ -8,6 +8,7 @@ import pytest
 
 import train_example
 from training.command import exit_statuses
+from training.help import asks_for_help
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--info", "defaults"]])
@@ -47,3 +48,10 @@ def test_help_is_what_hydra_prints(monkeypatch, capsys, settings):
         printed.append(capsys.readouterr().out)
     assert "model: detector, landmarker, teacher\n" in printed[0]
     assert printed[0] == printed[1]
+
+
+@pytest.mark.parametrize("other", ["hydra.verbose=true", "++hydra.verbose=true", "--cfg", "-m"])
+def test_help_with_options_or_settings_of_hydra_is_left_to_hydra(other):
+    assert asks_for_help(["--help", "seed=7"])
+    assert not asks_for_help(["--help", other])
+    assert not asks_for_help([other])
