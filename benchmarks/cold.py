@@ -5,8 +5,9 @@ epoch in batches of 64. It stops after a quarter of the file, because readahead 
 much of the rest into memory by then.
 Opening the file and starting worker processes count. The reference is fio: random reads of the size
 of an image, 8 at a time, past the page cache, by its own clock. Readahead has far more requests in
-flight, which some disks serve more slowly; fio with 32 at a time shows whether this one does. Linux
-only. Caches below a virtual disk cannot be dropped from here; they help all contenders alike.
+flight, which some disks serve more slowly; fio with 32 at a time shows whether this one does. Two
+rows are bounds, not readers: fio through the page cache, and readahead of which nothing is copied.
+Linux only. Caches below a virtual disk cannot be dropped from here; they help all contenders alike.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,8 +33,16 @@ from benchmarks.page_cache import StaysInMemoryError, drop
 from benchmarks.reading import write_samples
 
 FIO: Final = "fio, 8 direct reads at a time"
-DEEP_FIO: Final = "fio, 32 direct reads at a time"
-_READS_AT_A_TIME: Final = {FIO: 8, DEEP_FIO: 32}
+FIO_OPTIONS: Final[dict[str, dict[str, str | int]]] = {
+    FIO: {"ioengine": "libaio", "direct": 1, "iodepth": 8},
+    "fio, 32 direct reads at a time": {"ioengine": "libaio", "direct": 1, "iodepth": 32},
+    "fio, 8 threads, page cache": {
+        **{"ioengine": "psync", "direct": 0, "invalidate": 0},
+        **{"numjobs": 8, "thread": 1, "group_reporting": 1},
+    },
+}
+"""Ways in which fio reads the file; the first one is the reference."""
+
 SAMPLES: Final = {128: 80_000, 256: 20_000}
 """Number of samples by image size: 3.9 GB each."""
 
@@ -80,6 +90,31 @@ class MappedImages(_ColdReader):
                 assert bboxes is not None
                 images = np.take(dataset.images, indices, axis=0, mode="clip")
                 yield Batch(images, [bboxes[index] for index in indices], paths)
+
+
+class ReadaheadAlone(_ColdReader):
+    """Requests rows as `BatchLoader` does, and waits until they are in memory. Copies nothing."""
+
+    name = "readahead alone, 1 thread"
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield batches whose images are one byte of each request."""
+        from processing import LazyNPZDataset
+        from processing.npz.readahead import LARGEST_REQUEST, batches_ahead
+
+        workload = self.workload
+        with LazyNPZDataset(workload.data) as dataset:
+            ahead = batches_ahead(workload.batch_size * dataset.stored_image_bytes)
+            asked = list(workload.batches(epoch))
+            rows = dataset.images.reshape(len(dataset), -1)
+            # The last byte of each request, and that of the row.
+            seen = [*range(LARGEST_REQUEST - 1, rows.shape[1] - 1, LARGEST_REQUEST), -1]
+            for batch, later in zip_longest(asked, asked[ahead:], fillvalue=asked[0][:0]):
+                dataset.advise(later)
+                yield Batch(rows[batch[:, None], seen], [], dataset.image_paths[batch])
+
+    def check(self, data: Path, folder: Path) -> None:
+        """Compare nothing: images are not read."""
 
 
 class Threads(_ColdReader):
@@ -162,6 +197,7 @@ def _measure_size(size: int, work: Path, passes: int) -> dict[str, Result]:
     write_samples(workload)
     readers = [
         MappedImages(workload),
+        ReadaheadAlone(workload),
         *(Threads(workload, threads) for threads in (0, 1, 2)),
         Processes(workload),
     ]
@@ -203,7 +239,9 @@ def _section(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> st
             " shuffled epoch, in batches of 64, of a file that was just dropped from the page cache"
             " (this is checked); it stops after a quarter of the file or"
             f" {_MOST_SECONDS:.0f} s. Opening the file and starting workers count. fio: random"
-            " direct reads of the size of an image, by libaio and fio's own clock."
+            " reads of the size of an image, by fio's own clock; through the page cache, by its own"
+            " threads. Readahead alone requests rows as `BatchLoader` does, waits until they are in"
+            " memory, and copies none: it is the bound of one such thread."
             f" Caches below a virtual disk are not dropped. {passes} interleaved passes: median"
             " (minimum to maximum); ratios are formed within a pass.\n",
             *tables(by_size),
@@ -226,7 +264,7 @@ def measure_cold(
     Returns:
         The results by name, those of fio first.
     """
-    measured = {name: Result() for name in _READS_AT_A_TIME}
+    measured = {name: Result() for name in FIO_OPTIONS}
     for reader in readers:
         measured[reader.name] = Result()
     (work / _ColdReader.files).mkdir(exist_ok=True)
@@ -239,10 +277,10 @@ def measure_cold(
                 process.pause()
                 processes[reader.name] = process
         for number in range(passes):
-            for name, at_a_time in _READS_AT_A_TIME.items():
+            for name in FIO_OPTIONS:
                 with _reported(measured[name]):
                     drop(workload.data)
-                    measured[name].passes.append(fio(workload, at_a_time))
+                    measured[name].passes.append(fio(workload, name))
             for name, process in processes.items():
                 if measured[name].problem is None:
                     with _reported(measured[name]):
@@ -262,12 +300,12 @@ def _reported(result: Result) -> Iterator[None]:
         _log.warning("%s", error)
 
 
-def fio(workload: Workload, at_a_time: int = _READS_AT_A_TIME[FIO]) -> Pass:
+def fio(workload: Workload, name: str = FIO) -> Pass:
     """Let fio read as much as one pass of a reader.
 
     Args:
         workload: the file and its samples.
-        at_a_time: requests in flight.
+        name: of its options.
 
     Raises:
         ContenderError: fio is not installed, or it fails.
@@ -275,17 +313,17 @@ def fio(workload: Workload, at_a_time: int = _READS_AT_A_TIME[FIO]) -> Pass:
     if shutil.which("fio") is None:
         raise ContenderError("not installed (fio)")
     row_bytes = 3 * workload.size**2
+    of_name = FIO_OPTIONS[name]
+    reads = workload.samples // 4 // int(of_name.get("numjobs", 1))
     options = {
+        **of_name,
         "name": "cold",
         # fio separates several file names by colons.
         "filename": str(workload.data.absolute()).replace(":", "\\:"),
-        "ioengine": "libaio",
-        "direct": 1,
-        "iodepth": at_a_time,
         "rw": "randread",
         "bs": row_bytes,
         "size": row_bytes * workload.samples,
-        "io_size": row_bytes * (workload.samples // 4),
+        "io_size": row_bytes * reads,  # of each thread
         "randrepeat": 0,  # other reads in each pass, as for the readers
         "output-format": "json",
     }
@@ -296,7 +334,8 @@ def fio(workload: Workload, at_a_time: int = _READS_AT_A_TIME[FIO]) -> Pass:
     # fio may print notes before the JSON.
     job = json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]
     seconds = job["read"]["runtime"] / 1000
-    cpu_seconds = (job["usr_cpu"] + job["sys_cpu"]) / 100 * seconds
+    # Its shares are of the time of all threads together.
+    cpu_seconds = (job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] / 1000
     return Pass(job["read"]["total_ios"], seconds, cpu_seconds)
 
 

@@ -7,10 +7,11 @@ import pytest
 
 from benchmarks import cold
 from benchmarks.cold import (
-    DEEP_FIO,
     FIO,
+    FIO_OPTIONS,
     MappedImages,
     Processes,
+    ReadaheadAlone,
     Threads,
     fio,
     measure_cold,
@@ -69,6 +70,13 @@ def test_contenders_deliver_the_samples_and_read_a_quarter_of_them(make, workloa
     assert reader.run(tmp_path) == 128  # whole batches
 
 
+def test_readahead_alone_brings_a_quarter_of_the_file_into_memory(cold_workload, tmp_path):
+    drop(cold_workload.data)
+    assert ReadaheadAlone(cold_workload).run(tmp_path) == 128
+    # More than the rows: the system reads whole pages, and windows around them.
+    assert in_memory(cold_workload.data).mean() > 0.3
+
+
 def test_the_file_can_be_dropped_after_a_pass(cold_workload, tmp_path):
     reader = Threads(cold_workload, 2)
     reader.run(tmp_path)
@@ -79,15 +87,16 @@ def test_the_file_can_be_dropped_after_a_pass(cold_workload, tmp_path):
 def test_readers_and_fio_are_measured_in_turns_or_report_a_reason(cold_workload, tmp_path):
     readers = [Threads(cold_workload, 1), Processes(cold_workload)]
     results = measure_cold(readers, cold_workload, tmp_path, passes=1)
-    assert list(results) == [FIO, DEEP_FIO, "BatchLoader, 1 thread", "DataLoader, 2 processes"]
+    assert list(results) == [*FIO_OPTIONS, "BatchLoader, 1 thread", "DataLoader, 2 processes"]
     for reader in readers:
         assert results[reader.name].problem is None
         assert [one.samples for one in results[reader.name].passes] == [128]
-    for result in (results[FIO], results[DEEP_FIO]):
+    for name, options in FIO_OPTIONS.items():
         if shutil.which("fio") is None:
-            assert result.problem == "not installed (fio)"
-        elif result.problem is None:
-            assert [one.samples for one in result.passes] == [100]
+            assert results[name].problem == "not installed (fio)"
+        elif results[name].problem is None:
+            threads = options.get("numjobs", 1)
+            assert [one.samples for one in results[name].passes] == [100 // threads * threads]
 
 
 def test_a_missing_fio_is_reported(workload, monkeypatch):

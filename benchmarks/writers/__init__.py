@@ -5,13 +5,14 @@
 only in distributing the work and in writing. Each uses all cores as its documentation recommends.
 """
 
-from benchmarks.writers.ours import LIMIT, Limit, Ours, OursAllTasks
+from benchmarks.writers.ours import LIMIT, BareLoop, Limit, Ours, OursAllTasks
 from benchmarks.writers.peers import Datasets, LitData, MosaicML, NaiveLoop
 from benchmarks.writers.writer import SIDE, Writer, photographs_in
 
 __all__ = [
     "LIMIT",
     "SIDE",
+    "BareLoop",
     "Datasets",
     "Limit",
     "LitData",
@@ -29,6 +30,7 @@ def writers() -> list[Writer]:
     """Return all contenders, the limit first."""
     return [
         Limit(),
+        BareLoop(),
         Ours(),
         OursAllTasks(),
         LitData(),

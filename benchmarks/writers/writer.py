@@ -58,16 +58,31 @@ def photographs_in(raw: Path) -> list[Photograph]:
 
 def letterboxed(photograph: Photograph) -> Sample:
     """Decode a photograph at full size, resize it to fit into SIDE x SIDE, and pad it with grey."""
-    pixels = simplejpeg.decode_jpeg(photograph.file.read_bytes(), "RGB")
+    return fitted(photograph, simplejpeg.decode_jpeg(photograph.file.read_bytes(), "RGB"))
+
+
+def fitted(photograph: Photograph, pixels: NDArray[np.uint8], scale: float | None = None) -> Sample:
+    """Resize pixels to fit into SIDE x SIDE, pad them with grey, and place the boxes.
+
+    Args:
+        photograph: the boxes and the path.
+        pixels: uint8 (height, width, 3), of the whole photograph.
+        scale: pixels of the result for each pixel of the photograph; None: `pixels` are its own.
+    """
     height, width = pixels.shape[:2]
-    scale = SIDE / max(height, width)
-    w, h = max(round(width * scale), 1), max(round(height * scale), 1)
+    fit = SIDE / max(height, width)
+    scale = fit if scale is None else scale
+    w, h = max(round(width * fit), 1), max(round(height * fit), 1)
     x, y = (SIDE - w) // 2, (SIDE - h) // 2
     image = np.full((SIDE, SIDE, 3), 114, np.uint8)
-    image[y : y + h, x : x + w] = cv2.resize(pixels, (w, h), interpolation=cv2.INTER_AREA)
-    inside = np.clip(photograph.bboxes, 0, [width, height] * 2)
-    bboxes = (inside * scale + [x, y] * 2).astype(np.float32)
-    return Sample(image, bboxes, photograph.path)
+    shown = image[y : y + h, x : x + w]
+    shown[:] = (
+        pixels
+        if (height, width) == (h, w)
+        else cv2.resize(pixels, (w, h), interpolation=cv2.INTER_AREA)
+    )
+    inside = np.clip(photograph.bboxes * scale, 0, [w, h] * 2)
+    return Sample(image, (inside + [x, y] * 2).astype(np.float32), photograph.path)
 
 
 class Writer(ABC):
