@@ -164,8 +164,10 @@ def section(saved: dict[str, Any]) -> str:
             "Written by `python -m benchmarks.processing --write-docs`. "
             f"{saved['photographs']} They are letterboxed to {SIDE}x{SIDE}. Every contender stores"
             " images, boxes and paths, which are compared with the photographs first. LIMIT decodes"
-            " at full size and resizes in one thread per core, and writes nothing. The start of its"
-            " processes is part of a contender's pass. Ours syncs its files to the disk."
+            " at full size and resizes in one thread per core, and writes nothing. The bare loop"
+            " reads, makes a checksum, decodes at reduced scale and writes, but is no processor: it"
+            " shows what a processor can reach. The start of a contender's processes is part of its"
+            " pass. Ours and the bare loop sync their files to the disk."
             f" {results.most_passes([measured])} interleaved passes: median (minimum to maximum);"
             " ratios are formed within a pass.\n",
             *tables(measured),

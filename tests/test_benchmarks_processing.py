@@ -29,6 +29,7 @@ def test_synthetic_photographs_have_the_size_of_real_ones_and_are_reproducible(w
     "writer",
     [
         writers.Limit(),
+        writers.BareLoop(),
         writers.Ours(),
         writers.OursAllTasks(),
         writers.NaiveLoop(),

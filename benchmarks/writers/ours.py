@@ -79,11 +79,13 @@ class BareLoop(Writer):
             row_bytes = SIDE * SIDE * 3
             make = partial(_write_rows, file.fileno(), row_bytes)
             starts = range(0, len(photographs), _BATCH)
+            syncs = []
             for count, boxes in enumerate(pool.map(make, starts, parts), 1):
                 self._boxes.extend(boxes)
-                if count % _BATCHES_OF_SYNC == 0:
-                    syncing.submit(os.fsync, file.fileno())
-            os.fsync(file.fileno())
+                if count % _BATCHES_OF_SYNC == 0 or count == len(parts):
+                    syncs.append(syncing.submit(os.fsync, file.fileno()))
+            for sync in syncs:
+                sync.result()
 
     def stored(self, output: Path) -> Iterator[Sample]:
         """Yield the rows of the file, and the boxes of the last pass."""
