@@ -19,7 +19,7 @@ from processing.imaging.tasks import TASKS
 from processing.npz.mapped import MappedNPZ
 from processing.run.output_directory import npz_path, task_of
 from processing.run.plan import PlannedFile
-from processing.run.splits import group_pattern
+from processing.run.splits import group_of, group_pattern
 
 
 def ungrouped(paths: Sequence[str], group_by: str | None) -> Iterator[Note]:
@@ -27,7 +27,7 @@ def ungrouped(paths: Sequence[str], group_by: str | None) -> Iterator[Note]:
     if group_by is None:
         return
     pattern = group_pattern(group_by)
-    unmatched = [path for path in paths if not pattern.search(path)]
+    unmatched = [path for path in paths if group_of(path, pattern) is None]
     if unmatched:
         yield Note(
             "ungrouped",

@@ -78,16 +78,21 @@ def group_pattern(group_by: str) -> re.Pattern[str]:
         raise ValueError(f"group_by={group_by!r} is not a regular expression: {error}") from error
 
 
+def group_of(path: str, pattern: re.Pattern[str]) -> str | None:
+    """Returns the text that names the group of an image; None if it is a group of its own.
+
+    A pattern that matches no character, such as one of digits that may be absent, finds nothing.
+    """
+    match = pattern.search(path)
+    texts = () if match is None else match.groups() or (match.group(),)
+    return next(filter(None, texts), None)
+
+
 def _groups(image_paths: NDArray[Any] | Sequence[str], group_by: str | None) -> list[str]:
     if group_by is None:
         return [str(path) for path in image_paths]
     pattern = group_pattern(group_by)
-    groups = []
-    for path in map(str, image_paths):
-        match = pattern.search(path)
-        texts = () if match is None else match.groups() or (match.group(),)
-        groups.append(next(filter(None, texts), path))
-    return groups
+    return [group_of(path, pattern) or path for path in map(str, image_paths)]
 
 
 def _official_of_groups(

@@ -71,6 +71,9 @@ def test_one_copy_is_told_in_the_singular(raw_dir, tmp_path):
 def test_groups_that_are_none_and_splits_that_are_empty_are_told(raw_dir, tmp_path):
     alone = said(raw_dir, tmp_path, "process_detector", group_by="nobody")
     assert "finds nothing in 24 of 24 paths, such as images/0000.jpg" in alone["ungrouped"]
+    for nothing in ("", "x*", "(?:images)(x)?"):  # they match without a character
+        alone = said(raw_dir, tmp_path, "process_detector", group_by=nothing)
+        assert "finds nothing in 24 of 24 paths, such as images/0000.jpg" in alone["ungrouped"]
     empty = said(raw_dir, tmp_path, "process_detector", group_by="images")
     assert "none of 24 images is in this split" in empty["empty_split"]
 
