@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--raw-data-dir",
         metavar="DIR",
-        type=Path,
+        type=local_path("--raw-data-dir"),
         help="with yolo: link the photographs of this directory into images/SPLIT/PATH",
     )
     add_cache_dir(parser)

@@ -6,6 +6,7 @@ Needs no torch, as `verify`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import tempfile
 from pathlib import Path
@@ -103,11 +104,12 @@ def _picture(text: str) -> Path:
 
 
 def _integer(text: str, least: int, most: float = math.inf) -> int:
-    number = int(text)  # argparse reports a ValueError with the name of the type
-    if not least <= number <= most:
-        wanted = f"at least {least}" if most == math.inf else f"{least} to {most}"
-        raise argparse.ArgumentTypeError(f"expected {wanted}, got {number}")
-    return number
+    with contextlib.suppress(ValueError):  # argparse would report it with the name of a function
+        number = int(text)
+        if least <= number <= most:
+            return number
+    wanted = f"at least {least}" if most == math.inf else f"{least} to {most}"
+    raise argparse.ArgumentTypeError(f"expected a whole number, {wanted}, got {text!r}")
 
 
 def _positive(text: str) -> int:
@@ -125,10 +127,8 @@ def _side(text: str) -> int:
 def _numbers(text: str) -> list[int]:
     try:
         return [_integer(part, 0) for part in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected numbers of rows, such as 0,5,9"
-        ) from error
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; give numbers of rows, such as 0,5,9") from error
 
 
 def run(options: argparse.Namespace) -> int:

@@ -132,6 +132,8 @@ def _check_jobs(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
         parser.error("--report needs all shards: give it with --finalize")
     if options.finalize and options.shard_index is not None:
         parser.error("--finalize makes no shards: give it without --shard-index")
+    if options.num_jobs is not None and options.num_jobs < 1:
+        parser.error(f"--num-jobs must be at least 1, got {options.num_jobs}")
     if options.num_jobs is not None and not 0 <= options.shard_index < options.num_jobs:
         parser.error(
             f"--shard-index must be in [0, {options.num_jobs}), the number of jobs, got "

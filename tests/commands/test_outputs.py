@@ -118,6 +118,17 @@ def test_an_empty_name_and_a_url_are_wrong_usage(verb, stored, shared_raw_dir, c
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("raw", "message"), [("", "is empty: was a variable"), ("s3://bucket", "expected a local path")]
+)
+def test_an_export_is_never_linked_to_an_unnamed_or_remote_directory(
+    raw, message, stored, shared_raw_dir, tmp_path, capsys
+):
+    more = ("--format", "yolo", "--raw-data-dir", raw)  # the last --format counts
+    assert write("export", tmp_path / "out", stored, shared_raw_dir, *more) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("verb", ["process", "dry run"])
 def test_files_never_go_among_the_photographs(verb, stored, shared_raw_dir, tmp_path, capsys):
     raw = shutil.copytree(shared_raw_dir, tmp_path / "raw")

@@ -210,3 +210,22 @@ def test_images_of_any_kind_become_visible():
     two = displayable(np.concatenate([ramp, 1 - ramp], axis=2))  # in doubt: channels are last
     np.testing.assert_array_equal(two, expected)
     assert displayable(np.full((2, 2, 3), np.nan)).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-n", "0"], "argument -n: expected a whole number, at least 1, got '0'"),
+        (["-n", "many"], "argument -n: expected a whole number, at least 1, got 'many'"),
+        (["--seed", "1.5"], "argument --seed: expected a whole number, at least 0, got '1.5'"),
+        (["--side", "5"], "argument --side: expected a whole number, 32 to 4096, got '5'"),
+        (["--rows", "0,1e3"], "at least 0, got '1e3'; give numbers of rows, such as 0,5,9"),
+        (["--rows", "3,-1"], "at least 0, got '-1'; give numbers of rows"),
+        (["--rows", ""], "at least 0, got ''; give numbers of rows"),
+    ],
+)
+def test_a_number_that_is_none_or_out_of_range_is_wrong_usage(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["preview", "any.npz", "-o", "refused.png", *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err

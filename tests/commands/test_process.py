@@ -159,6 +159,10 @@ def test_help_names_a_unit_and_a_default_for_every_flag():
         (["--all", "--detector"], "choose --all, or one or more of"),
         (["--detector", "--no-teacher"], "--no-teacher goes with --all only"),
         (["--all", "--image-size", "16", "32"], "got '16 32'"),
+        (
+            ["--all", "--samples-per-shard", "4", "--shard-index", "0", "--num-jobs", "0"],
+            "--num-jobs must be at least 1, got 0",
+        ),
         (["--all", "--image-size", "detector=16", "detector=32"], "got 'detector=16 detector=32'"),
         (
             ["--all", "--image-size", "detector:16"],
