@@ -7,11 +7,10 @@ checked, so that files with pixels never load one.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from processing.core.columns import RaggedArray
@@ -23,7 +22,6 @@ from processing.npz.readahead import Readahead
 from processing.npz.stored_images import RowRequests, StoredImages
 
 _REDUCTIONS: Final = frozenset({0, 1, 2, 4, 8})
-_UINT32: Final = 0xFFFFFFFF
 _MAX_SIDE: Final = 65_535  # pixels; the largest number in a JPEG's header
 _ALWAYS_ALLOWED_BYTES: Final = 64 << 20  # of a decoded image, however small the member is
 _MAX_EXPANSION: Final = 1024
@@ -56,7 +54,6 @@ class EncodedImages(StoredImages):
     ) -> None:
         super().__init__(npz, paths, (*size, 3), np.dtype(np.uint8), requests)
         self.rows = rows
-        self._checksums = npz.get("image_crc32")
         self._reductions = npz.get(REDUCTIONS_MEMBER)
         if will_gather and requests is None:
             self.readahead = Readahead(*npz.file_of(JPEG_MEMBER), 1)
@@ -79,25 +76,28 @@ class EncodedImages(StoredImages):
         indices = np.array([index])
         starts, ends = self._spans(indices)
         if self.requests is not None:
-            return self.requests.read(indices, starts, ends)[0]
+            return self.requests.read(starts, ends, self.checksums(indices))[0]
         row: NDArray[Any] = self.rows.values[starts[0] : ends[0]]
         return row
 
     def gather(self, indices: NDArray[np.intp], out: NDArray[Any], *, verify: bool) -> None:
         """Decodes images straight into `out`; see `StoredImages.gather`."""
-        rows = self._views(indices, *self._spans(indices))
-        checksums = None if self._checksums is None else self._checksums[indices].tolist()
+        checksums = self.checksums(indices)
+        rows = self._views(*self._spans(indices), checksums)
         for position, (index, row) in enumerate(zip(indices.tolist(), rows, strict=True)):
             if checksums is not None:
-                self._compare(index, row, checksums[position])
+                self.compare(index, row, checksums[position])
             self._decode(index, row, out[position])
 
     def _views(
-        self, indices: NDArray[np.intp], starts: NDArray[np.int64], ends: NDArray[np.int64]
+        self,
+        starts: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        checksums: Sequence[int] | None,
     ) -> Iterable[NDArray[np.uint8]]:
         """Returns the bytes of rows: views of the file, or what was requested."""
         if self.requests is not None:
-            return self.requests.read(indices, starts, ends)
+            return self.requests.read(starts, ends, checksums)
         if self.readahead is not None:
             self.readahead.advise_spans(starts, ends)
         spans = zip(starts.tolist(), ends.tolist(), strict=True)
@@ -132,11 +132,6 @@ class EncodedImages(StoredImages):
 
     def _refused(self, index: int, error: ImageError) -> NPZFormatError:
         return NPZFormatError(f"{self.where(index)}: {error}; {REBUILD}")
-
-    def _compare(self, index: int, row: NDArray[np.uint8], expected: int) -> None:
-        found = crc32(row)
-        if found != expected & _UINT32:  # other programs may store it as a signed number
-            raise self.checksum_error(index, found, expected & _UINT32)
 
     def _decode(self, index: int, row: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
         from processing.imaging import stored_rows  # see the module

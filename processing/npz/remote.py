@@ -42,7 +42,6 @@ _PIECE: Final = 16 << 20
 the client's time limit for it."""
 _CHUNK: Final = 8 << 20
 """Bytes of a request when the whole file is read."""
-_UINT32: Final = 0xFFFFFFFF
 
 
 class RemoteNPZ(MappedNPZ):
@@ -180,21 +179,15 @@ class RemoteRows:
     def __init__(self, npz: RemoteNPZ, member: str) -> None:
         self._npz = npz
         self._begin = npz.location(member)[1]
-        self._checksums = npz.get("image_crc32")
-
-    def checksums(self, indices: NDArray[np.intp]) -> list[int] | None:
-        """Returns the CRC-32 of rows; None if the file has none."""
-        if self._checksums is None:
-            return None
-        # Other programs may store them as signed numbers.
-        checksums: list[int] = (self._checksums[indices].astype(np.int64) & _UINT32).tolist()
-        return checksums
 
     def read(
-        self, indices: NDArray[np.intp], starts: NDArray[np.int64], ends: NDArray[np.int64]
+        self,
+        starts: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        checksums: Sequence[int] | None,
     ) -> list[NDArray[np.uint8]]:
-        """Returns rows, which begin and end at some bytes of the member's array."""
-        return self._npz.read_rows(self._begin, starts, ends, self.checksums(indices))
+        """Returns rows; see `stored_images.RowRequests`."""
+        return self._npz.read_rows(self._begin, starts, ends, checksums)
 
 
 def _all_but_images(url: URL, entries: Sequence[zipfile.ZipInfo], end: int) -> Iterator[Span]:

@@ -6,29 +6,38 @@ Read-only and safe from several threads. Imports no codec.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from processing.core.columns import take_rows
-from processing.core.errors import ChecksumError, NPZFormatError, wrong_checksum
+from processing.core.errors import NPZFormatError, wrong_checksum
 from processing.npz.format import RAW_MEMBER
 from processing.npz.mapped import MappedNPZ
 from processing.npz.readahead import Readahead
+
+_UINT32: Final = 0xFFFFFFFF
 
 
 class RowRequests(Protocol):
     """Requests rows of the images of a file at a URL; see `remote.RemoteRows`."""
 
-    def checksums(self, indices: NDArray[np.intp]) -> list[int] | None:
-        """Returns the CRC-32 of rows; None if the file has none."""
-
     def read(
-        self, indices: NDArray[np.intp], starts: NDArray[np.int64], ends: NDArray[np.int64]
+        self,
+        starts: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        checksums: Sequence[int] | None,
     ) -> list[NDArray[np.uint8]]:
-        """Returns rows, which begin and end at some bytes of the array of all images."""
+        """Returns rows.
+
+        Args:
+            starts: (B,) where rows begin in the array of all images, in bytes.
+            ends: (B,) where they end.
+            checksums: CRC-32 of each row, to find it in a cache; None if the file has none.
+        """
 
 
 class StoredImages(ABC):
@@ -63,6 +72,7 @@ class StoredImages(ABC):
         self.npz, self.shape, self.dtype = npz, shape, dtype
         self.requests = requests
         self._paths = paths
+        self._has_checksums = "image_crc32" in npz
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -100,13 +110,33 @@ class StoredImages(ABC):
     def advise(self, indices: NDArray[np.intp]) -> None:
         """Starts reading rows in the background; they will be gathered soon."""
 
+    def checksums(self, rows: NDArray[np.intp] | slice) -> list[int] | None:
+        """Returns the CRC-32 of rows; None if the file has none."""
+        if not self._has_checksums:
+            return None
+        # Other programs may store them as signed numbers.
+        checksums: list[int] = (self.npz["image_crc32"][rows].astype(np.int64) & _UINT32).tolist()
+        return checksums
+
+    def compare(self, index: int, row: NDArray[Any], expected: int) -> int:
+        """Compares a row with its checksum, and returns it.
+
+        Args:
+            index: of the row, for the message.
+            row: as it is stored, C-contiguous.
+            expected: its checksum.
+
+        Raises:
+            ChecksumError: they differ.
+        """
+        found = crc32(row)
+        if found != expected:
+            raise wrong_checksum(self.where(index), found, expected)
+        return found
+
     def where(self, index: int) -> str:
         """Returns file, member, row and path, for messages."""
         return f"{self.npz.path}: member {self.member!r}, row {index} ({self._paths[index]})"
-
-    def checksum_error(self, index: int, found: int, expected: int) -> ChecksumError:
-        """Returns the error for a row that differs from its checksum."""
-        return wrong_checksum(self.where(index), found, expected)
 
 
 class RawImages(StoredImages):
@@ -160,7 +190,8 @@ class RawImages(StoredImages):
     def row(self, index: int) -> NDArray[Any]:
         """Returns the pixels, (H, W, C)."""
         if self.requests is not None:
-            return self._requested(self.requests, np.array([index]))[0]
+            indices = np.array([index])
+            return self._requested(self.requests, indices, self.checksums(indices))[0]
         row: NDArray[Any] = self.array[index]
         return row
 
@@ -173,24 +204,25 @@ class RawImages(StoredImages):
         take_rows(self.array, indices, out)
         if not verify:
             return
-        checksums = self.npz["image_crc32"][indices].tolist()
-        for index, image, expected in zip(indices.tolist(), out, checksums, strict=True):
-            found = crc32(image)
-            if found != expected:
-                raise self.checksum_error(index, found, expected)
+        for index, image, expected in zip(
+            indices.tolist(), out, self.checksums(indices) or (), strict=True
+        ):
+            self.compare(index, image, expected)
 
     def _gather_requested(
         self, requests: RowRequests, indices: NDArray[np.intp], out: NDArray[Any]
     ) -> None:
-        checksums = requests.checksums(indices)
-        for position, row in enumerate(self._requested(requests, indices)):
-            if checksums is not None and (found := crc32(row)) != checksums[position]:
-                raise self.checksum_error(int(indices[position]), found, checksums[position])
+        checksums = self.checksums(indices)
+        for position, row in enumerate(self._requested(requests, indices, checksums)):
+            if checksums is not None:
+                self.compare(int(indices[position]), row, checksums[position])
             out[position] = row
 
-    def _requested(self, requests: RowRequests, indices: NDArray[np.intp]) -> list[NDArray[Any]]:
+    def _requested(
+        self, requests: RowRequests, indices: NDArray[np.intp], checksums: Sequence[int] | None
+    ) -> list[NDArray[Any]]:
         starts = indices.astype(np.int64) * self.array.strides[0]
-        rows = requests.read(indices, starts, starts + self.array.strides[0])
+        rows = requests.read(starts, starts + self.array.strides[0], checksums)
         return [row.view(self.array.dtype).reshape(self.shape) for row in rows]
 
     def advise(self, indices: NDArray[np.intp]) -> None:

@@ -22,7 +22,6 @@ from processing.npz.mapped import CHECK_BYTES
 _CHANNELS: Final = 3
 _LAST_CHARACTER: Final = 0x10FFFF  # of Unicode
 _ROUNDING: Final = 0.01  # pixels that a box may leave its image: float32 rounds
-_UINT32: Final = 0xFFFFFFFF
 
 
 def verify_columns(contents: Contents) -> None:
@@ -72,12 +71,9 @@ def _verify_images(contents: Contents) -> None:
     total = crc32(member[: len(member) - stored.nbytes])  # of the NPY header
     for chunk in _chunks(len(stored), stored.nbytes // max(1, len(stored))):
         npz.check_size()
-        for index, expected in enumerate(npz["image_crc32"][chunk].tolist(), chunk.start):
+        for index, expected in enumerate(stored.checksums(chunk) or (), chunk.start):
             row = stored.row(index)
-            found = crc32(row)
-            if found != expected & _UINT32:  # other programs may store it as a signed number
-                raise stored.checksum_error(index, found, expected & _UINT32)
-            total = crc32_combine(total, found, row.nbytes)
+            total = crc32_combine(total, stored.compare(index, row, expected), row.nbytes)
         npz.release_pages()
     expected = npz.entry(stored.member).CRC
     if total != expected:
