@@ -57,7 +57,9 @@ def _gather(
         contents.gather_images(np.array(rows, np.intp), images)
     except NPZFormatError as error:
         if len(rows) == 1:
-            failures.append(without_directory(str(error), contents.path))
+            message = without_directory(str(error), contents.path)
+            if message not in failures:  # several pictures may show the same row
+                failures.append(message)
             return
         for row in rows:  # one of them is damaged
             yield from _gather(contents, [row], failures)

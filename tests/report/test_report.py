@@ -7,6 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+import simplejpeg
+from isal.isal_zlib import crc32
 
 from processing import DataProcessor
 from processing.__main__ import main
@@ -146,6 +148,22 @@ def test_a_file_that_cannot_be_read_is_a_problem_and_the_others_are_shown(proces
     text = make_report([directory])
     assert "2 files cannot be read" in text
     assert str(tmp_path) not in text
+
+
+def test_an_image_that_several_pictures_would_show_is_one_that_cannot_be_read(processed, tmp_path):
+    shutil.copytree(processed / "preprocessed", tmp_path / "d")
+    path = tmp_path / "d" / "train_detector.npz"
+    with np.load(path) as npz:
+        members = dict(npz)
+    rows = [simplejpeg.encode_jpeg(image) for image in members.pop("images")]
+    rows[3] = rows[3][:-200]
+    members["images_jpeg"] = np.frombuffer(b"".join(rows), np.uint8)
+    members["images_offsets"] = np.cumsum([0, *map(len, rows)])
+    members["image_crc32"] = np.array([crc32(row) for row in rows], np.uint32)
+    np.savez(path, **members)
+    text = make_report([tmp_path / "d"])
+    assert "1 image cannot be read" in text
+    assert text.count("row 3 (") == 1
 
 
 def test_files_of_which_none_can_be_read_are_an_error_that_names_them(
