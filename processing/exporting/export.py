@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,7 @@ def export(
             landmarker, with paths relative to the raw directory. ``yolo`` writes ``data.yaml`` and
             ``labels/SPLIT/PATH.txt``; YOLO pose of a landmarker.
         raw_data_dir: only for ``yolo``: directory of the photographs, which are linked into
-            ``images/SPLIT/PATH``, where Ultralytics looks for them.
+            ``images/SPLIT/PATH``, where Ultralytics looks for them. `output_dir` is outside of it.
         cache_dir: directory for unpacked copies of compressed members. None: next to the file.
 
     Returns:
@@ -116,6 +117,11 @@ def export(
     if raw is not None and not raw.is_dir():
         raise FileNotFoundError(f"raw_data_dir {raw}: there is no such directory")
     target = check_path("output_dir", output_dir)
+    if raw is not None and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(raw)):
+        raise ValueError(
+            f"output_dir {target}: is in raw_data_dir {raw}, where the next run would take the "
+            "links for more photographs: choose a place outside of it"
+        )
     refuse_unwritable("output_dir", target, is_directory=True)
     given = files if isinstance(files, Sequence) and not isinstance(files, str) else [files]
     cache = None if cache_dir is None else check_path("cache_dir", cache_dir)

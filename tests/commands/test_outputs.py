@@ -145,9 +145,14 @@ def test_files_never_go_among_the_photographs(verb, stored, shared_raw_dir, tmp_
         DataProcessor(raw, raw, progress=False).process(["detector"])
 
 
-def test_a_folder_of_the_raw_directory_without_photographs_may_get_the_files(
-    stored, shared_raw_dir, tmp_path
+def test_files_in_a_folder_of_the_raw_directory_are_not_read_as_annotations(
+    stored, shared_raw_dir, tmp_path, capsys
 ):
     raw = shutil.copytree(shared_raw_dir, tmp_path / "raw")
-    for _ in range(2):
-        assert write("process", raw / "preprocessed", stored, raw, "--samples-per-shard", "9") == 0
+    first = second = ""
+    for folder in ("preprocessed", "annotations"):  # of the second, the annotations are read again
+        for _ in range(2):
+            assert write("process", raw / folder, stored, raw, "--samples-per-shard", "9") == 0
+            first, second = second, capsys.readouterr().out
+        assert first.splitlines()[:-1] == second.splitlines()[:-1]
+        assert "up to date: nothing to do" in second

@@ -202,12 +202,22 @@ def test_files_that_do_not_go_together_are_refused(demo, tmp_path):
         ([train], {"format": "voc"}, "format must be one of"),
         ([train], {"raw_data_dir": tmp_path}, "goes with format yolo"),
         ([val], {"format": "yolo", "raw_data_dir": tmp_path / "absent"}, "no such directory"),
-        ([val], {"format": "yolo", "raw_data_dir": tmp_path}, "photograph is not there"),
+        ([val], {"format": "yolo", "raw_data_dir": demo / "out"}, "photograph is not there"),
         ([tmp_path / "absent.npz"], {}, "absent.npz"),
     ]:
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             export(files, tmp_path / "new", **options)
         assert not list(tmp_path.glob("new*"))
+
+
+@pytest.mark.parametrize("place", ["yolo", "images/yolo", "../link/yolo", "."])
+def test_photographs_are_never_linked_into_their_own_directory(demo, tmp_path, place):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (tmp_path / "link").symlink_to(raw)
+    with pytest.raises(ValueError, match=r"is in raw_data_dir .*: choose a place outside of it"):
+        export(files_of(demo), raw / place, format="yolo", raw_data_dir=raw)
+    assert not list(raw.iterdir())
 
 
 def test_a_file_of_another_program_is_refused(tmp_path):
