@@ -117,10 +117,14 @@ def _key_of(error: Exception) -> str:
 def _similar(key: str, conf: Path, name: str) -> str:
     """Return the most similar key of the default settings, or of any group, as a question."""
     known = _known(conf, name)
+    # The whole key may be the end of one, such as in store=jpeg.
+    ends = sorted((one for one in known if one.endswith(f".{key}")), key=len)
+    if ends:
+        return f"; did you mean {ends[0]}?"
     found = nearest(key, known)
     if found:
         return found
-    # The last part may be right, such as in batch_size=8.
+    # The last part may be right, such as in data.batch_size=8.
     last = key.rpartition(".")[2]
     same = [one for one in known if one.rpartition(".")[2] == last]
     return f"; did you mean {same[0]}?" if same else ""

@@ -21,6 +21,8 @@ UNKNOWN_KEYS = [
     ("rawdata_dir=x", "did you mean raw_data_dir?"),
     ("datamodule.batchsize=3", "did you mean datamodule.batch_size?"),
     ("batch_size=8", "did you mean datamodule.batch_size?"),
+    ("store=jpeg", "store=jpeg: no such setting; did you mean datamodule.processor.store?"),
+    ("processor.store=jpeg", "did you mean datamodule.processor.store?"),
     ("datamodule.cache_size.trian=3", "did you mean datamodule.cache_size.train?"),
     ("datamodule.proccessor.seed=1", "did you mean datamodule.processor.seed?"),
     ("datamodule.augment.flip=1", "no such setting"),
@@ -146,8 +148,8 @@ WRONG_TARGETS = [
 ]
 # Hydra leaves handlers that write to the captured output of a test.
 NO_LOGGING = ["hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
-NOT_COMPOSED = [*UNKNOWN_KEYS[:13], *WRONG_CHOICES, *SYNTAX]
-COMPOSED = [*UNKNOWN_KEYS[13:], *WRONG_TYPES, *WRONG_VALUES, *WRONG_TARGETS]
+NOT_COMPOSED = [*UNKNOWN_KEYS[:15], *WRONG_CHOICES, *SYNTAX]
+COMPOSED = [*UNKNOWN_KEYS[15:], *WRONG_TYPES, *WRONG_VALUES, *WRONG_TARGETS]
 
 
 @pytest.fixture(scope="module")
