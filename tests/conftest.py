@@ -1,5 +1,6 @@
 """Fixtures: a small raw directory, its processed files, and a check for leaked threads."""
 
+import functools
 import gc
 import json
 import os
@@ -94,7 +95,16 @@ def real_data():
 
 
 @pytest.fixture(scope="session")
-def programs():
+def fork_server(request, tmp_path_factory):
+    """Returns a function that makes the `ForkServer` of some modules, one for all workers."""
+    directory, session = tmp_path_factory.getbasetemp(), os.getpid()
+    if hasattr(request.config, "workerinput"):  # a process that xdist has started
+        directory, session = directory.parent, os.getppid()
+    return functools.partial(ForkServer, directory=directory, session=session)
+
+
+@pytest.fixture(scope="session")
+def programs(fork_server):
     """A `ForkServer` that has imported torch, Lightning and the example: one for all tests.
 
     Importing them takes longer than most programs that the tests run. Every training also needs the
@@ -104,8 +114,7 @@ def programs():
         *("train_example", "training.build", "training.run", "datamodules"),
         *("processing.data_processor", "faster_coco_eval", "matplotlib.backends.backend_agg"),
     ]
-    with ForkServer(*modules) as server:
-        yield server
+    return fork_server(*modules)
 
 
 @pytest.fixture(autouse=True)

@@ -4,22 +4,26 @@ Each child is forked from an interpreter that has imported the package and runs 
 that no thread and no lock is inherited. There are two ways:
 
 - `PROCESSES`: the standard library's forkserver, for functions that return or raise;
-- `ForkServer`: for functions that behave like a program, with a log file and an exit status. It is
-  started as ``python -m tests.processes MODULE...``. The fixture `programs` is one for the whole
-  session that has imported the example, torch and Lightning.
+- `ForkServer`: for functions that behave like a program, with a log file and an exit status. All
+  workers of a session share its process, ``python -m tests.processes ADDRESS SESSION MODULE...``.
+  The one of the fixture `programs` has imported the example, torch and Lightning.
 """
 
+import contextlib
 import faulthandler
 import importlib
 import json
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import traceback
 from pathlib import Path
+
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -28,29 +32,23 @@ RANKS_HANG_AFTER = 120  # seconds
 
 
 class ForkServer:
-    """Runs functions in child processes, one after the other; a context manager.
+    """Runs functions in child processes; all workers of the tests share it.
+
+    The first worker that asks for the server starts it. The server ends with `session`.
 
     Args:
         modules: names of modules; imported once, before the first fork.
+        directory: of the server's socket; the same one for all that share the server.
+        session: number of the process that outlives all workers.
     """
 
-    def __init__(self, *modules):
+    def __init__(self, *modules, directory, session):
         self._module = modules[0]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.processes", *modules],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait(60)
+        self._address = str(directory / f"{self._module}.socket")
+        with FileLock(f"{self._address}.lock"):
+            if not Path(self._address).exists():
+                command = ["-m", "tests.processes", self._address, str(session), *modules]
+                subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
 
     def run(self, function, log, **arguments):
         """Calls a function in a child process and waits for it.
@@ -87,24 +85,60 @@ class ForkServer:
             module, function = function.__module__, function.__name__
         request = {"module": module, "function": function, "arguments": arguments}
         request |= {"log": str(log), "ranks": ranks}
-        self._process.stdin.write(json.dumps(request, default=str) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self._address)
+            with connection.makefile("rw") as lines:
+                lines.write(json.dumps(request, default=str) + "\n")
+                lines.flush()
+                return int(lines.readline())
 
 
 def main():
-    """The server: forks one child for each line of standard input, and answers its exit status."""
-    for name in sys.argv[1:]:
+    """Imports the modules, and returns once the server is ready to be connected to."""
+    address, session, *modules = sys.argv[1:]
+    for name in modules:
         importlib.import_module(name)
-    for line in sys.stdin:
-        request = json.loads(line)
-        # Imported here, so that the next child need not import it again.
-        function = getattr(importlib.import_module(request["module"]), request["function"])
-        child = os.fork()
-        if not child:
-            os._exit(_program(function, request["log"], request["ranks"], request["arguments"]))
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        if not os.fork():
+            _serve(listener, os.pidfd_open(int(session)))
     os._exit(0)  # Python would take a second to tidy up after torch
+
+
+def _serve(listener, session):
+    """Forks one child for each connection and answers its exit status; ends with the session."""
+    running = {}  # by a descriptor that tells the end of a child: its number and its connection
+    while True:
+        ready, _, _ = select.select([listener, session, *running], [], [])
+        if session in ready:
+            return
+        for descriptor in running.keys() & {*ready}:
+            _answer(*running.pop(descriptor))
+            os.close(descriptor)
+        if listener in ready:
+            connection, _ = listener.accept()
+            child = _start(connection)
+            running[os.pidfd_open(child)] = child, connection
+
+
+def _start(connection):
+    """Reads a request and forks the child that runs it; returns the child's number."""
+    with connection.makefile() as lines:
+        request = json.loads(lines.readline())
+    # Imported here, so that the next child need not import it again.
+    function = getattr(importlib.import_module(request["module"]), request["function"])
+    child = os.fork()
+    if not child:
+        os._exit(_program(function, request["log"], request["ranks"], request["arguments"]))
+    return child
+
+
+def _answer(child, connection):
+    """Sends the exit status of a child that has ended."""
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with connection, contextlib.suppress(BrokenPipeError):  # the worker that asked was killed
+        connection.sendall(f"{status}\n".encode())
 
 
 def _program(function, log, ranks, arguments):

@@ -6,7 +6,6 @@ import pytest
 
 from tests.faults.killer import Killer
 from tests.faults.tally import PROPERTY, Tally
-from tests.processes import ForkServer
 
 
 @pytest.fixture
@@ -21,10 +20,9 @@ def tally(request):
 
 
 @pytest.fixture(scope="session")
-def small_runs_server():
+def small_runs_server(fork_server):
     """A `ForkServer` of `small_runs`: importing the package takes longer than such a run."""
-    with ForkServer("tests.faults.small_runs") as server:
-        yield server
+    return fork_server("tests.faults.small_runs")
 
 
 @pytest.fixture(scope="session")

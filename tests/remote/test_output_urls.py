@@ -23,7 +23,6 @@ from processing.remote.files import list_files, read_file
 from processing.remote.stores import open_store
 from processing.run.image_batches import ImageBatches
 from processing.run.upload import RemoteOutput
-from tests.processes import ForkServer
 from tests.remote.conftest import BUCKET
 
 SMALL = {"detector": 32, "landmarker": 24, "teacher": 16}
@@ -370,17 +369,17 @@ def test_a_new_file_is_never_taken_for_that_of_the_old_record(
 
 
 @pytest.mark.long
-def test_a_process_that_is_killed_at_a_put_is_continued(data, bucket, tmp_path):
+def test_a_process_that_is_killed_at_a_put_is_continued(data, bucket, fork_server, tmp_path):
     url, log = f"{bucket.url}/killed", tmp_path / "log"
     options = SETTINGS | SHARDS
-    with ForkServer("tests.remote.killed_outputs") as server:
-        for at, how in ((1, "after"), (3, "before"), (4, "after"), (2, "after"), (0, "never")):
-            where = {"raw": data.raw, "url": url, "work_dir": tmp_path / "work"}
-            what = {"options": options, "environment": bucket.environment, "at": at, "how": how}
-            status = server.run("make_shards", log, **where, **what)
-            assert status == (-signal.SIGKILL if at else 0), log.read_text()
-            left = objects(url)
-            assert all(data.expected["parts"][name] == content for name, content in left.items())
+    server = fork_server("tests.remote.killed_outputs")
+    for at, how in ((1, "after"), (3, "before"), (4, "after"), (2, "after"), (0, "never")):
+        where = {"raw": data.raw, "url": url, "work_dir": tmp_path / "work"}
+        what = {"options": options, "environment": bucket.environment, "at": at, "how": how}
+        status = server.run("make_shards", log, **where, **what)
+        assert status == (-signal.SIGKILL if at else 0), log.read_text()
+        left = objects(url)
+        assert all(data.expected["parts"][name] == content for name, content in left.items())
     assert left == data.expected["parts"]
 
 
