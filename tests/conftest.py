@@ -16,6 +16,7 @@ from hypothesis import settings
 from PIL import Image
 
 from processing.data_processor import DataProcessor
+from processing.npz.contents import Contents
 from tests.faults.tally import PROPERTY, publish
 from tests.processes import ForkServer
 from tests.thread_leaks import threads_left
@@ -179,6 +180,14 @@ def write_coco(directory, *, images=24, seed=0, quality=92, sizes=((120, 160), (
         )
     )
     return directory
+
+
+def damage_row(path, row):
+    """Changes a byte in the middle of a stored image, as a bad disk does."""
+    content = path.read_bytes()
+    stored = Contents.open(path).stored.row(row).tobytes()
+    position = content.index(stored) + len(stored) // 2
+    path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
 
 
 @pytest.fixture(scope="session")

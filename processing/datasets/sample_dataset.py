@@ -149,11 +149,9 @@ class SampleDataset(Viewable, Dataset[T_co], ABC):
     def shown_rows(self, indices: Iterable[SupportsIndex]) -> list[ShownRow]:
         """Returns samples to look at; see `Viewable.shown_rows`."""
         asked = self._checked_indices(indices)
-        images = np.empty((len(asked), *self.layout.image_shape), self.layout.image_dtype)
-        self.gather_images(asked, images)
         places = [self._locate(index) for index in asked.tolist()]
         rows = self._gather_annotations(asked)
-        return shown_rows(asked, images, rows, self.category_names, places)
+        return shown_rows(asked, rows, self.category_names, places)
 
     @abstractmethod
     def advise(self, indices: NDArray[np.intp]) -> None:

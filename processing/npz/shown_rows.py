@@ -63,32 +63,31 @@ def read_rows(contents: Contents | SetContents, indices: NDArray[np.intp]) -> li
     Raises:
         NPZFormatError: a row is damaged; names file and row.
     """
-    images = np.empty((len(indices), *contents.image_shape), contents.image_dtype)
-    contents.gather_images(indices, images)
     rows = contents.gather_annotations(indices)
     places = [contents.locate(int(index)) for index in indices]
-    return shown_rows(indices, images, rows, contents.category_names, places)
+    return shown_rows(indices, rows, contents.category_names, places)
 
 
 def shown_rows(
     indices: NDArray[np.intp],
-    images: NDArray[Any],
     rows: Mapping[str, ColumnArray],
     category_names: Sequence[str],
     places: Sequence[tuple[Contents, int]],
 ) -> list[ShownRow]:
-    """Returns rows that were gathered.
+    """Reads the images of rows, and returns them with annotations that were gathered.
 
     Args:
         indices: (B,).
-        images: (B, H, W, C).
         rows: their annotations and paths.
         category_names: names of the labels; empty if there are none.
         places: for each row its file, and its number there.
+
+    Raises:
+        NPZFormatError: an image is damaged; names file and row.
     """
     shown = []
     for position, (index, place) in enumerate(zip(indices.tolist(), places, strict=True)):
-        image = images[position]
+        image = _image(*place)
         labels = _values(rows, "labels", position, ())
         shown.append(
             ShownRow(
@@ -102,6 +101,13 @@ def shown_rows(
             )
         )
     return shown
+
+
+def _image(file: Contents, row: int) -> NDArray[Any]:
+    """Reads one image. If the file has checksums of rows, a damaged image is never shown."""
+    image = np.empty(file.image_shape, file.image_dtype)
+    file.gather_images(np.array([row]), image[None], verify=file.has_row_checksums)
+    return image
 
 
 def _values(

@@ -54,7 +54,8 @@ def _gather(
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     images = np.empty((len(rows), *contents.image_shape), contents.image_dtype)
     try:
-        contents.gather_images(np.array(rows, np.intp), images)
+        indices = np.array(rows, np.intp)
+        contents.gather_images(indices, images, verify=contents.has_row_checksums)
     except NPZFormatError as error:
         if len(rows) == 1:
             message = without_directory(str(error), contents.path)

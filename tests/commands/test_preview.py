@@ -7,7 +7,7 @@ import pytest
 from processing.__main__ import main
 from processing.data_processor import DataProcessor
 from processing.imaging.row_pictures import COLOURS, POINT_COLOUR, displayable
-from tests.conftest import write_coco
+from tests.conftest import damage_row, write_coco
 
 SIDE = 128
 CORNER = (6, 34)
@@ -103,6 +103,22 @@ def test_a_set_is_drawn_and_the_ending_decides_between_png_and_jpeg(tmp_path, ca
     _, rows = drawn(capsys, tmp_path / "out" / "train_detector.json", picture="grid.JPG")
     assert rows == [0, 1, 2, 3]
     assert (tmp_path / "out" / "grid.JPG").read_bytes().startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize("store", ["raw", "jpeg"])
+def test_a_row_that_differs_from_its_checksum_is_refused_as_by_verify(
+    store, stored, tmp_path, capsys
+):
+    path = tmp_path / "train_detector.npz"
+    path.write_bytes((stored / store / path.name).read_bytes())
+    damage_row(path, 3)
+    assert main(["preview", str(path), "-o", str(tmp_path / "grid.png"), "--rows", "2,3"]) == 1
+    refused = capsys.readouterr().err
+    assert main(["verify", str(path)]) == 1
+    assert refused == capsys.readouterr().err
+    assert "row 3 (images/" in refused
+    assert not (tmp_path / "grid.png").exists()
+    assert drawn(capsys, path, "--rows", "2")[1] == [2]
 
 
 def write_foreign(path, images, **members):

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from processing.core.errors import DatasetClosedError
+from processing.core.errors import ChecksumError, DatasetClosedError
 from processing.data_processor import DataProcessor
 from processing.datasets.notebook import dataset_html
 from processing.imaging.row_pictures import COLOURS, small_jpegs
 from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset
 from processing.npz.summary import summarize
-from tests.conftest import write_coco
+from tests.conftest import damage_row, write_coco
 
 VOID = {"img", "br"}
 
@@ -163,19 +163,18 @@ def test_a_closed_data_set_shows_text_that_says_so(kind, processed_dir):
         dataset.info()
 
 
-def test_a_damaged_row_is_text_between_the_others(tmp_path):
+@pytest.mark.parametrize("store", ["raw", "jpeg"])
+def test_a_damaged_row_is_text_between_the_others(store, tmp_path):
     write_coco(tmp_path / "raw", images=8)
-    DataProcessor(tmp_path / "raw", tmp_path, image_size=32, store="jpeg").process_detector(
+    DataProcessor(tmp_path / "raw", tmp_path, image_size=32, store=store).process_detector(
         train_split=1.0
     )
     path = tmp_path / "train_detector.npz"
-    data = path.read_bytes()
-    with LazyNPZDataset(path) as dataset:
-        row = dataset.columns.stored.row(2).tobytes()
-    position = data.index(row) + len(row) // 2
-    path.write_bytes(data[:position] + bytes([data[position] ^ 255]) + data[position + 1 :])
+    damage_row(path, 2)
     with LazyNPZDataset(path) as dataset:
         page = Page(dataset._repr_html_())
+        with pytest.raises(ChecksumError, match="row 2"):
+            dataset.plot(2)
     assert len(page.images) == 7
     assert "row 2 cannot be shown: ChecksumError" in page.text
 

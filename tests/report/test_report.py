@@ -21,6 +21,7 @@ from processing.report.statistics import HEAT_SIDE, SIZE_EDGES, measure
 from processing.report.survey import Survey, survey
 from processing.report.thumbnails import encode_all
 from processing.report.write import make_report, write_report
+from tests.conftest import damage_row
 from tests.remote.servers import RangeServer
 from tests.report.data import HOSTILE, make_raw
 
@@ -164,6 +165,17 @@ def test_an_image_that_several_pictures_would_show_is_one_that_cannot_be_read(pr
     text = make_report([tmp_path / "d"])
     assert "1 image cannot be read" in text
     assert text.count("row 3 (") == 1
+
+
+def test_an_image_that_differs_from_its_checksum_is_named_and_not_shown(processed, tmp_path):
+    path = tmp_path / "train_detector.npz"
+    shutil.copy(processed / "preprocessed" / path.name, path)
+    damage_row(path, 0)
+    found = survey([path], None)
+    assert len(found.failures) == 1
+    assert "row 0 (train/" in found.failures[0]
+    assert 0 not in found.looks[0].rows
+    assert "1 image cannot be read" in make_report([path])
 
 
 def test_files_of_which_none_can_be_read_are_an_error_that_names_them(
