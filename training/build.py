@@ -29,7 +29,7 @@ from training.curves import CurveRecorder
 from training.data import DataSummary
 from training.duration import UNLIMITED, Duration
 from training.exit_status import SettingsError
-from training.log_lines import print_once
+from training.log_lines import prepare_log
 from training.named_files import existing_checkpoint
 from training.report import Picture, Score
 from training.saved_model import check_task, load_model
@@ -108,7 +108,7 @@ def build(config: DictConfig) -> Run:
     Raises:
         SettingsError: an argument is out of range; the message has its full key.
     """
-    print_once()
+    prepare_log()
     ckpt_path = existing_checkpoint(config.ckpt_path)
     run_dir = Path(config.run_dir)
     L.seed_everything(config.seed, verbose=False)

@@ -1,12 +1,20 @@
-"""Prints each line of Lightning's log once."""
+"""How the log is printed: each line once, and without characters that command a terminal."""
 
 from __future__ import annotations
 
 import logging
 
+from processing.commands.console import escape_controls
 
-def print_once() -> None:
-    """Remove the console handler of Lightning, whose lines Hydra's root logger prints as well."""
+
+def prepare_log() -> None:
+    """Prepare the handlers that Hydra and Lightning have made.
+
+    Names in the data are escaped. The console handler of Lightning is removed, because Hydra's root
+    logger prints its lines as well.
+    """
+    for handler in logging.getLogger().handlers:
+        escape_controls(handler)
     logger = logging.getLogger("lightning")
     if not logging.getLogger().hasHandlers():
         return

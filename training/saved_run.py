@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from models.model import Model
 from training.exit_status import SettingsError
-from training.log_lines import print_once
+from training.log_lines import prepare_log
 from training.saved_model import load_model
 
 
@@ -54,7 +54,7 @@ def build_saved_run(config: DictConfig) -> SavedRun:
             f"ckpt_path is required for action={config.action}: the checkpoint of a training, such "
             "as outputs/DATE/TIME/checkpoints/best.ckpt"
         )
-    print_once()
+    prepare_log()
     path = Path(config.ckpt_path).expanduser()
     model = load_model(path, get_class(config.model._target_))
     source = config.source

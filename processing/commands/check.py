@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from typing import TYPE_CHECKING, Final
 
 from processing.commands.check_output import run_check
-from processing.commands.console import EXIT_FAILURE, EXIT_REJECTIONS, EXIT_SUCCESS, describe
+from processing.commands.console import (
+    EXIT_FAILURE,
+    EXIT_REJECTIONS,
+    EXIT_SUCCESS,
+    describe,
+    log_to_stderr,
+)
 from processing.commands.process import make_processor
 from processing.commands.process_flags import FLAGS, TRAIN_SPLIT
 from processing.imaging.tasks import TASKS
@@ -78,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser, processor_class: type[DataPro
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
     if options.examples is not None and (options.json or options.examples < 0):
         options.parser.error("--examples needs a number from 0 on, and goes without --json")
     raw = next(flag for flag in FLAGS if flag.argument == "raw_data_dir")

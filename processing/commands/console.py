@@ -1,14 +1,17 @@
 """Output and exit statuses of commands.
 
 Standard streams may be closed, may lack characters of a file's name, and may lose their reader at
-any time. None of this changes the exit status of finished work.
+any time. None of this changes the exit status of finished work. Names in other people's files are
+printed so that they cannot command the terminal.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import io
+import logging
 import os
 import sys
 import textwrap
@@ -39,6 +42,11 @@ FAILURES: Final = (
 _HELP_WIDTH: Final = 78  # characters, as argparse wraps on a terminal of 80
 
 _STDERR: Final = 2  # the last of the three standard descriptors
+
+_CONTROLS: Final = {
+    code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"
+}
+"""Characters with which a name could command a terminal, and their escapes, which JSON allows."""
 
 
 def describe(
@@ -79,6 +87,32 @@ def print_error(text: str) -> None:
     _print(text, sys.stderr)
 
 
+def log_to_stderr() -> None:
+    """Prints the log of this process, each message as it is, to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    escape_controls(handler)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def escape_controls(handler: logging.Handler) -> None:
+    """Makes a handler of a log escape characters that command a terminal."""
+    if not isinstance(handler.formatter, _Escaping):
+        handler.setFormatter(_Escaping(handler.formatter or logging.Formatter()))
+
+
+class _Escaping(logging.Formatter):
+    """Formats messages as another formatter does, after escaping control characters."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._formatter = formatter
+
+    def format(self, record: logging.LogRecord) -> str:
+        escaped = copy.copy(record)  # other handlers get the message as it is
+        escaped.msg, escaped.args = record.getMessage().translate(_CONTROLS), None
+        return self._formatter.format(escaped)  # which may add colours
+
+
 def describe_error(place: object, error: Exception) -> str:
     """Returns an error with its notes in one line that names the file or URL."""
     line = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
@@ -95,7 +129,7 @@ def _print(text: str, stream: TextIO | None) -> OSError | None:
         # An ASCII terminal shows a name with escapes; an encoding error would hide it.
         stream.reconfigure(errors="backslashreplace")
     try:
-        print(text, file=stream, flush=True)
+        print(text.translate(_CONTROLS), file=stream, flush=True)
     except BrokenPipeError:  # `| head` stopped reading
         discard_output(stream)
     except OSError as error:  # such as a full disk behind a redirection

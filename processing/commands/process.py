@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +18,7 @@ from processing.commands.console import (
     EXIT_SUCCESS,
     FAILURES,
     describe,
+    log_to_stderr,
     print_error,
     print_result,
     standard_descriptors,
@@ -53,7 +52,7 @@ def process_command(
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     parser = options.parser
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
     names = [name for name in TASKS if getattr(options, name)]
     if bool(names) == options.all:
         parser.error("choose --all, or one or more of --detector, --landmarker and --teacher")

@@ -1,5 +1,7 @@
+import json
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,33 @@ def test_names_are_printed_on_an_ascii_terminal(raw_dir, tmp_path):
     status, output, errors = shell(f"PYTHONIOENCODING=ascii {line}")
     assert status == 3, errors
     assert "\\xf6/train_detector.rejected.jsonl" in output
+
+
+def test_names_in_the_data_cannot_command_the_terminal(raw_dir, tmp_path):
+    """They could clear it, forge its lines, or type for the user."""
+    path = raw_dir / "annotations" / "instances.json"
+    coco = json.loads(path.read_text())
+    coco["images"][0]["file_name"] = "\x1b]0;title\x07\x1b[2J\x7f\x9b2J\r.jpg"
+    coco["categories"][0]["name"] = "\x1b[31mface"
+    path.write_text(json.dumps(coco))
+    out = tmp_path / "out"
+    shown = ""
+    for line, expected in {
+        f"process --detector --raw-data-dir {raw_dir} --output-dir {out} --no-progress": 3,
+        f"check {raw_dir}": 3,
+        f"check {raw_dir} --json": 3,
+        f"info {out}": 0,
+        f"info {out} --json": 0,
+        f"export {out}/train_detector.npz --format coco -o {tmp_path}/coco": 0,
+    }.items():
+        status, output, errors = shell(f"{sys.executable} -m processing {line}")
+        assert status == expected, errors
+        if "--json" in line:
+            json.loads(output)
+        shown += output + errors
+    assert {c for c in shown if unicodedata.category(c) == "Cc"} <= {"\n"}
+    for escaped in (r"\u001b]0;title\u0007\u001b[2J\u007f\u009b2J\u000d.jpg", r"\u001b[31mface"):
+        assert escaped in shown
 
 
 def test_an_unknown_home_directory_is_wrong_usage(capsys):
