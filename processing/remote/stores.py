@@ -37,6 +37,8 @@ _REFUSED_METHOD: Final = re.compile(r"status code: (400|403|405|501)\b")
 """How the client names the answers of web servers that do not know HEAD, or do not allow it."""
 _METADATA: Final = ("169.254.169.254", "metadata.google.internal")
 """Where a machine of a cloud gives credentials; the client asks there if the user gave none."""
+_NO_CONNECTION: Final = "error sending request"
+"""What the client says if there is no such host or server, or no encrypted connection to it."""
 _CREDENTIALS: Final = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public "
     "bucket",
@@ -336,4 +338,9 @@ def _explained(url: str, text: str) -> str:
     if any(host in text for host in _METADATA):
         wanted = _CREDENTIALS.get(URL(url).scheme, "the variables that obstore documents")
         return f"found no credentials in the environment: set {wanted}: {text}"
+    if _NO_CONNECTION in text:
+        return (
+            f"the server does not answer: check the address {root}, any proxy (HTTPS_PROXY) or "
+            f"AWS_ENDPOINT_URL that is set, and whether this machine reaches it: {text}"
+        )
     return text

@@ -3,6 +3,7 @@
 import errno
 import pickle
 import shutil
+import socket
 import threading
 from zlib import crc32
 
@@ -183,6 +184,15 @@ def test_an_absent_file_and_refused_access_say_what_to_do(web, s3):
         LazyNPZDataset(f"{web.url}/train_detector-*.npz")
     with pytest.raises(OSError, match="the bucket s3://misspelt does not exist: check its name"):
         open_dataset("s3://misspelt", "train_detector")
+
+
+def test_a_server_that_does_not_answer_is_named_with_what_to_check(monkeypatch):
+    monkeypatch.setattr("processing.remote.stores._RETRIES", 0)
+    with socket.socket() as unheard:  # bound, so that no other program listens there
+        unheard.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unheard.getsockname()[1]}"
+        with pytest.raises(OSError, match=rf"^{url}/a\.npz: the server .*check the address {url},"):
+            LazyNPZDataset(f"{url}/a.npz")
 
 
 def test_a_client_that_asks_the_machine_for_credentials_found_none():
