@@ -127,6 +127,20 @@ def no_leaked_threads():
     assert not left, f"threads left running: {'; '.join(left)}"
 
 
+def torch_threads():
+    """Returns the number of torch's computing threads; None if torch is not imported."""
+    torch = sys.modules.get("torch")
+    return torch and torch.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def torch_keeps_its_threads():
+    """Fails a test after which torch computes in more threads: they slow down all later tests."""
+    before = torch_threads()
+    yield
+    assert before in (None, torch_threads()), "torch.set_num_threads was called in this process"
+
+
 def write_coco(directory, *, images=24, seed=0, quality=92, sizes=((120, 160), (161, 97))):
     """Writes a COCO data set of noise images; each has 0 to 4 boxes, each box has five points.
 

@@ -1,11 +1,20 @@
 from itertools import islice
 
 import pytest
+import torch
 
 from benchmarks import workers
 from benchmarks.contenders.reader import Workload
 from benchmarks.harness import Pass, Result
 from benchmarks.reading import write_samples
+
+
+@pytest.fixture(autouse=True)
+def few_threads():
+    """Undoes the setting of a consumer that computes on all CPUs of its own process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
