@@ -118,6 +118,12 @@ def programs(fork_server):
     return fork_server(*modules)
 
 
+@pytest.fixture(scope="session")
+def small_runs_server(fork_server):
+    """A `ForkServer` of `small_runs`: importing the package takes longer than such a run."""
+    return fork_server("tests.faults.small_runs")
+
+
 @pytest.fixture(autouse=True)
 def no_leaked_threads():
     """Fails a test that leaves a thread running."""

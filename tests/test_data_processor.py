@@ -2,8 +2,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,9 @@ from processing.core.coordinates import stored_to_source
 from processing.core.errors import AnnotationError, ImageError, SourceError, TooManyRejectedError
 from processing.data_processor import DataProcessor
 from processing.imaging import image_rows
+from processing.npz.writer import NPZWriter
 from processing.run import image_batches, journal, processing_run
+from processing.run.dataset_writer import DatasetWriter
 from processing.run.image_sizes import image_sizes
 from tests.processes import PROCESSES
 
@@ -213,30 +213,40 @@ def test_a_damaged_output_is_made_again(raw_dir, tmp_path):
     assert stored_files(tmp_path / "out") == good
 
 
-KILLED_RUN = """
-import os, signal, sys
-from processing.data_processor import DataProcessor
-from processing.npz.writer import NPZWriter
-from processing.run.dataset_writer import DatasetWriter
+def process_and_die(raw_dir, output_dir, kill_at, store):
+    """In a child: processes a raw directory, and kills itself after a step of the writers."""
+    calls = 0
 
-calls = 0
-def counted(owner, name):
-    original = getattr(owner, name)
-    def call(self, *arguments):
-        global calls
-        result = original(self, *arguments)
-        calls += 1
-        if calls == int(sys.argv[3]):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    setattr(owner, name, call)
-for name in ("_open", "write", "flush", "complete"):
-    counted(DatasetWriter, name)
-counted(NPZWriter, "finish")
-small = {"detector": 64, "landmarker": 48, "teacher": 32}
-options = {"batch_size": 5, "flush_every": 2, "image_size": small, "store": sys.argv[4]}
-DataProcessor(sys.argv[1], sys.argv[2], **options).process_all()
-"""
+    def counted(owner, name):
+        original = getattr(owner, name)
+
+        def call(self, *arguments):
+            nonlocal calls
+            result = original(self, *arguments)
+            calls += 1
+            if calls == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        setattr(owner, name, call)
+
+    for name in ("_open", "write", "flush", "complete"):
+        counted(DatasetWriter, name)
+    counted(NPZWriter, "finish")
+    processor(raw_dir, output_dir, batch_size=5, flush_every=2, store=store).process_all()
+
+
+@pytest.fixture
+def kill(small_runs_server, raw_dir, tmp_path):
+    """Returns a function that processes `raw_dir` in a process that is killed at a step."""
+
+    def run(kill_at, store="raw"):
+        where = {"raw_dir": raw_dir, "output_dir": tmp_path / "out"}
+        log = tmp_path / "log"
+        status = small_runs_server.run(process_and_die, log, **where, kill_at=kill_at, store=store)
+        assert status == -signal.SIGKILL, log.read_text()
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -259,15 +269,10 @@ def files_of_stores(shared_raw_dir, processed_dir, tmp_path_factory):
     ],
 )
 def test_a_killed_run_continues_at_its_last_flush_and_ends_with_equal_bytes(
-    raw_dir, files_of_stores, tmp_path, kill_at, store
+    raw_dir, files_of_stores, kill, tmp_path, kill_at, store
 ):
     output_dir = tmp_path / "out"
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_RUN, raw_dir, output_dir, str(kill_at), store],
-        cwd=Path(__file__).parents[1],
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL
+    kill(kill_at, store)
     report = processor(raw_dir, output_dir, batch_size=5, flush_every=2, store=store).process_all()
     assert report.images_resumed + report.images_decoded == 24
     assert stored_files(output_dir) == files_of_stores[store]
@@ -317,19 +322,16 @@ def test_a_run_stopped_by_an_exception_publishes_nothing_and_resumes(
     assert report.images_resumed in (8, 16)  # the fourth batch may have been waiting to be written
 
 
-def test_a_strict_run_does_not_continue_what_a_lenient_one_began(raw_dir, tmp_path):
+def test_a_strict_run_does_not_continue_what_a_lenient_one_began(raw_dir, kill, tmp_path):
     (raw_dir / "images" / "0000.jpg").write_text("no image")
-    command = [sys.executable, "-c", KILLED_RUN, raw_dir, tmp_path / "out", "12", "raw"]
-    killed = subprocess.run(command, cwd=Path(__file__).parents[1], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    kill(12)
     with pytest.raises(ImageError, match=r"0000\.jpg"):
         processor(raw_dir, tmp_path / "out", on_error="raise").process_all()
 
 
-def test_leftovers_of_an_abandoned_run_are_replaced(raw_dir, tmp_path, processed_dir):
+def test_leftovers_of_an_abandoned_run_are_replaced(raw_dir, kill, tmp_path):
     output_dir = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED_RUN, raw_dir, output_dir, "12", "raw"]
-    subprocess.run(command, cwd=Path(__file__).parents[1], check=False)
+    kill(12)
     assert list(output_dir.glob("*.partial"))
     processor(raw_dir, output_dir).process_detector()
     assert not list(output_dir.glob("*.partial"))

@@ -1,4 +1,4 @@
-"""Counts of the fault tests, and the small runs that several of their files kill."""
+"""Counts of the fault tests, and the runs that several of their files kill."""
 
 import time
 
@@ -17,12 +17,6 @@ def tally(request):
     counts.seconds = time.monotonic() - began
     if counts.states and not counts.failed:
         request.node.user_properties.append((PROPERTY, counts.row()))
-
-
-@pytest.fixture(scope="session")
-def small_runs_server(fork_server):
-    """A `ForkServer` of `small_runs`: importing the package takes longer than such a run."""
-    return fork_server("tests.faults.small_runs")
 
 
 @pytest.fixture(scope="session")
