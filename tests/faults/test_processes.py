@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from torch.utils.data import DataLoader
 
+from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset
 from tests.faults.loader_host import BATCH_SIZE, DAMAGED_ROW, PATIENCE, SAMPLES, write_data
 
 SEED = 20261123
@@ -194,26 +196,26 @@ def test_no_combination_of_loader_and_end_leaves_anything_behind(tally, host):
     tally.each(CASES, lambda case: ends_cleanly(host, case))
 
 
-FAILING = """
-import sys
-from torch.utils.data import DataLoader
-from processing.lazy_dataset import CombinedLazyDataset, LazyNPZDataset
-def transform(sample):
+def fail_for_row_5(sample):
+    """A transform that raises for one sample, and leaves it without its path."""
     if sample["image"].max() == 5:
         del sample["image_path"]
         raise KeyError("depth")
     return sample
-part = LazyNPZDataset(sys.argv[1], transform=transform, return_index=True)
-parts = CombinedLazyDataset([part, part])
-for batch in DataLoader(parts, batch_size=4, num_workers=1, sampler=range(64, 128)): pass
-"""
 
 
-def test_a_transform_that_fails_in_a_worker_is_reported_with_file_and_row(tmp_path):
+def load_until_it_fails(path):
+    """In a child of a `ForkServer`: reads samples in a worker of torch's DataLoader."""
+    part = LazyNPZDataset(path, transform=fail_for_row_5, return_index=True)
+    parts = CombinedLazyDataset([part, part])
+    for _ in DataLoader(parts, batch_size=4, num_workers=1, sampler=range(64, 128)):
+        pass
+
+
+def test_a_transform_that_fails_in_a_worker_is_reported_with_file_and_row(programs, tmp_path):
     path = write_data(tmp_path) / "sound" / "train_detector.npz"
-    result = subprocess.run(
-        [sys.executable, "-c", FAILING, path], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert result.returncode == 1
-    assert "KeyError: 'depth'" in result.stderr
-    assert f"while the transform was given {path}, row 5 (5.jpg)" in result.stderr
+    log = tmp_path / "log"
+    assert programs.run(load_until_it_fails, log, path=path) == 1
+    printed = log.read_text()
+    assert "KeyError: 'depth'" in printed
+    assert f"while the transform was given {path}, row 5 (5.jpg)" in printed
