@@ -629,7 +629,7 @@ def test_official_splits_are_respected_and_a_test_file_goes_when_its_split_does(
     official_splits(raw_dir, ["train", "train", "val", "val"])
     report = processor(raw_dir, tmp_path / "out").process_detector()
     assert report.removed == ("test_detector.npz",)
-    assert "removed: test_detector.npz" in str(report)
+    assert "removed: test_detector.npz, the data no longer has this split" in str(report)
     assert not (tmp_path / "out" / "test_detector.npz").exists()
 
 

@@ -105,7 +105,8 @@ class ProcessingReport:
         seconds: wall time.
         rejected_annotations: by reason, annotations that could not be used.
         notes: by name, how many harmless irregularities of the annotations were resolved.
-        removed: deleted files, of splits that the data no longer has.
+        removed: deleted files: of splits that the data no longer has, or of another division into
+            shards.
         replaced_data: files that replaced those of a data set with other images.
         skipped_tasks: tasks that `process_all` left out for lack of annotations, and why.
         sets: what was read, before images were merged.
@@ -193,7 +194,7 @@ class ProcessingReport:
         if self.replaced_data:
             names = ", ".join(self.replaced_data)
             lines.append(f"replaced the files of another data set, with other images: {names}")
-        lines += [f"removed: {name}, the data no longer has this split" for name in self.removed]
+        lines += [f"removed: {name}, {self._why_removed(name)}" for name in self.removed]
         if self.shards_made_again:
             names = ", ".join(self.shards_made_again)
             lines.append(f"lost by the engine and made again by this process: {names}")
@@ -209,6 +210,14 @@ class ProcessingReport:
                 "last one writes the manifests"
             )
         return [*lines, self._pace()]
+
+    def _why_removed(self, name: str) -> str:
+        """Returns why a file was deleted. The report has all shards as one file, ``NAME-*``."""
+        kind = name.removesuffix(".npz").partition("-")[0]
+        for file in self.files:
+            if file.path.name.removesuffix(".npz").partition("-")[0] == kind:
+                return f"replaced by {file.path.name}"
+        return "the data no longer has this split"
 
     def _about_input(self) -> list[str]:
         lines = []

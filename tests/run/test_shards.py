@@ -204,10 +204,12 @@ def test_another_division_replaces_the_set(made, parts):
         assert len(dataset) == 19
     report = processor(folder / "raw", parts).process_all()
     assert "train_detector-*-of-00003.npz" in report.removed
+    assert "removed: train_detector-*-of-00003.npz, replaced by train_detector.npz" in str(report)
     assert files(parts) == files(folder / "whole")
     assert not (parts / "processing.shards").exists()
     report = processor(folder / "raw", parts, samples_per_shard=5).process_all()
     assert "train_detector.npz" in report.removed
+    assert "removed: train_detector.npz, replaced by train_detector-*.npz" in str(report)
     assert files(parts) == files(folder / "parts")
 
 
