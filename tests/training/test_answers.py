@@ -364,7 +364,10 @@ def test_the_code_of_the_page_runs(
     (run / "checkpoints").mkdir(parents=True)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "preprocessed").symlink_to(processed_dir)
-    (tmp_path / "photos").symlink_to(shared_raw_dir / "images")
+    (tmp_path / "photos").mkdir()
+    for number in (1, 2):
+        photograph = shared_raw_dir / "images" / f"{number:04}.jpg"
+        (tmp_path / "photos" / f"{number:06}.jpg").symlink_to(photograph)
     (run / "detector.pt2").symlink_to(exported[0] / "detector.pt2")
     model = tiny("detector")
     model.facts, model.threshold = DataFacts(("face",), (), 2, 0, (64, 96)), 0.05
@@ -374,7 +377,7 @@ def test_the_code_of_the_page_runs(
     for block in code_blocks(PAGE):
         if block.language == "python":
             run_python(block, namespace, PAGE)
-    assert capsys.readouterr().out.startswith("photos/0001.jpg [('")
+    assert capsys.readouterr().out.startswith("photos/000001.jpg [('")
     assert len(namespace["found"].anns) > 0
     assert namespace["boxes"].shape == namespace["results"][0].boxes.shape
     assert set(namespace["answers"]) == set(Detector.outputs)
@@ -382,10 +385,12 @@ def test_the_code_of_the_page_runs(
 
 
 def test_the_commands_of_the_page_use_settings_that_exist():
-    (block,) = (block for block in code_blocks(PAGE) if block.language == "bash")
+    text = "".join(block.code for block in code_blocks(PAGE) if block.language == "bash")
     settings = yaml.safe_load((ROOT / "conf" / "train.yaml").read_text())
-    for line in block.code.splitlines():
-        for argument in line.split()[2:]:
+    commands = [line for line in text.splitlines() if line.startswith("python train_example.py ")]
+    assert len(commands) == 4
+    for command in commands:
+        for argument in command.split()[2:]:
             key = argument.partition("=")[0]
             assert key.partition(".")[0] in settings, key
 

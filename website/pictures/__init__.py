@@ -1,8 +1,9 @@
 """Draws the pictures of the documentation: ``python -m website.pictures``.
 
 Each picture is an SVG that brings its own paper, so that it can be read on a light page and on a
-dark one; its colours follow the reader's system. What a picture states (sizes, offsets, boxes,
-crops, output of commands) is taken from a real run on photographs that the demo renders.
+dark one; its colours follow the scheme (`color-scheme`) of the page that shows it. What a picture
+states (sizes, offsets, boxes, crops, output of commands) is taken from a real run on photographs
+that the demo renders.
 """
 
 from __future__ import annotations

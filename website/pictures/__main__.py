@@ -33,7 +33,7 @@ PICTURES: Final[dict[str, Callable[[Demo], Picture]]] = {
     "terminal-verify.svg": terminal.verify,
 }
 """The pictures by the names of their files."""
-PHOTOGRAPHS: Final = 40
+PHOTOGRAPHS: Final = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from processing import DataProcessor, LazyNPZDataset
+from processing import LazyNPZDataset
 from processing.demo import render_demo
 from website.pictures.svg import Image
 
@@ -41,13 +41,22 @@ class Demo:
     Args:
         folder: an empty folder to work in.
         photographs: how many to render.
+
+    Attributes:
+        raw: folder of the photographs, that of the quick start.
+        stored: folder of the files.
+        command: the command that made them.
+        report: its output.
     """
+
+    command = "npz-vision process --all --raw-data-dir demo/raw --output-dir demo/preprocessed"
 
     def __init__(self, folder: Path, photographs: int) -> None:
         self.folder = folder
-        self.raw, self.stored = folder / "raw", folder / "preprocessed"
+        self.raw, self.stored = folder / "demo" / "raw", folder / "demo" / "preprocessed"
         render_demo(self.raw, images=photographs)
-        DataProcessor(self.raw, self.stored, progress=False).process_all()
+        status, self.report = self.run(*self.command.split()[1:])
+        assert status == 0, self.report
 
     def photograph(self, number: int) -> Photograph:
         """Return a photograph with its annotations."""

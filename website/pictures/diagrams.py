@@ -114,7 +114,7 @@ def _image_rows(drawing: Drawing, demo: Demo, count: int, side: int) -> None:
         drawing.text(x + 31, 196, f"row {row}", "code soft", size=12, anchor="middle")
     drawing.text(711, 154, "…", "bold teal", size=18)
     row_bytes = side * side * 3
-    drawing.text(444, 216, f"row i is {row_bytes:,} bytes at 4096 + i × {row_bytes:,}", size=12.5)
+    drawing.text(444, 216, f"row i begins at 4096 + i × {row_bytes:,}", size=12.5)
 
 
 def _ragged_rows(drawing: Drawing, demo: Demo) -> None:

@@ -26,7 +26,7 @@ class Sheet:
 
 def preview(demo: Demo) -> Sheet:
     """Draw nine rows of the detector's file."""
-    command = ["preview", "preprocessed/train_detector.npz", "-n", "9", "--side", "200"]
+    command = ["preview", "demo/preprocessed/train_detector.npz", "-n", "9", "--side", "200"]
     status, printed = demo.run(*command, "-o", "preview.jpg")
     if status:
         raise RuntimeError(printed)

@@ -15,16 +15,12 @@ _ADVANCE = 0.602
 
 def process(demo: Demo) -> Drawing:
     """Show a run that makes all files."""
-    output = demo.folder / "shown"
-    arguments = ("process", "--all", "--raw-data-dir", "raw", "--output-dir", output.name)
-    shown = "npz-vision process --all --raw-data-dir raw --output-dir shown --no-progress"
-    status, text = demo.run(*arguments, "--no-progress")
-    return _terminal("The report of a run", [(shown, text, status)])
+    return _terminal("The report of a run", [(demo.command, demo.report, 0)])
 
 
 def verify(demo: Demo) -> Drawing:
     """Show a sound file, and what is reported of a damaged one."""
-    sound, damaged = demo.stored / "val_detector.npz", demo.folder / "damaged.npz"
+    sound, damaged = demo.stored / "val_detector.npz", demo.folder / "demo" / "damaged.npz"
     content = bytearray(sound.read_bytes())
     content[len(content) // 3] ^= 1
     damaged.write_bytes(content)
