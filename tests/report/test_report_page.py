@@ -13,6 +13,7 @@ from tests.report.data import HOSTILE, make_raw
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 
 from selenium.webdriver.chrome.service import Service  # noqa: E402 - after the skip
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402 - as above
 from selenium.webdriver.common.by import By  # noqa: E402 - as above
 from selenium.webdriver.common.keys import Keys  # noqa: E402 - as above
 from selenium.webdriver.support.ui import Select  # noqa: E402 - as above
@@ -27,6 +28,8 @@ ACTIVE = "return document.activeElement.id || document.activeElement.dataset.pic
 OUTSIDE = """return [...document.querySelectorAll('body *')].filter(
   (e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll')
     && !e.closest('svg') && getComputedStyle(e).position !== 'absolute').length"""
+COVERED = """return document.querySelector('.filter').getBoundingClientRect().bottom
+  - document.activeElement.getBoundingClientRect().top"""
 CONTRASTS = """
 const light = (text) => {
   const parts = text.match(/[\\d.]+/g).slice(0, 3).map(Number).map((v) => v / 255)
@@ -150,6 +153,24 @@ def test_the_keyboard_is_enough(browser):
     assert title.text == first
     press(browser, Keys.ESCAPE)
     assert browser.execute_script(ACTIVE) == "0"  # the focus is where it was
+
+
+def test_the_filter_never_covers_the_picture_that_has_the_focus(browser):
+    resize(browser, 1280, 500)
+    tiles = browser.find_elements(By.CSS_SELECTOR, ".tile")
+    browser.execute_script("arguments[0].focus()", tiles[-1])
+    for _ in tiles[:-1]:
+        back = ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT)
+        back.perform()
+        assert browser.execute_script(COVERED) <= 0
+    assert browser.execute_script(ACTIVE) == "0"
+
+
+def test_the_viewer_speaks_the_name_of_the_next_picture(browser):
+    browser.find_element(By.CSS_SELECTOR, ".tile").click()
+    title = browser.find_element(By.ID, "viewer-title")
+    assert title.get_attribute("aria-live") == "polite"
+    press(browser, Keys.ESCAPE)
 
 
 def test_a_phone_needs_no_sideways_scrolling(browser):

@@ -107,8 +107,9 @@
   byId("viewer-close").addEventListener("click", () => viewer.close());
   byId("viewer-back").addEventListener("click", () => step(-1));
   byId("viewer-next").addEventListener("click", () => step(1));
-  viewer.addEventListener("keydown", (event) => {
-    if (event.target.id === "viewer-objects") return; // its own keys scroll it
+  // Not on the viewer: some browsers send it no keys while a disabled button has the focus.
+  document.addEventListener("keydown", (event) => {
+    if (!viewer.open || event.target.id === "viewer-objects") return; // whose own keys scroll it
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
   });
