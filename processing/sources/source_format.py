@@ -186,8 +186,8 @@ class Request:
             raise SourceError(f"source {name}: coordinate_base is {base!r}, expected 0 or 1")
         if units not in (None, "pixels", "fractions"):
             raise SourceError(f"source {name}: units is {units!r}, expected pixels or fractions")
-        folder = None if images is None else _normal(images)
-        return cls(source, _normal(path), options, folder, units)
+        folder = None if images is None else _inside(name, "images", images)
+        return cls(source, _inside(name, "path", path), options, folder, units)
 
     def read(self, raw: RawDirectory) -> Reading:
         """Reads the requested files.
@@ -220,9 +220,25 @@ class Request:
         return dataclasses.replace(reading, table=dataclasses.replace(table, annotation_sets=sets))
 
 
-def _normal(path: object) -> str:
+def _inside(name: str, key: str, path: object) -> str:
+    """Returns the path of an option in a normal form.
+
+    Args:
+        name: of the format.
+        key: of the option.
+        path: its value, relative to the raw directory.
+
+    Raises:
+        SourceError: the path leads out of the raw directory.
+    """
     # normpath turns "" into "." and "x/" into "x", so that there are fewer cases.
-    return posixpath.normpath(str(path).replace("\\", "/"))
+    normal = posixpath.normpath(str(path).replace("\\", "/"))
+    if normal.startswith(("/", "../")) or normal == "..":
+        raise SourceError(
+            f"source {name}: {key}={str(path)!r} leads out of the raw directory: expected a path "
+            "relative to it"
+        )
+    return normal
 
 
 def set_reports(

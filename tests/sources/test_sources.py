@@ -112,6 +112,14 @@ def test_a_folder_does_not_include_another_with_a_longer_name(tmp_path):
         ([{"format": "pascal_voc", "base": 1}], r"'base', expected one of .*, coordinate_base"),
         ([{"format": "pascal_voc", "coordinate_base": 2}], "coordinate_base is 2, expected 0 or 1"),
         ([{"format": "coco", "path": "no"}], r"no: nothing found of the format coco.*json"),
+        *(
+            (
+                [{"format": "coco", key: path}],
+                rf"coco: {key}='.*' leads out of the raw directory: expected a path relative to it",
+            )
+            for key in ("path", "images")
+            for path in ("/data/raw/coco.json", "..", "../raw", "x/../../raw", "..\\raw")
+        ),
         (["pascal_voc"], r"nothing found of the format pascal_voc.*xml"),
     ],
 )
