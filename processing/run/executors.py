@@ -122,9 +122,24 @@ def _dask(address: str | None, workers: int) -> Iterator[Executor]:
                     dashboard_address=None,
                 )
             )
-        client = opened.enter_context(Client(target))
+        with _note_address(address, "tcp://HOST:8786"):
+            client = opened.enter_context(Client(target))
         # By default dask takes equal calls for one task, and keeps the first result.
         yield client.get_executor(pure=False)
+
+
+@contextlib.contextmanager
+def _note_address(address: str | None, example: str) -> Iterator[None]:
+    """Adds to an error that comes from an address which argument it is, and what is expected."""
+    try:
+        yield
+    except Exception as error:
+        if address is not None:
+            error.add_note(
+                f"executor_address={address!r}: expected the address of a running scheduler or "
+                f"cluster, such as {example}; leave it out to start workers on this machine"
+            )
+        raise
 
 
 @contextlib.contextmanager
@@ -153,7 +168,8 @@ def _ray(address: str | None, workers: int) -> Iterator[Executor]:
         local: dict[str, Any] = {}  # a running cluster has its own settings
         if address is None:
             local = {"num_cpus": workers, "include_dashboard": False}
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
+        with _note_address(address, "HOST:6379"):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
     try:
         yield _RayExecutor(ray)
     finally:

@@ -17,7 +17,7 @@ from processing import data_processor
 from processing.core.errors import TooManyRejectedError
 from processing.data_processor import DataProcessor
 from processing.run import executors, sharded_run
-from processing.run.executors import make_shard
+from processing.run.executors import make_shard, open_executor
 from tests.conftest import write_coco
 
 SHARDS = 7
@@ -270,6 +270,26 @@ class Dying:
 def test_settings_that_do_not_fit_together_are_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         processor(tmp_path, tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("engine", "connect", "example"),
+    [("dask", "distributed.Client", "tcp://HOST:8786"), ("ray", "ray.init", "HOST:6379")],
+)
+def test_an_address_that_does_not_answer_is_named_with_an_example(
+    monkeypatch, engine, connect, example
+):
+    def fails(*_, **__):
+        # Not a true attempt, which takes half a minute and leaves a thread of dask.
+        raise OSError("Timed out trying to connect")
+
+    pytest.importorskip(connect.partition(".")[0])
+    monkeypatch.setattr(connect, fails)
+    with pytest.raises(OSError, match="Timed out") as failed, open_executor(engine, "any:1", 1):
+        pytest.fail("nothing answers there")
+    (note,) = failed.value.__notes__
+    assert note.startswith("executor_address='any:1': expected the address of a running ")
+    assert example in note
 
 
 def test_an_executor_of_another_kind_is_refused(tmp_path):
