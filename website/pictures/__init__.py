@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Final
 
 ELSEWHERE: Final = {
+    "detector.jpg": "python -m website.gallery RUN_DIR detector.jpg",
     "landmarker.jpg": "python -m website.gallery RUN_DIR landmarker.jpg",
     "memory.png": "python -m benchmarks.memory --write-docs",
-    "predictions.png": "python train_example.py",
     "report-dark.png": "python docs/make_report_pictures.py",
     "report-light.png": "python docs/make_report_pictures.py",
     "report-phone.png": "python docs/make_report_pictures.py",
