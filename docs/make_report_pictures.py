@@ -25,10 +25,11 @@ from processing.report.write import write_report
 
 IMAGES = Path(__file__).parent / "images"
 PHONE, DESKTOP = (360, 740), (1280, 1000)
+THEMES = ("light", "dark")
 
 
 def make_report_pictures(target: Path = IMAGES) -> list[Path]:
-    """Writes report-light.png, report-dark.png, report-phone.png and report-picture.png.
+    """Writes report-light.png, and the same of the charts, a picture and a phone; each also dark.
 
     Args:
         target: the folder for them.
@@ -110,21 +111,23 @@ def _screenshots(page: Path, target: Path) -> list[Path]:
     options.binary_location = shutil.which("chromium") or ""
     driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
     try:
-        driver.get(page.as_uri())
-        _resize(driver, DESKTOP)
-        saved = [_save(driver, target / "report-light.png")]
-        _theme(driver, "dark")
-        driver.execute_script("document.getElementById('charts').scrollIntoView()")
-        saved.append(_save(driver, target / "report-dark.png"))
-        _theme(driver, "light")
-        _resize(driver, PHONE)
-        driver.execute_script("scrollTo(0, 0)")
-        saved.append(_save(driver, target / "report-phone.png"))
-        _resize(driver, DESKTOP)
-        driver.execute_script("document.querySelector('#dropped .tile').click()")
-        saved.append(_save(driver, target / "report-picture.png"))
+        return [path for theme in THEMES for path in _of_theme(driver, page, target, theme)]
     finally:
         driver.quit()
+
+
+def _of_theme(driver: webdriver.Chrome, page: Path, target: Path, theme: str) -> list[Path]:
+    _theme(driver, theme)
+    _resize(driver, DESKTOP)
+    driver.get(page.as_uri())
+    saved = [_save(driver, target / f"report-{theme}.png")]
+    driver.execute_script("document.getElementById('charts').scrollIntoView()")
+    saved.append(_save(driver, target / f"report-charts-{theme}.png"))
+    driver.execute_script("document.querySelector('#dropped .tile').click()")
+    saved.append(_save(driver, target / f"report-picture-{theme}.png"))
+    _resize(driver, PHONE)
+    driver.get(page.as_uri())
+    saved.append(_save(driver, target / f"report-phone-{theme}.png"))
     return saved
 
 

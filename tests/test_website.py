@@ -110,6 +110,16 @@ def test_a_picture_on_a_page_is_a_link_to_itself():
     assert text == "[![Two faces](images/faces.svg)](images/faces.svg)"
 
 
+def test_a_light_picture_has_a_dark_one_on_dark_pages():
+    hooks = pytest.importorskip("website.hooks", reason="needs the extra [docs]")
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="looking.md"))
+    text = hooks.on_page_markdown("![Charts](images/a-light.png)", page=page)
+    assert text == (
+        "[![Charts](images/a-light.png#only-light)](images/a-light.png) "
+        "[![Charts](images/a-dark.png#only-dark)](images/a-dark.png)"
+    )
+
+
 def test_the_page_of_the_notebook_has_its_texts_its_code_and_all_its_outputs():
     cells = json.loads((DOCS / "quickstart.ipynb").read_text())["cells"]
     text = notebook_page.as_markdown(DOCS / "quickstart.ipynb")
@@ -197,7 +207,8 @@ def test_every_picture_is_on_a_page_with_a_description():
     for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
         for text, path in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", page.read_text()):
             shown[Path(path).name] = text
-    assert {path.name for path in (DOCS / "images").iterdir()} == set(shown)
+    dark = {name.replace("-light.", "-dark.") for name in shown}  # the site's hooks add them
+    assert {path.name for path in (DOCS / "images").iterdir()} == set(shown) | dark
     assert [name for name, text in shown.items() if len(text) < 40] == []
 
 

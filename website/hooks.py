@@ -29,7 +29,7 @@ NOTEBOOKS: Final = {"quickstart.ipynb": "quickstart.md"}
 MODULES: Final = {"processing/npz/format.py": "api.md#processing.npz.format"}
 """Modules that pages link to, with the place of their documentation."""
 
-_PICTURE: Final = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
+_PICTURE: Final = re.compile(r"(!\[[^\]]*\])\(([^)\s]+)\)")
 _LINK: Final = re.compile(r"(?<=\]\()(?!https?:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 
 
@@ -46,7 +46,8 @@ def on_files(files: Files, *, config: Any) -> Files:
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Change links that lead out of ``docs/``, and fill in what is made from the code.
 
-    Each picture becomes a link to itself, because a phone shows it small.
+    Each picture becomes a link to itself, because a phone shows it small. One with the name
+    ``…-light.png`` is shown on light pages, and ``…-dark.png`` in its place on dark ones.
     """
     here = page.file.src_uri
     outside = here in OUTSIDE.values()
@@ -55,9 +56,18 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
         return site_link(link[1], link[2] or "", outside=outside)
 
     # The name of a contender in a table of rates reads like a link to a reference named i.
-    opened = _PICTURE.sub(r"[\g<0>](\g<1>)", markdown)
+    opened = _PICTURE.sub(_opened, markdown)
     linked = _LINK.sub(changed, opened).replace("[…][i]", "[…]&#91;i]")
     return fill_in(linked, here)
+
+
+def _opened(picture: re.Match[str]) -> str:
+    text, path = picture[1], picture[2]
+    name, light, ending = path.partition("-light.")
+    if not light:
+        return f"[{text}({path})]({path})"
+    dark = f"{name}-dark.{ending}"
+    return f"[{text}({path}#only-light)]({path}) [{text}({dark}#only-dark)]({dark})"
 
 
 def site_link(target: str, anchor: str, *, outside: bool) -> str:

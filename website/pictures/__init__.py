@@ -14,10 +14,11 @@ ELSEWHERE: Final = {
     "detector.jpg": "python -m website.gallery RUN_DIR detector.jpg",
     "landmarker.jpg": "python -m website.gallery RUN_DIR landmarker.jpg",
     "memory.png": "python -m benchmarks.memory --write-docs",
-    "report-dark.png": "python docs/make_report_pictures.py",
-    "report-light.png": "python docs/make_report_pictures.py",
-    "report-phone.png": "python docs/make_report_pictures.py",
-    "report-picture.png": "python docs/make_report_pictures.py",
     "teacher.jpg": "python -m website.gallery RUN_DIR teacher.jpg",
+    **{
+        f"report{part}-{theme}.png": "python docs/make_report_pictures.py"
+        for part in ("", "-charts", "-phone", "-picture")
+        for theme in ("light", "dark")
+    },
 }
 """Pictures in ``docs/images/`` that other commands make, with these commands."""
