@@ -60,7 +60,7 @@ def charts_of(survey: Survey, task: str) -> list[Chart]:
         ("sizes", "Size", f"Side of {each} in pixels of the {unit}: the root of its area.",
          SIZE_EDGES, f"pixels of the {unit}", tuple(2.0**n for n in range(14))),
         ("aspects", "Shape", "Width of a box divided by its height.",
-         ASPECT_EDGES, "width / height", (0.1, 0.2, 0.5, 1, 2, 5, 10)),
+         ASPECT_EDGES, "width / height", (0.1, 0.2, 0.5, 0.7, 1, 1.4, 2, 5, 10)),
     )  # fmt: skip
     for attribute, title, text, edges, label, ticks in histograms:
         series = _series(survey, numbers, attribute)
