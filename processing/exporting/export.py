@@ -214,7 +214,7 @@ _OF_TASKS: Final[dict[str, str]] = {
 
 def _not_stored(stored: StoredAnnotations) -> list[str]:
     """Sentences about everything that the file lacks, so that an export cannot have it."""
-    reports = [FileReport(path=stored.place, **counts) for counts in stored.counts()]
+    reports = [FileReport.read(stored.place, counts) for counts in stored.counts()]
     report = FileReport.sum(stored.place, reports)
     remarks = [_OF_TASKS[stored.task]] if stored.task in _OF_TASKS else []
     if stored.first_look:

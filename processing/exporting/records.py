@@ -29,6 +29,7 @@ _ROWS: Final = 512
 
 _LEAST_SIDE: Final = 1.0
 """Pixels. A smaller box around points would be dropped when it is read again."""
+_MAX_MARGIN: Final = 100  # the largest that processing takes
 
 Values = list[list[float]]
 
@@ -88,7 +89,7 @@ class StoredAnnotations:
         first = next(self._contents.parts())
         known = {"source_rects", "source_sizes"} <= set(first.npz) and self.category_names
         self.split = str(self._metadata.get("split"))
-        if not known or self.split not in SPLITS or not isinstance(self._options(), dict):
+        if not known or self.split not in SPLITS or not _are_whole(self._options()):
             raise NPZFormatError(
                 f"{place}: expected the members source_rects and source_sizes and the names of the "
                 "categories, without which nobody knows where in a photograph a box is; another "
@@ -115,7 +116,7 @@ class StoredAnnotations:
 
     def counts(self) -> list[dict[str, Any]]:
         """The counts of each part: the fields of a `FileReport`."""
-        return [dict(part.metadata["counts"]) for part in self._contents.parts()]
+        return [dict(part.metadata.get("counts", {})) for part in self._contents.parts()]
 
     def photographs(self) -> Iterator[Photograph]:
         """Yields each photograph once, in the order of the file.
@@ -241,6 +242,14 @@ def _around(
 def _size(part: Contents) -> Size:
     height, width = part.image_shape[:2]
     return height, width
+
+
+def _are_whole(options: object) -> bool:
+    """Whether the options of a file's metadata have what an export reads of them."""
+    if not isinstance(options, dict) or not isinstance(options.get("keep_flagged"), bool):
+        return False
+    margin = options.get("crop_margin")
+    return isinstance(margin, int | float) and 0 <= margin <= _MAX_MARGIN
 
 
 def _check_finite(values: NDArray[np.float64], path: Location) -> None:

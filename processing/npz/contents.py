@@ -23,6 +23,7 @@ from processing.npz import members
 from processing.npz.encoded_images import read_encoded
 from processing.npz.format import JPEG_MEMBER, RAW_MEMBER
 from processing.npz.mapped import MappedNPZ
+from processing.npz.metadata import read_metadata
 from processing.npz.remote import RemoteNPZ, RemoteRows
 from processing.npz.stored_images import RawImages, StoredImages
 
@@ -113,7 +114,7 @@ class Contents:
                 others.
         """
         members.verify_small_members(npz, also_large=verify)
-        metadata = members.read_metadata(npz)
+        metadata = read_metadata(npz)
         pixels = None if JPEG_MEMBER in npz else members.read_images(npz)
         paths = members.read_image_paths(npz)
         requests = None

@@ -9,8 +9,6 @@ boxes were one regular array if every image had the same number of boxes. None o
 
 from __future__ import annotations
 
-import json
-import reprlib
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 
 from processing.core.columns import ColumnArray, RaggedArray
 from processing.core.errors import REBUILD, NPZFormatError, damaged
-from processing.npz.format import FORMAT_VERSION, OFFSETS_MEMBER, RAW_MEMBER, REDUCTIONS_MEMBER
+from processing.npz.format import OFFSETS_MEMBER, RAW_MEMBER, REDUCTIONS_MEMBER
 from processing.npz.mapped import MappedNPZ
 
 
@@ -54,45 +52,7 @@ _PER_IMAGE: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
 
 _ALWAYS_ALLOWED_BYTES: Final = 64 << 20  # of converted paths, however small the member is
 _MAX_EXPANSION: Final = 64  # bytes of converted paths per byte of the member
-_MAX_METADATA: Final = 16 << 20  # bytes; parsed JSON takes several times as much memory
 _ALWAYS_VERIFIED: Final = 4 << 20  # bytes; half a millisecond
-
-
-def read_metadata(npz: MappedNPZ) -> dict[str, Any]:
-    """Returns the metadata; empty if the file has none, or a member of that name but another kind.
-
-    Raises:
-        NPZFormatError: the metadata is not a JSON object, or of a later format version.
-    """
-    # Other programs may have a member of this name.
-    if "metadata" not in npz or npz["metadata"].dtype.kind != "U" or npz["metadata"].ndim:
-        return {}
-    where = f"{npz.path}: member 'metadata'"
-    if npz["metadata"].nbytes > _MAX_METADATA:
-        raise NPZFormatError(
-            f"{where}: has {npz['metadata'].nbytes:,} bytes, at most {_MAX_METADATA:,} are read; "
-            f"{REBUILD}"
-        )
-    try:
-        metadata = json.loads(npz["metadata"].item())
-    except (ValueError, RecursionError, SystemError) as error:  # SystemError: code points too large
-        raise NPZFormatError(f"{where}: not JSON ({error})") from error
-    if not isinstance(metadata, dict):
-        raise NPZFormatError(f"{where}: a JSON object is expected")
-    version = metadata.get("format_version", FORMAT_VERSION)
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise NPZFormatError(
-            f"{npz.path}: has format version {version!r}, this program reads up to "
-            f"{FORMAT_VERSION}: update it"
-        )
-    for field in ("category_names", "keypoint_names"):
-        names = metadata.get(field, [])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise NPZFormatError(
-                f"{where}: {field}: a list of names is expected, found "
-                f"{reprlib.repr(names)}; {REBUILD}"
-            )
-    return metadata
 
 
 def verify_small_members(npz: MappedNPZ, *, also_large: bool) -> None:

@@ -216,8 +216,9 @@ def _summarize_file(contents: Contents) -> Summary:
         npz.release_pages()
 
     prepare()
-    counts = metadata.get("counts")
-    options = metadata.get("options")
+    # Other programs may have fields of these names.
+    split, counts, options = (metadata.get(name) for name in ("split", "counts", "options"))
+    images = counts.get("images") if isinstance(counts, dict) else None
     made_with = dict(options) if isinstance(options, dict) else {}
     if isinstance(metadata.get("encoding"), dict):
         made_with["encoding"] = metadata["encoding"]
@@ -230,9 +231,9 @@ def _summarize_file(contents: Contents) -> Summary:
         written_by_us=_is_ours(contents),
         format_version=metadata.get("format_version"),
         task=contents.task,
-        split=metadata.get("split"),
+        split=split if isinstance(split, str) else None,
         rows=len(contents),
-        photographs=counts.get("images") if isinstance(counts, dict) else None,
+        photographs=images if isinstance(images, int) else None,
         image_shape=contents.image_shape,
         image_dtype=str(contents.image_dtype),
         codec=_codec(contents),

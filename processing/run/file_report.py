@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Final, Self
 
+from processing.core.errors import REBUILD, NPZFormatError
 from processing.core.urls import Location
 
 NOT_DROPPED: Final = frozenset({"clipped", "unlabelled_points"})
@@ -50,6 +51,29 @@ class FileReport:
     categories: Mapping[str, int] = field(default_factory=dict)
     left_out_by_rules: int = 0
     encoded: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Location, counts: Mapping[str, Any]) -> Self:
+        """Returns the counts in the metadata of a file.
+
+        Args:
+            path: of the file.
+            counts: by field, an integer or a mapping.
+
+        Raises:
+            NPZFormatError: a count is missing, unknown, or of another kind.
+        """
+        _, *known = fields(cls)  # all but the path
+        kinds = {one.name: int if one.type == "int" else dict for one in known}
+        needed = {one.name for one in known if one.default is one.default_factory is MISSING}
+        wrong = {name for name, value in counts.items() if type(value) is not kinds.get(name)}
+        wrong |= needed - counts.keys()
+        if wrong:
+            raise NPZFormatError(
+                f"{path}: member 'metadata': counts: {', '.join(sorted(wrong))}: missing, unknown, "
+                f"or of another kind; {REBUILD}"
+            )
+        return cls(path=path, **counts)
 
     @classmethod
     def sum(cls, path: Location, reports: Sequence[Self]) -> Self:
