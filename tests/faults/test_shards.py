@@ -3,24 +3,23 @@
 import itertools
 import json
 import random
+import resource
 import shutil
 import signal
-import subprocess
-import sys
-import time
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from processing import LazyNPZDataset, open_dataset
+from processing import BatchLoader, LazyNPZDataset, open_dataset
 from processing.npz import set_contents
 from processing.npz.sets import Shard, manifest_path, shard_path
-from tests.faults.small_runs import SmallRuns, arguments, operations
-from tests.processes import ROOT
+from tests.faults.small_runs import SmallRuns, operations
 
 JOBS = 4
 FLAGS = ["--samples-per-shard", "3"]
 SEED = 15
-PATIENCE = 120  # seconds until something that does not come is a failure
 
 
 def published(output):
@@ -50,8 +49,7 @@ class Jobs:
 
     def run(self, output, flags, at=0, how="none"):
         """One command in a child; gives its exit status and its operations."""
-        scratch = self._directory / "scratch"
-        scratch.mkdir()
+        scratch = Path(tempfile.mkdtemp(dir=self._directory))
         output.mkdir(exist_ok=True)
         where = {"raw": self.raw, "output": output, "scratch": scratch}
         status = self._server.run(
@@ -83,30 +81,21 @@ def test_jobs_in_any_order_and_twice_end_with_equal_bytes(jobs, tmp_path):
     assert published(output) == jobs.expected
 
 
-def start(jobs, output, index):
-    command = [sys.executable, "-m", "processing.data_processor", *arguments(jobs.raw, output)]
-    return subprocess.Popen(
-        [*command, *jobs.job(index)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-
-
 def test_four_jobs_at_once_of_which_two_are_killed_end_with_equal_bytes(jobs, tmp_path):
     output = tmp_path / "out"
-    output.mkdir()
-    running = {index: start(jobs, output, index) for index in range(JOBS)}
+    kills = dict.fromkeys(range(JOBS), 0)
     for index in (1, 2):
-        # Its first shard is published, and its second one is not.
-        published_shard = shard_path(output, "train_detector", Shard(index, 5))
-        while not published_shard.exists() and running[index].poll() is None:
-            time.sleep(0.0005)  # the jobs need the processor
-        running[index].kill()
-    for index, job in running.items():
-        _, errors = job.communicate(timeout=PATIENCE)
-        assert job.returncode in ((-signal.SIGKILL, 0) if index in (1, 2) else (0,)), errors
-    again = [start(jobs, output, index) for index in (1, 2)]
-    for job in again:
-        _, errors = job.communicate(timeout=PATIENCE)
-        assert job.returncode == 0, errors
+        _, alone = jobs.run(tmp_path / f"alone_{index}", jobs.job(index))
+        kills[index] = len(alone) // 2
+    output.mkdir()
+    with ThreadPoolExecutor(JOBS) as pool:
+        running = [
+            pool.submit(jobs.run, output, jobs.job(index), at, "before")
+            for index, at in kills.items()
+        ]
+        assert [job.result()[0] for job in running] == [0, -signal.SIGKILL, -signal.SIGKILL, 0]
+        again = [pool.submit(jobs.run, output, jobs.job(index)) for index in (1, 2)]
+        assert [job.result()[0] for job in again] == [0, 0]
     assert published(output) == jobs.expected
 
 
@@ -166,22 +155,23 @@ def test_a_job_killed_at_any_operation_is_continued(jobs, tmp_path, tally):
     kill_at_operations(jobs, tmp_path, tally, 400)
 
 
+def read_with_64_open_files(directory, shards):
+    """In a child of a `ForkServer`: reads all rows, and those of a batch with one of each shard."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    dataset = open_dataset(directory, "val_detector")
+    assert len(dataset) % shards == 0
+    loader = BatchLoader(dataset, 50, shuffle=True, num_workers=2)
+    seen = sum(len(batch["image"]) for batch in loader)
+    assert seen == len(dataset), seen
+    step = len(dataset) // shards
+    images = dataset.get_batch(range(0, len(dataset), step))["images"]
+    assert (images == dataset[0]["image"]).all()
+
+
 @pytest.mark.parametrize("shards", [200, pytest.param(1000, marks=pytest.mark.long)])
-def test_many_shards_are_read_with_64_open_files(jobs, tmp_path, shards):
+def test_many_shards_are_read_with_64_open_files(jobs, programs, tmp_path, shards):
     """Each shard has one row; a batch touches more shards than may be open."""
     source = jobs.undisturbed / "val_detector-00000-of-00002.npz"
-    code = f"""
-import resource
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-import numpy as np
-from processing import BatchLoader, open_dataset
-dataset = open_dataset({str(tmp_path)!r}, "val_detector")
-assert len(dataset) % {shards} == 0
-seen = sum(len(b["image"]) for b in BatchLoader(dataset, 50, shuffle=True, num_workers=2))
-assert seen == len(dataset), seen
-step = len(dataset) // {shards}
-assert (dataset.get_batch(range(0, len(dataset), step))["images"] == dataset[0]["image"]).all()
-"""
     manifest = json.loads(manifest_path(jobs.undisturbed, "val_detector").read_text())
     for index in range(shards):
         shard_path(tmp_path, "val_detector", Shard(index, shards)).hardlink_to(source)
@@ -189,10 +179,9 @@ assert (dataset.get_batch(range(0, len(dataset), step))["images"] == dataset[0][
         manifest[key] = manifest[key][:1] * shards
     manifest["shards"] = shards
     manifest_path(tmp_path, "val_detector").write_text(json.dumps(manifest))
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    log = tmp_path / "log"
+    status = programs.run(read_with_64_open_files, log, directory=tmp_path, shards=shards)
+    assert status == 0, log.read_text()[-2000:]
 
 
 def test_a_shard_that_is_closed_meanwhile_stays_readable(jobs, monkeypatch):

@@ -224,7 +224,7 @@ def check_reading(runs, output, times):
 
 
 def test_a_reader_sees_whole_files_while_they_are_republished(runs, tmp_path):
-    check_reading(runs, tmp_path, 10)
+    check_reading(runs, tmp_path, 5)
 
 
 @pytest.mark.long
