@@ -31,10 +31,17 @@ def add_cache_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache-dir",
         metavar="DIR",
-        type=local_path("--cache-dir"),
+        type=_cache_dir,
         help="directory for unpacked copies of compressed members, which are kept; without it a "
         "temporary directory is used",
     )
+
+
+def _cache_dir(text: str) -> Path:
+    path = local_path("--cache-dir")(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is not a directory: name one, or a new one")
+    return path
 
 
 def for_each_file(

@@ -129,6 +129,21 @@ def test_an_export_is_never_linked_to_an_unnamed_or_remote_directory(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["info", "verify", "preview", "report", "export"])
+def test_a_cache_directory_that_is_a_file_is_wrong_usage(
+    verb, stored, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    more = {"preview": ["-o", "out.png"], "export": ["--format", "coco", "-o", "out"]}
+    words = [verb, str(stored / "train_detector.npz"), *more.get(verb, ())]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--cache-dir", str(taken)])
+    assert ended.value.code == 2
+    assert f"argument --cache-dir: {taken} is not a directory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("verb", ["process", "dry run"])
 def test_files_never_go_among_the_photographs(verb, stored, shared_raw_dir, tmp_path, capsys):
     raw = shutil.copytree(shared_raw_dir, tmp_path / "raw")
