@@ -357,7 +357,7 @@ class DataProcessor:
         raw = RawDirectory(mirror.root, remote=mirror)
         return raw, RemotePhotographs(mirror, MAX_FILE_BYTES)
 
-    @note_remedy()
+    @note_remedy("then check again")
     def check(
         self,
         task_names: Sequence[str] = tuple(TASKS),

@@ -1,5 +1,8 @@
 """A check predicts what a run then does, on the same directories."""
 
+import errno
+import os
+
 import pytest
 
 from processing.core.errors import SourceError
@@ -71,6 +74,18 @@ def test_a_run_that_would_stop_is_a_finding(tmp_path):
     with pytest.raises(SourceError, match="no annotations found") as stopped:
         processor.process_all()
     assert finding.message == str(stopped.value)
+
+
+def test_a_directory_that_cannot_be_listed_asks_for_another_check_not_for_a_run(
+    tmp_path, monkeypatch
+):
+    def denied(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(SourceError, match="cannot be listed") as caught:
+        DataProcessor(tmp_path).check()
+    assert caught.value.__notes__[-1].endswith("; then check again")
 
 
 def test_a_task_without_rows_is_a_finding(shared_raw_dir, tmp_path):
