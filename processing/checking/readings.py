@@ -6,6 +6,7 @@ Whether it is right is decided in `systematic`. Pure functions of annotations.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -30,6 +31,16 @@ _STEPS: Final = (-1, 1, -2, 2)
 """By how many places annotations and photographs may be shifted."""
 _ROUNDING: Final = 1.5
 _FACTORS: Final = (2.0, 1.5, 3.0, 4.0, 1 / 2, 2 / 3, 1 / 3, 1 / 4)
+_SHIFT: Final = 0.4
+_MOST_SHIFTS: Final = 3
+"""Steps by which boxes may be shifted, as a share of the median box, and how many each way."""
+
+_CORNER_AND_SIZE: Final = frozenset(
+    {"coco", "csv_manifest", "via", "wider_face", "retinaface", "dlib_xml", "celeba"}
+)
+TWO_CORNERS: Final = frozenset({"csv_manifest", "pascal_voc", "keras_yolo3", "cvat_xml"})
+_CENTRE_AND_SIZE: Final = frozenset({"yolo", "create_ml"})
+"""The formats that write, or may write, boxes as these numbers."""
 
 
 class Reading(NamedTuple):
@@ -85,6 +96,22 @@ def other_readings(
         yield from _resized(given)
 
 
+def shifted_readings(
+    placed: PlacedAnnotations, boxes: Boxes, chosen: NDArray[np.int64]
+) -> Iterator[Reading]:
+    """Yields the boxes of one annotation set at other places; the arguments as above."""
+    given = _Boxes(placed, boxes, chosen)
+    across, down = (np.median(boxes[:, 2:] - boxes[:, :2], axis=0) * _SHIFT).tolist()
+    steps = range(-_MOST_SHIFTS, _MOST_SHIFTS + 1)
+    for dx, dy in itertools.product(steps, steps):
+        if dx or dy:
+            x, y = dx * across, dy * down
+            text = f"boxes that were shifted by about {-x:.0f} pixels across and {-y:.0f} down"
+            remedy = "were the photographs cropped after they were annotated, or borders added?"
+            moved = boxes + np.array([x, y, x, y])
+            yield Reading("looks_shifted", text, remedy, moved, given.owners)
+
+
 def _unrotated(given: _Boxes) -> Iterator[Reading]:
     """The boxes were drawn on the pixels as stored, without the turn that EXIF asks for."""
     placed, table = given.placed, given.placed.table
@@ -94,18 +121,19 @@ def _unrotated(given: _Boxes) -> Iterator[Reading]:
     if not concerned.any():
         return
     boxes = given.boxes.copy()
-    for image in np.unique(given.owners[concerned]).tolist():
-        own = given.owners == image
+    images = np.unique(given.owners[concerned])
+    starts, stops = (np.searchsorted(given.owners, images, side) for side in ("left", "right"))
+    for image, start, stop in zip(images.tolist(), starts.tolist(), stops.tolist(), strict=True):
+        own = slice(start, stop)
         height, width = placed.stored_sizes[image].tolist()
         stored = boxes[own]
         if table.normalized[image]:
             stored = stored / given.whole[own] * np.array([width, height, width, height])
         boxes[own] = stored_to_upright(stored, int(placed.orientations[image]), (height, width))
-    count = len(np.unique(given.owners[concerned]))
     yield Reading(
         "looks_unrotated",
-        f"pixels of the photographs as stored: EXIF turns {count:,} of them, and their boxes were "
-        "drawn without the turn",
+        f"pixels of the photographs as stored: EXIF turns {len(images):,} of them, and their boxes "
+        "were drawn without the turn",
         "turn the boxes with their photographs, or store the photographs upright and draw again",
         boxes,
         given.owners,
@@ -131,27 +159,37 @@ def _other_numbers(given: _Boxes) -> Iterator[Reading]:
         resized = np.clip(resized, 0, given.whole)
         remedy = "look at a few: were distances from the centre written, or read, as sizes?"
         yield Reading(OTHER_SIZE, text, remedy, resized, owners)
-    if given.format == "yolo":
-        corners = np.concatenate([middle, sides], axis=1)
-        top_left = np.concatenate([middle, middle + sides], axis=1)
-        text = "x, y of the top left, width, height"
-        remedy = "write the centre and the size, as YOLO does"
-        sizes = (sides / given.extents)[:, ::-1] * given.extents / 2
+    yield from _of_format(given, low, sides)
+
+
+def _of_format(given: _Boxes, low: Boxes, sides: Boxes) -> Iterator[Reading]:
+    """The numbers have the meaning that other formats give them."""
+    boxes, owners = given.boxes, given.owners
+    middle = low + sides / 2
+    if given.format in _CENTRE_AND_SIZE:
+        remedy = "write the centre and the size, as the format wants"
+        unit = given.extents if given.format == "yolo" else 1.0
+        sizes = (sides / unit)[:, ::-1] * unit / 2
         exchanged = np.concatenate([middle - sizes, middle + sizes], axis=1)
         yield Reading("looks_swapped", "x, y, height, width", remedy, exchanged, owners)
+        corners = np.concatenate([middle, sides], axis=1)
         yield Reading("looks_like_corners", "x1, y1, x2, y2", remedy, corners, owners)
+        top_left = np.concatenate([middle, middle + sides], axis=1)
+        text = "x, y of the top left, width, height"
         yield Reading("looks_like_top_left", text, remedy, top_left, owners)
-    if given.format in ("coco", "csv_manifest"):
-        corners = np.concatenate([low, sides], axis=1)
+    if given.format in _CORNER_AND_SIZE:
         remedy = "write x, y, width, height"
+        corners = np.concatenate([low, sides], axis=1)
         yield Reading("looks_like_corners", "x1, y1, x2, y2", remedy, corners, owners)
         exchanged = np.concatenate([low, low + sides[:, ::-1]], axis=1)
         yield Reading("looks_swapped", "x, y, height, width", remedy, exchanged, owners)
-    if given.format in ("coco", "csv_manifest"):
         around = np.concatenate([low - sides / 2, low + sides / 2], axis=1)
-        text = "the centre, width, height"
         remedy = "subtract half the size: x, y are those of the top left"
-        yield Reading("looks_like_centre", text, remedy, around, owners)
+        yield Reading("looks_like_centre", "the centre, width, height", remedy, around, owners)
+    if given.format in TWO_CORNERS:
+        wide = np.concatenate([low, low + boxes[:, 2:]], axis=1)
+        remedy = "add x to the width and y to the height: the format wants two corners"
+        yield Reading("looks_like_sizes", "x, y, width, height", remedy, wide, owners)
 
 
 def _neighbours(given: _Boxes) -> Iterator[Reading]:
@@ -192,15 +230,14 @@ def _turned(given: _Boxes) -> Iterator[Reading]:
     remedy = "mirror the boxes too, or use the photographs that were annotated"
     text = "boxes of the mirrored photographs"
     yield Reading("looks_mirrored", text, remedy, mirrored, given.owners)
-    for orientation, angle in ((3, 180), (6, 90), (8, 270)):
-        boxes = given.boxes.copy()
-        for image in np.unique(given.owners).tolist():
-            own = given.owners == image
-            size = given.placed.sizes[image].tolist()
-            before = (size[0], size[1]) if angle == 180 else (size[1], size[0])
-            scale = np.array([before[1], before[0]] * 2) / given.whole[own]
-            numbers = np.where(given.normalized[own, None], boxes[own] * scale, boxes[own])
-            boxes[own] = stored_to_upright(numbers, orientation, before)
+    x, y, across, down = np.where(given.normalized, given.boxes.T / given.whole.T, given.boxes.T)
+    wide, high = np.where(given.normalized, 1.0, np.stack([width, height]))
+    for angle, turned in (
+        (180, (wide - across, high - down, wide - x, high - y)),
+        (90, (wide - down, x, wide - y, across)),
+        (270, (y, high - across, down, high - x)),
+    ):
+        boxes = np.stack(turned, axis=1) * np.where(given.normalized[:, None], given.whole, 1.0)
         text = f"boxes of photographs that were turned by {angle} degrees afterwards"
         remedy = "turn the boxes too, or use the photographs that were annotated"
         yield Reading("looks_turned", text, remedy, boxes, given.owners)
