@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from processing.checking.findings import Finding
 from processing.checking.placed import PlacedAnnotations
+from processing.checking.readings import TWO_CORNERS
 
 _FEWEST: Final = 5
 """Boxes that must agree in size before that is no chance."""
@@ -30,13 +31,20 @@ _FEWEST_WHOLE: Final = 3
 _FEWEST_EXTRA: Final = 5
 _EXTRA: Final = 0.25
 """Photographs with several boxes, and their share, of which one shows the whole photograph."""
-_MOSTLY: Final = 0.5
-"""Boxes, and their share, that show whole photographs: then nothing was drawn."""
+_MANY: Final = 0.25
+"""Photographs, and their share, of which the only box shows all of it: then nothing was drawn. In
+photographs that were cropped around large objects, up to 0.18 have such a box."""
 
 _FEWEST_SPREAD: Final = 12
 """Boxes that must lie in one corner before that is no chance."""
 _CORNER: Final = 0.55
 """Where all boxes end, as a share of both sides. They end beyond 0.75 in each real data set."""
+_FEWEST_SIZES: Final = 16
+_FAR: Final = 0.9
+"""Boxes that all must fit as x, y, width, height, and how far one of them has to reach then. Of
+right corners, x1 + x2 is beyond the photograph for every object in its right half."""
+_ENDS: Final = 1.02
+"""How far they may reach: annotators drag a box over the edge."""
 _PERCENT: Final = 100.0
 _FEWEST_PERCENT: Final = 8
 _LEAST_SIDE: Final = 160
@@ -52,6 +60,7 @@ def check_box_sets(placed: PlacedAnnotations) -> Iterator[Finding]:
     for set_id in range(len(placed.table.annotation_sets)):
         chosen = usable & (placed.table.instance_set_ids == set_id)
         yield from _other_scale(placed, chosen, placed.table.annotation_sets[set_id].path)
+        yield from _sizes_for_corners(placed, chosen, set_id)
 
 
 def _rounded(rows: NDArray[Any], decimals: int) -> NDArray[np.float64]:
@@ -135,17 +144,18 @@ def _whole_photographs(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> 
     sides = placed.boxes[:, 2:] - placed.boxes[:, :2]
     with np.errstate(invalid="ignore"):
         whole = usable & (sides >= _WHOLE * placed.extents()).all(axis=1)
-    count, total = int(whole.sum()), int(usable.sum())
-    if count >= _FEWEST_WHOLE and count >= _MOSTLY * total:
-        path, file, place = placed.where(int(np.argmax(whole)))
-        message = f"{count:,} of {total:,} boxes show the whole photograph"
+    boxes_of = np.bincount(placed.owners[usable], minlength=len(placed.sizes))
+    alone = whole & (boxes_of[placed.owners] == 1)
+    count, total = int(alone.sum()), int((boxes_of > 0).sum())
+    if count >= _FEWEST_WHOLE and count >= _MANY * total:
+        path, file, place = placed.where(int(np.argmax(alone)))
+        message = f"the only box of {count:,} of {total:,} photographs shows all of the photograph"
         remedy = "draw boxes around the objects: a detector learns nothing from these"
         yield Finding(
             "whole_photographs", "warning", path, message, remedy, file, place, count=count
         )
         return
     # Boxes around single objects, and one more around everything in the same photograph.
-    boxes_of = np.bincount(placed.owners[usable], minlength=len(placed.sizes))
     several = boxes_of > 1
     extra = np.unique(placed.owners[whole & several[placed.owners]])
     if len(extra) >= _FEWEST_EXTRA and len(extra) >= _EXTRA * several.sum():
@@ -186,3 +196,24 @@ def _other_scale(
     path, file, place = placed.where(int(np.argmax(chosen)))
     message = f"{set_path}: all {count:,} boxes lie in the upper left: {found}"
     yield Finding(kind, "warning", path, message, remedy, file, place, count=count)
+
+
+def _sizes_for_corners(
+    placed: PlacedAnnotations, chosen: NDArray[np.bool_], set_id: int
+) -> Iterator[Finding]:
+    """Finds widths and heights in the places of the second corner."""
+    annotation_set = placed.table.annotation_sets[set_id]
+    boxes, count = placed.boxes[chosen], int(chosen.sum())
+    if annotation_set.format not in TWO_CORNERS or count < _FEWEST_SIZES:
+        return
+    ends = (boxes[:, :2] + boxes[:, 2:]) / placed.extents()[chosen]
+    if _FAR <= ends.max() <= _ENDS:
+        path, file, place = placed.where(int(np.argmax(chosen)))
+        message = (
+            f"{annotation_set.path}: all {count:,} boxes fit as x, y, width, height; of two "
+            "corners, some would lie in the right or lower half"
+        )
+        remedy = "add x to the width and y to the height: the format wants two corners"
+        yield Finding(
+            "looks_like_sizes", "warning", path, message, remedy, file, place, count=count
+        )

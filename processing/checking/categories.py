@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.checking.findings import Finding, counted, sample
+from processing.checking.synonyms import SYNONYMS
 from processing.core.annotations import SPLITS, AnnotationTable
 from processing.core.errors import Rejection
 
@@ -26,6 +27,13 @@ _MISSPELT_SHARE_OF_LONG: Final = 0.3
 _SHORTEST_MISSPELT: Final = 4
 """Letters. Shorter names are often one letter apart and both right: cat and car."""
 _DECIMAL: Final = re.compile(r"[-+]?\d*[.,]\d*[1-9]\d*")
+_PLACEHOLDERS: Final = frozenset(
+    {"undefined", "none", "null", "nan", "n/a", "todo", "unlabeled", "unlabelled", "background"}
+)
+_FEW_NUMBERS: Final = 2
+_SHORTEST_WORD: Final = 3
+"""Categories that are numbers, and letters of others that are words."""
+_NAME_THEM: Final = "look at its objects, and name what they show"
 _UNKNOWN_ID: Final = re.compile(r"category_id (?P<id>\d+) is not among the categories")
 _SHORTEST_PLURAL: Final = 3
 _FEWEST_NAMED: Final = 3
@@ -33,6 +41,9 @@ _FEWEST_NAMED: Final = 3
 _MANY_ELSEWHERE: Final = 6
 """Photographs outside train that show a category from which on its absence in train is a mistake.
 In one real data set, a category is in five photographs of val only."""
+_SOME_ELSEWHERE: Final = 2
+_FEW_CATEGORIES: Final = 10
+"""The same where there are few categories: then none is so rare by nature."""
 
 
 def check_categories(table: AnnotationTable, splits: NDArray[np.int8]) -> Iterator[Finding]:
@@ -46,6 +57,7 @@ def check_categories(table: AnnotationTable, splits: NDArray[np.int8]) -> Iterat
     yield from _alike(counts)
     yield from _misspelt(table, counts)
     yield from _plurals(table, counts)
+    yield from _synonyms(counts)
     yield from _odd_names(counts)
     yield from _decimals(counts)
     yield from _file_names(table)
@@ -187,17 +199,40 @@ def _plurals_of(name: str) -> list[str]:
     return plurals
 
 
+def _synonyms(counts: dict[str, int]) -> Iterator[Finding]:
+    """Finds two words for one thing: the names of data sets that were joined."""
+    used = {_folded(name): name for name in counts if counts[name]}
+    for words in SYNONYMS:
+        names = [used[word] for word in words if word in used]
+        if len(names) > 1:
+            found = ", ".join(f"{name!r} ({counts[name]:,})" for name in names)
+            message = f"categories that mean the same: {found}"
+            remedy = "write one name everywhere, unless they are different things here"
+            yield Finding("synonyms", "warning", "", message, remedy, count=len(names))
+
+
 def _odd_names(counts: dict[str, int]) -> Iterator[Finding]:
     for name in counts:
         if name != name.strip() or not name.strip():
-            yield Finding(
-                "odd_category_name",
-                "warning",
-                "",
-                f"category {name!r} ({counts[name]:,} objects) is empty, or begins or ends with a "
-                "space",
-                "correct the name",
+            problem = "is empty, or begins or ends with a space"
+            yield _odd(name, counts, problem, "correct the name")
+    used = [name for name, count in counts.items() if count]
+    for name in used:
+        if len(used) > 1 and name.strip().casefold() in _PLACEHOLDERS:
+            yield _odd(name, counts, "is a word of programs for a missing name", _NAME_THEM)
+    numbers = [name for name in used if name.strip().isdecimal()]
+    words = [name for name in used if len(name) >= _SHORTEST_WORD and name.isalpha()]
+    # Readers of characters have a category for each digit.
+    if len(numbers) <= _FEW_NUMBERS and words:
+        for name in numbers:
+            yield _odd(
+                name, counts, f"is a number, but others are words like {words[0]!r}", _NAME_THEM
             )
+
+
+def _odd(name: str, counts: dict[str, int], problem: str, remedy: str) -> Finding:
+    message = f"category {name!r} ({counts[name]:,} objects) {problem}"
+    return Finding("odd_category_name", "warning", "", message, remedy)
 
 
 def _decimals(counts: dict[str, int]) -> Iterator[Finding]:
@@ -264,7 +299,9 @@ def _not_in_train(table: AnnotationTable, splits: NDArray[np.int8]) -> Iterator[
     others = np.bincount(pairs[~in_train, 1], minlength=number)
     if not train.any():
         return
-    for label in np.flatnonzero((train == 0) & (others >= _MANY_ELSEWHERE)).tolist():
+    used = int((train + others > 0).sum())
+    fewest = _SOME_ELSEWHERE if used <= _FEW_CATEGORIES else _MANY_ELSEWHERE
+    for label in np.flatnonzero((train == 0) & (others >= fewest)).tolist():
         name = _name(table.category_names, label)
         yield Finding(
             "category_not_in_train",

@@ -29,7 +29,7 @@ from processing.checking.declared_sizes import check_declared_sizes
 from processing.checking.divisions import check_annotations_of_copies, check_divisions
 from processing.checking.emptiness import check_emptiness
 from processing.checking.estimate import file_bytes, measure, run_seconds
-from processing.checking.findings import Finding, counted, in_order
+from processing.checking.findings import Finding, Severity, counted, in_order
 from processing.checking.forecast import Forecast
 from processing.checking.landmarks import check_landmarks
 from processing.checking.outcomes import from_dropped, from_notes, from_rejections
@@ -51,6 +51,10 @@ if TYPE_CHECKING:
 Plan = Callable[[Sequence[str]], "Work"]
 """Plans the work for some tasks; raises SourceError where processing would."""
 
+_FEWEST_FLAGGED: Final = 10
+_MANY_FLAGGED: Final = 1 / 3
+"""Objects with a mark such as crowd, and their share, from which on the mark may be a mistake. In
+Pascal VOC, a sixth are difficult."""
 _REFUSED: Final = "correct the annotations as the message says; docs/troubleshooting.md has more"
 
 
@@ -132,12 +136,7 @@ def _findings(work: Work, forecast: Forecast) -> Iterator[Finding]:
     yield from _limit(work, len([one for one in rejected if not one.by_rules]))
     yield from from_rejections([*work.rejections, *rejected])
     yield from from_dropped(forecast.dropped.values())
-    flagged: Counter[str] = Counter()
-    for of_task in forecast.flagged.values():  # detector and teacher drop the same objects
-        flagged |= of_task
-    for reason, count in flagged.items():
-        message = f"{counted(count, 'object')} marked {reason} would be dropped"
-        yield Finding(reason, "info", "", message, "keep them with --keep-flagged", count=count)
+    yield from _flagged(forecast, len(work.table.labels))
     paths = work.table.image_paths.tolist()
     yield from from_notes(
         [
@@ -155,6 +154,21 @@ def _findings(work: Work, forecast: Forecast) -> Iterator[Finding]:
     yield from check_boxes(forecast.placed, explained)
     yield from check_landmarks(forecast.placed)
     yield from check_categories(work.table, work.splits)
+
+
+def _flagged(forecast: Forecast, total: int) -> Iterator[Finding]:
+    """Finds objects that annotators marked, such as crowds."""
+    flagged: Counter[str] = Counter()
+    for of_task in forecast.flagged.values():  # detector and teacher drop the same objects
+        flagged |= of_task
+    for reason, count in flagged.items():
+        message = f"{counted(count, 'object')} of {total:,} marked {reason} would be dropped"
+        remedy = "keep them with --keep-flagged"
+        severity: Severity = "info"
+        if count >= max(_FEWEST_FLAGGED, _MANY_FLAGGED * total):
+            severity = "warning"
+            remedy = f"look at a few: are so many objects {reason}? If not, remove the mark"
+        yield Finding(reason, severity, "", message, remedy, count=count)
 
 
 def _limit(work: Work, rejected: int) -> Iterator[Finding]:

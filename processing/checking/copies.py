@@ -17,6 +17,10 @@ from processing.imaging.similar import BLANK, THUMBNAIL_SIDE, Look, SimilarPairs
 _ROBOFLOW: Final = re.compile(r"^(?P<origin>.+)\.rf\.[0-9A-Za-z]+$")
 """Roboflow writes NAME_jpg.rf.HASH.jpg, and augments one photograph into several such files."""
 
+_GREY: Final = 128
+_FEWEST_GREY_ROWS: Final = 2
+"""Brightness, and rows of a thumbnail, 8 % of the photograph."""
+
 _KEEP_ONE: Final = "keep one of them"
 _MOST_COPIES: Final = 5
 """Photographs above which a group is rather what one camera sees than copies of one photograph."""
@@ -79,6 +83,7 @@ def check_copies(pictures: Pictures) -> Iterator[Finding]:
         yield _finding(pictures, group, "mirrored_copy", "show the same picture, mirrored")
     yield from _one_origin(pictures)
     yield from _blank(pictures)
+    yield from _grey_below(pictures)
 
 
 def exact_groups(pictures: Pictures) -> list[list[int]]:
@@ -152,4 +157,21 @@ def _blank(pictures: Pictures) -> Iterator[Finding]:
                 pictures.paths[image],
                 "the photograph has one colour everywhere",
                 "copy the photograph again, or delete it with its annotations",
+            )
+
+
+def _grey_below(pictures: Pictures) -> Iterator[Finding]:
+    """Finds the grey that decoders draw for the missing end of a JPEG, in one that is whole."""
+    for image in np.flatnonzero(pictures.seen).tolist():
+        rows = pictures.thumbnails[image].astype(np.int16)
+        is_grey = (abs(rows - _GREY) <= 1).all(axis=1)
+        count = len(rows) if is_grey.all() else int(np.argmin(is_grey[::-1]))
+        # Borders that were added lie above the picture, too.
+        if _FEWEST_GREY_ROWS <= count < len(rows) and not is_grey[0]:
+            yield Finding(
+                "grey_below",
+                "warning",
+                pictures.paths[image],
+                f"the lowest {count / len(rows):.0%} of the photograph is one grey",
+                "copy or download the photograph again: it was cut short, then saved anew",
             )

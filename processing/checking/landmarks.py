@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.checking.findings import Finding
+from processing.checking.findings import Finding, counted
 from processing.checking.placed import PlacedAnnotations
 from processing.core.annotations import Flag
 
@@ -21,6 +21,9 @@ _MOST_OFF: Final = 0.5
 """Share of the points of an object that may lie off."""
 _BEYOND: Final = 0.02
 """How far a point may lie beyond the photograph, as a share of its side, before it counts."""
+
+_FEWEST_AT_ORIGIN: Final = 3
+"""Objects with a point at (0, 0) before that is no chance."""
 
 _FEWEST_POINTS: Final = 4
 _FEWEST_SHAPES: Final = 12
@@ -55,7 +58,27 @@ def check_landmarks(placed: PlacedAnnotations) -> Iterator[Finding]:
         if finding is not None:
             odd.add(i)
             yield finding
+    yield from _at_origin(placed)
     yield from _shapes(placed, odd)
+
+
+def _at_origin(placed: PlacedAnnotations) -> Iterator[Finding]:
+    """Finds labelled points at (0, 0): many programs write that for a point that is missing."""
+    points = placed.points
+    marked = (points[:, 2] > 0) & (points[:, :2] == 0).all(axis=1)
+    instances = np.repeat(np.arange(len(placed.owners)), placed.table.points.lengths)[marked]
+    objects = np.unique(instances)
+    if len(objects) >= _FEWEST_AT_ORIGIN:
+        message = (
+            f"{counted(len(instances), 'point')} of {counted(len(objects), 'object')} lie at "
+            "(0, 0), but are marked as labelled"
+        )
+        remedy = "give points that are missing the visibility 0, or leave their cells empty"
+        path, file, place = placed.where(int(objects[0]))
+        count = len(instances)
+        yield Finding(
+            "points_at_origin", "warning", path, message, remedy, file, place, count=count
+        )
 
 
 def _finding(
@@ -133,12 +156,16 @@ def _unlike(
     forms -= forms.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(forms, axis=1, keepdims=True)
     forms = forms / np.where(norms > 0, norms, 1)
-    mean = _mean_shape(forms)
-    distance = _distance(forms, mean)
-    middle = float(np.median(distance))
-    deviation = float(np.median(np.abs(distance - middle)))
+    # Left and right hands are mirrored by nature. A left eye is always on the same side of a face.
+    names = " ".join(placed.table.keypoint_names).casefold()
+    has_sides = "left" in names and "right" in names
+    mean = _mean_shape(forms, turn_back=has_sides)
+    distance, of_mirrored = _distance(forms, mean), _distance(np.conjugate(forms), mean)
+    least = np.minimum(distance, of_mirrored) if has_sides else distance
+    middle = float(np.median(least))
+    deviation = float(np.median(np.abs(least - middle)))
     far = distance > max(middle + _MOST_DEVIATIONS * deviation, _LEAST_DISTANCE)
-    mirrored = _distance(np.conjugate(forms), mean) + _MIRRORED_IS_BETTER < distance
+    mirrored = of_mirrored + _MIRRORED_IS_BETTER < distance
     if middle > _RIGID:
         mirrored[:] = False
     for at in np.flatnonzero(far | mirrored).tolist():
@@ -153,13 +180,27 @@ def _unlike(
             yield _finding(placed, instance, "points_of_odd_shape", message, remedy)
 
 
-def _mean_shape(forms: NDArray[np.complex128]) -> NDArray[np.complex128]:
-    """The shape (K,) that the forms (n, K) agree on; a few wrong ones hardly move it."""
+def _mean_shape(
+    forms: NDArray[np.complex128], *, turn_back: bool = False
+) -> NDArray[np.complex128]:
+    """The shape (K,) that the forms (n, K) agree on; a few wrong ones hardly move it.
+
+    Args:
+        forms: the shapes.
+        turn_back: whether mirrored forms count as what they would be without the mirror. Then up to
+            half of the forms may be mirrored.
+    """
     mean: NDArray[np.complex128] = forms[0]
+    is_mirrored = np.zeros(len(forms), dtype=bool)
     for _ in range(_ROUNDS):
-        turned = forms * np.exp(-1j * np.angle(forms @ mean.conj()))[:, None]
+        if turn_back:
+            is_mirrored = _distance(np.conjugate(forms), mean) < _distance(forms, mean)
+        alike = np.where(is_mirrored[:, None], np.conjugate(forms), forms)
+        turned = alike * np.exp(-1j * np.angle(alike @ mean.conj()))[:, None]
         middle = np.median(turned.real, axis=0) + 1j * np.median(turned.imag, axis=0)
         mean = middle / (np.linalg.norm(middle) or 1)
+        if is_mirrored.mean() > 0.5:
+            mean = mean.conj()
     return mean
 
 

@@ -109,6 +109,14 @@ def thumbnail(data, written_as):
     data.photographs.append(Photograph("zz_small.jpg", "train", (20, 24), jpeg(small), box))
 
 
+@fault("grey_below")
+def lower_half_grey(data, written_as):
+    one = data.some()
+    pixels = pixels_of(one)
+    pixels[len(pixels) // 2 :] = 128
+    one.data = jpeg(pixels)
+
+
 @fault("near_copy near_copy_across_splits")
 def border_cut_off(data, written_as):
     def cut(pixels):
@@ -318,6 +326,21 @@ def whole_photographs(data, written_as):
         thing.box = [0, 0, width, height]
 
 
+@fault("whole_photographs")
+def whole_photographs_in_part(data, written_as):
+    for one in data.photographs[::3]:
+        height, width = one.size
+        one.things = [Thing(one.things[0].category, [0, 0, width, height])] if one.things else []
+
+
+@fault("negatives", ("coco", "voc", "yolo"))
+def labels_emptied(data, written_as):
+    train = [one for one in data.photographs if one.split == "train" and one.things]
+    assert len(train) >= 10
+    for one in train[: max(len(train) // 2, 8)]:
+        one.things = []
+
+
 @fault("duplicate_box")
 def box_twice(data, written_as):
     one, thing = data.thing()
@@ -379,6 +402,33 @@ def category_only_in_val(data, written_as):
             thing.category = "visitor"
 
 
+@fault("category_not_in_train", ("coco", "voc", "yolo"))
+def category_of_three_photographs_only_in_val(data, written_as):
+    with_objects = [one for one in data.photographs if one.things]
+    assert len({thing.category for _, thing in data.things()}) < 10
+    assert len(with_objects) >= 6
+    for position, one in enumerate(with_objects):
+        one.split = "val" if position < 3 else "train"
+    for one in with_objects[:3]:
+        one.things[0].category = "visitor"
+
+
+@fault("synonyms")
+def names_of_two_data_sets(data, written_as):
+    for position, (_, thing) in enumerate(data.things()):
+        thing.category = "Person" if position % 2 else "human"
+
+
+@fault("odd_category_name")
+def number_for_a_name(data, written_as):
+    data.thing()[1].category = "0"
+
+
+@fault("odd_category_name")
+def word_for_no_name(data, written_as):
+    data.thing()[1].category = "undefined"
+
+
 # Points
 
 
@@ -410,6 +460,13 @@ def points_x_and_y_exchanged(data, written_as):
 def points_in_other_place(data, written_as):
     thing = some_face(data)
     thing.points = [[x / 8, y / 8] for x, y in thing.points]
+
+
+@fault("points_at_origin", ("coco",))
+def missing_points_at_0(data, written_as):
+    assert len(faces(data)) >= 3
+    for thing in faces(data)[:3]:
+        thing.points[1] = [0, 0]
 
 
 @fault("same_points", ("coco",))

@@ -8,8 +8,9 @@ import pytest
 
 from processing.checking.small_pictures import SIDE, SmallPictures, chosen_images
 from processing.data_processor import DataProcessor
-from tests.checking.data_sets import demo_data, write
+from tests.checking.data_sets import Thing, demo_data, write
 
+SIDES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 SMALL = {"detector": 64, "landmarker": 48, "teacher": 32}
 
 
@@ -81,6 +82,51 @@ def test_points_with_places_and_visibility_0_are_counted(demo, tmp_path, every):
     finding = findings_of(raw)["unlabelled_keypoints"]
     assert finding.count == counts[0]
     assert f"the points of {counts[0]} objects" in finding.message
+
+
+def test_a_crowd_mark_on_every_second_object_is_an_alarm(demo, tmp_path):
+    raw = write(demo, tmp_path / "raw", "coco")
+
+    def mark(content):
+        for one in content["annotations"][::2]:
+            one["iscrowd"] = 1
+
+    edit(raw / "annotations/instances_train.json", mark)
+    edit(raw / "annotations/instances_val.json", mark)
+    assert findings_of(raw)["crowd"].severity == "warning"
+
+
+@pytest.mark.parametrize(("names", "is_found"), [(SIDES, True), ("abcde", False)])
+def test_half_of_the_faces_mirrored_are_found_by_the_names_of_their_points(
+    demo, tmp_path, names, is_found
+):
+    data = demo.copy()
+    things = [thing for _, thing in data.things()]
+    for thing in things[::2]:
+        left, right, nose, left_mouth, right_mouth = thing.points
+        thing.points = [right, left, nose, right_mouth, left_mouth]
+    raw = write(data, tmp_path / "raw", "coco")
+
+    def name(content):
+        for category in content["categories"]:
+            category["keypoints"] = list(names)
+
+    for split in ("train", "val"):
+        edit(raw / f"annotations/instances_{split}.json", name)
+    # Left and right hands are mirrored by nature; points without sides may be theirs.
+    assert ("points_mirrored" in findings_of(raw)) == is_found
+
+
+def test_sizes_in_place_of_corners_are_found_if_no_box_is_inverted(tmp_path):
+    data = demo_data(tmp_path / "demo", images=24, seed=2)
+    for number, one in enumerate(data.photographs):  # each shows one large object
+        height, width = one.size
+        one.things = [Thing("adult", [0.1 * width, 0.2 * height, width - number, 0.95 * height])]
+    for _, thing in data.things():
+        x1, y1, x2, y2 = thing.box
+        thing.written = [x1, y1, x2 - x1, y2 - y1]
+    data.has_points = False
+    assert "looks_like_sizes" in findings_of(write(data, tmp_path / "raw", "csv"))
 
 
 def test_points_relative_to_their_box_get_that_remedy(demo, tmp_path):

@@ -69,6 +69,9 @@ def test_a_fault_is_found(demo, tmp_path, name, written_as):
 TOO_FEW = {
     *(("category_only_in_val", name) for name in ("wider_face", "coco_roboflow")),
     ("one_box_pasted", "wider_face"),
+    ("whole_photographs_in_part", "wider_face"),
+    ("corners_in_some", "wider_face"),
+    ("declared_width_and_height_exchanged", "wider_face"),
 }
 
 MANY_SMALL_BOXES = ("coco_det",)
