@@ -253,7 +253,7 @@ def _file_names(table: AnnotationTable) -> Iterator[Finding]:
     named = [
         stems[image]
         for image, label in pairs
-        if posixpath.splitext(_name(table.category_names, label))[0] == stems[image]
+        if stems[image] in _with_and_without_ending(_name(table.category_names, label))
     ]
     if len(named) >= _FEWEST_NAMED and len(named) >= len(pairs) / 2:
         yield Finding(
@@ -265,6 +265,11 @@ def _file_names(table: AnnotationTable) -> Iterator[Finding]:
             "name the right column: are the columns shifted?",
             count=len(named),
         )
+
+
+def _with_and_without_ending(name: str) -> tuple[str, str]:
+    """A stem may have a dot itself, as Roboflow's NAME_jpg.rf.HASH."""
+    return name, posixpath.splitext(name)[0]
 
 
 def _unused(table: AnnotationTable, counts: dict[str, int]) -> Iterator[Finding]:

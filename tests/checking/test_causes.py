@@ -129,6 +129,15 @@ def test_sizes_in_place_of_corners_are_found_if_no_box_is_inverted(tmp_path):
     assert "looks_like_sizes" in findings_of(write(data, tmp_path / "raw", "csv"))
 
 
+def test_categories_that_are_names_of_photographs_are_found_if_those_have_dots(demo, tmp_path):
+    data = demo.copy()
+    for number, one in enumerate(data.photographs):
+        one.name = f"{number}_jpg.rf.{number}.jpg"
+        for thing in one.things:
+            thing.category = one.stem
+    assert "category_is_file_name" in findings_of(write(data, tmp_path / "raw", "csv"))
+
+
 def test_points_relative_to_their_box_get_that_remedy(demo, tmp_path):
     data = demo.copy()
     for _, thing in data.things():

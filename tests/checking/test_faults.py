@@ -70,7 +70,6 @@ TOO_FEW = {
     *(("category_only_in_val", name) for name in ("wider_face", "coco_roboflow")),
     ("one_box_pasted", "wider_face"),
     ("whole_photographs_in_part", "wider_face"),
-    ("corners_in_some", "wider_face"),
     ("declared_width_and_height_exchanged", "wider_face"),
 }
 
