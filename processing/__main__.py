@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import Final
+from typing import Final, NoReturn
 
 from processing.commands.console import (
     EXIT_INTERRUPTED,
@@ -84,8 +83,9 @@ def command_parser(verbs: Sequence[str] = tuple(VERBS)) -> argparse.ArgumentPars
         "them. Each verb has a help of its own.",
         ["process --help", "process --all --raw-data-dir data/raw"],
     )
-    version = f"npz-vision-data {_version()}"
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument(
+        "--version", action=_PrintVersion, nargs=0, help="show program's version number and exit"
+    )
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, line in VERBS.items():
         subparser = subparsers.add_parser(verb, help=line)
@@ -144,11 +144,18 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
             yield action
 
 
-def _version() -> str:
-    try:
-        return importlib.metadata.version("npz-vision-data")
-    except importlib.metadata.PackageNotFoundError:
-        return "of a folder that is not installed"
+class _PrintVersion(argparse.Action):
+    """Prints the version. It is looked up only then, because that takes as long as a help."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib import metadata
+
+        try:
+            version = metadata.version("npz-vision-data")
+        except metadata.PackageNotFoundError:
+            version = "of a folder that is not installed"
+        print_result(f"npz-vision-data {version}")
+        parser.exit()
 
 
 if __name__ == "__main__":

@@ -208,8 +208,12 @@ def test_frameworks_are_imported_only_where_they_belong(name):
         ),
         ("processing.data_processor", {"lightning", "hydra", "torch"}),
         ("processing", {"numpy", "torch", "cv2"}),
-        ("processing.commands.verify", {"torch", "cv2", "simplejpeg", "PIL", "tqdm", "filelock"}),
+        ("processing.__main__", {"numpy", "importlib.metadata"}),
         ("processing.commands.info", {"torch", "cv2", "simplejpeg", "PIL", "tqdm", "filelock"}),
+        (
+            "processing.commands.verify",
+            {"torch", "msgspec", "urllib.request", "importlib.metadata", "processing.npz"},
+        ),
         ("processing.commands.preview", {"torch", "cv2", "simplejpeg", "PIL", "tqdm", "filelock"}),
         ("processing.exporting.export", {"torch", "cv2", "simplejpeg", "PIL", "tqdm", "filelock"}),
     ],

@@ -19,14 +19,7 @@ from processing.commands.console import (
     print_result,
 )
 from processing.commands.places import add_cache_dir, for_each_file, location
-from processing.core.channels import stored_channel_axis
-from processing.core.errors import NPZFormatError
 from processing.core.urls import Location
-from processing.npz.contents import Contents
-from processing.npz.format import first_look
-from processing.npz.set_contents import SetContents
-from processing.npz.sets import is_set, manifest_path, set_location
-from processing.npz.verify import verify_columns
 
 _SET: Final = "for all shards of a set, give its manifest, such as train_detector.json"
 
@@ -68,6 +61,14 @@ def _print_line(path: Location, cache_dir: Path) -> None:
 
 def _verify(file: Location, cache_dir: Path) -> str:
     """Verifies one file or set and returns the line about it."""
+    # Imported here, as below: help needs none of it.
+    from processing.core.channels import stored_channel_axis
+    from processing.core.errors import NPZFormatError
+    from processing.npz.contents import Contents
+    from processing.npz.format import first_look
+    from processing.npz.sets import is_set
+    from processing.npz.verify import verify_columns
+
     if is_set(file):
         return _verify_set(file, cache_dir)
     try:
@@ -92,6 +93,10 @@ def _verify(file: Location, cache_dir: Path) -> str:
 
 def _verify_set(path: Location, cache_dir: Path) -> str:
     """Verifies all shards of a set ``NAME-*.npz``, and that they are those of its manifest."""
+    from processing.npz.set_contents import SetContents
+    from processing.npz.sets import manifest_path, set_location
+    from processing.npz.verify import verify_columns
+
     contents = SetContents(path, cache_dir=cache_dir)
     for shard in contents.parts():
         verify_columns(shard)
