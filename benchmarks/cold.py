@@ -5,9 +5,9 @@ epoch in batches of 64. It stops after a quarter of the file, because readahead 
 much of the rest into memory by then.
 Opening the file and starting worker processes count. The reference is fio: random reads of the size
 of an image, 8 at a time, past the page cache, by its own clock. Readahead has far more requests in
-flight, which some disks serve more slowly; fio with 32 at a time shows whether this one does. Two
-rows are bounds, not readers: fio through the page cache, and readahead of which nothing is copied.
-Linux only. Caches below a virtual disk cannot be dropped from here; they help all contenders alike.
+flight, which some disks serve more slowly; fio with 32 at a time shows whether this one does. The
+bound of a memory map is fio through the page cache: filling the cache costs CPU time. Linux only.
+Caches below a virtual disk cannot be dropped from here; they help all contenders alike.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,31 +89,6 @@ class MappedImages(_ColdReader):
                 assert bboxes is not None
                 images = np.take(dataset.images, indices, axis=0, mode="clip")
                 yield Batch(images, [bboxes[index] for index in indices], paths)
-
-
-class ReadaheadAlone(_ColdReader):
-    """Requests rows as `BatchLoader` does, and waits until they are in memory. Copies nothing."""
-
-    name = "readahead alone, 1 thread"
-
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield batches whose images are one byte of each request."""
-        from processing import LazyNPZDataset
-        from processing.npz.readahead import LARGEST_REQUEST, batches_ahead
-
-        workload = self.workload
-        with LazyNPZDataset(workload.data) as dataset:
-            ahead = batches_ahead(workload.batch_size * dataset.stored_image_bytes)
-            asked = list(workload.batches(epoch))
-            rows = dataset.images.reshape(len(dataset), -1)
-            # The last byte of each request, and that of the row.
-            seen = [*range(LARGEST_REQUEST - 1, rows.shape[1] - 1, LARGEST_REQUEST), -1]
-            for batch, later in zip_longest(asked, asked[ahead:], fillvalue=asked[0][:0]):
-                dataset.advise(later)
-                yield Batch(rows[batch[:, None], seen], [], dataset.image_paths[batch])
-
-    def check(self, data: Path, folder: Path) -> None:
-        """Compare nothing: images are not read."""
 
 
 class Threads(_ColdReader):
@@ -197,7 +171,6 @@ def _measure_size(size: int, work: Path, passes: int) -> dict[str, Result]:
     write_samples(workload)
     readers = [
         MappedImages(workload),
-        ReadaheadAlone(workload),
         *(Threads(workload, threads) for threads in (0, 1, 2)),
         Processes(workload),
     ]
@@ -239,11 +212,10 @@ def _section(saved: dict[str, Any], by_size: dict[int, dict[str, Result]]) -> st
             " shuffled epoch, in batches of 64, of a file that was just dropped from the page cache"
             " (this is checked); it stops after a quarter of the file or"
             f" {_MOST_SECONDS:.0f} s. Opening the file and starting workers count. fio: random"
-            " reads of the size of an image, by fio's own clock; through the page cache, by its own"
-            " threads. Readahead alone requests rows as `BatchLoader` does, waits until they are in"
-            " memory, and copies none: it is the bound of one such thread."
-            f" Caches below a virtual disk are not dropped. {passes} interleaved passes: median"
-            " (minimum to maximum); ratios are formed within a pass.\n",
+            " reads of the size of an image, by fio's own clock. Through the page cache, which"
+            " every memory map fills, they cost far more CPU time than past it. Caches below a"
+            f" virtual disk are not dropped. {passes} interleaved passes: median (minimum to"
+            " maximum); ratios are formed within a pass.\n",
             *tables(by_size),
             f"Machine: {saved['machine']}. Versions: {saved['versions']}.",
         ]

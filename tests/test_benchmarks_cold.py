@@ -11,7 +11,6 @@ from benchmarks.cold import (
     FIO_OPTIONS,
     MappedImages,
     Processes,
-    ReadaheadAlone,
     Threads,
     fio,
     measure_cold,
@@ -68,13 +67,6 @@ def test_contenders_deliver_the_samples_and_read_a_quarter_of_them(make, workloa
     reader = make(workload)
     reader.check(workload.data, tmp_path)
     assert reader.run(tmp_path) == 128  # whole batches
-
-
-def test_readahead_alone_brings_a_quarter_of_the_file_into_memory(cold_workload, tmp_path):
-    drop(cold_workload.data)
-    assert ReadaheadAlone(cold_workload).run(tmp_path) == 128
-    # More than the rows: the system reads whole pages, and windows around them.
-    assert in_memory(cold_workload.data).mean() > 0.3
 
 
 def test_the_file_can_be_dropped_after_a_pass(cold_workload, tmp_path):

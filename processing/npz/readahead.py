@@ -57,7 +57,7 @@ _BYTES_AHEAD: Final = 8 << 20
 _PATIENCE: Final = 64
 """Consecutive requests that find their first row in memory until the file counts as cached."""
 
-LARGEST_REQUEST: Final = 128 << 10
+_LARGEST_REQUEST: Final = 128 << 10
 """Bytes. Linux shortens a request to the device's read-ahead window (128 KiB by default) or to its
 largest transfer, if that is more."""
 
@@ -128,8 +128,8 @@ class Readahead:
         else:
             self._patience = _PATIENCE
         for offset, row_bytes in zip(offsets, (ends - starts).tolist(), strict=True):
-            for part in range(0, row_bytes, LARGEST_REQUEST):
-                length = min(LARGEST_REQUEST, row_bytes - part)
+            for part in range(0, row_bytes, _LARGEST_REQUEST):
+                length = min(_LARGEST_REQUEST, row_bytes - part)
                 os.posix_fadvise(self._file, offset + part, length, os.POSIX_FADV_WILLNEED)
 
     def _may_be_cold(self) -> bool:
