@@ -21,7 +21,7 @@ OUTPUT: Final = "--output"
 
 
 def local_path(flag: str) -> Callable[[str], Path]:
-    """Returns a function for `argparse`, which makes a path of the value of a flag.
+    """Returns a function for `argparse` that makes a path of the value of a flag.
 
     The function replaces ``~`` by that home directory. It raises `argparse.ArgumentTypeError` if
     the value is empty, or a URL.

@@ -132,7 +132,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draws the sheet and prints which rows it shows.
+    """Draws the sheet and prints the numbers of its rows.
 
     Returns:
         The exit status.
@@ -145,7 +145,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         with note_remedy("then run again"), tempfile.TemporaryDirectory() as temporary:
             print_result(draw(options, options.cache_dir or Path(temporary)))
-    except Exception as error:  # of whatever kind: one line, as all commands report errors
+    except Exception as error:  # any kind: one line, as all commands report errors
         print_error(describe_error(options.file, error))
         return EXIT_FAILURE
     return EXIT_SUCCESS

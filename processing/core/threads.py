@@ -2,7 +2,7 @@
 
 An executor of the standard library has no way to let a waiting consumer take over an item that no
 thread has begun. Its futures take a tenth of the time of a batch of small images, when threads
-compete for the interpreter. Here each item has a queue for its outcome, which is written in C.
+compete for the interpreter. Here a queue, written in C, holds the outcome of each item.
 Imports the standard library only.
 """
 
@@ -66,7 +66,7 @@ def map_in_order(
                 daemon=True,
             )
             worker.start()
-            workers.append(worker)  # after `start`, which fails where the system allows no more
+            workers.append(worker)  # after `start`: it fails if the system allows no more threads
         for item in items:
             pending.append(queue.SimpleQueue())
             jobs.put((item, pending[-1]))
@@ -91,7 +91,7 @@ def _work(function: Callable[[T], R], jobs: _Jobs[T, R], closed: threading.Event
 
 
 def _do(function: Callable[[T], R], item: T, outcome: _Outcome[R]) -> BaseException | None:
-    """Does one job; returns an error, which is in the outcome as well."""
+    """Does one job; returns its error, also put into the outcome."""
     try:
         result = function(item)
     except BaseException as error:  # raised in the consumer, when it asks for the result
@@ -120,5 +120,5 @@ def _first_result(
         try:
             raise error
         finally:
-            del error  # its traceback has this frame, which would keep it and all frames around
+            del error  # its traceback has this frame: a cycle that would keep all frames around
     return cast("R", result)
