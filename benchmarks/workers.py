@@ -2,6 +2,8 @@
 
 `BatchLoader` starts fewer threads than there are CPUs, because a consumer that waits gathers as
 well. This benchmark measures that rule: some contenders start as many threads as they are told to.
+A consumer that computes on all CPUs loses time to any other thread. Two contenders without a loader
+show how much.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 import logging
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks import results
+from benchmarks.contenders.limit import GatherWithLists
 from benchmarks.contenders.ours import OursBatchLoader
 from benchmarks.contenders.reader import Batch, Workload
 from benchmarks.harness import Result, measure
@@ -83,11 +87,43 @@ class Computes(Uses):
         self._layer = torch.nn.Conv2d(3, CHANNELS, 3, stride=4)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield one epoch of the loader, and compute before the next batch."""
-        for batch in super().batches(epoch):
+        """Yield one epoch, and compute before the next batch."""
+        for batch in self._read_batches(epoch):
             with torch.no_grad():
-                self._layer(batch.images.permute(0, 3, 1, 2).float())
+                self._layer(torch.as_tensor(batch.images).permute(0, 3, 1, 2).float())
             yield batch
+
+    def _read_batches(self, epoch: int) -> Iterator[Batch]:
+        return super().batches(epoch)
+
+
+class ComputesWithoutLoader(Computes):
+    """The same consumer with a bare loop: it gathers each batch itself, or one thread does.
+
+    The thread is one batch ahead, so no loader can cost the consumer less than this thread does.
+    """
+
+    def __init__(self, workload: Workload, threads: int) -> None:
+        super().__init__(workload, threads, capped=False)
+        self.setting = "no loader, one thread gathers" if threads else "no loader"
+        self.name = f"{self.consumer}: {self.setting}"
+        self._loop = GatherWithLists(workload, threads=1)
+
+    def open(self, folder: Path) -> None:
+        """Open the loop's dataset and make the layer."""
+        super().open(folder)
+        self._loop.open(folder)
+
+    def _read_batches(self, epoch: int) -> Iterator[Batch]:
+        batches = self._loop.batches(epoch)
+        if not self.threads:
+            yield from batches
+            return
+        with ThreadPoolExecutor(1) as pool:
+            following = pool.submit(next, batches, None)
+            while (batch := following.result()) is not None:
+                following = pool.submit(next, batches, None)
+                yield batch
 
 
 class Transforms(Uses):
@@ -109,12 +145,13 @@ def contenders(workload: Workload) -> list[Uses]:
     for consumer in CONSUMERS:
         everyone += [consumer(workload, threads, capped=True) for threads in (0, 1, 2, 4)]
         everyone += [consumer(workload, threads, capped=False) for threads in (2, 4)]
-    return everyone
+    return [*everyone, *(ComputesWithoutLoader(workload, threads) for threads in (0, 1))]
 
 
 def table(measured: Mapping[str, Result]) -> str:
     """Return the rates of each setting, as shares of ``num_workers=1`` in the same turn."""
-    by_setting: dict[str, list[str]] = {}
+    consumers = list(dict.fromkeys(name.partition(": ")[0] for name in measured))
+    rows: dict[str, list[str]] = {}
     for name, result in measured.items():
         consumer, _, setting = name.partition(": ")
         cell = result.problem
@@ -123,9 +160,11 @@ def table(measured: Mapping[str, Result]) -> str:
             cell = (
                 f"{statistics.median(shares):.2f} ({statistics.median(results.rates(result)):,.0f})"
             )
-        by_setting.setdefault(setting, []).append(cell)
-    heads = ["setting", *(consumer.consumer for consumer in CONSUMERS)]
-    return results.markdown_table(heads, [[name, *cells] for name, cells in by_setting.items()])
+        cells = rows.setdefault(setting, [""] * len(consumers))
+        cells[consumers.index(consumer)] = cell
+    return results.markdown_table(
+        ["setting", *consumers], [[name, *cells] for name, cells in rows.items()]
+    )
 
 
 def section(saved: Mapping[str, Any], measured: Mapping[str, Result]) -> str:
@@ -135,9 +174,10 @@ def section(saved: Mapping[str, Any], measured: Mapping[str, Result]) -> str:
         "Written by `python -m benchmarks.workers --write-docs`. Rates of `BatchLoader`, as shares"
         f" of those with `num_workers=1` (in brackets: samples/s), {SAMPLES:,} images of"
         f" {SIZE}x{SIZE}, {results.most_passes([measured])} interleaved passes: medians. The loader"
-        f" starts at most one thread fewer than there are CPUs; here {saved['cores']}. The last"
-        " rows start all threads that they name. The consumer computes a convolution, and the"
-        " transform makes floats, brightens and mirrors.\n\n"
+        f" starts at most one thread fewer than there are CPUs; here {saved['cores']}. Two rows"
+        " start all threads that they name. The consumer computes a convolution, and the transform"
+        " makes floats, brightens and mirrors. Without a loader, a bare loop gathers images and"
+        " makes lists, in the consumer or in one thread beside it.\n\n"
         f"{table(measured)}\n"
         f"Machine: {saved['machine']}. Versions: {saved['versions']}."
     )

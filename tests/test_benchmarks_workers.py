@@ -1,3 +1,5 @@
+import gc
+import threading
 from itertools import islice
 
 import pytest
@@ -34,6 +36,26 @@ def test_each_consumer_gets_whole_batches(workload, consumer, threads, capped):
     assert batch.images.shape == (64, 16, 16, 3)
 
 
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_consumer_without_loader_gets_each_batch_of_an_epoch_in_order(workload, threads):
+    contender = workers.ComputesWithoutLoader(workload, threads)
+    contender.start(workload.data.parent)
+    paths = [path for batch in contender.batches(2) for path in batch.paths]
+    assert [workload.index_of(path) for path in paths] == workload.order(2).tolist()
+    contender.check(workload.data, workload.data.parent)
+
+
+def test_gathering_in_a_thread_ends_when_the_consumer_stops_early(workload):
+    contender = workers.ComputesWithoutLoader(workload, 1)
+    contender.open(workload.data.parent)
+    before = threading.active_count()
+    batches = contender.batches(0)
+    next(batches)
+    batches.close()
+    gc.collect()
+    assert threading.active_count() == before
+
+
 @pytest.mark.parametrize(("capped", "started"), [(True, 1), (False, 3)])
 def test_only_some_contenders_obey_the_limit_of_threads(workload, monkeypatch, capped, started):
     monkeypatch.setattr("processing.datasets.loader.available_cpus", lambda: 2)
@@ -48,9 +70,12 @@ def test_the_table_has_a_row_for_each_setting_and_shares_of_one_worker():
         "a: num_workers=2": Result([Pass(90, 1.0, 1.0), Pass(45, 1.0, 1.0)]),
         "b: num_workers=1": Result([Pass(10, 1.0, 1.0)]),
         "b: num_workers=2": Result(problem="failed"),
+        "b: no loader": Result([Pass(20, 1.0, 1.0)]),
     }
-    rows = workers.table(measured).splitlines()[2:]
+    header, _, *rows = workers.table(measured).splitlines()
+    assert header == "| setting | a | b |"
     assert rows == [
-        "| num_workers=1 | 1.00 (75) | 1.00 (10) |  |",
-        "| num_workers=2 | 0.90 (68) | failed |  |",
+        "| num_workers=1 | 1.00 (75) | 1.00 (10) |",
+        "| num_workers=2 | 0.90 (68) | failed |",
+        "| no loader |  | 2.00 (20) |",
     ]
