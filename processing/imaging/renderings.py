@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.core.coordinates import Rect, Size
+from processing.imaging.encoding import Encoding
 from processing.imaging.photo import Photo
 from processing.imaging.placement import largest_reduction, place, rendered_rect
 from processing.imaging.resizing import render
@@ -145,26 +146,34 @@ def _match_images(
 def render_views(photo: Photo, views: Views, original: bytes | None = None) -> Renderings:
     """Renders every view of a decoded photograph, and encodes it as its task stores it.
 
+    Tasks that store the same rectangle alike share one image: crops of one size, for instance.
+
     Args:
         photo: the photograph.
         views: the views.
         original: the photograph's own file, for tasks that store it; None if it is no JPEG.
     """
     renderings: Renderings = {}
+    made: dict[tuple[Rect, Size, Encoding], Rendered | None] = {}
     for task, task_views in views.items():
         rendered = renderings[task] = []
         for view in task_views:
             if original is not None and task.may_keep_originals:
                 rendered.append(_keep(original, photo, view, task))
                 continue
-            image = np.empty((*task.image_size, 3), dtype=np.uint8)
-            source_rect = render(photo, view.rect, task.image_size, image)
-            if source_rect is None:
-                rendered.append(None)
-                continue
-            stored = image if task.encoding.is_raw else encode_row(image, task.encoding)
-            rendered.append(Rendered(stored, source_rect))
+            stored_as = view.rect, task.image_size, task.encoding
+            if stored_as not in made:
+                made[stored_as] = _render(photo, *stored_as)
+            rendered.append(made[stored_as])
     return renderings
+
+
+def _render(photo: Photo, rect: Rect, size: Size, encoding: Encoding) -> Rendered | None:
+    image = np.empty((*size, 3), dtype=np.uint8)
+    source_rect = render(photo, rect, size, image)
+    if source_rect is None:
+        return None
+    return Rendered(image if encoding.is_raw else encode_row(image, encoding), source_rect)
 
 
 def _keep(original: bytes, photo: Photo, view: View, task: Task) -> Rendered | None:

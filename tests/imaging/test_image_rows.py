@@ -12,6 +12,7 @@ from processing.core.annotations import INSTANCE_COLUMNS, Flag, ImageAnnotations
 from processing.core.columns import RaggedArray
 from processing.core.errors import Dropped
 from processing.imaging import image_rows
+from processing.imaging.encoding import Encoding
 from processing.imaging.image_rows import ImageJob, RepairOptions, process_image
 from processing.imaging.photographs import LocalPhotographs
 from processing.imaging.tasks import Detector, Landmarker, Teacher
@@ -341,3 +342,27 @@ def test_an_image_is_decoded_as_small_as_its_task_allows(tmp_path, monkeypatch, 
         LocalPhotographs(tmp_path), ImageJob("photo", annotations, [task]), OPTIONS, Earlier()
     )
     assert [photo.reduction for photo in decoded] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "shared"),
+    [
+        (Teacher((40, 24), 0.25), True),
+        (Teacher((24, 40), 0.25), False),
+        (Teacher((40, 24), 0.5), False),
+        (Teacher((40, 24), 0.25, Encoding("jpeg")), False),
+    ],
+)
+def test_crops_that_two_tasks_store_alike_are_rendered_once(tmp_path, teacher, shared):
+    write_photograph(tmp_path, 1, "PNG", 1)
+    landmarker = Landmarker((40, 24), 0.25)
+    both = replace(job(), tasks=(landmarker, teacher))
+    together = process_image(LocalPhotographs(tmp_path), both, OPTIONS, Earlier())
+    alone = process_image(
+        LocalPhotographs(tmp_path), replace(job(), tasks=(teacher,)), OPTIONS, Earlier()
+    )
+    pairs = zip(together.rows[landmarker], together.rows[teacher], strict=True)
+    assert [of_face.image is crop.image for of_face, crop in pairs] == [shared, shared]
+    for row, expected in zip(together.rows[teacher], alone.rows[teacher], strict=True):
+        np.testing.assert_array_equal(row.image, expected.image)
+        assert row.values["source_rects"] == expected.values["source_rects"]
