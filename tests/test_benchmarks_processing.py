@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import processing, writers
+from benchmarks.harness import Pass, Result
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,9 @@ def test_synthetic_photographs_have_the_size_of_real_ones_and_are_reproducible(w
         writers.Limit(),
         writers.BareLoop(),
         writers.Ours(),
+        writers.BareLoopAllTasks(),
         writers.OursAllTasks(),
+        writers.OursDefaultSizes(),
         writers.NaiveLoop(),
     ],
     ids=lambda writer: writer.name,
@@ -75,3 +78,26 @@ def test_the_check_finds_wrong_samples(tamper, message, work, tmp_path_factory):
     writer.run(folder / "files")
     with pytest.raises(ValueError, match=message):
         writer.check(folder / "raw", folder / "files")
+
+
+def test_all_tasks_are_compared_with_the_detector_and_the_bare_loops_with_each_other():
+    seconds = {
+        "LIMIT": 1.0,
+        "bare loop that writes": 2.0,
+        "ours": 4.0,
+        "bare loop that writes, all tasks": 5.0,
+        "ours, process_all": 9.0,
+    }
+    measured = {name: Result([Pass(100, each, each)]) for name, each in seconds.items()}
+    measured["ours, process_all, default sizes"] = Result(problem="failed")
+    detector, all_tasks, *sentences = processing.tables(measured)
+    assert [row.split(" | ")[0] for row in detector.splitlines()[2:]] == [
+        "| LIMIT", "| bare loop that writes", "| ours",
+    ]  # fmt: skip
+    assert [row.split(" | ")[2][:4] for row in all_tasks.splitlines()[2:5]] == [
+        "1.00", "0.80", "0.44",
+    ]  # fmt: skip
+    assert sentences[1:-1] == [
+        "- bare loop that writes, all tasks: 2.50 (2.50 to 2.50) of *bare loop that writes*",
+        "- ours, process_all: 2.25 (2.25 to 2.25) of *ours*",
+    ]

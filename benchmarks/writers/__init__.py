@@ -5,7 +5,15 @@
 only in distributing the work and in writing. Each uses all cores as its documentation recommends.
 """
 
-from benchmarks.writers.ours import LIMIT, BareLoop, Limit, Ours, OursAllTasks
+from benchmarks.writers.ours import (
+    LIMIT,
+    BareLoop,
+    BareLoopAllTasks,
+    Limit,
+    Ours,
+    OursAllTasks,
+    OursDefaultSizes,
+)
 from benchmarks.writers.peers import Datasets, LitData, MosaicML, NaiveLoop
 from benchmarks.writers.writer import SIDE, Writer, photographs_in
 
@@ -13,6 +21,7 @@ __all__ = [
     "LIMIT",
     "SIDE",
     "BareLoop",
+    "BareLoopAllTasks",
     "Datasets",
     "Limit",
     "LitData",
@@ -20,6 +29,7 @@ __all__ = [
     "NaiveLoop",
     "Ours",
     "OursAllTasks",
+    "OursDefaultSizes",
     "Writer",
     "photographs_in",
     "writers",
@@ -32,7 +42,9 @@ def writers() -> list[Writer]:
         Limit(),
         BareLoop(),
         Ours(),
+        BareLoopAllTasks(),
         OursAllTasks(),
+        OursDefaultSizes(),
         LitData(),
         MosaicML(),
         Datasets(share=0.1),
