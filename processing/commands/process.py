@@ -25,6 +25,7 @@ from processing.commands.console import (
 )
 from processing.commands.process_flags import FLAGS, TRAIN_SPLIT, Flag, image_size, sources
 from processing.core.error_notes import format_error
+from processing.core.urls import URL
 from processing.imaging.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -106,7 +107,13 @@ def make_processor(options: argparse.Namespace, flags: Sequence[Flag]) -> DataPr
 
 
 def _check_output(parser: argparse.ArgumentParser, processor: DataProcessor) -> None:
-    """Ends the command if the files cannot go where they should."""
+    """Ends the command if the files cannot go where they should, or would not stay there."""
+    output = processor.output_dir
+    if isinstance(output, URL) and output.is_in_this_process:
+        parser.error(
+            f"--output-dir {output}: is in the memory of this process, so the files would end with "
+            "the command: give a local directory, or a bucket such as s3://BUCKET/DIRECTORY"
+        )
     try:
         processor.check_output()
     except ValueError as error:  # of an argument: wrong usage

@@ -40,6 +40,11 @@ class URL:
         return self.scheme in ("http", "https")
 
     @property
+    def is_in_this_process(self) -> bool:
+        """Whether it is in the memory of this process: no other reads it, and it ends with it."""
+        return self.scheme == "memory"
+
+    @property
     def root(self) -> str:
         """Scheme and bucket or host: ``s3://bucket``."""
         scheme, _, rest = self.text.partition("://")

@@ -64,7 +64,7 @@ def check_output(name: str, location: Location, executor: object) -> Location:
             "bucket such as s3://BUCKET/DIRECTORY"
         )
     of_others = isinstance(executor, str) and executor != "threads"
-    if isinstance(location, URL) and location.scheme == "memory" and of_others:
+    if isinstance(location, URL) and location.is_in_this_process and of_others:
         raise ValueError(
             f"{name}={location.text!r}: is in the memory of this process, and the processes of "
             f"executor={executor!r} cannot write there: give a local directory or a bucket"

@@ -85,6 +85,15 @@ def test_wrong_usage_gives_status_2(arguments):
     assert stop.value.code == 2
 
 
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_files_that_would_end_with_the_command_are_refused(raw_dir, flags, capsys):
+    arguments = ["--detector", "--raw-data-dir", str(raw_dir), "--output-dir", "memory://x", *flags]
+    with pytest.raises(SystemExit) as stop:
+        process_command(DataProcessor, arguments)
+    assert stop.value.code == 2
+    assert "--output-dir memory://x: is in the memory of this process" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [(["32"], (32, 32)), (["24x32"], (24, 32)), (["teacher=16"], (16, 16))],

@@ -500,16 +500,16 @@ def test_an_unknown_scheme_and_an_absent_bucket_are_reported_before_work(
             processor(data.raw, "s3://absent/out", work_dir=tmp_path, **options).process_all()
 
 
-def test_the_command_line_writes_to_a_url(data, memory, tmp_path, capsys):
+def test_the_command_line_writes_to_a_url(data, bucket, tmp_path, capsys):
     sizes = [f"{task}={side}" for task, side in SMALL.items()]
     status = process_command(
         DataProcessor,
         [
             *("--all", "--image-size", *sizes, "--workers", "1", "--no-progress"),
-            *("--raw-data-dir", str(data.raw), "--output-dir", memory),
+            *("--raw-data-dir", str(data.raw), "--output-dir", bucket.url),
             *("--work-dir", str(tmp_path / "work")),
         ],
     )
     assert status == 3  # a photograph is damaged
-    assert objects(memory) == data.expected["whole"]
-    assert f"put at {memory}: {len(data.expected['whole'])} files" in capsys.readouterr().out
+    assert objects(bucket.url) == data.expected["whole"]
+    assert f"put at {bucket.url}: {len(data.expected['whole'])} files" in capsys.readouterr().out
