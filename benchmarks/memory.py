@@ -15,15 +15,13 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-import numpy as np
+from typing import Any, Final
 
 from benchmarks import memory_data, results
 from benchmarks import memory_probes as probes
+from benchmarks.memory_chart import MIB, Sample, chart
 from benchmarks.process_tree import tree_memory
 
-MIB: Final = 1 << 20
 MEASUREMENTS: Final = ("processing", "opening", "workers", "coco")
 READERS: Final = 8
 SIZES: Final = (1_000, 10_000, 100_000)
@@ -51,13 +49,6 @@ class Finding:
     def below(cls, what: str, value: float, goal: float, unit: str) -> Finding:
         """Return the row of a value that must be below its goal."""
         return cls(what, f"{value:.3g} {unit}", f"< {goal:g} {unit}", value < goal)
-
-
-class Sample(NamedTuple):
-    """State of a running `DataProcessor`: rows in the detector's files, PSS in bytes."""
-
-    images: int
-    pss: int
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -181,27 +172,6 @@ def coco(work: Path, images: int = 1_000_000, boxes: int = 5_000_000) -> list[Fi
     ]
 
 
-def draw(curves: dict[int, list[Sample]], chart: Path) -> None:
-    """Draw memory over images, one line for each run; needs matplotlib."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
-    axes = figure.add_subplot()
-    for images, curve in sorted(curves.items(), reverse=True):
-        stored, pss = np.array(curve, dtype=float).T
-        axes.plot(stored, pss / MIB, label=f"{images:,} images")
-    # Logarithmic, so that runs of all sizes are visible, but linear near 0, where they begin.
-    axes.set_xscale("symlog", linthresh=min(curves) / 2)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("images stored so far")
-    axes.set_ylabel("PSS, MiB")
-    axes.set_title("Memory of process_all: three tasks, 64x64 pixels, batches of 500")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    chart.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(chart, dpi=120)
-
-
 def as_table(findings: Iterable[Finding]) -> str:
     """Return the findings as a Markdown table."""
     marks = {None: "", True: "reached", False: "**missed**"}
@@ -236,12 +206,10 @@ def write_docs(saved: dict[str, Any]) -> None:
     ]
     if "processing" in saved["measured"]:
         curves = saved["measured"]["processing"]["curves"]
-        draw(
-            {int(n): [Sample(*one) for one in curve] for n, curve in curves.items()},
-            results.DOCS / "images" / "memory.png",
-        )
-        alt = "Memory of processing over time, for the code before and the code now"
-        text.insert(-1, f"![{alt}](images/memory.png)\n")
+        runs = {int(n): [Sample(*one) for one in curve] for n, curve in curves.items()}
+        chart(runs).save(results.DOCS / "images" / "memory.svg")
+        alt = "Memory of processing over the images stored so far, one line for each size of run"
+        text.insert(-1, f"![{alt}](images/memory.svg)\n")
     results.write_section(results.DOCS / "benchmarks.md", "memory", "\n".join(text))
 
 

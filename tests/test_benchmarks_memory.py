@@ -1,5 +1,6 @@
 import json
 import os
+import xml.etree.ElementTree as ElementTree
 from functools import partial
 
 import numpy as np
@@ -9,6 +10,8 @@ from benchmarks import memory, memory_data
 from benchmarks import memory_probes as probes
 from processing import LazyNPZDataset
 from processing.sources import read_sources
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_a_sparse_file_has_its_rows_and_boxes_but_takes_no_space_for_images(tmp_path):
@@ -71,6 +74,19 @@ def test_processing_is_sampled_from_beginning_to_end(tmp_path):
         # Headers make the files of few rows a little longer.
         assert max(counts) <= images + 20
         assert max(sample.pss for sample in curve) > 10 << 20
+
+
+def test_the_chart_names_each_run_with_its_peak_and_draws_all_runs_from_the_left(tmp_path):
+    samples = [memory.Sample(images, mib << 20) for images, mib in ((0, 30), (400, 90), (1000, 80))]
+    longer = [memory.Sample(images * 10, pss * 2) for images, pss in samples]
+    memory.chart({1000: samples, 10_000: longer}).save(tmp_path / "memory.svg")
+    drawn = ElementTree.parse(tmp_path / "memory.svg")
+    texts = [node.text for node in drawn.iter(f"{SVG}text")]
+    assert {"1,000 images: 90 MiB", "10,000 images: 180 MiB"} <= set(texts)
+    lines = [node.get("points").split() for node in drawn.iter(f"{SVG}polyline")]
+    short, long = (line for line in lines if len(line) == 3)
+    assert short[0].partition(",")[0] == long[0].partition(",")[0]
+    assert float(short[-1].partition(",")[0]) < float(long[-1].partition(",")[0])
 
 
 def test_lost_rows_are_an_error(tmp_path, monkeypatch):

@@ -212,6 +212,18 @@ def test_every_picture_is_on_a_page_with_a_description():
     assert [name for name, text in shown.items() if len(text) < 40] == []
 
 
+def test_every_picture_but_photographs_suits_light_and_dark_pages():
+    names = {path.name for path in (DOCS / "images").iterdir()}
+    for name in names:
+        if name.endswith(".svg"):
+            assert "@media (prefers-color-scheme: dark)" in (DOCS / "images" / name).read_text()
+        elif name.endswith(".png"):
+            pair = {name.replace("-dark.", "-light."), name.replace("-light.", "-dark.")}
+            assert len(pair & names) == 2, name
+        else:
+            assert name.endswith(".jpg"), name
+
+
 def test_the_reading_chart_shows_the_medians_of_the_table_and_leads_with_this_package(tmp_path):
     reading.chart().save(tmp_path / "reading.svg")
     assert (tmp_path / "reading.svg").read_text() == (DOCS / "images/reading.svg").read_text()

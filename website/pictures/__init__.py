@@ -13,7 +13,7 @@ from typing import Final
 ELSEWHERE: Final = {
     "detector.jpg": "python -m website.gallery RUN_DIR detector.jpg",
     "landmarker.jpg": "python -m website.gallery RUN_DIR landmarker.jpg",
-    "memory.png": "python -m benchmarks.memory --write-docs",
+    "memory.svg": "python -m benchmarks.memory --write-docs",
     "teacher.jpg": "python -m website.gallery RUN_DIR teacher.jpg",
     **{
         f"report{part}-{theme}.png": "python docs/make_report_pictures.py"
