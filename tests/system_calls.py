@@ -31,6 +31,10 @@ REMOVABLE = {
     "os.writev": "the parts are joined and written",
     "resource": "no limit is known; rows are read when they are needed",
     "resource.RUSAGE_THREAD": "rows are read when they are needed",
+    "signal.SIG_BLOCK": "goes with signal.pthread_sigmask",
+    "signal.SIG_SETMASK": "goes with signal.pthread_sigmask",
+    "signal.SIG_UNBLOCK": "goes with signal.pthread_sigmask",
+    "signal.pthread_sigmask": "on Ctrl-C, worker processes print tracebacks, too",
 }
 """Names that Linux has and another system lacks, and how the code goes on without them."""
 

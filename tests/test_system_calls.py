@@ -23,6 +23,8 @@ from processing.npz import readahead, row_cache, set_contents
 from processing.npz.blocks import BlockFile
 from processing.npz.mapped import CHECK_BYTES, MappedNPZ
 from processing.npz.sparse_file import SparseFile
+from processing.run import worker_processes
+from processing.run.executors import open_executor
 from tests.system_calls import ELSEWHERE, REMOVABLE, lacking
 
 WITHOUT = """
@@ -62,6 +64,12 @@ def test_without_these_calls_the_files_and_batches_are_the_same(
     made = {path.name: path.read_bytes() for path in tmp_path.glob("*.npz")}
     assert made == {path.name: path.read_bytes() for path in processed_dir.glob("*.npz")}
     assert result.stdout.split() == [content_of(processed_dir)]
+
+
+def test_worker_processes_work_without_masks_of_signals(monkeypatch):
+    monkeypatch.setattr(worker_processes, "signal", SimpleNamespace())  # others need the module
+    with open_executor("processes", None, 1) as pool:
+        assert pool.submit(os.getppid).result() == os.getpid()
 
 
 def test_workers_start_without_pidfd_open(monkeypatch):

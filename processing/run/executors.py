@@ -10,16 +10,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import multiprocessing
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from processing.core.engines import EXECUTORS
 from processing.core.errors import ProcessingError
 from processing.run.shard_records import ShardResult
+from processing.run.worker_processes import WorkerProcesses
 
 if TYPE_CHECKING:
     from processing.run.sharded_run import ShardedRun
@@ -89,9 +89,7 @@ def open_executor(engine: str | Executor, address: str | None, workers: int) -> 
     if isinstance(engine, Executor):
         yield engine
     elif engine == "processes":
-        # Spawned: a forked process would inherit locks of threads that it does not have.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with WorkerProcesses(workers) as pool:
             yield pool
     elif engine == "dask":
         with _dask(address, workers) as executor:
