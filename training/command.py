@@ -125,6 +125,9 @@ def _without_traceback(main: Callable[..., Any], conf: Path, name: str) -> Any:
 
         print_error(explain(error, arguments, conf, name))
         raise SystemExit(EXIT_USAGE) from error
+    except KeyboardInterrupt as error:  # before the run began: `exit_statuses` takes later ones
+        print_error("interrupted")
+        raise SystemExit(EXIT_INTERRUPTED) from error
     finally:
         _SET_HERE.reset(token)
         os.environ.pop(FULL_ERROR, None)

@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import signal
+import subprocess
 import sys
 
 import pytest
 
 import train_example
+from tests.conftest import ROOT
 from training.command import exit_statuses
 from training.help import asks_for_help
 
@@ -34,6 +37,25 @@ def test_the_hint_about_the_traceback_is_true(monkeypatch, capsys):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(RuntimeError, match="no memory left"), exit_statuses():
         raise RuntimeError("no memory left")
+
+
+def test_ctrl_c_while_settings_are_read_is_one_line_and_status_130(tmp_path):
+    plugin = tmp_path / "hydra_plugins" / "waiting.py"  # Hydra imports it when it begins
+    plugin.parent.mkdir()
+    plugin.write_text("import sys\nprint('waiting', flush=True)\nsys.stdin.read()\n")
+    with subprocess.Popen(
+        [sys.executable, ROOT / "train_example.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate() == ("", "interrupted\n")
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize("settings", [[], ["model=teacher", "experiment=smoke", "seed=7"]])
