@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from processing.report import charts
-from processing.report.charts import Series
+from processing.report.charts import Axis, Series
 from processing.report.statistics import ASPECT_EDGES, HEAT_SIDE, MOST_OBJECTS, SIZE_EDGES
 from processing.report.text import LONGEST_NAME, shorten
 
@@ -58,15 +57,13 @@ def charts_of(survey: Survey, task: str) -> list[Chart]:
         made.append(_count_chart(task, survey, counts, used))
     histograms = (
         ("sizes", "Size", f"Side of {each} in pixels of the {unit}: the root of its area.",
-         SIZE_EDGES, f"pixels of the {unit}", tuple(2.0**n for n in range(14))),
+         Axis(f"pixels of the {unit}", SIZE_EDGES, tuple(2.0**n for n in range(14)))),
         ("aspects", "Shape", "Width of a box divided by its height.",
-         ASPECT_EDGES, "width / height", (0.1, 0.2, 0.5, 0.7, 1, 1.4, 2, 5, 10)),
+         Axis("width / height", ASPECT_EDGES, (1, 2, 0.5, 5, 0.2, 10, 0.1, 1.4, 0.7))),
     )  # fmt: skip
-    for attribute, title, text, edges, label, ticks in histograms:
+    for attribute, title, text, axis in histograms:
         series = _series(survey, numbers, attribute)
-        made.append(
-            _histogram(survey, f"{task}-{attribute}", title, text, edges, label, ticks, series)
-        )
+        made.append(_histogram(survey, f"{task}-{attribute}", title, text, axis, series))
     made.append(_heat_chart(survey, task, numbers))
     made.append(_visibility_chart(survey, task, numbers))
     brightness = [
@@ -74,12 +71,8 @@ def charts_of(survey: Survey, task: str) -> list[Chart]:
         for n in numbers
     ]
     text = "Mean grey value of an image: 0 is black, 255 white."
-    made.append(
-        _histogram(
-            *(survey, f"{task}-brightness", "Brightness", text, _BRIGHTNESS_EDGES),
-            *("mean grey value", (), brightness),
-        )
-    )
+    axis = Axis("mean grey value", _BRIGHTNESS_EDGES)
+    made.append(_histogram(survey, f"{task}-brightness", "Brightness", text, axis, brightness))
     return [chart for chart in made if chart is not None]
 
 
@@ -107,26 +100,25 @@ def _histogram(
     name: str,
     title: str,
     text: str,
-    edges: NDArray[np.float64],
-    label: str,
-    ticks: Sequence[float],
+    axis: Axis,
     series: Sequence[Series],
 ) -> Chart | None:
     filled = np.flatnonzero(sum(values for _, values in series))
     if not len(filled):
         return None
-    rows = []
-    for i in range(filled[0], filled[-1] + 1):
-        between = f"{edges[i]:.3g} to {edges[i + 1]:.3g}"
-        rows.append([between, *(f"{int(values[i]):,}" for _, values in series)])
-    svg = charts.steps(name, edges, series, label, ticks)
-    head = [label, *_heads(survey, series)]
+    bins = axis.bins()
+    rows = [
+        [bins[i], *(f"{int(values[i]):,}" for _, values in series)]
+        for i in range(filled[0], filled[-1] + 1)
+    ]
+    svg = charts.steps(name, axis, series)
+    head = [axis.label, *_heads(survey, series)]
     return Chart(title, text, Markup(svg), head, rows, _numbers(series))
 
 
 def _count_chart(task: str, survey: Survey, series: Sequence[Series], used: int) -> Chart | None:
     width = max(1, -(-(used + 1) // 25))
-    edges = np.arange(0, used + 1 + width, width, dtype=np.float64)
+    edges = np.arange(0, used + 1 + width, width, dtype=np.float64) - 0.5
     padded = (len(edges) - 1) * width
     grouped = []
     for number, counts in series:
@@ -135,10 +127,8 @@ def _count_chart(task: str, survey: Survey, series: Sequence[Series], used: int)
     text = "Images by their number of objects."
     if used == MOST_OBJECTS:
         text = f"Images by their number of objects; {MOST_OBJECTS} stands for more, too."
-    label = "objects of an image"
-    return _histogram(
-        survey, f"{task}-counts", "Objects of an image", text, edges, label, (), grouped
-    )
+    axis = Axis("objects of an image", edges, is_whole=True)
+    return _histogram(survey, f"{task}-counts", "Objects of an image", text, axis, grouped)
 
 
 def _category_chart(survey: Survey, task: str, numbers: Sequence[int]) -> Chart | None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from math import ceil, log
 from typing import Any, Final, NamedTuple
 
 import matplotlib as mpl
@@ -17,7 +20,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+
+from processing.report.text import shorten
 
 INK, GRID, HEAT = "#0a0b00", "#0a0b01", "#0a0b02"
 _SPLIT_COLOURS: Final = tuple(f"#0a0c0{number}" for number in range(6))
@@ -38,6 +44,8 @@ _SETTINGS: Final = {
     "axes.edgecolor": GRID,
 }
 _WIDTH, _HEIGHT = 4.3, 2.5  # inches
+_TICK_ROOM: Final = 1 / 12  # of an axis, from one label to the next
+_TICK_PAD: Final = 7  # points: the first label does not touch that of the other axis
 _HEAT_STEPS: Final = 8  # shades of a heat map
 _BAR_NAME: Final = 18  # characters of a category next to its bar
 _ID: Final = re.compile(r'(\bid="|url\(#|href="#)')
@@ -55,21 +63,37 @@ class Series(NamedTuple):
     values: NDArray[Any]
 
 
-def steps(
-    name: str,
-    edges: NDArray[np.float64],
-    series: Sequence[Series],
-    label: str,
-    ticks: Sequence[float],
-) -> str:
+class Axis(NamedTuple):
+    """The horizontal axis of a histogram.
+
+    Args:
+        label: what it counts.
+        edges: of the bins.
+        ticks: values to label on a logarithmic axis, the most important first; empty: the axis is
+            linear, and matplotlib chooses whole numbers.
+        is_whole: whether only whole numbers are counted.
+    """
+
+    label: str
+    edges: NDArray[np.float64]
+    ticks: Sequence[float] = ()
+    is_whole: bool = False
+
+    def bins(self) -> list[str]:
+        """Returns the text of each bin, such as ``5.66 to 8``, or ``4 to 7`` of whole numbers."""
+        if not self.is_whole:
+            return [f"{one:.3g} to {other:.3g}" for one, other in pairwise(self.edges)]
+        ends = [(ceil(one), ceil(other) - 1) for one, other in pairwise(self.edges)]
+        return [str(one) if one == other else f"{one} to {other}" for one, other in ends]
+
+
+def steps(name: str, axis: Axis, series: Sequence[Series]) -> str:
     """Returns the chart of a histogram: for each split, the share of its objects in each bin.
 
     Args:
         name: of the chart, unique in the page.
-        edges: of the bins, on a logarithmic axis if ticks are given.
+        axis: the horizontal axis.
         series: counts by bin.
-        label: of the horizontal axis.
-        ticks: values to label; empty: those that matplotlib chooses.
     """
 
     def draw(figure: Figure) -> None:
@@ -78,16 +102,20 @@ def steps(
             colour, share = _colour(number), 100 * counts / max(1, counts.sum())
             for fill in (True, False):
                 drawn = axes.stairs(
-                    share, edges, fill=fill, color=colour, alpha=0.16 if fill else 1,
+                    share, axis.edges, fill=fill, color=colour, alpha=0.16 if fill else 1,
                     linestyle=_LINES[number % len(_LINES)], linewidth=0 if fill else 1.6,
                 )  # fmt: skip
                 drawn.set_gid(f"s{number}-{'fill' if fill else 'line'}")
-        if ticks:
+        ends = _used(axis.edges, series)
+        if axis.ticks:
             axes.set_xscale("log")
+            ticks = _apart(axis.ticks, ends)
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axes.minorticks_off()
-        axes.set_xlim(*_used(edges, series))
-        axes.set_xlabel(label)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(*ends)
+        axes.set_xlabel(axis.label)
         _finish(axes, "% of each split")
 
     return _svg(name, draw)
@@ -109,7 +137,7 @@ def bars(name: str, names: Sequence[str], series: Sequence[Series]) -> str:
             places = np.arange(len(names)) + (position - (len(series) - 1) / 2) * thick
             for patch in axes.barh(places, shares, thick * 0.86, color=_colour(number)):
                 patch.set_gid(f"s{number}-bar")
-        axes.set_yticks(range(len(names)), [_plain(each) for each in names])
+        axes.set_yticks(range(len(names)), [_plain(shorten(each, _BAR_NAME)) for each in names])
         axes.set_ylim(len(names) - 0.5, -0.5)  # the first one is on top
         axes.set_xlabel("% of the objects of each split")
         _finish(axes, "", across=True)
@@ -143,7 +171,7 @@ def heat_maps(name: str, titles: Sequence[str], series: Sequence[Series]) -> str
             axes.set_aspect("equal")
             axes.set_xticks([])
             axes.set_yticks([])
-            axes.set_title(_plain(title), fontsize=9)
+            axes.set_title(_plain(shorten(title, _BAR_NAME)), fontsize=9)
 
     return _svg(name, draw, height=_WIDTH / max(2, len(series)) + 0.35)
 
@@ -161,6 +189,16 @@ def _used(edges: NDArray[np.float64], series: Sequence[Series]) -> tuple[float, 
     return float(edges[first]), float(edges[last])
 
 
+def _apart(ticks: Sequence[float], ends: tuple[float, float]) -> list[float]:
+    """Returns the ticks of a logarithmic axis that leave room for each other's labels."""
+    room = _TICK_ROOM * log(ends[1] / ends[0])
+    kept: list[float] = []
+    for tick in ticks:
+        if ends[0] <= tick <= ends[1] and all(abs(log(tick / one)) >= room for one in kept):
+            kept.append(tick)
+    return kept
+
+
 def _finish(axes: Any, label: str, *, across: bool = False) -> None:
     axes.set_ylabel(label)
     axes.grid(axis="x" if across else "y", color=GRID, linewidth=0.6)
@@ -168,6 +206,7 @@ def _finish(axes: Any, label: str, *, across: bool = False) -> None:
     for side in ("top", "right", "bottom" if across else "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0)
+    axes.tick_params(axis="x", pad=_TICK_PAD)
 
 
 def _colour(number: int) -> str:
@@ -176,8 +215,7 @@ def _colour(number: int) -> str:
 
 def _plain(text: str) -> str:
     """Returns a text that matplotlib does not take for a formula, and that SVG can hold."""
-    short = text if len(text) <= _BAR_NAME else text[: _BAR_NAME - 1] + "…"
-    printable = "".join(letter if letter.isprintable() else "�" for letter in short)
+    printable = "".join(letter if letter.isprintable() else "�" for letter in text)
     return printable.replace("$", r"\$")
 
 
@@ -191,7 +229,10 @@ def _svg(name: str, draw: Callable[[Figure], None], height: float = _HEIGHT) -> 
             axes.patch.set_alpha(0)
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
+        with warnings.catch_warnings():
+            # matplotlib's font lacks the letters of many languages. The browser's fonts have them.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+            FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
     return _restyled(buffer.getvalue(), name)
 
 
