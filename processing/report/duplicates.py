@@ -29,12 +29,14 @@ class Alike:
         within: number of pairs of one split.
         pairs: some of them, those across splits first.
         complete: whether all rows were compared.
+        firsts: of each other row with the same bytes as a first one, that first one.
     """
 
     across: int = 0
     within: int = 0
     pairs: list[tuple[Place, Place]] = field(default_factory=list)
     complete: bool = True
+    firsts: dict[Place, Place] = field(default_factory=dict)
 
     def add(self, files: Sequence[DataFile], one: Place, other: Place) -> None:
         """Notes a pair."""
@@ -44,6 +46,10 @@ class Alike:
             self.within += 1
         if len(self.pairs) < _MOST_PAIRS:
             self.pairs.append((one, other))
+
+    def in_one_group(self, one: Place, other: Place) -> bool:
+        """Returns whether two rows have the same bytes. Neither needs to be the first one."""
+        return self.firsts.get(one, one) == self.firsts.get(other, other)
 
     def sort(self, files: Sequence[DataFile]) -> None:
         """Puts pairs across splits first."""
@@ -97,6 +103,7 @@ def _compare(files: Sequence[DataFile], members: list[Place], found: Alike) -> N
         for other in members[1:]:
             if np.array_equal(image, _image(files, other)):
                 found.add(files, first, other)
+                found.firsts[other] = first
             else:
                 rest.append(other)
         members = rest
@@ -119,7 +126,6 @@ def same_look(files: Sequence[DataFile], looks: Sequence[Looks], same: Alike) ->
     """
     numbers = np.repeat(np.arange(len(looks)), [len(each.rows) for each in looks])
     rows = np.concatenate([each.rows for each in looks])
-    known = {frozenset(pair) for pair in same.pairs}
     found = Alike(
         complete=all(len(f.contents) == len(s.rows) for f, s in zip(files, looks, strict=True))
     )
@@ -130,7 +136,7 @@ def same_look(files: Sequence[DataFile], looks: Sequence[Looks], same: Alike) ->
     )
     for i, j, _ in pairs.rows():
         one, other = (Place(int(numbers[k]), int(rows[k])) for k in (i, j))
-        if frozenset((one, other)) not in known:
+        if not same.in_one_group(one, other):
             found.add(files, one, other)
     found.sort(files)
     return found

@@ -15,6 +15,7 @@ from processing.__main__ import main
 from processing.core.errors import ForeignFileError
 from processing.core.urls import URL
 from processing.report.chart_data import charts_of
+from processing.report.duplicates import path_of
 from processing.report.hashes import different, hash_paths
 from processing.report.pixels import as_rgb
 from processing.report.statistics import HEAT_SIDE, SIZE_EDGES, measure
@@ -129,6 +130,17 @@ def test_identical_images_of_two_splits_are_a_leak_and_those_of_one_are_not(know
 def test_an_image_that_was_changed_a_little_looks_like_the_original(known):
     assert known.near.across + known.near.within >= 1
     assert not {frozenset(p) for p in known.near.pairs} & {frozenset(p) for p in known.same.pairs}
+
+
+def test_none_of_three_copies_is_said_to_look_like_another_one(tmp_path):
+    make_raw(tmp_path / "raw")  # where copy_in_val.jpg is a copy of 1.jpg
+    shutil.copy(tmp_path / "raw/train/1.jpg", tmp_path / "raw/val/17.jpg")
+    settings = {"image_size": 64, "progress": False, "num_workers": 1}
+    DataProcessor(tmp_path / "raw", tmp_path / "out", **settings).process(["detector"])
+    found = survey([tmp_path / "out"], None)
+    assert found.same.across == 2
+    paths = [{path_of(found.compared, place) for place in pair} for pair in found.near.pairs]
+    assert {"val/17.jpg", "val/copy_in_val.jpg"} not in paths
 
 
 def test_lists_are_counted_once_for_all_tasks(known):
