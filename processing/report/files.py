@@ -26,7 +26,7 @@ from processing.npz.sets import (
     shard_path,
     unfinished,
 )
-from processing.report.text import without_directory
+from processing.report.text import without_path
 
 _MANIFEST: Final = ".json"
 
@@ -113,7 +113,7 @@ def find_files(places: Sequence[Location], cache_dir: Path | None = None) -> Fou
         try:
             found.files.append(_open(path, cache_dir))
         except (OSError, NPZFormatError) as error:
-            found.unreadable.append((path.name, without_directory(str(error), path)))
+            found.unreadable.append((path.name, without_path(str(error), path)))
     if not paths:
         names = ", ".join(map(str, places))
         raise FileNotFoundError(

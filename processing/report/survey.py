@@ -20,7 +20,7 @@ from processing.report.files import (
 from processing.report.lists import LeftOut, read_lists
 from processing.report.looks import Looks, looks_of
 from processing.report.statistics import FileStatistics, measure
-from processing.report.text import without_directory
+from processing.report.text import without_path
 
 COMPARED: Final = 8_192
 """Images whose looks are compared, of all files of a task together."""
@@ -123,7 +123,6 @@ def _measure_all(found: Found) -> list[FileStatistics]:
             statistics.append(measure(file))
             readable.append(file)
         except NPZFormatError as error:
-            message = without_directory(str(error), file.contents.path)
-            found.unreadable.append((file.name, message))
+            found.unreadable.append((file.name, without_path(str(error), file.contents.path)))
     found.files[:] = readable
     return statistics

@@ -21,6 +21,11 @@ def shorten(text: str, longest: int) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
+def without_path(message: str, path: Location) -> str:
+    """Returns a message for a place that names the file already."""
+    return without_directory(message, path).removeprefix(f"{path.name}: ")
+
+
 def without_directory(message: str, path: Location) -> str:
     """Returns a message without the directory of a file, on which no page depends."""
     directory = path.parent.absolute() if isinstance(path, Path) else path.parent
