@@ -89,7 +89,7 @@ class LeftOut:
     Args:
         rejected: photographs and annotations that could not be used, the most frequent first.
         dropped: objects and points that a stored image lost.
-        notes: (kind, count, an example) of what harmless rules settled.
+        notes: (kind, count, an example) of what the run settled or noticed.
         unreadable: (name, message) of lists that are damaged.
     """
 

@@ -13,7 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from processing.report.chart_data import charts_of
-from processing.report.pictures import MOST_DRAWN, Picture
+from processing.report.outlines import most_of_each, outlines_of
+from processing.report.pictures import Picture
 from processing.report.sheets import Sheet
 from processing.report.summary import (
     count,
@@ -33,7 +34,6 @@ MOST_BYTES: Final = 4_900_000
 _FOLDER: Final = Path(__file__).parent / "page"
 _IN_FILTER: Final = 200  # categories
 _MOST_ROWS: Final = 40  # of a table about single inputs
-_COLOURS: Final = 6  # of outlines on pictures
 
 
 def render(survey: Survey, sheets: Sequence[Sheet]) -> str:
@@ -74,6 +74,7 @@ def _context(survey: Survey, sheets: Sequence[Sheet]) -> dict[str, Any]:
     names = list(dict.fromkeys(n for task in survey.found.tasks for n in survey.names_of(task)))
     numbers = {name: position for position, name in enumerate(names)}
     splits = survey.found.splits
+    most = most_of_each([picture for sheet in sheets for picture in sheet.pictures])
     return {
         "style": Markup((_FOLDER / "style.css").read_text()),
         "script": Markup(script),
@@ -86,8 +87,8 @@ def _context(survey: Survey, sheets: Sequence[Sheet]) -> dict[str, Any]:
         "tasks": survey.found.tasks,
         "categories": [shorten(name, LONGEST_NAME) for name in names[:_IN_FILTER]],
         "more_categories": max(0, len(names) - _IN_FILTER),
-        "sheets": _sheets(survey, sheets, numbers),
-        "data": _data(survey, sheets, numbers, names),
+        "sheets": _sheets(survey, sheets, numbers, most),
+        "data": _data(survey, sheets, numbers, names, most),
         "charts": [(task, charts_of(survey, task)) for task in survey.found.tasks],
         "left_out": survey.left_out,
         "leaks": _leaks(survey),
@@ -143,14 +144,15 @@ def _described(files: Sequence[Any], place: Any) -> str:
 
 
 def _sheets(
-    survey: Survey, sheets: Sequence[Sheet], numbers: dict[str, int]
+    survey: Survey, sheets: Sequence[Sheet], numbers: dict[str, int], most: int
 ) -> list[dict[str, Any]]:
     described, position, names = [], 0, list(numbers)
     for sheet in sheets:
         tiles = []
         for picture in sheet.pictures:
             labels = _labels(survey, picture, numbers)
-            tiles.append(_tile(survey, picture, position, labels, names))
+            tile = _tile(survey, picture, position, labels, names)
+            tiles.append({**tile, "outlines": outlines_of(picture, labels, most)})
             position += 1
         described.append({"sheet": sheet, "tiles": tiles})
     return described
@@ -171,7 +173,6 @@ def _tile(
         "alt": f"{alt}. {picture.note}" if picture.note else alt,
         "labels": " ".join(str(label) for label in sorted(set(labels)) if label >= 0),
         "splits": " ".join(str(survey.found.splits.index(split)) for split in picture.splits),
-        "outlines": _outlines(picture, labels),
         "name": shorten(picture.path.rpartition("/")[2], LONGEST_NAME),
     }
 
@@ -193,33 +194,12 @@ def _labels(survey: Survey, picture: Picture, numbers: dict[str, int]) -> list[i
     return [numbers[names[label]] if label in known else -1 for label in picture.labels]
 
 
-def _outlines(picture: Picture, labels: Sequence[int]) -> list[tuple[str, str]]:
-    """Returns (style, SVG path) of what is drawn on a picture: one for each colour."""
-    paths: dict[str, list[str]] = {}
-    for box, label in list(zip(picture.boxes.tolist(), labels, strict=False))[:MOST_DRAWN]:
-        paths.setdefault(f"box c{max(0, label) % _COLOURS}", []).append(_box(box))
-    for x, y, visibility in picture.points[:MOST_DRAWN].tolist():
-        if visibility > 0:
-            style = "point visible" if visibility > 1 else "point hidden-point"
-            paths.setdefault(style, []).append(f"M{_short(x)} {_short(y)}h0")
-    for box in picture.lost[:MOST_DRAWN].tolist():
-        paths.setdefault("box lost", []).append(_box(box))
-    return [(style, "".join(pieces)) for style, pieces in paths.items()]
-
-
-def _box(box: Sequence[float]) -> str:
-    x1, y1, x2, y2 = box
-    return f"M{_short(x1)} {_short(y1)}H{_short(x2)}V{_short(y2)}H{_short(x1)}Z"
-
-
-def _short(number: float) -> str:
-    """Returns a coordinate with one decimal; numbers beyond all pictures are cut."""
-    bounded = min(max(float(np.nan_to_num(number)), -1e5), 1e5)
-    return f"{bounded:.1f}".removesuffix(".0")
-
-
 def _data(
-    survey: Survey, sheets: Sequence[Sheet], numbers: dict[str, int], names: Sequence[str]
+    survey: Survey,
+    sheets: Sequence[Sheet],
+    numbers: dict[str, int],
+    names: Sequence[str],
+    most: int,
 ) -> dict[str, Any]:
     """Returns what the script shows about each picture."""
     pictures = []
@@ -229,6 +209,8 @@ def _data(
             # As float64: a float32 of 58.1 would be written with fifteen digits.
             values = np.asarray(picture.listed, np.float64)
             listed = np.nan_to_num(values, posinf=1e6, neginf=-1e6).round(1).tolist()
+            count = len(picture.points) or len(picture.labels)
+            points = picture.point_names[: len(listed)]
             pictures.append(
                 {
                     "path": shorten(picture.path, LONGEST_PATH),
@@ -240,8 +222,10 @@ def _data(
                     "sheet": sheet.title,
                     "labels": labels[: len(listed)],
                     "values": listed,
-                    "count": len(picture.points) or len(picture.labels),
+                    "count": count,
+                    "drawn": min(count, most),
                     "points": bool(len(picture.points)),
+                    "point_names": [shorten(name, LONGEST_NAME) for name in points],
                 }
             )
     return {"pictures": pictures, "names": [shorten(name, LONGEST_NAME) for name in names[:2000]]}

@@ -19,8 +19,6 @@ from processing.report.files import DataFile, Place
 from processing.report.pixels import Image, read_images, stored_size
 from processing.report.thumbnails import LONGEST, shrink
 
-MOST_DRAWN: Final = 150
-"""Boxes or points drawn on one picture."""
 MOST_LISTED: Final = 40
 """Boxes or points of one picture that the page lists as numbers."""
 _MOST_PIXELS: Final = 40_000_000  # larger photographs would take too much memory
@@ -41,6 +39,7 @@ class Picture:
         row: of the file; -1 as above.
         boxes: (n, 4) as drawn.
         points: (k, 3) as drawn.
+        point_names: of the points; empty if they have none.
         lost: (m, 4) boxes that were dropped, as drawn.
         labels: of the boxes, or of the points as a whole; -1 without categories.
         listed: (n, 4) boxes or (k, 3) points in pixels of the photograph, as far as it is known.
@@ -57,6 +56,7 @@ class Picture:
     row: int = -1
     boxes: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 4)))
     points: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 3)))
+    point_names: tuple[str, ...] = ()
     lost: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 4)))
     labels: list[int] = field(default_factory=list)
     listed: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 4)))
@@ -97,7 +97,7 @@ def _of_row(file: DataFile, row: int, image: Image) -> Picture:
     values = _values(annotations, "keypoints" if file.task == "landmarker" else "bboxes")
     labels = _values(annotations, "labels") if "labels" in annotations else None
     if file.task == "landmarker":
-        picture.points = values
+        picture.points, picture.point_names = values, part.keypoint_names or ()
     else:
         picture.boxes = values
     only = 0 if len(part.category_names) == 1 else -1

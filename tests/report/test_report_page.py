@@ -56,7 +56,8 @@ def page(tmp_path_factory):
     root = tmp_path_factory.mktemp("page")
     make_raw(root / "raw")
     settings = {"image_size": 64, "progress": False, "num_workers": 1}
-    DataProcessor(root / "raw", root / "preprocessed", **settings).process(["detector"])
+    processor = DataProcessor(root / "raw", root / "preprocessed", **settings)
+    processor.process(["detector", "landmarker"])
     write_report(root / "report.html", [root / "preprocessed"], root / "raw")
     return root / "report.html"
 
@@ -129,6 +130,28 @@ def test_a_click_enlarges_a_picture_and_shows_where_it_comes_from(browser):
     assert shown > 1.5 * small
     press(browser, Keys.ESCAPE)
     assert not viewer.is_displayed()
+
+
+def test_the_viewer_has_the_colours_of_categories_and_the_names_of_points(browser):
+    style = "return getComputedStyle(document.querySelector('#viewer {}')).{}"
+    mark, line = style.format(".mark", "backgroundColor"), style.format(".frame path", "stroke")
+    for sheet in ("detector", "landmarker"):
+        browser.find_element(By.CSS_SELECTOR, f"#random-{sheet} .tile").click()
+        assert browser.execute_script(mark) == browser.execute_script(line)
+        text = browser.find_element(By.ID, "viewer").text
+        press(browser, Keys.ESCAPE)
+    assert "Category\ncat" in text
+    assert "left 14 25 visible" in text
+    assert "right 22 25 hidden" in text
+
+
+def test_tiles_of_a_row_begin_on_one_line(browser):
+    resize(browser, 600, 900)
+    tops = browser.execute_script(
+        "return [...document.querySelectorAll('.tiles')].map((list) => [...list.children]"
+        ".slice(0, 3).map((tile) => tile.getBoundingClientRect().top))"
+    )
+    assert all(len(set(row)) == 1 for row in tops)
 
 
 def test_the_keyboard_is_enough(browser):

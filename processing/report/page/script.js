@@ -44,6 +44,28 @@
     made.textContent = text;
     if (scope) made.scope = scope;
     row.append(made);
+    return made;
+  }
+
+  // The first cell of an object, with the colour that it has on the picture.
+  function head(row, text, colour) {
+    const mark = document.createElement("span");
+    mark.className = `mark ${colour}`;
+    cell(row, "th", text, "row").prepend(mark);
+  }
+
+  function box(row, picture, values, i) {
+    const label = picture.labels[i];
+    head(row, data.names[label] ?? i + 1, `c${Math.max(0, label) % 6}`);
+    for (const value of values) cell(row, "td", value);
+  }
+
+  const visibilities = ["not labelled", "hidden", "visible"];
+
+  function point(row, picture, [x, y, visibility], i) {
+    head(row, picture.point_names[i] ?? i + 1, visibility > 1 ? "visible" : visibility > 0 ? "hidden-point" : "");
+    for (const value of visibility ? [x, y] : ["", ""]) cell(row, "td", value);
+    cell(row, "td", visibilities[visibility] ?? visibility);
   }
 
   function objects(picture) {
@@ -56,15 +78,12 @@
     const pixels = picture.size ? "the photograph" : "the stored image";
     table.createCaption().textContent =
       `${picture.points ? "Points" : "Boxes"} in pixels of ${pixels}` + (more > 0 ? `; ${more} more are not listed` : "");
-    const head = table.createTHead().insertRow();
+    const heads = table.createTHead().insertRow();
     const names = picture.points ? ["point", "x", "y", "visibility"] : ["object", "x1", "y1", "x2", "y2"];
-    for (const name of names) cell(head, "th", name, "col");
+    for (const name of names) cell(heads, "th", name, "col");
     const body = table.createTBody();
     picture.values.forEach((values, i) => {
-      const row = body.insertRow();
-      const label = picture.points ? i + 1 : data.names[picture.labels[i]] ?? i + 1;
-      cell(row, "th", label, "row");
-      for (const value of values) cell(row, "td", value);
+      (picture.points ? point : box)(body.insertRow(), picture, values, i);
     });
     place.append(table);
   }
@@ -86,6 +105,9 @@
     fact("Split", picture.splits.join(" and "));
     fact("Row", picture.row < 0 ? "not stored" : `${picture.row.toLocaleString("en")} of ${picture.file}`);
     fact("Photograph", picture.size ? `${picture.size[1]} x ${picture.size[0]} pixels` : "");
+    fact("Category", picture.points ? data.names[picture.labels[0]] ?? "" : "");
+    const all = picture.count.toLocaleString("en");
+    fact("Drawn", picture.drawn < picture.count ? `the first ${picture.drawn.toLocaleString("en")} of ${all}` : "");
     objects(picture);
     const buttons = visible();
     byId("viewer-back").disabled = buttons[0] === button;
