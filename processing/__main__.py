@@ -93,9 +93,15 @@ def command_parser(verbs: Sequence[str] = tuple(VERBS)) -> argparse.ArgumentPars
             describe(
                 subparser,
                 "Prints a script for a shell. It completes the verbs and flags of npz-vision.",
-                ["bash > ~/.local/share/bash-completion/completions/npz-vision"],
+                [
+                    "bash > ~/.local/share/bash-completion/completions/npz-vision",
+                    "fish > ~/.config/fish/completions/npz-vision.fish",
+                ],
+                "Exit status: 0 the script was printed, 1 it cannot be printed, 2 wrong usage, "
+                "130 interrupted.",
             )
-            subparser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+            shells = ("bash", "zsh", "fish", "tcsh")
+            subparser.add_argument("shell", choices=shells, help="the shell that runs the script")
         elif verb in verbs:
             _add_arguments(verb, subparser)
     return parser
@@ -127,6 +133,8 @@ def _completion(shell: str) -> str:
 
     parser = command_parser()
     parser.prog = "npz-vision"
+    for verb, subparser in _subparsers(parser).items():
+        subparser.description = VERBS[verb]  # shells show one line about each verb
     for action in _actions(parser):
         if action.metavar in _PATHS:
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks
@@ -136,12 +144,17 @@ def _completion(shell: str) -> str:
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """Yields the arguments of a parser and of all its verbs."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for verb in action.choices.values():
-                yield from _actions(verb)
-        else:
-            yield action
+    for verb in (parser, *_subparsers(parser).values()):
+        for action in verb._actions:
+            if not isinstance(action, argparse._SubParsersAction):
+                yield action
+
+
+def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Returns the parser of each verb."""
+    (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    verbs: dict[str, argparse.ArgumentParser] = action.choices
+    return verbs
 
 
 class _PrintVersion(argparse.Action):

@@ -41,13 +41,31 @@ def test_an_unknown_verb_is_wrong_usage_that_names_the_verbs(capsys):
     assert all(verb in message for verb in VERBS)
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
 def test_the_script_of_each_shell_completes_verbs_and_flags(shell, capsys):
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
     assert "npz-vision" in script
     assert all(verb in script for verb in VERBS)
     assert "cache-dir" in script
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_shells_show_one_whole_line_about_each_verb(shell, capsys):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(line in script for line in VERBS.values())
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish")
+def test_fish_completes(tmp_path, capsys):
+    assert main(["completion", "fish"]) == 0
+    (tmp_path / "npz-vision.fish").write_text(capsys.readouterr().out)
+    ask = "source npz-vision.fish; complete -C 'npz-vision ver'"
+    answer = subprocess.run(
+        ["fish", "--no-config", "-c", ask], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert answer.stdout == f"verify\t{VERBS['verify']}\n"
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
