@@ -384,7 +384,7 @@ def pngs():
 
 
 def others():
-    """GIF, WebP, TIFF, BMP, PPM, JPEG 2000."""
+    """GIF, WebP, TIFF, BMP, PPM and JPEG 2000 that are read."""
     image = Image.fromarray(PIXELS)
     frames = {"save_all": True, "append_images": [Image.fromarray(255 - PIXELS)]}
     alpha = np.dstack([PIXELS, np.full((SIDE, SIDE), 255, np.uint8)])
@@ -393,7 +393,7 @@ def others():
     grey = PIXELS[..., :1].repeat(3, axis=2)
     deep = PIXELS[..., 0].astype(">u2") * 257
     two = np.where(PIXELS[..., 0] > 99, 255, 0).astype(np.uint8)
-    exact = {
+    kept = {
         "lossless.webp": (encoded(PIXELS, "WEBP", lossless=True), PIXELS),
         "alpha.webp": (encoded(alpha, "WEBP", lossless=True, exact=True), PIXELS),
         "animated.webp": (encoded(image, "WEBP", lossless=True, **frames), PIXELS),
@@ -417,6 +417,16 @@ def others():
         "tiled.jp2": (encoded(PIXELS, "JPEG2000", tile_size=(12, 12)), PIXELS),
         "codestream.jp2": (encoded(PIXELS, "JPEG2000", no_jp2=True), PIXELS),
     }
+    return [
+        *(ImageFile(name, data, Kept(pixels)) for name, (data, pixels) in kept.items()),
+        ImageFile("lossy.webp", encoded(PIXELS, "WEBP", quality=95), Kept(PIXELS, tolerance=40)),
+    ]
+
+
+def refused_others():
+    """GIF, WebP, TIFF, PPM and JPEG 2000 that are damaged, or hold numbers instead of colours."""
+    gif = encoded(Image.fromarray(PIXELS), "GIF")
+    tiff = encoded(PIXELS, "TIFF")
     numbers = {
         "float.tif": encoded(PIXELS[..., 0].astype(np.float32), "TIFF"),
         "int32.tif": encoded(PIXELS[..., 0].astype(np.int32), "TIFF"),
@@ -445,12 +455,10 @@ def others():
         "odd_numbers.ppm": b"P3 24 24 255\n1 2 x",
         "cut.jp2": untiled[:120],
     }
-    return (
-        [ImageFile(name, data, Kept(pixels)) for name, (data, pixels) in exact.items()]
-        + [ImageFile("lossy.webp", encoded(PIXELS, "WEBP", quality=95), Kept(PIXELS, tolerance=40))]
-        + _files(Rejected("unsupported", "32-bit pixels .* expected 8 or 16 bits"), numbers)
-        + _files(Rejected("corrupt truncated not_an_image"), broken)
-    )
+    return [
+        *_files(Rejected("unsupported", "32-bit pixels .* expected 8 or 16 bits"), numbers),
+        *_files(Rejected("corrupt truncated not_an_image"), broken),
+    ]
 
 
 def sizes():
@@ -469,5 +477,6 @@ def sizes():
 def hostile_images():
     """All files of this module."""
     return [
-        *no_images(), *bombs(), *jpegs(), *avifs(), *orientations(), *pngs(), *others(), *sizes(),
+        *no_images(), *bombs(), *jpegs(), *avifs(), *orientations(), *pngs(), *others(),
+        *refused_others(), *sizes(),
     ]  # fmt: skip
