@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Generator, Iterator, Sequence
+from multiprocessing import resource_tracker
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from processing.core.arguments import check_flag
+from processing.core.interrupts import block_interrupts, interrupts
 from processing.datasets.resumable import ResumableLoader
 from processing.datasets.sample_dataset import SampleDataset
 from processing.datasets.sampling import RankBatches
@@ -58,6 +61,7 @@ class ProcessLoader(ResumableLoader[Any]):
             pin_memory=self.pin_memory,
             persistent_workers=self.persistent_workers and has_workers,
             prefetch_factor=self.prefetch_factor if has_workers else None,
+            worker_init_fn=block_interrupts,
             multiprocessing_context="spawn" if has_workers and dataset.is_remote else None,
         )
 
@@ -77,7 +81,7 @@ class ProcessLoader(ResumableLoader[Any]):
     def _read(self, plan: RankBatches) -> Generator[Any]:
         self._plan.batches = plan
         try:
-            yield from self._loader
+            yield from self._started()
         except (EOFError, ConnectionError, FileNotFoundError) as error:
             # torch raises these when a dead worker can no longer hand over its batch; their
             # messages do not mention the worker.
@@ -87,6 +91,18 @@ class ProcessLoader(ResumableLoader[Any]):
                     "end it (sys.exit), or are there too few descriptors (ulimit -n)?"
                 )
             raise
+
+    def _started(self) -> Iterator[Any]:
+        """Starts the worker processes, unless they are running.
+
+        Only this process decides what Ctrl-C stops, such as a training after its next step.
+        """
+        context = self._loader.multiprocessing_context or multiprocessing
+        if self.num_workers and context.get_start_method() != "fork":
+            # Python unblocks the signal when it starts this process, which the others need.
+            resource_tracker.ensure_running()
+        with interrupts(blocked=True):
+            return iter(self._loader)
 
 
 class _Plan:

@@ -34,7 +34,7 @@ REMOVABLE = {
     "signal.SIG_BLOCK": "goes with signal.pthread_sigmask",
     "signal.SIG_SETMASK": "goes with signal.pthread_sigmask",
     "signal.SIG_UNBLOCK": "goes with signal.pthread_sigmask",
-    "signal.pthread_sigmask": "on Ctrl-C, worker processes print tracebacks, too",
+    "signal.pthread_sigmask": "Ctrl-C reaches worker processes, too",
 }
 """Names that Linux has and another system lacks, and how the code goes on without them."""
 

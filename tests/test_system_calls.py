@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from processing.core import files
+from processing.core import files, interrupts
 from processing.core.cpus import available_cpus
 from processing.datasets import worker_lifetime
 from processing.datasets.shared_tensors import empty_shared
@@ -23,7 +23,6 @@ from processing.npz import readahead, row_cache, set_contents
 from processing.npz.blocks import BlockFile
 from processing.npz.mapped import CHECK_BYTES, MappedNPZ
 from processing.npz.sparse_file import SparseFile
-from processing.run import worker_processes
 from processing.run.executors import open_executor
 from tests.system_calls import ELSEWHERE, REMOVABLE, lacking
 
@@ -67,7 +66,7 @@ def test_without_these_calls_the_files_and_batches_are_the_same(
 
 
 def test_worker_processes_work_without_masks_of_signals(monkeypatch):
-    monkeypatch.setattr(worker_processes, "signal", SimpleNamespace())  # others need the module
+    monkeypatch.setattr(interrupts, "signal", SimpleNamespace())  # others need the module
     with open_executor("processes", None, 1) as pool:
         assert pool.submit(os.getppid).result() == os.getpid()
 

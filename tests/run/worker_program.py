@@ -1,29 +1,23 @@
-"""A command with worker processes that stops at a moment, for `test_worker_processes`.
+"""A command with worker processes, for `test_worker_processes`.
 
-Usage: ``python -m tests.run.worker_program MOMENT FOLDER [ARGUMENT...]``. The moments:
+Usage: ``python -m tests.run.worker_program MOMENT FOLDER [ARGUMENT...]``. It waits at the moment:
 
 - ``starting``: a worker is importing modules; the arguments are those of ``npz-vision``;
 - ``idle``: a worker has done its only task;
-- ``working``: a worker does a task that has no end.
-
-The program writes to the FIFO ``reached`` of the folder, and goes on when it has read from ``go``.
+- ``working``: a worker does a task.
 """
 
 import sys
 from pathlib import Path
 
+from tests.interrupted import wait_here
+
 MOMENT, FOLDER = sys.argv[1], Path(sys.argv[2])
-
-
-def wait_here():
-    (FOLDER / "reached").write_text(".")
-    with (FOLDER / "go").open("rb", buffering=0) as go:
-        go.read(1)
 
 
 def do(wait):
     if wait:
-        wait_here()
+        wait_here(FOLDER)
 
 
 def main():
@@ -34,11 +28,11 @@ def main():
         return npz_vision(sys.argv[3:])
     with open_executor("processes", None, 1) as pool:
         pool.submit(do, MOMENT == "working").result()
-        wait_here()
+        wait_here(FOLDER)
     return 0
 
 
 if __name__ == "__mp_main__" and MOMENT == "starting":  # in a worker that is being spawned
-    wait_here()
+    wait_here(FOLDER)
 if __name__ == "__main__":
     sys.exit(main())
