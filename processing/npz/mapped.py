@@ -9,8 +9,6 @@ threads and across fork, because there is no shared file offset.
 
 from __future__ import annotations
 
-import functools
-import io
 import mmap
 import os
 import zipfile
@@ -29,6 +27,7 @@ from numpy.typing import NDArray
 from processing.core.error_notes import with_filename
 from processing.core.errors import ChecksumError, NPZFormatError, damaged, wrong_checksum
 from processing.core.urls import Location
+from processing.npz.npy_header import read_npy_header
 from processing.npz.pickled import load_object_array
 from processing.npz.unpacked import (
     check_objects,
@@ -39,16 +38,8 @@ from processing.npz.unpacked import (
 )
 from processing.npz.zip_directory import Located, read_directory, verify_layout
 
-_MAX_DIMENSIONS: Final = 64  # of numpy
-_NO_SHAPE: Final = f"no shape: that is up to {_MAX_DIMENSIONS} lengths below 2**63"
-NPY_PREFIX: Final = 1 << 14  # bytes; numpy refuses headers above 10,000 characters
 CHECK_BYTES: Final = 1 << 24
 """Bytes that a check reads before it looks at the file's size again and releases the pages."""
-
-_HEADER_READERS: Final = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,36 +325,3 @@ def _open(path: Path) -> tuple[mmap.mmap, list[Located]]:
             raise NPZFormatError(f"{path}: the file is empty; an NPZ file is expected")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return mapped, read_directory(path, file.fileno(), mapped)
-
-
-def read_npy_header(
-    npy: memoryview, where: str
-) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Returns shape, Fortran order, dtype, and the header's length in bytes."""
-    prefix = bytes(npy[:NPY_PREFIX])
-    try:
-        return _parsed_npy_header(prefix[: _npy_header_size(prefix)])
-    except Exception as error:  # numpy's parser raises many types for damaged headers
-        raise damaged(where, f"its npy header cannot be read ({error})") from error
-
-
-def _npy_header_size(prefix: bytes) -> int:
-    """Returns the bytes of an npy header, from its magic string to its end."""
-    digits = 2 if prefix[6:7] == b"\x01" else 4  # format version 1, or a later one
-    begin = len(np.lib.format.MAGIC_PREFIX) + 2
-    return begin + digits + int.from_bytes(prefix[begin : begin + digits], "little")
-
-
-# The shards of a set have many equal headers, and numpy evaluates each as Python source.
-@functools.lru_cache(maxsize=64)
-def _parsed_npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    stream = io.BytesIO(header)
-    version = np.lib.format.read_magic(stream)
-    if version not in _HEADER_READERS:
-        raise ValueError(f"npy format version {version}")
-    shape, fortran_order, dtype = _HEADER_READERS[version](stream)
-    lengths = all(type(extent) is int and 0 <= extent < 1 << 63 for extent in shape)
-    if not lengths or len(shape) > _MAX_DIMENSIONS:
-        # Without the shape itself: its numbers may have too many digits to print.
-        raise ValueError(_NO_SHAPE)
-    return shape, fortran_order, dtype, stream.tell()

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from processing.core.channels import stored_channel_axis
 from processing.npz.format import ALIGNMENT, JPEG_MEMBER, LIMIT_OPTION
 from processing.npz.lists import DROPPED_ENDING, REJECTED_ENDING, count_reasons
-from processing.npz.mapped import NPY_PREFIX, MappedNPZ, read_npy_header
+from processing.npz.mapped import MappedNPZ
+from processing.npz.npy_header import NPY_PREFIX, read_npy_header
 from processing.npz.object_counts import ObjectCounts, count_objects
 
 if TYPE_CHECKING:
