@@ -34,8 +34,6 @@ Transform: TypeAlias = Callable[[Sample], Any]
 Rows: TypeAlias = Mapping[str, ColumnArray]
 Indices: TypeAlias = slice | Sequence[SupportsIndex] | NDArray[Any] | torch.Tensor
 """Several samples: a slice, integers, or a mask."""
-Allocate: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], torch.Tensor]
-
 
 _SHOWN: Final = 5  # names of categories in a `repr`
 

@@ -23,7 +23,6 @@ from processing.imaging.placement import letterbox_rect
 from processing.imaging.resizing import render
 
 JPEG_FORMATS: Final = ("JPEG", "MPO")  # MPO: a JPEG with further ones behind it
-REDUCTIONS: Final = (1, 2, 4, 8)
 
 # ITU-T T.81, table B.1 and B.2.2.
 _SAMPLING_FACTORS: Final = {
