@@ -243,50 +243,59 @@ def _explain(
     differing: list[tuple[str, Description, Description]],
 ) -> None:
     """Writes the notes and rejections of all compared images."""
-    sets: Any = table.annotation_sets
+    sets = table.annotation_sets
     for (first, second), counts in sorted(pairs.items()):
-        one, other = sets[first].path, sets[second].path
-        if first == second:
-            other = "another file there"
-        if counts[Verdict.AGREES]:
-            n = counts[Verdict.AGREES]
-            message = (
-                f"{_images(n)} described by {one} and by {other} alike, up to rounding: those of "
-                f"{one} are used"
-            )
-            findings.notes.append(Note("same_objects", other, message, n))
-        # Sets that add points to the objects of another set are reported when these are merged.
-        adds_points = counts[Verdict.ADDS_POINTS] + pairs[second, first][Verdict.ADDS_POINTS]
-        if counts[Verdict.COPIES] and not adds_points:
-            n = counts[Verdict.COPIES]
-            message = f"{_images(n)} described by {one} and by {other} alike: merged"
-            findings.notes.append(Note("duplicate_image", other, message, n))
-        if counts[Verdict.COMPLETES]:
-            n = counts[Verdict.COMPLETES]
-            message = (
-                f"{_images(n)} described by {one} and by {other}, which name different objects "
-                "or points: merged"
-            )
-            findings.notes.append(Note("merged_sets", other, message, n))
-    for image, first_found, second_found in differing:
-        one, other = sets[first_found.set_id], sets[second_found.set_id]
-        n = pairs[first_found.set_id, second_found.set_id][Verdict.DIFFERS]
-        names = [one.path, other.path]
-        remedy = (
-            f"{_images(n)} described by both so: name one with `sources`, such as {_entry(one)} or "
-            f"{_entry(other)}; in a shell {_flag(one)} or {_flag(other)}"
-        )
-        if one is other:
-            files = table.annotation_files
-            names = [str(files[found.rows[0]]) for found in (first_found, second_found)]
-            remedy = "delete one of them"
-        message = (
-            f"{image}: described differently by {names[0]} ({len(first_found.instances)} objects) "
-            f"and {names[1]} ({len(second_found.instances)} objects); {remedy}"
-        )
-        findings.rejections.append(
-            Rejection(image, "annotation", "conflicting_annotations", message)
-        )
+        other = sets[second].path if first != second else "another file there"
+        adds_points = counts[Verdict.ADDS_POINTS] + pairs[second, first][Verdict.ADDS_POINTS] > 0
+        findings.notes += _notes(sets[first].path, other, counts, adds_points=adds_points)
+    for image, one, another in differing:
+        count = pairs[one.set_id, another.set_id][Verdict.DIFFERS]
+        findings.rejections.append(_conflict(table, image, one, another, count))
+
+
+def _notes(one: str, other: str, counts: Counter[Verdict], *, adds_points: bool) -> list[Note]:
+    """Returns a note for each way in which two sets describe the same images."""
+    ways = {
+        Verdict.AGREES: ("same_objects", f" alike, up to rounding: those of {one} are used"),
+        Verdict.COPIES: ("duplicate_image", " alike: merged"),
+        Verdict.COMPLETES: ("merged_sets", ", which name different objects or points: merged"),
+    }
+    if adds_points:  # which is reported when the sets are merged
+        del ways[Verdict.COPIES]
+    return [
+        Note(kind, other, f"{_images(n)} described by {one} and by {other}{way}", n)
+        for verdict, (kind, way) in ways.items()
+        if (n := counts[verdict])
+    ]
+
+
+def _conflict(
+    table: AnnotationTable, image: str, first: Description, second: Description, count: int
+) -> Rejection:
+    """Returns the rejection of an image that two descriptions contradict.
+
+    Args:
+        table: all images.
+        image: path of the image.
+        first: a description of it.
+        second: another one.
+        count: images that the same two sets describe so.
+    """
+    sets: Any = table.annotation_sets
+    one, other = sets[first.set_id], sets[second.set_id]
+    names = [one.path, other.path]
+    remedy = (
+        f"{_images(count)} described by both so: name one with `sources`, such as {_entry(one)} or "
+        f"{_entry(other)}; in a shell {_flag(one)} or {_flag(other)}"
+    )
+    if one is other:
+        names = [str(table.annotation_files[found.rows[0]]) for found in (first, second)]
+        remedy = "delete one of them"
+    message = (
+        f"{image}: described differently by {names[0]} ({len(first.instances)} objects) and "
+        f"{names[1]} ({len(second.instances)} objects); {remedy}"
+    )
+    return Rejection(image, "annotation", "conflicting_annotations", message)
 
 
 def _images(count: int) -> str:

@@ -98,17 +98,22 @@ def read_file(raw: RawDirectory, path: str) -> Reading:
         table = table.with_categories([str(number) for number in range(greatest + 1)])
     elif not classes:
         table = table.with_categories(sorted(names))
-    notes = []
-    if unnamed and names:
-        message = (
-            f"{path}: nothing names its classes, so their numbers are used; looked for names in "
-            "_classes.txt, classes.txt and model_data"
-        )
-        notes.append(Note("unnamed_classes", path, message))
     reading = Reading(
-        table, rejections, notes, images_missing_annotations=images_missing_annotations
+        table,
+        rejections,
+        _notes(path) if unnamed and names else [],
+        images_missing_annotations=images_missing_annotations,
     )
     return locate_in_reading(raw, path, reading)
+
+
+def _notes(path: str) -> list[Note]:
+    """Returns the note about a list whose classes have no names."""
+    message = (
+        f"{path}: nothing names its classes, so their numbers are used; looked for names in "
+        "_classes.txt, classes.txt and model_data"
+    )
+    return [Note("unnamed_classes", path, message)]
 
 
 FORMAT: Final = SourceFormat(
