@@ -177,7 +177,7 @@ def _map_batch(batch: Batch, method: str, function: Callable[[Any], Any]) -> Bat
 
 
 def _are_parts(parts: Sequence[torch.Tensor], flat: torch.Tensor, lengths: Sequence[int]) -> bool:
-    """Checks that nobody has given a view another shape, other memory or a gradient in place."""
+    """Checks that no view was given another shape, other memory or a gradient in place."""
     start, stride, shape = flat.data_ptr(), flat.stride(), flat.shape[1:]
     step = flat.stride(0) * flat.element_size()
     for part, length in zip(parts, lengths, strict=True):

@@ -88,7 +88,7 @@ class BatchGroup:
         return self._prepared
 
     def _divided(self) -> Iterator[Batch | Rows]:
-        """Yields each batch without its images, or its rows, of which transforms need samples."""
+        """Yields each batch without its images; its rows instead, if transforms need samples."""
         indices = np.concatenate(self._batches)
         rows = self._dataset.annotations(indices)
         are_samples = self._dataset.has_transforms(indices)

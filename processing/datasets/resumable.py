@@ -297,7 +297,7 @@ class _EpochSetter(NamedTuple):
 
         Raises:
             ValueError: the loader continues within this epoch with steps of another size, and
-                nothing has told Lightning, which counts steps, how many are left.
+                Lightning, which counts steps, does not know how many are left.
         """
         loader, former = self.loader, self.loader._former_step
         if former is not None and epoch == loader.next_position.epoch:

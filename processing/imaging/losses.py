@@ -189,7 +189,7 @@ def dropped(
 def without_instances(
     task: Task, origins: Origins, lost: Mapping[int, str], options: tuple[float, bool]
 ) -> Rejection:
-    """Rejects an image of which a task could store no instance.
+    """Rejects an image if a task could store none of its instances.
 
     Args:
         task: the task.

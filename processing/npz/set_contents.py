@@ -1,7 +1,7 @@
 """SetContents: the rows of all shards of a set, seen as those of one file.
 
-Shards are opened when a row of theirs is first needed. Only some of them are open at a time: the
-system limits the number of open files. Read-only and safe from several threads. Does not import
+A shard is opened when one of its rows is first needed. Only some are open at a time: the system
+limits the number of open files. Read-only and safe from several threads. Does not import
 torch.
 """
 

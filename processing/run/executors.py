@@ -128,7 +128,7 @@ def _dask(address: str | None, workers: int) -> Iterator[Executor]:
 
 @contextlib.contextmanager
 def _note_address(address: str | None, example: str) -> Iterator[None]:
-    """Adds to an error that comes from an address which argument it is, and what is expected."""
+    """Notes the argument, and an example of it, on an error that an address causes."""
     try:
         yield
     except Exception as error:

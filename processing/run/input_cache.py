@@ -58,7 +58,7 @@ def _hash(text: str) -> int:
 
 
 def new_entries(paths: Iterable[str]) -> NDArray[Any]:
-    """Entries (N,) of images of which nothing is known."""
+    """Returns empty entries (N,) for images."""
     hashes = np.fromiter(map(_hash, paths), dtype=np.uint64)
     entries = np.zeros(len(hashes), dtype=_ENTRY)
     entries["path"] = hashes

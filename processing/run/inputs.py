@@ -93,7 +93,7 @@ class InputImages:
         )
 
     def note_checksums(self, positions: NDArray[np.intp], checksums: NDArray[np.uint32]) -> None:
-        """Remembers checksums of images, of which an interrupted run may have read some.
+        """Notes checksums of images; an interrupted run may have read some of the images.
 
         Args:
             positions: of the images.
@@ -104,7 +104,7 @@ class InputImages:
         self.note(positions[changed], found)
 
     def save(self) -> None:
-        """Saves what is known for later runs, of the images that did not change in this run."""
+        """Saves the entries of all images that did not change in this run, for later runs."""
         entries = self._entries.copy()
         # An image that changed during the run may have been read before or after the change.
         entries["key"][self._keys_now() != self.keys] = MISSING

@@ -2,9 +2,9 @@
 
 Other programs write files of the same names: `numpy.savez("train_detector.npz")` is what everybody
 wrote before there was a package for it. A file is ours if it holds something that only this package
-writes, of which damage leaves enough in almost every case. Where that cannot be known, the file is
-refused: moving it away takes a moment, and bringing it back may be impossible. A file without any
-content, such as a power cut may leave, can be replaced without loss.
+writes. Damage almost always leaves enough of it to tell. If nothing tells, the file is refused:
+moving it away takes a moment, and bringing it back may be impossible. A file without any content,
+such as a power cut may leave, can be replaced without loss.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def remove_obsolete(directory: Path, tasks: Iterable[str], planned: Collection[s
 
 
 def remove_unused_shards(directory: Path, planned: Collection[str] = ()) -> None:
-    """Deletes the directories of shards of which no file is left, and which no run works in.
+    """Deletes the directories of shards that have no file left and that no run works in.
 
     Args:
         directory: the output directory.

@@ -63,7 +63,7 @@ class ProcessingRun:
         repair: how imperfect boxes are treated.
         options: how to work.
         hints: for paths of missing images, where such an image is.
-        limit: of a larger run, of which this one makes a part; None: this run is all there is.
+        limit: of the larger run that this one makes a part of; None if there is no larger one.
 
     Attributes:
         images_decoded: images that this run has decoded.
@@ -206,7 +206,7 @@ class ProcessingRun:
         return self._by_table(self._inputs.crc32())
 
     def sound_crc32(self) -> NDArray[np.uint32]:
-        """The same, and 0 for an image that cannot be decoded, of which nothing is stored."""
+        """The same, but 0 also for an image that cannot be decoded: nothing of it is stored."""
         checksums = self.content_crc32()
         found = self._published.bad_images_of(self._files).values()
         bad = {rejection.path for rejection in found if rejection.stage in ("read", "decode")}

@@ -55,7 +55,7 @@ class PlannedShard(NamedTuple):
 
 
 class ShardResult(NamedTuple):
-    """What was done for one shard.
+    """The result of making one shard.
 
     Args:
         files: the report of each of its files.

@@ -54,7 +54,7 @@ _NAMED: Final = 5
 
 
 class Finalized(NamedTuple):
-    """What was found of all shards.
+    """The shards of a run, all of them finished.
 
     Args:
         reports: a report for each set.

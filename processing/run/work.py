@@ -60,7 +60,7 @@ from processing.run.upload import RemoteOutput
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done.
+    """The plan of a run: inputs, options and the files to make.
 
     Args:
         photographs: reads the images.
@@ -174,7 +174,7 @@ def make_shards(
     """Makes every `num_jobs`-th shard from `shard_index` on, and finalizes if all are there.
 
     Args:
-        work: what is to be done.
+        work: the plan.
         make_all: makes the shards of some numbers; gives also the numbers that an engine lost.
         shard_index: number of the first shard to make.
         num_jobs: number of jobs that share the shards; None: as many as there are shards.

@@ -184,7 +184,7 @@ def _read_group(
     base: int,
 ) -> Reading:
     faces: defaultdict[str, _Face] = defaultdict(_Face)
-    # Images of which a line is malformed, or that are described twice.
+    # Images with a malformed line, and images that are described twice.
     missing: set[str] = set()
     twice: set[str] = set()
     rejections: list[Rejection] = []

@@ -101,7 +101,7 @@ def usable_splits(table: AnnotationTable, named: Collection[int]) -> NDArray[np.
 
     Args:
         table: one row per image.
-        named: all splits that the sources name, also those of which every image was left out.
+        named: all splits that the sources name, even if every image of one was left out.
     """
     train, val = SPLITS.index("train"), SPLITS.index("val")
     if train in named and val in named:

@@ -27,7 +27,7 @@ _FEWEST: Final = 10
 """Boxes that a set must have before their share says anything about the whole set."""
 _MANY: Final = 0.25
 _FEWEST_INVERTED: Final = 3
-"""The same for inverted boxes in a set of which all boxes make sense as x, y, width, height."""
+"""The same for inverted boxes, if all boxes of the set make sense as x, y, width, height."""
 
 _MEANINGS: Final = {
     "not finite": "values are missing in the file, or its columns are read in the wrong order",
@@ -39,7 +39,7 @@ _MEANINGS: Final = {
         "the images were resized after annotating, or the boxes belong to other images"
     ),
 }
-"""What it usually means if almost all boxes of a set have the same fault."""
+"""The usual cause, by fault, if almost all boxes of a set have the same fault."""
 
 
 def reject_wrong_units(reading: Reading) -> Reading:
@@ -157,7 +157,7 @@ def _sets_with_only(
     set_ids: NDArray[np.int32],
     table: AnnotationTable,
 ) -> NDArray[np.bool_]:
-    """Returns bool (S,): the sets of which all instances in `among` are marked."""
+    """Returns bool (S,): the sets whose instances in `among` are all marked."""
     n = max(len(table.annotation_sets), 1)
     total = np.bincount(set_ids[among], minlength=n)
     found = np.bincount(set_ids[marked], minlength=n)

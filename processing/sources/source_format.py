@@ -53,8 +53,8 @@ class Reading:
         images_missing_annotations: paths of the images that lost an annotation.
         hints: for paths of missing images, where such an image is, for people.
         sets: each annotation set as it was read, before images were merged.
-        named_splits: positions in `SPLITS` of splits that a source names, but of which it left out
-            every image; the splits of the rows of `table` need not be given.
+        named_splits: positions in `SPLITS` of splits that a source names and left out every image
+            of; the splits of the rows of `table` need not be given.
         mixed_landmarks: why the points cannot be in one file; ``""`` if they can.
     """
 

@@ -33,7 +33,7 @@ _TOOLS: Final = {
     frozenset({"annotations", "info"}): "COCO annotations without images",
     frozenset({"data", "label_map"}): "Label Studio or similar",
 }
-"""What the keys of a JSON file reveal about the tool that wrote it."""
+"""Keys of a JSON file, and the tool or kind of file that they reveal."""
 
 
 def describe_unread(raw: RawDirectory) -> str:

@@ -46,14 +46,14 @@ def files_with(
     begins: Sequence[re.Pattern[bytes]],
     contains: Sequence[re.Pattern[bytes]] = (),
 ) -> list[str]:
-    """Finds JSON files by what is written in them, sorted.
+    """Finds JSON files by their content, sorted.
 
     The beginning of a file is searched first, so that files of other formats cost microseconds.
 
     Args:
         raw: the raw directory.
         begins: patterns that all occur in the first 16 KiB.
-        contains: patterns of which at least one occurs anywhere, if there are any.
+        contains: patterns; at least one occurs anywhere. Empty: nothing more is required.
     """
     return [path for path in raw.with_suffix(".json") if _fits(raw, path, begins, contains)]
 

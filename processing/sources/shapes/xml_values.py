@@ -33,7 +33,7 @@ def files_with_root(raw: RawDirectory, root: str, inside: str) -> list[str]:
     Args:
         raw: the raw directory.
         root: the tag of the root element.
-        inside: regular expression of the tags of which one follows the root element.
+        inside: regular expression of tags; one of them follows the root element.
     """
     tag = re.compile(rf"<(?:{inside})[\s/>]".encode())
     return [path for path in raw.with_suffix(".xml") if _has_root(raw, path, root.encode(), tag)]

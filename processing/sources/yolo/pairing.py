@@ -1,4 +1,4 @@
-"""Finds images of which nobody can say which rows are theirs, so that none is guessed."""
+"""Finds images whose rows are ambiguous, so that none is guessed."""
 
 from __future__ import annotations
 

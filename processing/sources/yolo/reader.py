@@ -180,7 +180,7 @@ class _Reader:
         )
 
     def _left_out(self, label_files: Mapping[str, str], *, negatives: bool) -> set[str]:
-        """Finds images of which nobody knows whether they show objects, or which."""
+        """Finds images whose objects are unknown: unlabelled ones, and ambiguous ones."""
         unlabelled = find_unlabelled(
             self._raw, self._dataset, self._layout.labels, label_files, negatives=negatives
         )

@@ -106,7 +106,7 @@ def _prefix(path: str) -> str:
 
 
 def find_targets(raw: RawDirectory, bases: Bases, entries: Sequence[Entry]) -> Targets:
-    """Finds what the entries of one description lead to."""
+    """Finds the files and folders that the entries of one description name."""
     targets = Targets()
     lost = []
     for entry in entries:
