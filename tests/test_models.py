@@ -381,6 +381,12 @@ def test_boxes_are_drawn_at_their_edges():
     assert image[..., 1:].max() == 0
 
 
+def test_no_rim_of_a_point_covers_the_point_beside_it():
+    image = np.zeros((20, 60, 3), np.uint8)
+    draw_points(image, np.stack([np.arange(10, 50), np.full(40, 10)], axis=1), (0, 255, 0))
+    assert (image[10, 12:48] == (0, 255, 0)).all()
+
+
 def test_points_are_centred_on_their_position_and_lines_join_them():
     image = np.full((60, 80, 3), 255, np.uint8)
     draw_points(image, np.array([[30.5, 20.5]]), (0, 0, 255))

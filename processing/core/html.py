@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 _CELL = "padding:2px 10px 2px 0;border:0;vertical-align:top;background:transparent;color:inherit;"
-_LONGEST = 300  # characters of a cell, half from each end
+_LONGEST = 300  # characters of a line in a cell, half from each end
 
 
 def text(value: object) -> str:
@@ -28,8 +28,9 @@ def shortened(value: object) -> str:
 
 def facts_table(facts: Iterable[tuple[str, object]]) -> str:
     """Returns a table with a name and a value in each row."""
+    head = "text-align:left;white-space:nowrap"
     rows = [
-        f'<tr style="background:transparent"><th scope="row" style="{_CELL}text-align:left">'
+        f'<tr style="background:transparent"><th scope="row" style="{_CELL}{head}">'
         f'{text(name)}</th><td style="{_CELL}text-align:left">{_lines(value)}</td></tr>'
         for name, value in facts
     ]
@@ -73,4 +74,4 @@ def block(*parts: str) -> str:
 
 
 def _lines(value: object) -> str:
-    return text(shortened(value)).replace("\n", "<br>")
+    return "<br>".join(text(shortened(line)) for line in str(value).split("\n"))

@@ -42,8 +42,8 @@ def plot_row(row: ShownRow, ax: Axes | None = None) -> Axes:
     for number, box in enumerate([] if row.boxes is None else row.boxes):
         _draw_box(ax, box, row, number)
     points = row.visible_points
-    colour = _share(POINT_COLOUR)
-    ax.plot(*points.T, "o", color=colour, markeredgecolor="black", markersize=5)
+    for size, colour in ((6, "black"), (4.5, _share(POINT_COLOUR))):  # no rim covers a dot
+        ax.plot(*points.T, "o", color=colour, markersize=size)
     title = f"{row.index}: {_text(row.path)}"
     if row.boxes is None and row.names:
         title += f" ({_text(', '.join(row.names))})"

@@ -88,11 +88,11 @@ def _tag_size(text: str) -> tuple[int, int]:
 
 def draw_points(image: Image, points: NDArray[Any], colour: Colour) -> None:
     """Mark `points` (K, 2) with dots."""
-    for point in points:
-        x, y = _fixed_point(point)
-        # A dark rim first: the dot is visible on any background.
-        for radius, fill in ((4, (20, 20, 20)), (3, colour)):
-            cv2.circle(image, (x, y), radius << _SHIFT, fill, -1, cv2.LINE_AA, _SHIFT)
+    # All dark rims first: dots are visible on any background, and no rim covers a dot beside it.
+    for radius, fill in ((4, (20, 20, 20)), (3, colour)):
+        for point in points:
+            place = _fixed_point(point)
+            cv2.circle(image, place, radius << _SHIFT, fill, -1, cv2.LINE_AA, _SHIFT)
 
 
 def draw_lines(image: Image, starts: NDArray[Any], ends: NDArray[Any], colour: Colour) -> None:
