@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from processing.report import charts
 from processing.report.charts import Axis, Series
@@ -66,10 +67,8 @@ def charts_of(survey: Survey, task: str) -> list[Chart]:
         made.append(_histogram(survey, f"{task}-{attribute}", title, text, axis, series))
     made.append(_heat_chart(survey, task, numbers))
     made.append(_visibility_chart(survey, task, numbers))
-    brightness = [
-        Series(_split(survey, n), np.histogram(survey.looks[n].brightness, _BRIGHTNESS_EDGES)[0])
-        for n in numbers
-    ]
+    looks = {n: np.histogram(survey.looks[n].brightness, _BRIGHTNESS_EDGES)[0] for n in numbers}
+    brightness = _by_split(survey, looks)
     text = "Mean grey value of an image: 0 is black, 255 white."
     axis = Axis("mean grey value", _BRIGHTNESS_EDGES)
     made.append(_histogram(survey, f"{task}-brightness", "Brightness", text, axis, brightness))
@@ -77,14 +76,16 @@ def charts_of(survey: Survey, task: str) -> list[Chart]:
 
 
 def _series(survey: Survey, numbers: Sequence[int], attribute: str) -> list[Series]:
-    return [
-        Series(_split(survey, number), getattr(survey.statistics[number], attribute))
-        for number in numbers
-    ]
+    return _by_split(survey, {n: getattr(survey.statistics[n], attribute) for n in numbers})
 
 
-def _split(survey: Survey, number: int) -> int:
-    return survey.found.splits.index(survey.files[number].split)
+def _by_split(survey: Survey, counts: Mapping[int, NDArray[Any]]) -> list[Series]:
+    """Adds up the counts of files of one split: several data sets may be in a page."""
+    sums: dict[int, NDArray[Any]] = {}
+    for number, values in counts.items():
+        split = survey.found.splits.index(survey.files[number].split)
+        sums[split] = sums[split] + values if split in sums else values
+    return [Series(split, values) for split, values in sums.items()]
 
 
 def _heads(survey: Survey, series: Sequence[Series]) -> list[str]:

@@ -145,11 +145,14 @@ def same_look(files: Sequence[DataFile], looks: Sequence[Looks], same: Alike) ->
 def same_paths(
     files: Sequence[DataFile], statistics: Sequence[FileStatistics]
 ) -> list[tuple[Place, Place]]:
-    """Returns rows of different splits that show the same photograph: one pair for each path."""
+    """Returns rows of different splits that show the same photograph: one pair for each path.
+
+    Paths are relative to a raw directory, so that files of other output directories do not count.
+    """
     pairs = []
     for i, one in enumerate(statistics):
         for j in range(i + 1, len(statistics)):
-            if files[i].split == files[j].split:
+            if files[i].split == files[j].split or files[i].directory != files[j].directory:
                 continue
             shared, at, there = np.intersect1d(one.paths, statistics[j].paths, return_indices=True)
             for k in range(min(len(shared), _MOST_PAIRS)):

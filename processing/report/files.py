@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -51,6 +52,16 @@ class DataFile:
     def task(self) -> str:
         """``detector``, ``landmarker`` or ``teacher``."""
         return self.contents.task
+
+    @property
+    def directory(self) -> Location:
+        """The output directory."""
+        return self.contents.path.parent
+
+    def category(self, label: int) -> str:
+        """Returns the name of a category; its number if it has no name."""
+        names = self.contents.category_names
+        return names[label] if label < len(names) else str(label)
 
     @property
     def key(self) -> tuple[int, str, int, str]:
@@ -121,7 +132,18 @@ def find_files(places: Sequence[Location], cache_dir: Path | None = None) -> Fou
             "data/preprocessed, a file, or a set"
         )
     found.files.sort(key=lambda file: file.key)
+    _tell_apart(found.files)
     return found
+
+
+def _tell_apart(files: list[DataFile]) -> None:
+    """Names the directories of files that have one name, as far as they differ."""
+    parts = [str(file.contents.path).split("/") for file in files]
+    for length in range(2, max(map(len, parts), default=0)):
+        counts = Counter(file.name for file in files)
+        for i, file in enumerate(files):
+            if counts[file.name] > 1:
+                files[i] = replace(file, name="/".join(parts[i][-length:]))
 
 
 def _is_directory(place: Location) -> bool:

@@ -88,7 +88,7 @@ def _context(survey: Survey, sheets: Sequence[Sheet]) -> dict[str, Any]:
         "categories": [shorten(name, LONGEST_NAME) for name in names[:_IN_FILTER]],
         "more_categories": max(0, len(names) - _IN_FILTER),
         "sheets": _sheets(survey, sheets, numbers, most),
-        "data": _data(survey, sheets, numbers, names, most),
+        "data": _data(sheets, numbers, names, most),
         "charts": [(task, charts_of(survey, task)) for task in survey.found.tasks],
         "left_out": survey.left_out,
         "leaks": _leaks(survey),
@@ -111,6 +111,8 @@ def _compared(survey: Survey) -> str:
         for file, looks in zip(survey.files, survey.looks, strict=True)
         if file.task == task
     )
+    if rows < 2:
+        return f"No two images of the {task} are there to be compared."
     which = "all" if looked == rows else f"{looked:,} drawn by chance"
     return (
         f"Checksums of all {rows:,} images of the {task} were compared, and the looks of {which}."
@@ -150,7 +152,7 @@ def _sheets(
     for sheet in sheets:
         tiles = []
         for picture in sheet.pictures:
-            labels = _labels(survey, picture, numbers)
+            labels = _labels(picture, numbers)
             tile = _tile(survey, picture, position, labels, names)
             tiles.append({**tile, "outlines": outlines_of(picture, labels, most)})
             position += 1
@@ -182,20 +184,15 @@ def _objects(picture: Picture) -> str:
         return "not stored"
     if len(picture.points):
         return count(len(picture.points), "point")
-    return count(len(picture.labels), "object")
+    return count(len(picture.categories), "object")
 
 
-def _labels(survey: Survey, picture: Picture, numbers: dict[str, int]) -> list[int]:
-    """Returns the labels of a picture as numbers of all categories of the page."""
-    if picture.row < 0:
-        return []
-    names = survey.names_of(picture.task)
-    known = range(len(names))
-    return [numbers[names[label]] if label in known else -1 for label in picture.labels]
+def _labels(picture: Picture, numbers: dict[str, int]) -> list[int]:
+    """Returns the numbers of a picture's categories among all of the page; -1 without any."""
+    return [numbers.get(category, -1) for category in picture.categories]
 
 
 def _data(
-    survey: Survey,
     sheets: Sequence[Sheet],
     numbers: dict[str, int],
     names: Sequence[str],
@@ -205,11 +202,11 @@ def _data(
     pictures = []
     for sheet in sheets:
         for picture in sheet.pictures:
-            labels = _labels(survey, picture, numbers)
+            labels = _labels(picture, numbers)
             # As float64: a float32 of 58.1 would be written with fifteen digits.
             values = np.asarray(picture.listed, np.float64)
             listed = np.nan_to_num(values, posinf=1e6, neginf=-1e6).round(1).tolist()
-            count = len(picture.points) or len(picture.labels)
+            count = len(picture.points) or len(picture.categories)
             points = picture.point_names[: len(listed)]
             pictures.append(
                 {

@@ -41,7 +41,7 @@ class Picture:
         points: (k, 3) as drawn.
         point_names: of the points; empty if they have none.
         lost: (m, 4) boxes that were dropped, as drawn.
-        labels: of the boxes, or of the points as a whole; -1 without categories.
+        categories: of the boxes, or of the points as a whole; empty text without categories.
         listed: (n, 4) boxes or (k, 3) points in pixels of the photograph, as far as it is known.
         photograph: height and width of the photograph; None if unknown.
         note: why the page shows it.
@@ -58,7 +58,7 @@ class Picture:
     points: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 3)))
     point_names: tuple[str, ...] = ()
     lost: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 4)))
-    labels: list[int] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
     listed: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 4)))
     photograph: tuple[int, int] | None = None
     note: str = ""
@@ -100,9 +100,12 @@ def _of_row(file: DataFile, row: int, image: Image) -> Picture:
         picture.points, picture.point_names = values, part.keypoint_names or ()
     else:
         picture.boxes = values
-    only = 0 if len(part.category_names) == 1 else -1
-    count = 1 if file.task == "landmarker" else len(values)
-    picture.labels = [only] * count if labels is None else np.ravel(labels).tolist()
+    if labels is None:
+        only = file.category(0) if len(part.category_names) == 1 else ""
+        picture.categories = [only] * (1 if file.task == "landmarker" else len(values))
+    else:
+        numbers = np.ravel(labels).tolist()
+        picture.categories = [file.category(n) if n >= 0 else "" for n in numbers]
     picture.listed = values[:MOST_LISTED]
     if rect is not None and file.task != "teacher":
         picture.listed = stored_to_source(picture.listed, rect[position], size)

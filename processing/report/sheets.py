@@ -74,7 +74,7 @@ def _of_task(survey: Survey, task: str) -> list[Sheet]:
         f"smallest-{task}", "Smallest objects", "Images with the smallest boxes, smallest first."
     )
     ranked = [(value, n, row) for n in numbers for value, row in survey.statistics[n].smallest]
-    notes = [f"smallest box {value:.3g} px" for value, _, _ in sorted(ranked)[:count]]
+    notes = [f"smallest box {value:.3g}\u00a0px" for value, _, _ in sorted(ranked)[:count]]
     _fill(survey, smallest, [(n, row) for _, n, row in sorted(ranked)[:count]], notes)
     crowded = Sheet(f"crowded-{task}", "Most crowded", "Images with the most objects, most first.")
     found = [(-c, n, row) for n in numbers for c, row in survey.statistics[n].crowded if c > 1]

@@ -6,7 +6,7 @@ pixels of the stored image; those of a crop, in pixels of the photograph.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -71,6 +71,18 @@ class FileStatistics:
     first: dict[int, int] = field(default_factory=dict)
     paths: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     photographs: int = 0
+
+    def renumber(self, numbers: Sequence[int], count: int) -> None:
+        """Gives the categories other numbers.
+
+        Args:
+            numbers: the new number of each category.
+            count: of categories with the new numbers.
+        """
+        labels = _zeros(count)
+        np.add.at(labels, list(numbers), self.labels)
+        self.labels = labels
+        self.first = {numbers[label]: row for label, row in self.first.items()}
 
 
 def _zeros(*shape: int) -> NDArray[np.int64]:

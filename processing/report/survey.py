@@ -46,6 +46,8 @@ class Survey:
         paths: pairs of different splits with one path.
         left_out: from the lists.
         raw: the raw directory; None if unknown.
+        categories: names of the categories of each task. The statistics of all its files have their
+            numbers, whichever numbers a file itself has.
         failures: messages about images that cannot be read.
     """
 
@@ -58,6 +60,7 @@ class Survey:
     paths: list[tuple[Place, Place]]
     left_out: LeftOut
     raw: Location | None
+    categories: dict[str, tuple[str, ...]]
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -71,10 +74,7 @@ class Survey:
 
     def names_of(self, task: str) -> tuple[str, ...]:
         """Returns the category names of a task; numbers of categories without a name."""
-        numbers = self.of_task(task)
-        names = max((self.files[n].contents.category_names for n in numbers), key=len)
-        most = max(len(self.statistics[n].labels) for n in numbers)
-        return (*names, *(str(number) for number in range(len(names), most)))
+        return self.categories[task]
 
 
 def survey(
@@ -97,6 +97,7 @@ def survey(
     if not found.files:
         reasons = "; ".join(f"{name}: {message}" for name, message in found.unreadable[:_NAMED])
         raise NPZFormatError(f"no file can be read, so there is nothing to show: {reasons}")
+    categories = {task: _number_alike(task, found, statistics) for task in found.tasks}
     task = next((task for task in _COMPARABLE if task in found.tasks), "")
     compared = [file for file in found.files if file.task == task]
     looks = []
@@ -112,7 +113,10 @@ def survey(
     near = same_look(compared, [looks[number] for number in of_task], same)
     paths = same_paths(compared, [statistics[number] for number in of_task])
     left_out = read_lists(found)
-    return Survey(*(found, statistics, looks, compared, same, near, paths, left_out, raw, failures))
+    alike = same, near, paths
+    return Survey(
+        *(found, statistics, looks, compared, *alike, left_out, raw, categories, failures)
+    )
 
 
 def _measure_all(found: Found) -> list[FileStatistics]:
@@ -126,3 +130,20 @@ def _measure_all(found: Found) -> list[FileStatistics]:
             found.unreadable.append((file.name, without_path(str(error), file.contents.path)))
     found.files[:] = readable
     return statistics
+
+
+def _number_alike(task: str, found: Found, statistics: list[FileStatistics]) -> tuple[str, ...]:
+    """Gives a category the same number in the statistics of all files of a task.
+
+    Returns:
+        All names. Other data sets may have other categories, or the same ones in another order.
+    """
+    names: dict[str, int] = {}
+    renumbered = []
+    for file, counted in zip(found.files, statistics, strict=True):
+        if file.task == task:
+            own = [file.category(label) for label in range(len(counted.labels))]
+            renumbered.append((counted, [names.setdefault(name, len(names)) for name in own]))
+    for counted, numbers in renumbered:
+        counted.renumber(numbers, len(names))
+    return tuple(names)

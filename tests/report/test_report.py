@@ -18,6 +18,7 @@ from processing.report.chart_data import charts_of
 from processing.report.duplicates import path_of
 from processing.report.hashes import different, hash_paths
 from processing.report.pixels import as_rgb
+from processing.report.sheets import make_sheets
 from processing.report.statistics import HEAT_SIDE, SIZE_EDGES, measure
 from processing.report.survey import Survey, survey
 from processing.report.thumbnails import encode_all
@@ -141,6 +142,52 @@ def test_none_of_three_copies_is_said_to_look_like_another_one(tmp_path):
     assert found.same.across == 2
     paths = [{path_of(found.compared, place) for place in pair} for pair in found.near.pairs]
     assert {"val/17.jpg", "val/copy_in_val.jpg"} not in paths
+
+
+@pytest.fixture(scope="module")
+def two_data_sets(tmp_path_factory):
+    """Output directories of two data sets whose files, paths and labels mean other things."""
+    root = tmp_path_factory.mktemp("two")
+    for name, categories in (("one", ["cat", "dog"]), ("other", ["bird", "cat"])):
+        splits = {"train": "a.png", "val": "b.png"} if name == "one" else {"val": "a.png"}
+        for split, path in splits.items():
+            (root / name).mkdir(exist_ok=True)
+            np.savez(
+                root / name / f"{split}_detector.npz",
+                images=np.random.default_rng(len(name)).integers(0, 256, (1, 32, 32, 3), np.uint8),
+                bboxes=np.array([[2, 2, 9, 9], [3, 3, 30, 30], [4, 4, 20, 20]], np.float32),
+                bboxes_offsets=np.array([0, 3]),
+                labels=np.array([0, 0, 1]),
+                labels_offsets=np.array([0, 3]),
+                image_paths=np.array([path]),
+                metadata=json.dumps({"category_names": categories, "split": split}),
+            )
+    return survey([root / "one", root / "other"], None)
+
+
+def test_files_of_one_name_are_told_apart_by_their_directories(two_data_sets):
+    names = [file.name for file in two_data_sets.files]
+    assert names == ["train_detector.npz", "one/val_detector.npz", "other/val_detector.npz"]
+
+
+def test_each_data_set_keeps_the_names_of_its_own_categories(two_data_sets):
+    assert two_data_sets.names_of("detector") == ("cat", "dog", "bird")
+    labels = [counted.labels.tolist() for counted in two_data_sets.statistics]
+    assert labels == [[2, 1, 0], [2, 1, 0], [1, 0, 2]]
+    pictures = [picture for sheet in make_sheets(two_data_sets) for picture in sheet.pictures]
+    shown = {picture.file: picture.categories for picture in pictures}
+    assert shown["other/val_detector.npz"] == ["bird", "bird", "cat"]
+    assert shown["one/val_detector.npz"] == ["cat", "cat", "dog"]
+
+
+def test_charts_have_one_column_for_all_files_of_a_split(two_data_sets):
+    categories = next(c for c in charts_of(two_data_sets, "detector") if c.title == "Categories")
+    assert categories.head == ["category", "train", "val"]
+    assert categories.rows == [["cat", "2", "3"], ["dog", "1", "1"], ["bird", "0", "2"]]
+
+
+def test_equal_paths_in_two_data_sets_are_no_leak(two_data_sets):
+    assert two_data_sets.paths == []
 
 
 def test_lists_are_counted_once_for_all_tasks(known):
