@@ -200,6 +200,8 @@ def test_a_phone_needs_no_sideways_scrolling(browser):
     resize(browser, 360, 740)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
     assert browser.execute_script(OUTSIDE) == 0
+    wide = "return [...document.querySelectorAll('#left-out .scroll, #leaks .scroll')]"
+    assert browser.execute_script(wide + ".every((e) => e.scrollWidth <= e.clientWidth)")
     browser.find_element(By.CSS_SELECTOR, ".tile").click()
     assert browser.execute_script("return document.getElementById('viewer').scrollWidth") <= 360
     press(browser, Keys.ESCAPE)
