@@ -9,6 +9,7 @@ from datamodules.settings import Split
 from datamodules.split_files import is_there
 from processing.core import html
 from processing.core.urls import URL, Location
+from processing.datasets.names import describe_categories
 from processing.lazy_dataset import LazyNPZDataset
 
 if TYPE_CHECKING:
@@ -67,6 +68,6 @@ def _facts(dataset: AnyDataset) -> tuple[object, ...]:
     height, width = dataset.image_size
     summary = dataset.info_if_quick()
     objects = "" if summary is None else summary.objects.total
-    names = ", ".join(dataset.category_names)
+    names = describe_categories(dataset.category_names) if dataset.category_names else ""
     files = "\n".join(dataset._files)
     return len(dataset), objects, f"{height}x{width}", names, files

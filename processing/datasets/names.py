@@ -1,6 +1,7 @@
-"""check_same_names: refuses to mix data whose labels or keypoints mean different things.
+"""Names of categories and keypoints.
 
-The model would learn from both without an error, and predict nonsense.
+Data whose labels or keypoints mean different things are not mixed: the model would learn from both
+without an error, and predict nonsense.
 """
 
 from __future__ import annotations
@@ -12,6 +13,13 @@ from processing.datasets.layout import Layout
 
 _MEANINGS: Final = {"category_names": "label", "keypoint_names": "keypoint"}
 _SHOWN: Final = 4  # names of each list in a message
+_FIRST: Final = 5  # categories of a summary
+
+
+def describe_categories(names: Sequence[str]) -> str:
+    """Returns the number of categories and the first ones: ``80 categories: person, car, …``."""
+    shown = ", ".join(names[:_FIRST]) + (", …" if len(names) > _FIRST else "")
+    return f"{len(names)} {'category' if len(names) == 1 else 'categories'}: {shown}"
 
 
 def check_same_names(parts: Sequence[tuple[str, Layout]]) -> None:

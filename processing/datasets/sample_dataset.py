@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Self, SupportsIndex, TypeAlias, overload
+from typing import Any, Literal, Self, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from processing.core.urls import is_url
 from processing.datasets.buffers import BufferPool
 from processing.datasets.collate import Sample, SampleBatch, empty_images, ragged_sample
 from processing.datasets.layout import CacheInfo, Layout
+from processing.datasets.names import describe_categories
 from processing.datasets.viewable import Viewable
 from processing.datasets.worker_lifetime import end_workers_with_parent
 from processing.npz.shown_rows import ShownRow, shown_rows
@@ -34,9 +35,6 @@ Transform: TypeAlias = Callable[[Sample], Any]
 Rows: TypeAlias = Mapping[str, ColumnArray]
 Indices: TypeAlias = slice | Sequence[SupportsIndex] | NDArray[Any] | torch.Tensor
 """Several samples: a slice, integers, or a mask."""
-
-_SHOWN: Final = 5  # names of categories in a `repr`
-
 
 class SampleDataset(Viewable, Dataset[T_co], ABC):
     """A map-style dataset whose samples and batches come from gathered rows.
@@ -79,9 +77,7 @@ class SampleDataset(Viewable, Dataset[T_co], ABC):
         height, width = self.image_size
         parts = [self.task, *([split] if split else []), f"{len(self):,} rows of {height}x{width}"]
         if names := self.category_names:
-            shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-            number = f"{len(names)} categories" if len(names) > 1 else "1 category"
-            parts.append(f"{number}: {shown}")
+            parts.append(describe_categories(names))
         return f"{type(self).__name__}({', '.join(parts)}, {place})"
 
     @property
