@@ -1,7 +1,8 @@
 """What was left out: the lists next to the files, counted by reason, with examples.
 
 A list may have a line for each of a million objects, so that lines are counted one by one, and only
-examples are kept. An input that is in the lists of several tasks counts once.
+examples are kept. An input that is in the lists of several tasks counts once; each output directory
+is a data set of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -42,6 +43,20 @@ class DroppedLine(msgspec.Struct, frozen=True):
     values: list[float | None]
 
 
+class Example(NamedTuple):
+    """A line of a list.
+
+    Args:
+        directory: the output directory that has the list.
+        split: of the file that the list belongs to.
+        line: a `Rejection` or `DroppedLine`.
+    """
+
+    directory: Location
+    split: str
+    line: Any
+
+
 @dataclass(slots=True)
 class Reason:
     """One reason, and what was left out because of it.
@@ -49,13 +64,13 @@ class Reason:
     Args:
         name: such as ``too_small``.
         by_rules: nothing is wrong; the user's own rules left it out.
-        examples: (split, line), the first `EXAMPLES`.
+        examples: the first `EXAMPLES`.
         per_split: how often, by split.
     """
 
     name: str
     by_rules: bool
-    examples: list[tuple[str, Any]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
     per_split: Counter[str] = field(default_factory=Counter)
     _seen: dict[str, array[int]] = field(default_factory=dict)
 
@@ -64,15 +79,16 @@ class Reason:
         """How often, in all splits."""
         return self.per_split.total()
 
-    def add(self, split: str, identity: str, line: Any) -> None:
+    def add(self, example: Example, identity: str) -> None:
         """Notes one line; `finish` removes those that other tasks have noted too."""
+        split, identity = example.split, f"{example.directory}\n{identity}"
         digest = blake2b(identity.encode(errors="surrogatepass"), digest_size=8).digest()
         number = int.from_bytes(digest, "little")
         if split not in self._seen:
             self._seen[split] = array("Q")
         # Another task may have listed it too. Only the first lines are compared.
         if len(self.examples) < EXAMPLES and number not in self._seen[split]:
-            self.examples.append((split, line))
+            self.examples.append(example)
         self._seen[split].append(number)
 
     def finish(self) -> None:
@@ -114,12 +130,14 @@ def read_lists(found: Found) -> LeftOut:
             for line in _lines(path, Rejection, unreadable):
                 reason = _reason(rejected, line.reason, line.by_rules)
                 # The message has the place: an annotation file is rejected once for each line.
-                reason.add(file.split, f"{line.path}\n{line.message}", line)
+                example = Example(file.directory, file.split, line)
+                reason.add(example, f"{line.path}\n{line.message}")
             path = _next_to(npz, dropped_path)
             for dropped_line in _lines(path, DroppedLine, unreadable):
                 name = dropped_line.reason
                 reason = _reason(dropped, name, name in USER_RULES)
-                reason.add(file.split, _identity(dropped_line), dropped_line)
+                example = Example(file.directory, file.split, dropped_line)
+                reason.add(example, _identity(dropped_line))
     notes = _read_notes(found.directories, unreadable)
     return LeftOut(_sorted(rejected), _sorted(dropped), notes, unreadable)
 

@@ -191,11 +191,23 @@ def photograph(
 
 
 def find_row(
-    files: Sequence[DataFile], hashes: Sequence[NDArray[np.uint64]], path: str, wanted: np.uint64
+    files: Sequence[DataFile],
+    hashes: Sequence[NDArray[np.uint64]],
+    directory: Location,
+    path: str,
+    wanted: np.uint64,
 ) -> Place | None:
-    """Returns a row of a detector's file that shows a photograph; None if there is none."""
+    """Returns a row of a detector's file that shows a photograph; None if there is none.
+
+    Args:
+        files: all files.
+        hashes: of the paths of each.
+        directory: of the files that may have it.
+        path: of the photograph.
+        wanted: the hash of the path.
+    """
     for number, file in enumerate(files):
-        if file.task != "detector":
+        if file.task != "detector" or file.directory != directory:
             continue
         for row in np.flatnonzero(hashes[number] == wanted)[:4].tolist():
             part, position = file.contents.locate(row)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from processing.core.urls import Location
 from processing.report.files import sample
 from processing.report.hashes import hash_paths
-from processing.report.lists import Reason
+from processing.report.lists import Example, Reason
 from processing.report.pictures import (
     Picture,
     draw_lost,
@@ -135,12 +136,13 @@ def _dropped(survey: Survey) -> Sheet:
         "Dropped objects",
         "Images that lost boxes or points. Dashed outlines show lost boxes, as annotated.",
     )
-    shown: dict[tuple[str, str], Picture] = {}
+    shown: dict[tuple[Location, str, str], Picture] = {}
     hashes = [each.paths for each in survey.statistics]
-    for reason, (split, line) in _in_turn(survey.left_out.dropped):
+    for reason, (directory, split, line) in _in_turn(survey.left_out.dropped):
         note = reason.name.replace("_", " ")
-        place = find_row(survey.files, hashes, line.image, hash_paths(np.array([line.image]))[0])
-        picture = shown.get((split, line.image))
+        wanted = hash_paths(np.array([line.image]))[0]
+        place = find_row(survey.files, hashes, directory, line.image, wanted)
+        picture = shown.get((directory, split, line.image))
         if picture is not None:
             if note not in picture.note:
                 picture.note += f", {note}"
@@ -155,7 +157,7 @@ def _dropped(survey: Survey) -> Sheet:
             continue
         if place is not None:
             draw_lost(survey.files[place.file], picture, line.values)
-        shown[split, line.image] = picture
+        shown[directory, split, line.image] = picture
     sheet.pictures += shown.values()
     return sheet
 
@@ -165,10 +167,10 @@ def _rejected(survey: Survey) -> Sheet:
         "rejected", "Rejected photographs", "Photographs that could not be used, by reason."
     )
     seen = set()
-    for reason, (split, line) in _in_turn(survey.left_out.rejected):
-        if line.path in seen:
+    for reason, (directory, split, line) in _in_turn(survey.left_out.rejected):
+        if (directory, line.path) in seen:
             continue
-        seen.add(line.path)
+        seen.add((directory, line.path))
         note = reason.name.replace("_", " ")
         picture, why = photograph(survey.raw, line.path, split, note)
         if picture is None:
@@ -178,7 +180,7 @@ def _rejected(survey: Survey) -> Sheet:
     return sheet
 
 
-def _in_turn(reasons: Sequence[Reason]) -> Iterator[tuple[Reason, tuple[str, Any]]]:
+def _in_turn(reasons: Sequence[Reason]) -> Iterator[tuple[Reason, Example]]:
     """Yields examples of all reasons in turn, so that no frequent reason hides the others."""
     count = 0
     for examples in zip_longest(*(reason.examples for reason in reasons)):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from processing.core.urls import Location
 from processing.npz.format import first_look
 from processing.report.hashes import different
 from processing.report.lists import Reason
@@ -47,9 +50,14 @@ def count(number: int, one: str, many: str = "") -> str:
 
 
 def photographs(survey: Survey) -> int:
-    """Returns the number of different photographs in all files."""
-    paths = [each.paths for each in survey.statistics]
-    return len(different(np.concatenate(paths))) if paths else 0
+    """Returns the number of different photographs in all files.
+
+    Paths are relative to a raw directory, so that each output directory is counted by itself.
+    """
+    paths = defaultdict[Location, list[NDArray[np.uint64]]](list)
+    for file, counted in zip(survey.files, survey.statistics, strict=True):
+        paths[file.directory].append(counted.paths)
+    return sum(len(different(np.concatenate(each))) for each in paths.values())
 
 
 def split_rows(survey: Survey) -> list[SplitRow]:

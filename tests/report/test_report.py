@@ -20,6 +20,7 @@ from processing.report.hashes import different, hash_paths
 from processing.report.pixels import as_rgb
 from processing.report.sheets import make_sheets
 from processing.report.statistics import HEAT_SIDE, SIZE_EDGES, measure
+from processing.report.summary import photographs
 from processing.report.survey import Survey, survey
 from processing.report.thumbnails import encode_all
 from processing.report.write import make_report, write_report
@@ -188,6 +189,19 @@ def test_charts_have_one_column_for_all_files_of_a_split(two_data_sets):
 
 def test_equal_paths_in_two_data_sets_are_no_leak(two_data_sets):
     assert two_data_sets.paths == []
+
+
+def test_each_directory_counts_as_a_data_set_of_its_own(processed, tmp_path):
+    shutil.copytree(processed / "preprocessed", tmp_path / "copy")
+    found = survey([processed / "preprocessed", tmp_path / "copy"], processed / "raw")
+    assert photographs(found) == 2 * 24
+    assert {reason.name: reason.count for reason in found.left_out.rejected} == {
+        "missing_image": 2,
+        "truncated": 2,
+    }
+    dropped = next(sheet for sheet in make_sheets(found) if sheet.name == "dropped")
+    shown = [(picture.path, picture.file) for picture in dropped.pictures]
+    assert len(shown) == len(set(shown)) == 4
 
 
 def test_lists_are_counted_once_for_all_tasks(known):
