@@ -16,7 +16,7 @@ from datamodules import Augmentation, LazyNPZDataModule
 from processing import BatchLoader, DataProcessor, LazyNPZDataset
 from processing.__main__ import VERBS
 from tests.markdown import code_blocks, run_python
-from website import notebook_page, reference
+from website import notebook_page, reference, tables
 from website.pictures import ELSEWHERE, reading
 from website.pictures import __main__ as pictures
 
@@ -118,6 +118,47 @@ def test_a_light_picture_has_a_dark_one_on_dark_pages():
         "[![Charts](images/a-light.png#only-light)](images/a-light.png) "
         "[![Charts](images/a-dark.png#only-dark)](images/a-dark.png)"
     )
+
+
+HEAD = "<table>\n<thead>\n<tr>\n<th>name</th>\n<th>{}</th>\n</tr>\n</thead>\n<tbody>\n"
+SENTENCE = "This is a sentence of many words, and a_name_that_is_longer_than_columns_of_a_phone"
+
+
+def table_of(*cells, head="What &amp; why"):
+    row = "".join(f"<td>{cell}</td>\n" for cell in cells)
+    return f"{HEAD.format(head)}<tr>\n{row}</tr>\n</tbody>\n</table>"
+
+
+def test_a_table_that_is_too_wide_for_a_phone_names_the_column_in_each_cell():
+    wide = table_of("<code>StreamingDataset(url)</code>", "a <code>local_directory_of_rows</code>")
+    page = tables.for_phones(f"<p>before</p>\n{wide}\n<p>after</p>")
+    assert page.startswith("<p>before</p>\n<table>")
+    assert page.endswith("</table>\n<p>after</p>")
+    assert page.count("data-label") == 1
+    assert '<td data-label="What &amp; why">a <code>local_directory_of_rows</code></td>' in page
+    assert "<td><code>StreamingDataset(url)</code></td>" in page
+
+
+def test_a_table_that_fits_and_one_of_numbers_stay_tables():
+    fits = table_of("short", "a sentence of short words, however many they are in all")
+    assert tables.for_phones(fits) == fits
+    numbers = table_of(SENTENCE, "1").replace("<th>What", '<th style="text-align: right;">What')
+    assert "data-label" not in tables.for_phones(numbers)
+
+
+def test_an_empty_cell_has_no_label():
+    name, head = "<code>StreamingDataset(url)</code>", "StreamingDatasetOfAnother"
+    assert "data-label" in tables.for_phones(table_of(name, "1", head=head))
+    assert "data-label" not in tables.for_phones(table_of(name, "", head=head))
+
+
+def test_long_names_in_tables_may_break_and_ranges_may_not():
+    page = tables.for_phones(table_of("<code>datamodule.processor.work_dir</code>", "3 (2 to 5)"))
+    assert "<code>datamodule.<wbr>processor.<wbr>work_<wbr>dir</code>" in page
+    assert "3 (2\u00a0to\u00a05)" in page
+    link = table_of('<a href="a_name.html#and_another_name_of_a_place">short</a>', "")
+    assert tables.for_phones(link) == link
+    assert tables.for_phones(f"<p>{SENTENCE}</p>") == f"<p>{SENTENCE}</p>"
 
 
 def test_the_page_of_the_notebook_has_its_texts_its_code_and_all_its_outputs():

@@ -15,6 +15,7 @@ from mkdocs.structure.files import File, Files
 
 from website.notebook_page import as_markdown
 from website.reference import fill_in
+from website.tables import for_phones
 
 ROOT: Final = Path(__file__).parents[1]
 OUTSIDE: Final = {
@@ -59,6 +60,11 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     opened = _PICTURE.sub(_opened, markdown)
     linked = _LINK.sub(changed, opened).replace("[…][i]", "[…]&#91;i]")
     return fill_in(linked, here)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Make tables fit on phones."""
+    return for_phones(html)
 
 
 def _opened(picture: re.Match[str]) -> str:

@@ -42,8 +42,7 @@ def fill_in(markdown: str, page: str) -> str:
         if kind == "arguments":
             if name is None:
                 raise ValueError(f"{page}: expected the name of a class in {comment[0]}")
-            # The site's style knows these tables by their class.
-            return f'<div class="arguments" markdown="1">\n\n{arguments_table(name)}\n\n</div>'
+            return arguments_table(name)
         return "\n".join(command_helps() if kind == "commands" else conf_files())
 
     return _COMMENT.sub(part, markdown)
