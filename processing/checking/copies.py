@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -12,11 +13,14 @@ from numpy.typing import NDArray
 
 from processing.checking.findings import Finding, Severity
 from processing.core.annotations import SPLITS
+from processing.imaging.alignment import align
 from processing.imaging.similar import BLANK, THUMBNAIL_SIDE, Look, SimilarPairs, similar_pairs
 
 _ROBOFLOW: Final = re.compile(r"^(?P<origin>.+)\.rf\.[0-9A-Za-z]+$")
 """Roboflow writes NAME_jpg.rf.HASH.jpg, and augments one photograph into several such files."""
 
+_DARK: Final = 20
+"""Brightness of the brightest place of a thumbnail. Photographs of the night show lights."""
 _GREY: Final = 128
 _FEWEST_GREY_ROWS: Final = 2
 """Brightness, and rows of a thumbnail, 8 % of the photograph."""
@@ -78,11 +82,17 @@ def check_copies(pictures: Pictures) -> Iterator[Finding]:
     for group in _joined(pairs, kept, mirrored=False):
         # A copy of the first photograph may be in another split.
         whole = [image for one in group for image in group_of_copy.get(one, [one])]
-        yield _finding(pictures, sorted(whole), "near_copy", "show the same picture")
+        is_burst = len(whole) == len(group) and _are_burst(pictures, group)
+        found = "show one scene, one after another" if is_burst else "show the same picture"
+        yield _finding(pictures, sorted(whole), "near_copy", found, is_harmless=is_burst)
     for group in _joined(pairs, kept, mirrored=True):
-        yield _finding(pictures, group, "mirrored_copy", "show the same picture, mirrored")
+        yield _finding(
+            *(pictures, group, "mirrored_copy", "show the same picture, mirrored"),
+            is_harmless=True,  # augmented training data
+        )
     yield from _one_origin(pictures)
     yield from _blank(pictures)
+    yield from _dark(pictures)
     yield from _grey_below(pictures)
 
 
@@ -115,7 +125,16 @@ def _joined(pairs: SimilarPairs, kept: NDArray[np.int64], *, mirrored: bool) -> 
     return list(groups.values())
 
 
-def _finding(pictures: Pictures, group: Sequence[int], kind: str, found: str) -> Finding:
+def _are_burst(pictures: Pictures, group: Sequence[int]) -> bool:
+    """Whether a camera was turned from each photograph to the next, as between two exposures."""
+    shown = pictures.thumbnails
+    return all(align(shown[one], shown[other]).is_turn for one, other in pairwise(group))
+
+
+def _finding(
+    pictures: Pictures, group: Sequence[int], kind: str, found: str, *, is_harmless: bool = False
+) -> Finding:
+    """Describes a group of copies. In one split, some need nothing."""
     paths = [pictures.paths[image] for image in group]
     splits = {int(pictures.splits[image]) for image in group} - {-1}
     severity: Severity = "warning"
@@ -127,7 +146,7 @@ def _finding(pictures: Pictures, group: Sequence[int], kind: str, found: str) ->
         kind = f"{kind}_across_splits"
         remedy = _NO_LEAK if remedy == _KEEP_ONE else remedy
         found += f", and are in {names}: a model would be tested on what it has learnt"
-    elif kind == "mirrored_copy":  # augmented training data
+    elif is_harmless:
         severity, remedy = "info", ""
     message = f"{len(paths)} photographs {found}"
     return Finding(
@@ -157,6 +176,22 @@ def _blank(pictures: Pictures) -> Iterator[Finding]:
                 pictures.paths[image],
                 "the photograph has one colour everywhere",
                 "copy the photograph again, or delete it with its annotations",
+            )
+
+
+def _dark(pictures: Pictures) -> Iterator[Finding]:
+    """Finds photographs that are nearly black, as 16-bit files of a camera with 12 bits become."""
+    for image in np.flatnonzero(pictures.seen).tolist():
+        thumbnail = pictures.thumbnails[image]
+        if thumbnail.max() <= _DARK and thumbnail.std() >= BLANK:
+            yield Finding(
+                "dark_photograph",
+                "warning",
+                pictures.paths[image],
+                f"the photograph is nearly black: its brightness is {thumbnail.max()} of 255 at "
+                "most",
+                "expose it again, or delete it; a file of 16 bits is divided by 256, so scale "
+                "values of 10 or 12 bits to all 16 before",
             )
 
 

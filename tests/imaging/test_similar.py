@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from processing.imaging.alignment import align
 from processing.imaging.similar import look_at, similar_pairs
 
 
@@ -35,8 +36,11 @@ def encoded(pixels, quality):
         lambda p: cv2.resize(p, (300, 300)),
         lambda p: (p * 0.6).astype(np.uint8),
         lambda p: cv2.GaussianBlur(p, (0, 0), 1.5),
+        lambda p: p[4:-2, 3:-5],
+        lambda p: p[6:-6, 8:-8],
+        lambda p: p[4:-8, 10:-6],
     ],
-    ids=["quality", "smaller", "stretched", "darker", "blurred"],
+    ids=["quality", "smaller", "stretched", "darker", "blurred", "cut 3 %", "cut 5 %", "cut 6 %"],
 )
 def test_a_changed_copy_is_found_among_others(change):
     pictures = [picture(seed) for seed in range(30)]
@@ -68,3 +72,26 @@ def test_many_copies_of_one_picture_are_not_all_compared_with_each_other():
     assert len(found.first) < count * 24  # all pairs are 19,900
     neighbours = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
     assert all((i, i + 1) in neighbours for i in range(count - 1))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "is_turn"),
+    [
+        (slice(0, 116), slice(8, 168), True),
+        (slice(4, 116), slice(6, 154), False),
+        (slice(0, 120), slice(0, 160), False),
+    ],
+    ids=["turned", "cut", "same"],
+)
+def test_a_camera_that_was_turned_differs_from_a_border_that_was_cut_off(rows, columns, is_turn):
+    scene = picture(3, height=120, width=168)
+    first, second = (look_at(one).thumbnail for one in (scene[:, :160], scene[rows, columns]))
+    found = align(second, first)
+    assert found.correlation > 0.9
+    assert found.is_turn == is_turn
+
+
+def test_pictures_that_cannot_be_aligned_have_no_correlation():
+    noise = np.random.default_rng(0).integers(0, 255, (2, 24, 24), dtype=np.uint8)
+    assert align(*noise).correlation < 0.5
+    assert align(noise[0], np.zeros((24, 24), dtype=np.uint8)).correlation == 0
