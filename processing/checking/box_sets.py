@@ -27,6 +27,7 @@ _SAME_PLACE: Final = 0.2
 """Photographs, and their share, that have exactly the same box; no annotator hits it by chance."""
 _WHOLE: Final = 0.98
 """Share of both sides from which on a box shows the whole photograph."""
+_NOT_LARGER: Final = 1.02
 _FEWEST_WHOLE: Final = 3
 _FEWEST_EXTRA: Final = 5
 _EXTRA: Final = 0.25
@@ -34,6 +35,12 @@ _EXTRA: Final = 0.25
 _MANY: Final = 0.25
 """Photographs, and their share, of which the only box shows all of it: then nothing was drawn. In
 photographs that were cropped around large objects, up to 0.18 have such a box."""
+_LARGE: Final = 0.6
+_LARGE_TO_WHOLE: Final = 0.25
+_FEWEST_OTHERS: Final = 16
+"""Where fewer have one, no other object may be large: objects that fill photographs come with some
+that nearly do. So at most this many boxes for each whole one reach this share of both sides, and
+there are enough other boxes to tell."""
 
 _FEWEST_SPREAD: Final = 12
 """Boxes that must lie in one corner before that is no chance."""
@@ -142,12 +149,17 @@ def _one_place(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> Iterator
 
 def _whole_photographs(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> Iterator[Finding]:
     sides = placed.boxes[:, 2:] - placed.boxes[:, :2]
-    with np.errstate(invalid="ignore"):
-        whole = usable & (sides >= _WHOLE * placed.extents()).all(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = (sides / placed.extents()).min(axis=1)
+        # A larger box belongs to another size of the photograph.
+        whole = usable & (shares >= _WHOLE) & (sides <= _NOT_LARGER * placed.extents()).all(axis=1)
     boxes_of = np.bincount(placed.owners[usable], minlength=len(placed.sizes))
     alone = whole & (boxes_of[placed.owners] == 1)
     count, total = int(alone.sum()), int((boxes_of > 0).sum())
-    if count >= _FEWEST_WHOLE and count >= _MANY * total:
+    others = usable & ~alone
+    large = int((shares[others] >= _LARGE).sum())
+    are_strange = others.sum() >= _FEWEST_OTHERS and large <= _LARGE_TO_WHOLE * count
+    if count >= _FEWEST_WHOLE and (count >= _MANY * total or are_strange):
         path, file, place = placed.where(int(np.argmax(alone)))
         message = f"the only box of {count:,} of {total:,} photographs shows all of the photograph"
         remedy = "draw boxes around the objects: a detector learns nothing from these"

@@ -26,6 +26,9 @@ edge by a few pixels."""
 _ROUNDING: Final = 1.5
 """Pixels that another reading of a box may reach beyond the photograph."""
 
+_QUARTER_TURN: Final = 5
+"""EXIF orientations from this one on exchange width and height."""
+
 _TINY: Final = 2.0
 _THIN: Final = 1.5
 """Pixels of the longer and of the shorter side. In the real data sets, the smallest box has
@@ -84,8 +87,7 @@ def _beyond(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> Iterator[Fi
         beyond = f"reaches {over[i].max():.0f} pixels beyond the photograph of {width}x{height}"
         outside = (boxes[i, 2:] <= 0).any() or (boxes[i, :2] >= extents[i]).any()
         if readings:
-            (kind, reading), *_ = readings
-            remedy = f"it fits as {reading}: correct the order of its numbers"
+            (kind, remedy), *_ = readings
             yield _finding(placed, i, kind, beyond, remedy)
         elif not outside:  # processing drops what is outside, and says so
             remedy = "draw the box again: does it belong to another photograph or size?"
@@ -93,9 +95,14 @@ def _beyond(placed: PlacedAnnotations, usable: NDArray[np.bool_]) -> Iterator[Fi
 
 
 def _other_readings(placed: PlacedAnnotations, instance: int) -> list[tuple[str, str]]:
-    """The other meanings of a box's numbers that lie inside the photograph, with their kinds."""
+    """The kinds and remedies of other meanings of a box's numbers that lie in the photograph."""
     x1, y1, x2, y2 = placed.boxes[instance].tolist()
     width, height = x2 - x1, y2 - y1
+    size = placed.size_of(instance)
+    is_on_its_side = placed.orientations[placed.owners[instance]] >= _QUARTER_TURN
+    if is_on_its_side and _is_inside((x1, y1, x2, y2), size[::-1]):
+        remedy = "it fits the photograph as stored: turn it as EXIF turns the photograph"
+        return [("looks_unrotated", remedy)]
     readings = []
     if placed.format_of(instance) == "yolo":
         x, y = (x1 + x2) / 2, (y1 + y2) / 2
@@ -105,8 +112,11 @@ def _other_readings(placed: PlacedAnnotations, instance: int) -> list[tuple[str,
     elif placed.format_of(instance) == "coco":
         readings.append(("looks_like_corners", "x1, y1, x2, y2", (x1, y1, width, height)))
     readings.append(("looks_swapped", "y and x exchanged", (y1, x1, y2, x2)))
-    size = placed.size_of(instance)
-    return [(kind, text) for kind, text, box in readings if _is_inside(box, size)]
+    return [
+        (kind, f"it fits as {text}: correct the order of its numbers")
+        for kind, text, box in readings
+        if _is_inside(box, size)
+    ]
 
 
 def _is_inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:

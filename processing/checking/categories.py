@@ -34,6 +34,8 @@ _FEW_NUMBERS: Final = 2
 _SHORTEST_WORD: Final = 3
 """Categories that are numbers, and letters of others that are words."""
 _NAME_THEM: Final = "look at its objects, and name what they show"
+_ACCENTS: Final = frozenset(map(chr, range(0x300, 0x370)))
+"""The combining marks of Latin, Greek and Cyrillic letters."""
 _UNKNOWN_ID: Final = re.compile(r"category_id (?P<id>\d+) is not among the categories")
 _SHORTEST_PLURAL: Final = 3
 _FEWEST_NAMED: Final = 3
@@ -55,6 +57,7 @@ def check_categories(table: AnnotationTable, splits: NDArray[np.int8]) -> Iterat
     """
     counts = count_categories(table)
     yield from _alike(counts)
+    yield from _accents(table, counts)
     yield from _misspelt(table, counts)
     yield from _plurals(table, counts)
     yield from _synonyms(counts)
@@ -94,6 +97,34 @@ def count_categories(table: AnnotationTable) -> dict[str, int]:
 def _folded(name: str) -> str:
     """The letters and digits of a name, in one case and one Unicode form."""
     return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())
+
+
+def _without_accents(name: str) -> str:
+    """A name without the accents of Latin, Greek and Cyrillic letters. Others need their marks."""
+    split = unicodedata.normalize("NFKD", name)
+    return unicodedata.normalize("NFKC", "".join(c for c in split if c not in _ACCENTS))
+
+
+def _accents(table: AnnotationTable, counts: dict[str, int]) -> Iterator[Finding]:
+    """Finds names that differ in accents: keyboards and exports lose them."""
+    declared = [set(one.category_names) for one in table.annotation_sets]
+    groups: dict[str, list[str]] = defaultdict(list)
+    for folded, name in {_folded(name): name for name in counts if counts[name]}.items():
+        groups[_without_accents(folded)].append(name)
+    for names in groups.values():
+        if len(names) < 2:
+            continue
+        found = ", ".join(f"{name!r} ({counts[name]:,})" for name in names)
+        # Some words differ only by an accent. Whoever wrote both into one list means both.
+        is_meant = any(set(names) <= one for one in declared)
+        yield Finding(
+            "similar_categories",
+            "info" if is_meant else "warning",
+            "",
+            f"categories that differ only in accents: {found}",
+            "" if is_meant else "write one name everywhere, or they stay different classes",
+            count=len(names),
+        )
 
 
 def _alike(counts: dict[str, int]) -> Iterator[Finding]:
@@ -143,8 +174,10 @@ def _misspelt(table: AnnotationTable, counts: dict[str, int]) -> Iterator[Findin
 
 def _is_slip(one: str, right: str) -> bool:
     """Whether one letter more, less or different, or other places of letters, tell names apart."""
-    if one == right or min(len(one), len(right)) < _SHORTEST_MISSPELT:
+    if min(len(one), len(right)) < _SHORTEST_MISSPELT:
         return False
+    if _without_accents(one) == _without_accents(right):
+        return False  # reported already
     if not (one + right).isalpha() or one[0] != right[0] or abs(len(one) - len(right)) > 1:
         return False
     start = 0

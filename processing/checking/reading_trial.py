@@ -159,7 +159,8 @@ class Trial:
         better = _errors(compared.better[:, among], owners)
         each, both = min(*belongs, *better), min(sum(belongs), sum(better))
         is_clear = each >= _EACH and both >= _CLEARLY * 2**0.5
-        fits &= sum(better) > 0 and reading.kind != "looks_resized"
+        # Smaller boxes fit any photograph, too, unless they end where its copies do.
+        fits &= reading.ends_with_copies or (sum(better) > 0 and reading.kind != "looks_resized")
         return Evidence(left, fits, sum(belongs) if is_clear else 0.0, sum(better))
 
     def mixed(self, compared: Compared) -> Iterator[NDArray[np.bool_]]:

@@ -27,6 +27,10 @@ _SIDES: Final = (224, 256, 300, 320, 384, 416, 448, 512, 600, 608, 640, 768, 800
 """Sides of the square copies that annotation tools, models and their training code make."""
 _LEAST_REACH: Final = 0.85
 """Of a copy's side, which the boxes of many photographs reach almost."""
+_FEWEST_AT_EDGE: Final = 4
+_MOST_AT_EDGE: Final = 0.1
+"""Boxes that end at the far edges of the copies, as objects do that their photographs cut off; and
+share of the boxes whose photographs end there."""
 _STEPS: Final = (-1, 1, -2, 2)
 """By how many places annotations and photographs may be shifted."""
 _ROUNDING: Final = 1.5
@@ -52,6 +56,8 @@ class Reading(NamedTuple):
         remedy: what to do if it is right.
         boxes: float64 (M, 4) x1, y1, x2, y2 in pixels of `images`.
         images: int64 (M,), the photographs that the boxes lie in.
+        ends_with_copies: whether boxes end exactly where the copies of this reading do, and hardly
+            any photograph ends there.
     """
 
     kind: str
@@ -59,6 +65,7 @@ class Reading(NamedTuple):
     remedy: str
     boxes: Boxes
     images: NDArray[np.int64]
+    ends_with_copies: bool = False
 
 
 class _Boxes:
@@ -256,6 +263,13 @@ def _with_borders(given: _Boxes) -> Reading:
     )
 
 
+def _end_at(boxes: Boxes, extents: Boxes, side: int) -> bool:
+    """Whether boxes end at both far edges of copies, (side, side), and photographs hardly do."""
+    ends = (abs(boxes[:, 2:] - side) <= _ROUNDING).sum(axis=0)
+    photographs = (extents == side).any(axis=1).mean()
+    return bool(ends.all() and ends.sum() >= _FEWEST_AT_EDGE and photographs <= _MOST_AT_EDGE)
+
+
 def _resized(given: _Boxes) -> Iterator[Reading]:
     """The boxes were drawn on copies of another size."""
     boxes, extents, owners = given.boxes, given.extents, given.owners
@@ -265,7 +279,8 @@ def _resized(given: _Boxes) -> Iterator[Reading]:
         if not _LEAST_REACH * side <= reach <= side + _ROUNDING or (extents == side).all():
             continue
         text = f"pixels of copies that were stretched to {side}x{side}"
-        yield Reading(kind, text, remedy, boxes / side * given.whole, owners)
+        ends = _end_at(boxes, extents, side)
+        yield Reading(kind, text, remedy, boxes / side * given.whole, owners, ends)
         scale = extents.max(axis=1, keepdims=True) / side
         borders = (side - extents / scale) / 2
         text = f"pixels of copies of {side}x{side} with borders"

@@ -63,6 +63,7 @@ def check_readings(
         finding = _describe(placed, trial, own, chosen, found)
         # A set of other sizes may also be a few boxes in another order: then each is named, too.
         is_certain = found.evidence.gain > 0 or finding.kind != "looks_resized"
+        is_certain |= found.compared.reading.ends_with_copies
         if finding.severity != "info" and is_certain:
             images = trial.owners[found.part.members]
             explained[chosen[np.isin(trial.owners, images)]] = True

@@ -126,6 +126,22 @@ def border_cut_off(data, written_as):
     add_copy(data, "train", cut)
 
 
+@fault("near_copy near_copy_across_splits")
+def wide_border_cut_off(data, written_as):
+    def cut(pixels):
+        height, width = pixels.shape[:2]
+        return pixels[height // 20 : -height // 25, width // 30 : -width // 16]
+
+    add_copy(data, "train", cut)
+
+
+@fault("dark_photograph")
+def twelve_bits_in_sixteen(data, written_as):
+    one = data.some()
+    grey = cv2.cvtColor(pixels_of(one), cv2.COLOR_BGR2GRAY).astype(np.uint16) << 4
+    one.data = cv2.imencode(".png", grey)[1].tobytes()
+
+
 @fault("exact_copy exact_copy_across_splits")
 def copied(data, written_as):
     source = data.some("train")
@@ -333,6 +349,20 @@ def whole_photographs_in_part(data, written_as):
         one.things = [Thing(one.things[0].category, [0, 0, width, height])] if one.things else []
 
 
+@fault("whole_photographs")
+def whole_photographs_among_small_objects(data, written_as):
+    sides = [
+        min((x2 - x1) / one.size[1], (y2 - y1) / one.size[0])
+        for one, thing in data.things()
+        for x1, y1, x2, y2 in [thing.box]
+    ]
+    assert max(sides) < 0.5
+    assert len(sides) >= 30
+    for one in [each for each in data.photographs if each.things][:3]:
+        height, width = one.size
+        one.things = [Thing(one.things[0].category, [0, 0, width, height])]
+
+
 @fault("negatives", ("coco", "voc", "yolo"))
 def labels_emptied(data, written_as):
     train = [one for one in data.photographs if one.split == "train" and one.things]
@@ -392,6 +422,12 @@ def misspelt(data, written_as):
     for thing in things:
         thing.category = "bicycle"
     things[3].category = "bycicle" if len(things) % 2 else "bicycles"
+
+
+@fault("similar_categories", ("csv", "voc"))
+def accents_lost(data, written_as):
+    for position, (_, thing) in enumerate(data.things()):
+        thing.category = "cafe" if position % 2 else "caf\u00e9"
 
 
 @fault("category_not_in_train", ("coco", "voc", "yolo"))

@@ -1,14 +1,17 @@
 """Faults of whole directories: a check names their cause before the photographs that suffer."""
 
+import io
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from processing.checking.small_pictures import SIDE, SmallPictures, chosen_images
 from processing.data_processor import DataProcessor
-from tests.checking.data_sets import Thing, demo_data, write
+from tests.checking.data_sets import Photograph, Thing, demo_data, write
 
 SIDES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 SMALL = {"detector": 64, "landmarker": 48, "teacher": 32}
@@ -136,6 +139,81 @@ def test_categories_that_are_names_of_photographs_are_found_if_those_have_dots(d
         for thing in one.things:
             thing.category = one.stem
     assert "category_is_file_name" in findings_of(write(data, tmp_path / "raw", "csv"))
+
+
+def test_boxes_that_end_with_square_copies_are_told_although_objects_fill_photographs(tmp_path):
+    data = demo_data(tmp_path / "demo", images=20, seed=2)
+    for number, one in enumerate(data.photographs):
+        box = [40 + number, 30, 640 if number % 3 == 0 else 560, 640 if number % 3 else 600]
+        one.things = [Thing("adult", box)]
+    data.has_points = False
+    found = findings_of(write(data, tmp_path / "raw", "csv"))
+    assert next(iter(found)) == "looks_resized"
+    assert "stretched to 640x640" in found["looks_resized"].message
+    assert "beyond_photograph" not in found
+
+
+def test_a_box_that_fits_only_the_photograph_as_stored_is_told_from_x_and_y_exchanged(
+    demo, tmp_path
+):
+    data = demo.copy()
+    one = next(each for each in data.photographs if each.size[1] > each.size[0] + 40)
+    height, width = one.size
+    one.things = [Thing("adult", [width - 60, 20, width - 2, 90])]
+    picture = Image.open(io.BytesIO(one.data))
+    exif = picture.getexif()
+    exif[0x112] = 6
+    turned = io.BytesIO()
+    picture.save(turned, "JPEG", quality=92, exif=exif)
+    one.data, one.size = turned.getvalue(), (width, height)
+    found = findings_of(write(data, tmp_path / "raw", "voc"))
+    assert found["looks_unrotated"].path.endswith(one.name)
+    assert "looks_swapped" not in found
+
+
+def test_names_that_differ_in_accents_are_meant_if_one_list_declares_both(demo, tmp_path):
+    data = demo.copy()
+    for position, (_, thing) in enumerate(data.things()):
+        thing.category = "mas" if position % 2 else "m\u00e1s"
+    assert findings_of(write(data, tmp_path / "raw", "csv"))["similar_categories"].remedy
+    found = findings_of(write(data, tmp_path / "raw", "coco"))
+    assert found["similar_categories"].severity == "info"
+
+
+def test_marks_of_other_scripts_are_letters(demo, tmp_path):
+    data = demo.copy()
+    for position, (_, thing) in enumerate(data.things()):
+        thing.category = (
+            "\u30ac\u30e9\u30b9" if position % 2 else "\u30ab\u30e9\u30b9"
+        )  # glass, crow
+    assert "similar_categories" not in findings_of(write(data, tmp_path / "raw", "csv"))
+
+
+def burst(demo, splits):
+    """Adds photographs that a camera took one after another, while it was turned."""
+    data = demo.copy()
+    source = max(data.photographs, key=lambda one: one.size[1])
+    noise = np.random.default_rng(0)
+    pixels = cv2.imdecode(np.frombuffer(source.data, np.uint8), cv2.IMREAD_COLOR)
+    height, width = pixels.shape[0], pixels.shape[1] - 36
+    data.photographs.remove(source)
+    for number, split in enumerate(splits):
+        frame = pixels[:, 12 * number : 12 * number + width]
+        frame = np.clip(frame + noise.normal(0, 3, frame.shape), 0, 255).astype(np.uint8)
+        content = cv2.imencode(".jpg", frame)[1].tobytes()
+        box = Thing("adult", [20 + 9 * number, 30, 70, 90])
+        data.photographs.append(
+            Photograph(f"zz_{number}.jpg", split, (height, width), content, [box])
+        )
+    data.has_points = False
+    return data
+
+
+def test_a_burst_is_harmless_in_one_split_and_a_leak_in_two(demo, tmp_path):
+    inside = findings_of(write(burst(demo, ["train"] * 3), tmp_path / "raw", "coco"))
+    assert inside["near_copy"].severity == "info"
+    across = findings_of(write(burst(demo, ["train", "val", "train"]), tmp_path / "raw", "coco"))
+    assert across["near_copy_across_splits"].severity == "warning"
 
 
 def test_points_relative_to_their_box_get_that_remedy(demo, tmp_path):
