@@ -63,6 +63,7 @@ _NOTES: Final[dict[str, tuple[Severity, str]]] = {
     "ambiguous_split": ("warning", "remove the photograph from one of the splits"),
     "duplicate_image": ("warning", "remove one of the entries"),
     "duplicate_box": ("warning", "remove one of the boxes"),
+    "duplicate_annotation_id": ("warning", "number the annotations anew"),
     "class_count": ("warning", "correct nc in data.yaml, or the list of names"),
     "same_names": ("warning", "give the classes different names, or merge them"),
     "unnamed_classes": ("warning", "add the list of names: data.yaml, classes.txt or obj.names"),

@@ -70,6 +70,18 @@ def test_category_ids_from_0_are_named_once(demo, tmp_path):
     assert "unknown_category" in found
 
 
+def test_annotations_with_the_id_of_another_one_are_counted(demo, tmp_path):
+    raw = write(demo, tmp_path / "raw", "coco")
+
+    def repeat(content):
+        for one in content["annotations"][:3]:
+            one["id"] = content["annotations"][5]["id"]
+
+    edit(raw / "annotations/instances_train.json", repeat)
+    finding = findings_of(raw)["duplicate_annotation_id"]
+    assert (finding.severity, finding.count) == ("warning", 3)
+
+
 @pytest.mark.parametrize("every", [1, 2])
 def test_points_with_places_and_visibility_0_are_counted(demo, tmp_path, every):
     raw = write(demo, tmp_path / "raw", "coco")

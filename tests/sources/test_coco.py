@@ -193,6 +193,14 @@ def test_an_image_id_of_two_files_rejects_both_with_their_annotations(tmp_path):
     assert reasons_of(reading) == [("a.jpg", "duplicate_image_id"), ("b.jpg", "duplicate_image_id")]
 
 
+def test_annotations_with_one_id_are_kept_and_noted(tmp_path):
+    ids = [7, 7, 3, 3, 3, None, None, "7", 1 << 80, 1 << 80]
+    boxes = [coco_box(1, bbox=(i, 0, 9, 9)) | {"id": key} for i, key in enumerate(ids)]
+    reading = read(tmp_path, coco_file([coco_image(1)], boxes))
+    assert len(reading.table.labels) == len(ids)
+    assert reading.note_counts == {"duplicate_annotation_id": 3}
+
+
 def test_an_image_that_shares_its_id_with_a_file_outside_is_reported(tmp_path):
     content = coco_file(
         [coco_image(1, "/x.jpg"), coco_image(1, "b.jpg"), coco_image(2, "c.jpg")],

@@ -41,6 +41,7 @@ class Annotation(msgspec.Struct, gc=False):
     iscrowd: int | bool | None = 0
     ignore: Any = None
     score: Any = None
+    id: Any = None
 
 
 class Segmentation(msgspec.Struct):

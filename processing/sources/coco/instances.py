@@ -5,7 +5,7 @@ No Python object of an annotation outlives its chunk. The rules are documented i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from types import SimpleNamespace
@@ -34,6 +34,8 @@ _UNKNOWN: Final = -1
 """Row or label of an id that is not in the file's lists."""
 
 _NO_NUMBERS: Final = np.zeros(0, dtype=np.int32)
+
+_NO_IDS: Final = np.zeros(0, dtype=np.int64)
 
 _SET: Final = (1, "1", "true", "True")
 """Values of ``ignore`` that mean yes; True equals 1."""
@@ -98,11 +100,13 @@ def read_instances(
     images_missing_annotations: set[int] = set()
     has_objects = not file.annotations
     predictions = unlabelled = 0
+    ids = [_NO_IDS]
     for chunk in file.annotations.decoded(Annotation):
         outlined = add_missing_boxes(chunk)
         has_objects |= bool(chunk.failures or outlined) or any(
             entry.bbox or entry.keypoints for entry in chunk.entries
         )
+        ids.append(_ids(chunk.entries))
         predicted = _predictions(chunk.entries)
         predictions += int(np.count_nonzero(predicted))
         columns, usable = _columns(chunk, rows, labels)
@@ -131,7 +135,31 @@ def read_instances(
     set_ids = np.zeros(len(entries), dtype=np.int32)
     instances = CocoInstances(**joined, entries=entries, instance_set_ids=set_ids)
     rows_of_rejected = images_missing_annotations - {REJECTED, _UNKNOWN}
-    return instances, rejections, rows_of_rejected, note_unlabelled(path, unlabelled)
+    notes = [*note_unlabelled(path, unlabelled), *_note_repeated_ids(path, np.concatenate(ids))]
+    return instances, rejections, rows_of_rejected, notes
+
+
+def _ids(entries: Sequence[Annotation]) -> NDArray[np.int64]:
+    """Returns the ids of annotations that are numbers."""
+    ids = [entry.id for entry in entries]
+    if set(map(type, ids)) != {int}:
+        ids = [each for each in ids if type(each) is int]
+    try:
+        return np.array(ids, dtype=np.int64)
+    except OverflowError:
+        return np.array([each for each in ids if abs(each) < 1 << 63], dtype=np.int64)
+
+
+def _note_repeated_ids(path: str, ids: NDArray[np.int64]) -> Iterator[Note]:
+    """Notes ids that several annotations have. Here each of them counts; in other tools, one."""
+    ids = np.sort(ids)
+    repeated = ids[1:][ids[1:] == ids[:-1]]
+    if len(repeated):
+        message = (
+            f"{path}: {len(repeated):,} annotations have the id of another one, such as "
+            f"{repeated[0]}; all are kept, but pycocotools would take one for the other"
+        )
+        yield Note("duplicate_annotation_id", path, message, len(repeated))
 
 
 def _check_objects(count: int, predictions: int, *, has_objects: bool) -> None:
