@@ -33,6 +33,7 @@ from processing.checking.findings import Finding, Severity, counted, in_order
 from processing.checking.forecast import Forecast
 from processing.checking.landmarks import check_landmarks
 from processing.checking.outcomes import from_dropped, from_notes, from_rejections
+from processing.checking.overlaps import check_overlaps
 from processing.checking.photographs import check_photographs, look_at_all
 from processing.checking.report import CheckReport
 from processing.checking.systematic import check_readings
@@ -148,6 +149,7 @@ def _findings(work: Work, forecast: Forecast) -> Iterator[Finding]:
     yield from _clipped(forecast)
     yield from check_emptiness(work.table, work.splits)
     yield from check_copies(forecast.pictures)
+    yield from check_overlaps(forecast.pictures)
     yield from check_annotations_of_copies(forecast.placed, forecast.pictures)
     yield from check_photographs(forecast.placed)
     yield from check_box_sets(forecast.placed)

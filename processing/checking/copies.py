@@ -32,7 +32,7 @@ _ONE_CAMERA: Final = (
     "if a camera that does not move took them, keep them in one split (--group-by, or the lists); "
     "if they are copies, keep one"
 )
-_NO_LEAK: Final = (
+NO_LEAK: Final = (
     "delete the copies outside train, or keep all of them in one split (--group-by, or the lists)"
 )
 
@@ -144,7 +144,7 @@ def _finding(
     names = " and ".join(SPLITS[split] for split in sorted(splits))
     if len(splits) > 1:
         kind = f"{kind}_across_splits"
-        remedy = _NO_LEAK if remedy == _KEEP_ONE else remedy
+        remedy = NO_LEAK if remedy == _KEEP_ONE else remedy
         found += f", and are in {names}: a model would be tested on what it has learnt"
     elif is_harmless:
         severity, remedy = "info", ""

@@ -127,9 +127,9 @@ def similar_pairs(
     first, second, bits = first[wanted], second[wanted], bits[wanted]
     is_mirrored, is_inner = second // count == 1, second // count == 2
     second = second % count
-    correlation = _correlations(thumbnails, first, second, is_mirrored)
-    same = ~is_inner & (correlation >= _LEAST_CORRELATION)
-    unsure = np.flatnonzero(~same & ~is_mirrored & (correlation >= _LEAST_ALIKE))
+    alike = _correlations(thumbnails, first, second, is_mirrored)
+    same = ~is_inner & (alike >= _LEAST_CORRELATION)
+    unsure = np.flatnonzero(~same & ~is_mirrored & (alike >= _LEAST_ALIKE))
     unsure = unsure[np.argsort(bits[unsure], kind="stable")][:_MOST_ALIGNED]
     for pair in unsure.tolist():
         both = thumbnails[first[pair]], thumbnails[second[pair]]
@@ -216,15 +216,16 @@ def _correlations(
         others = thumbnails[second[part]]
         turned = mirrored[part]
         others[turned] = others[turned][:, :, ::-1]
-        correlations[part] = _correlation(thumbnails[first[part]], others)
+        correlations[part] = correlation(thumbnails[first[part]], others)
     return correlations
 
 
-def _correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Returns float32 (P,): the correlation of thumbnails (P, 24, 24)."""
+def correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Returns float32 (P,): the correlation of pictures (P, h, w) with others; NaN of flat ones."""
     a, b = (each.reshape(len(each), -1).astype(np.float32) for each in (one, other))
     a -= a.mean(axis=1, keepdims=True)
     b -= b.mean(axis=1, keepdims=True)
     product = (a * b).sum(axis=1)
-    correlation: NDArray[np.float32] = product / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    return correlation
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: NDArray[np.float32] = product / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    return found

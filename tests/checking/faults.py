@@ -142,6 +142,24 @@ def twelve_bits_in_sixteen(data, written_as):
     one.data = cv2.imencode(".png", grey)[1].tobytes()
 
 
+@fault("overlap_across_splits")
+def tiles_of_one_photograph_in_both_splits(data, written_as):
+    sources = [one for one in data.photographs if one.things][:12]
+    assert len(sources) >= 8
+    data.photographs = []
+    for number, source in enumerate(sources):
+        pixels = pixels_of(source)
+        height, width = pixels.shape[:2]
+        side = int(0.6 * width)
+        for tile, left in enumerate((0, int(0.2 * width), int(0.4 * width))):
+            box = Thing("tree", [9.0 + tile, 9.0, side - 9.0 - number, height - 9.0 - 2 * number])
+            split = "val" if (number + tile) % 3 == 0 else "train"
+            content = jpeg(pixels[:, left : left + side])
+            one = Photograph(f"t{number}_{left}.jpg", split, (height, side), content, [box])
+            data.photographs.append(one)
+    data.has_points = False
+
+
 @fault("exact_copy exact_copy_across_splits")
 def copied(data, written_as):
     source = data.some("train")

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from processing.checking.small_pictures import SIDE, SmallPictures, chosen_images
 from processing.data_processor import DataProcessor
 from tests.checking.data_sets import Photograph, Thing, demo_data, write
+from tests.checking.faults import tiles_of_one_photograph_in_both_splits
 
 SIDES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 SMALL = {"detector": 64, "landmarker": 48, "teacher": 32}
@@ -226,6 +228,20 @@ def test_a_burst_is_harmless_in_one_split_and_a_leak_in_two(demo, tmp_path):
     assert inside["near_copy"].severity == "info"
     across = findings_of(write(burst(demo, ["train", "val", "train"]), tmp_path / "raw", "coco"))
     assert across["near_copy_across_splits"].severity == "warning"
+
+
+def test_tiles_of_one_photograph_are_named_if_they_are_in_two_splits(demo, tmp_path):
+    data = demo.copy()
+    tiles_of_one_photograph_in_both_splits(data, "coco")
+    finding = findings_of(write(data, tmp_path / "raw", "coco"))["overlap_across_splits"]
+    assert {finding.path, *finding.others} <= {
+        f"images/{one.split}/{one.name}" for one in data.photographs
+    }
+    for one in data.photographs:
+        one.split = "train"
+    other = max(demo.photographs, key=lambda one: len(one.things))
+    data.photographs.append(replace(other, name="other.jpg", split="val"))
+    assert "overlap_across_splits" not in findings_of(write(data, tmp_path / "raw", "coco"))
 
 
 def test_points_relative_to_their_box_get_that_remedy(demo, tmp_path):
