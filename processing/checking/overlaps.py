@@ -29,7 +29,7 @@ _FEWEST_PAIRS: Final = 6
 _SHARE: Final = 0.05
 """Neighbours that agree at one distance, and their share of all neighbours. Of real and rendered
 photographs, at most 0.015 agree at any distance; of tiles that overlap by half, 0.65."""
-_MOST_TRIED: Final = 2000
+_MOST_TRIED: Final = 500
 """Neighbours that tell the distance."""
 _LEAST_CONTRAST: Final = 8.0
 """Standard deviation of the brightness, 0 to 255, of what both show."""
