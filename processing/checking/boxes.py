@@ -12,9 +12,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.checking.findings import Finding, counted
+from processing.checking.findings import Finding
 from processing.checking.placed import PlacedAnnotations
 from processing.core.box_matching import box_fit
+from processing.core.messages import counted
 
 _BEYOND_PIXELS: Final = 3.0
 _BEYOND_SHARE: Final = 0.02

@@ -12,10 +12,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.checking.findings import Finding, counted, sample
+from processing.checking.findings import Finding, sample
 from processing.checking.synonyms import SYNONYMS
 from processing.core.annotations import SPLITS, AnnotationTable
 from processing.core.errors import Rejection
+from processing.core.messages import counted
 
 _RARE: Final = 5
 """Objects. A category with fewer is hardly learnt, and may be a slip of the annotator."""

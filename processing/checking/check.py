@@ -29,7 +29,7 @@ from processing.checking.declared_sizes import check_declared_sizes
 from processing.checking.divisions import check_annotations_of_copies, check_divisions
 from processing.checking.emptiness import check_emptiness
 from processing.checking.estimate import file_bytes, measure, run_seconds
-from processing.checking.findings import Finding, Severity, counted, in_order
+from processing.checking.findings import Finding, Severity, in_order
 from processing.checking.forecast import Forecast
 from processing.checking.landmarks import check_landmarks
 from processing.checking.outcomes import from_dropped, from_notes, from_rejections
@@ -38,6 +38,7 @@ from processing.checking.photographs import check_photographs, look_at_all
 from processing.checking.report import CheckReport
 from processing.checking.systematic import check_readings
 from processing.core.errors import SourceError
+from processing.core.messages import counted
 from processing.imaging.photographs import Photographs
 from processing.run.file_report import FileReport
 from processing.run.image_batches import RunOptions

@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.checking.findings import Finding, counted
+from processing.checking.findings import Finding
 from processing.checking.placed import PlacedAnnotations
+from processing.core.messages import counted
 
 _FEWEST: Final = 3
 _MOSTLY: Final = 0.8

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.checking.copies import Pictures, exact_groups
-from processing.checking.findings import Finding, Severity, counted, sample
+from processing.checking.findings import Finding, Severity, sample
 from processing.checking.placed import PlacedAnnotations
 from processing.core.annotations import SPLITS, UNASSIGNED, AnnotationTable
 from processing.core.errors import Note
+from processing.core.messages import counted
 
 _FEWEST: Final = 3
 _MOSTLY: Final = 0.8

@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.checking.findings import Finding, Severity, counted, sample
+from processing.checking.findings import Finding, Severity, sample
 from processing.core.annotations import SPLITS, AnnotationTable, Flag
+from processing.core.messages import counted
 
 _MANY: Final = 0.4
 _FEWEST: Final = 8

@@ -72,11 +72,6 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(listed, key=lambda f: (SEVERITIES.index(f.severity), first[f.kind]))
 
 
-def counted(count: int, unit: str, units: str = "") -> str:
-    """Returns a count with its unit, such as ``1 box`` or ``2 boxes``."""
-    return f"{count:,} {unit if count == 1 else units or f'{unit}s'}"
-
-
 def sample(values: Iterable[str], most: int = 5) -> str:
     """Returns the first few texts, and how many more there are."""
     texts = list(values)

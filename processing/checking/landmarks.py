@@ -11,9 +11,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.checking.findings import Finding, counted
+from processing.checking.findings import Finding
 from processing.checking.placed import PlacedAnnotations
 from processing.core.annotations import Flag
+from processing.core.messages import counted
 
 _AROUND: Final = 0.5
 """How far points may lie outside their box, as a share of its side: hands reach out of a body."""

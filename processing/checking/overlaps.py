@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processing.checking.copies import NO_LEAK, Pictures
-from processing.checking.findings import Finding, counted
+from processing.checking.findings import Finding
+from processing.core.messages import counted
 from processing.imaging.similar import THUMBNAIL_SIDE, correlation
 
 _NUMBER: Final = re.compile(r"\d+")

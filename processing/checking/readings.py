@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.checking.findings import counted
 from processing.checking.placed import PlacedAnnotations
 from processing.core.annotations import NOT_DECLARED
 from processing.core.coordinates import stored_to_upright
+from processing.core.messages import counted
 
 Boxes = NDArray[np.float64]
 

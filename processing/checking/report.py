@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from processing.checking.findings import Finding, count_severities, counted
+from processing.checking.findings import Finding, count_severities
 from processing.core.annotation_sets import SetReport
+from processing.core.messages import counted
 from processing.run.file_report import FileReport
 from processing.run.processing_report import SplitReport
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.checking.findings import Finding, Severity, counted, sample
+from processing.checking.findings import Finding, Severity, sample
 from processing.checking.parts import Part, parts_of
 from processing.checking.placed import PlacedAnnotations
 from processing.checking.reading_trial import Compared, Evidence, Trial
@@ -25,6 +25,7 @@ from processing.checking.readings import (
     shifted_readings,
 )
 from processing.checking.small_pictures import Integrals, SmallPictures
+from processing.core.messages import counted
 
 _FEWEST_BOXES: Final = 12
 

@@ -19,6 +19,7 @@ from processing.commands.console import (
     print_result,
 )
 from processing.commands.places import add_cache_dir, for_each_file, location
+from processing.core.messages import counted
 from processing.core.urls import Location
 
 _SET: Final = "for all shards of a set, give its manifest, such as train_detector.json"
@@ -85,7 +86,7 @@ def _verify(file: Location, cache_dir: Path) -> str:
     part = first_look(contents.metadata)
     height, width = shape[1:] if stored_channel_axis(shape) == 0 else shape[:2]
     return (
-        f"{file}: ok, {len(contents):,} rows, {contents.task} {height}x{width}, "
+        f"{file}: ok, {counted(len(contents), 'row')}, {contents.task} {height}x{width}, "
         f"{contents.npz.file_bytes:,} bytes; "
         f"{checked}{part and f'; {part}'}"
     )
@@ -102,4 +103,4 @@ def _verify_set(path: Location, cache_dir: Path) -> str:
         verify_columns(shard)
     shards, rows = len(contents.offsets) - 1, len(contents)
     manifest = manifest_path(*set_location(path))
-    return f"{manifest}: ok, {rows:,} rows in {shards:,} shards, {contents.task}"
+    return f"{manifest}: ok, {counted(rows, 'row')} in {counted(shards, 'shard')}, {contents.task}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from processing.core import html
+from processing.core.messages import counted
 from processing.imaging.drawing import Image
 from processing.imaging.row_pictures import row_picture, small_jpegs
 from processing.npz.shown_rows import ShownRow
@@ -51,7 +52,7 @@ def _whole_html(dataset: Viewable) -> str:
 
 
 def _title(dataset: Viewable) -> str:
-    return f"{type(dataset).__name__}: {len(dataset):,} rows"
+    return f"{type(dataset).__name__}: {counted(len(dataset), 'row')}"
 
 
 def _thumbnails(dataset: Viewable) -> str:
@@ -109,4 +110,4 @@ def _objects(row: ShownRow) -> str:
         return ", ".join(name if n == 1 else f"{n} {name}" for name, n in counts.items())
     if row.boxes is None:
         return ""
-    return "1 box" if len(row.boxes) == 1 else f"{len(row.boxes)} boxes"
+    return counted(len(row.boxes), "box", "boxes")

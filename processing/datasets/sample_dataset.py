@@ -19,6 +19,7 @@ from typing_extensions import TypeVar  # typing's own has no `default` before Py
 
 from processing.core.channels import stored_channel_axis
 from processing.core.columns import ColumnArray, RaggedArray
+from processing.core.messages import counted
 from processing.core.urls import is_url
 from processing.datasets.buffers import BufferPool
 from processing.datasets.collate import Sample, SampleBatch, empty_images, ragged_sample
@@ -35,6 +36,7 @@ Transform: TypeAlias = Callable[[Sample], Any]
 Rows: TypeAlias = Mapping[str, ColumnArray]
 Indices: TypeAlias = slice | Sequence[SupportsIndex] | NDArray[Any] | torch.Tensor
 """Several samples: a slice, integers, or a mask."""
+
 
 class SampleDataset(Viewable, Dataset[T_co], ABC):
     """A map-style dataset whose samples and batches come from gathered rows.
@@ -75,7 +77,11 @@ class SampleDataset(Viewable, Dataset[T_co], ABC):
     def _described(self, split: str | None, place: str) -> str:
         """Returns the text of `repr`: task, split, rows, size, categories, and `place`."""
         height, width = self.image_size
-        parts = [self.task, *([split] if split else []), f"{len(self):,} rows of {height}x{width}"]
+        parts = [
+            self.task,
+            *([split] if split else []),
+            f"{counted(len(self), 'row')} of {height}x{width}",
+        ]
         if names := self.category_names:
             parts.append(describe_categories(names))
         return f"{type(self).__name__}({', '.join(parts)}, {place})"

@@ -11,6 +11,7 @@ from typing import Final, Literal
 from processing.core.annotations import SPLITS
 from processing.core.arguments import StrPath, check_location, check_path
 from processing.core.files import new_directory
+from processing.core.messages import counted
 from processing.core.outputs import refuse_unwritable
 from processing.core.urls import URL, Location
 from processing.exporting.coco import write_coco
@@ -230,7 +231,10 @@ def _not_stored(stored: StoredAnnotations) -> list[str]:
             f"{report.left_out_by_rules} photographs left out by keep_flagged or min_box_size"
         )
     if report.repairs.get("clipped"):
-        remarks.append(f"{report.repairs['clipped']} boxes were cut at the edge of the photograph")
+        remarks.append(
+            f"{counted(report.repairs['clipped'], 'box was', 'boxes were')} cut at the edge of "
+            "the photograph"
+        )
     if stored.options["keep_flagged"]:
         remarks.append(
             "boxes marked crowd, ignored, invalid or difficult are in the file without their "

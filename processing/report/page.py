@@ -12,12 +12,12 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from processing.core.messages import counted
 from processing.report.chart_data import charts_of
 from processing.report.outlines import most_of_each, outlines_of
 from processing.report.pictures import Picture
 from processing.report.sheets import Sheet
 from processing.report.summary import (
-    count,
     find_problems,
     first_looks,
     photographs,
@@ -79,7 +79,7 @@ def _context(survey: Survey, sheets: Sequence[Sheet]) -> dict[str, Any]:
         "style": Markup((_FOLDER / "style.css").read_text()),
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "photographs": count(photographs(survey), "photograph"),
+        "photographs": counted(photographs(survey), "photograph"),
         "problems": find_problems(survey),
         "first_looks": first_looks(survey),
         "files": split_rows(survey),
@@ -183,8 +183,8 @@ def _objects(picture: Picture) -> str:
     if picture.row < 0:
         return "not stored"
     if len(picture.points):
-        return count(len(picture.points), "point")
-    return count(len(picture.categories), "object")
+        return counted(len(picture.points), "point")
+    return counted(len(picture.categories), "object")
 
 
 def _labels(picture: Picture, numbers: dict[str, int]) -> list[int]:

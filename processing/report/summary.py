@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from processing.core.messages import counted
 from processing.core.urls import Location
 from processing.npz.format import first_look
 from processing.report.hashes import different
@@ -44,19 +45,14 @@ class SplitRow(NamedTuple):
     empty: int
 
 
-def count(number: int, one: str, many: str = "") -> str:
-    """Returns ``1 photograph`` or ``1,234 photographs``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def photographs(survey: Survey) -> int:
     """Returns the number of different photographs in all files.
 
     Paths are relative to a raw directory, so that each output directory is counted by itself.
     """
     paths = defaultdict[Location, list[NDArray[np.uint64]]](list)
-    for file, counted in zip(survey.files, survey.statistics, strict=True):
-        paths[file.directory].append(counted.paths)
+    for file, found in zip(survey.files, survey.statistics, strict=True):
+        paths[file.directory].append(found.paths)
     return sum(len(different(np.concatenate(each))) for each in paths.values())
 
 
@@ -92,11 +88,11 @@ def _damage(survey: Survey) -> Iterator[Problem]:
     unreadable = survey.found.unreadable + survey.left_out.unreadable
     if unreadable:
         text = "They are listed below with the reason. Restore them, or process the data again."
-        number = count(len(unreadable), "file")
+        number = counted(len(unreadable), "file")
         yield Problem(f"{number} cannot be read", text, "damage")
     if survey.failures:
         text = "Run verify on these files; restore them from a copy, or process the data again."
-        number = count(len(survey.failures), "image")
+        number = counted(len(survey.failures), "image")
         yield Problem(f"{number} cannot be read", text, "damage")
 
 
@@ -105,13 +101,13 @@ def _leaks(survey: Survey) -> Iterator[Problem]:
     text = "A model is then tested on images that it was trained on, and its score means little. "
     more = "" if survey.same.complete else "At least "
     if survey.paths:
-        title = f"{count(len(survey.paths), 'path')} in two splits"
+        title = f"{counted(len(survey.paths), 'path')} in two splits"
         yield Problem(title, text + "Leave the photograph in one of them.", "leaks")
     if same:
-        title = f"{more}{count(same, 'pair')} of identical images in different splits"
+        title = f"{more}{counted(same, 'pair')} of identical images in different splits"
         yield Problem(title, text + "Delete one image of each pair.", "leaks")
     if near:
-        title = f"{count(near, 'pair')} of images that look alike in different splits"
+        title = f"{counted(near, 'pair')} of images that look alike in different splits"
         advice = "If they are frames of one film or copies, keep them together with group_by."
         yield Problem(title, text + advice, "leaks")
 
@@ -131,7 +127,7 @@ def _missing_categories(survey: Survey) -> Iterator[Problem]:
         missing = [names[label] for label in np.flatnonzero(others & ~known)]
         if missing:
             shown = ", ".join(missing[:5]) + (" and more" if len(missing) > 5 else "")
-            title = f"{count(len(missing), 'category', 'categories')} without an object in train"
+            title = f"{counted(len(missing), 'category', 'categories')} without an object in train"
             yield Problem(title, f"No model can learn them: {shown}.", "charts")
 
 
@@ -139,12 +135,12 @@ def _left_out(survey: Survey) -> Iterator[Problem]:
     rejected = _total(survey.left_out.rejected)
     if rejected:
         text = "They could not be used, and are in no file. The table has the reasons."
-        yield Problem(f"{count(rejected, 'input')} rejected", text, "left-out")
+        yield Problem(f"{counted(rejected, 'input')} rejected", text, "left-out")
     dropped = _total(survey.left_out.dropped)
     if dropped:
         text = "Their images are stored without them. The table has the reasons."
         yield Problem(
-            f"{count(dropped, 'object or point', 'objects or points')} dropped", text, "left-out"
+            f"{counted(dropped, 'object or point', 'objects or points')} dropped", text, "left-out"
         )
 
 
@@ -159,5 +155,5 @@ def _duplicates(survey: Survey) -> Iterator[Problem]:
         text = (
             "They teach a model the same thing twice. The contact sheet of duplicates shows some."
         )
-        title = f"{count(number, 'pair')} of images of one split are the same or look alike"
+        title = f"{counted(number, 'pair')} of images of one split are the same or look alike"
         yield Problem(title, text, "duplicates")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from processing.core import html
+from processing.core.messages import counted
 from processing.run.file_report import NOT_DROPPED, FileReport
 
 if TYPE_CHECKING:
@@ -59,11 +60,12 @@ def split_text(splits: SplitReport) -> str:
     """Returns how images were divided, in one line."""
     parts = []
     if splits.official:
-        parts.append(f"{_images(splits.official)} as the annotations say")
+        parts.append(f"{counted(splits.official, 'image')} as the annotations say")
     if splits.divided:
         key = "path" if splits.group_by is None else f"group (group_by={splits.group_by!r})"
         parts.append(
-            f"{_images(splits.divided)} by a hash of the {key}, train_split={splits.train_split:g}"
+            f"{counted(splits.divided, 'image')} by a hash of the {key}, "
+            f"train_split={splits.train_split:g}"
         )
     return ", ".join(parts)
 
@@ -73,14 +75,13 @@ def _about_input(report: ProcessingReport) -> list[str]:
     lines = []
     for read in report.sets[:_MOST_SETS]:
         details = f"; {read.details}" if read.details else ""
-        counts = f"{_images(read.images)}, {read.instances} objects"
+        counts = f"{counted(read.images, 'image')}, {counted(read.instances, 'object')}"
         lines.append(f"read {read.path} ({read.format}): {counts}{details}")
     left = report.sets[_MOST_SETS:]
     if left:
-        images, instances = sum(r.images for r in left), sum(r.instances for r in left)
-        lines.append(
-            f"read {len(left)} more annotation sets: {_images(images)}, {instances} objects"
-        )
+        images, objects = sum(r.images for r in left), sum(r.instances for r in left)
+        counts = f"{counted(images, 'image')}, {counted(objects, 'object')}"
+        lines.append(f"read {len(left)} more annotation sets: {counts}")
     if report.splits is not None:
         lines.append(f"splits: {report.splits}")
     if report.first_look is not None:
@@ -106,7 +107,7 @@ def _about_run(report: ProcessingReport) -> list[str]:
         lines.append(f"continued after an interruption, or the death of a worker: {names}")
     if report.uploaded:
         where = f" at {report.files[0].path.parent}" if report.files else ""
-        lines.append(f"put{where}: {len(report.uploaded)} files")
+        lines.append(f"put{where}: {counted(len(report.uploaded), 'file')}")
     if report.missing_shards:
         lines.append(
             f"shards that are not there yet: {report.missing_shards}; the job that makes the "
@@ -159,7 +160,7 @@ def _pace(report: ProcessingReport) -> str:
     copied = f" and {report.images_copied} unchanged ones" if report.images_copied else ""
     resumed = f", {report.images_resumed} from an interrupted run" if report.images_resumed else ""
     return (
-        f"{_images(report.images_decoded)}{copied} in {report.seconds:.1f} s "
+        f"{counted(report.images_decoded, 'image')}{copied} in {report.seconds:.1f} s "
         f"({report.images_per_second:.0f} images/s){resumed}"
     )
 
@@ -209,10 +210,6 @@ def _joined(*parts: str) -> list[str]:
     """One indented line of all parts that are not empty; no line without any."""
     text = "; ".join(filter(None, parts))
     return [f"    {text}"] if text else []
-
-
-def _images(count: int) -> str:
-    return f"{count} image" if count == 1 else f"{count} images"
 
 
 def _most_common(counts: Counter[str]) -> str:

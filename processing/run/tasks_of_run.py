@@ -8,6 +8,7 @@ from typing import Protocol
 from processing.core.annotation_sets import SetReport
 from processing.core.annotations import AnnotationTable
 from processing.core.errors import Note, Rejection, SourceError
+from processing.core.messages import counted
 from processing.imaging.photographs import Photographs
 from processing.imaging.tasks import TASKS, Task
 from processing.run.no_annotations import explain_no_annotations
@@ -62,7 +63,7 @@ def choose_tasks(
             tasks.append(task)
         else:
             images = len(reading.table)
-            listed = "1 image" if images == 1 else f"{images} images"
+            listed = counted(images, "image")
             skipped[name] = f"no {task.needs} in {place} ({listed} listed)"
     if skipped and not (skip_missing and tasks):
         found = reading.table, reading.rejections, reading.notes, reading.sets

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from processing.core.annotations import AnnotationTable, Flag
 from processing.core.errors import Note, Rejection
+from processing.core.messages import counted
 from processing.sources.agreement import Description, Verdict, compare, share_boxes
 
 
@@ -292,14 +293,15 @@ def _conflict(
         names = [str(table.annotation_files[found.rows[0]]) for found in (first, second)]
         remedy = "delete one of them"
     message = (
-        f"{image}: described differently by {names[0]} ({len(first.instances)} objects) and "
-        f"{names[1]} ({len(second.instances)} objects); {remedy}"
+        f"{image}: described differently by {names[0]} "
+        f"({counted(len(first.instances), 'object')}) and "
+        f"{names[1]} ({counted(len(second.instances), 'object')}); {remedy}"
     )
     return Rejection(image, "annotation", "conflicting_annotations", message)
 
 
 def _images(count: int) -> str:
-    return "1 image is" if count == 1 else f"{count} images are"
+    return counted(count, "image is", "images are")
 
 
 def _entry(one: Any) -> dict[str, str]:

@@ -122,7 +122,7 @@ def test_the_command_writes_a_tree_with_links_and_says_what_is_not_in_it(tmp_pat
     printed = capsys.readouterr().out
     assert "photographs 2, without objects 1; objects 2" in printed
     assert "not exported: 1 zero_size" in printed
-    assert "1 boxes were cut" in printed
+    assert "1 box was cut" in printed
     assert (tree / "images/train/b.png").samefile(raw / "images/b.png")
     assert (tree / "labels/train/b.txt").read_bytes() == b""
     first, second = (tree / "labels/train/a.txt").read_text().splitlines()

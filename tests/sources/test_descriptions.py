@@ -66,7 +66,7 @@ def test_an_old_and_a_new_file_are_refused_with_both_names(tmp_path):
     assert list(boxes_of(reading)) == ["b.jpg"]  # equal in both files
     assert reasons_of(reading) == [("a.jpg", "conflicting_annotations")]
     message = reading.rejections[0].message
-    assert "new.json (1 objects) and old.json (1 objects)" in message
+    assert "new.json (1 object) and old.json (1 object)" in message
     assert "{'format': 'coco', 'path': 'new.json'}" in message
 
 
@@ -338,7 +338,7 @@ def test_an_edited_copy_of_an_annotation_file_is_refused_with_both_names(tmp_pat
     assert list(boxes_of(reading)) == ["b.jpg"]
     (rejection,) = reading.rejections
     assert rejection.reason == "conflicting_annotations"
-    assert "by a (1).json (1 objects) and a.json (1 objects); delete one" in rejection.message
+    assert "by a (1).json (1 object) and a.json (1 object); delete one" in rejection.message
 
 
 @pytest.mark.parametrize("folder", ["old/", "old/deep/"])

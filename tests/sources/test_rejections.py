@@ -140,7 +140,7 @@ CASES = [
             "x.json": coco_file(annotations=[coco_box()]),
             "y.json": coco_file(annotations=[coco_box(bbox=(1, 1, 9, 9))]),
         },
-        *("a.jpg", "conflicting_annotations", r"described differently by x\.json \(1 objects\)"),
+        *("a.jpg", "conflicting_annotations", r"described differently by x\.json \(1 object\)"),
     ),
     Case(
         "CSV with two columns of one name",
