@@ -64,6 +64,17 @@ def test_only_some_contenders_obey_the_limit_of_threads(workload, monkeypatch, c
     assert contender._loader._threads == started
 
 
+def test_each_setting_is_measured_in_several_processes_and_a_failure_is_kept(monkeypatch, workload):
+    turns = iter(
+        {"a": Result([Pass(number, 1.0, 1.0)], problem="failed" if number == 2 else None)}
+        for number in range(1, workers.PROCESSES + 1)
+    )
+    monkeypatch.setattr(workers, "measure", lambda *_, **__: next(turns))
+    measured = workers.measure_in_processes(workload, passes=1)["a"]
+    assert [one.samples for one in measured.passes] == list(range(1, workers.PROCESSES + 1))
+    assert measured.problem == "failed"
+
+
 def test_the_table_has_a_row_for_each_setting_and_shares_of_one_worker():
     measured = {
         "a: num_workers=1": Result([Pass(100, 1.0, 1.0), Pass(50, 1.0, 1.0)]),
