@@ -165,7 +165,7 @@ def _misspelt(table: AnnotationTable, counts: dict[str, int]) -> Iterator[Findin
                 "misspelt_category",
                 "info" if is_meant else "warning",
                 "",
-                f"category {name!r} ({counts[name]:,} objects) is nearly {other!r} "
+                f"category {name!r} ({counted(counts[name], 'object')}) is nearly {other!r} "
                 f"({counts[other]:,})",
                 "" if is_meant else "correct the name if it is a slip",
                 count=counts[name],
@@ -214,8 +214,8 @@ def _plurals(table: AnnotationTable, counts: dict[str, int]) -> Iterator[Finding
                 "plural_category",
                 "info" if is_meant else "warning",
                 "",
-                f"category {plural!r} ({counts[plural]:,} objects) is the plural of {name!r} "
-                f"({counts[name]:,})",
+                f"category {plural!r} ({counted(counts[plural], 'object')}) is the plural of "
+                f"{name!r} ({counts[name]:,})",
                 "write one name everywhere, unless the plural means groups of objects",
                 count=min(both),
             )
@@ -265,7 +265,7 @@ def _odd_names(counts: dict[str, int]) -> Iterator[Finding]:
 
 
 def _odd(name: str, counts: dict[str, int], problem: str, remedy: str) -> Finding:
-    message = f"category {name!r} ({counts[name]:,} objects) {problem}"
+    message = f"category {name!r} ({counted(counts[name], 'object')}) {problem}"
     return Finding("odd_category_name", "warning", "", message, remedy)
 
 

@@ -97,8 +97,11 @@ def check_copies(pictures: Pictures) -> Iterator[Finding]:
 
 
 def exact_groups(pictures: Pictures) -> list[list[int]]:
-    """Returns the positions of photographs with the same bytes, group by group."""
-    known = np.flatnonzero(pictures.crc32 != 0)
+    """Returns the positions of photographs with the same bytes, group by group.
+
+    Files that are no photographs, such as one web page under several names, are reported as such.
+    """
+    known = np.flatnonzero(pictures.seen)
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     keys = zip(pictures.crc32[known].tolist(), pictures.bytes[known].tolist(), strict=True)
     for image, key in zip(known.tolist(), keys, strict=True):

@@ -113,7 +113,9 @@ def shifted_readings(
     for dx, dy in itertools.product(steps, steps):
         if dx or dy:
             x, y = dx * across, dy * down
-            text = f"boxes that were shifted by about {-x:.0f} pixels across and {-y:.0f} down"
+            text = (
+                f"boxes that were shifted by about {round(-x)} pixels across and {round(-y)} down"
+            )
             remedy = "were the photographs cropped after they were annotated, or borders added?"
             moved = boxes + np.array([x, y, x, y])
             yield Reading("looks_shifted", text, remedy, moved, given.owners)

@@ -49,6 +49,15 @@ def test_one_folder_for_train_and_val_is_named_before_the_photographs_left_out(d
     assert findings_of(raw)["one_folder_for_splits"].severity == "info"
 
 
+def test_one_web_page_under_several_names_is_no_copy_of_a_photograph(demo, tmp_path):
+    page = b"<!DOCTYPE html><html><body>404</body></html>"
+    data = replace(demo, photographs=[replace(one) for one in demo.photographs])
+    data.photographs[0].data = data.photographs[5].data = page
+    found = findings_of(write(data, tmp_path / "raw", "coco"))
+    assert found["not_an_image"].severity == "error"
+    assert not any("cop" in kind for kind in found)
+
+
 def test_a_list_of_val_that_is_a_copy_of_train_is_named_first(demo, tmp_path):
     raw = write(demo, tmp_path / "raw", "coco")
     annotations = raw / "annotations"

@@ -54,6 +54,27 @@ def test_a_mirrored_copy_is_found():
     assert pairs_of(pictures) == [(4, 10, True)]
 
 
+def product(seed):
+    """A picture of one object on a white ground, as shops have them."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((400, 400, 3), 250, dtype=np.uint8)
+    corners = int(rng.integers(5, 12))
+    angles = 2 * np.pi * np.arange(corners) / corners
+    reach = rng.uniform(60, 140) * rng.uniform(0.5, 1, (corners, 1))
+    outline = rng.uniform(160, 240, 2) + reach * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    cv2.fillPoly(pixels, [outline.astype(np.int32)], rng.integers(20, 220, 3).tolist())
+    for _ in range(rng.integers(2, 9)):
+        centre = (outline.mean(axis=0) + rng.uniform(-40, 40, 2)).astype(int).tolist()
+        cv2.circle(pixels, centre, int(rng.integers(4, 30)), rng.integers(0, 256, 3).tolist(), -1)
+    return pixels
+
+
+def test_objects_on_one_plain_ground_are_no_copies_of_each_other():
+    pictures = [product(seed) for seed in range(80)]
+    pictures += [encoded(pictures[3], 40), (pictures[9] * 0.8).astype(np.uint8)]
+    assert [pair for pair in pairs_of(pictures) if not pair[2]] == [(3, 80, False), (9, 81, False)]
+
+
 def test_flat_pictures_are_no_copies_of_each_other():
     assert pairs_of([np.full((50, 50, 3), value, dtype=np.uint8) for value in (0, 128, 255)]) == []
 
