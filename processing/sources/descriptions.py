@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
@@ -254,20 +254,18 @@ def _explain(
         findings.rejections.append(_conflict(table, image, one, another, count))
 
 
-def _notes(one: str, other: str, counts: Counter[Verdict], *, adds_points: bool) -> list[Note]:
-    """Returns a note for each way in which two sets describe the same images."""
-    ways = {
-        Verdict.AGREES: ("same_objects", f" alike, up to rounding: those of {one} are used"),
-        Verdict.COPIES: ("duplicate_image", " alike: merged"),
-        Verdict.COMPLETES: ("merged_sets", ", which name different objects or points: merged"),
-    }
-    if adds_points:  # which is reported when the sets are merged
-        del ways[Verdict.COPIES]
-    return [
-        Note(kind, other, f"{_images(n)} described by {one} and by {other}{way}", n)
-        for verdict, (kind, way) in ways.items()
-        if (n := counts[verdict])
-    ]
+def _notes(one: str, other: str, counts: Counter[Verdict], *, adds_points: bool) -> Iterator[Note]:
+    """Yields a note for each way in which two sets describe the same images."""
+    by_both = f"described by {one} and by {other}"
+    if n := counts[Verdict.AGREES]:
+        message = f"{_images(n)} {by_both} alike, up to rounding: those of {one} are used"
+        yield Note("same_objects", other, message, n)
+    # Sets that add points to the objects of another set are reported when these are merged.
+    if not adds_points and (n := counts[Verdict.COPIES]):
+        yield Note("duplicate_image", other, f"{_images(n)} {by_both} alike: merged", n)
+    if n := counts[Verdict.COMPLETES]:
+        message = f"{_images(n)} {by_both}, which name different objects or points: merged"
+        yield Note("merged_sets", other, message, n)
 
 
 def _conflict(
