@@ -25,7 +25,7 @@ _FARTHEST: Final = 19
 """Pixels of thumbnails by which neighbours may be moved. Nearer ones are near copies, and farther
 ones share too little to tell."""
 _AGREE: Final = 0.9
-"""Correlation of what both pictures show."""
+"""Correlation of the parts that both pictures show."""
 _FEWEST_PAIRS: Final = 6
 _SHARE: Final = 0.05
 """Neighbours that agree at one distance, and their share of all neighbours. Of real and rendered
@@ -33,7 +33,7 @@ photographs, at most 0.015 agree at any distance; of tiles that overlap by half,
 _MOST_TRIED: Final = 500
 """Neighbours that tell the distance."""
 _LEAST_CONTRAST: Final = 8.0
-"""Standard deviation of the brightness, 0 to 255, of what both show."""
+"""Standard deviation of the brightness, 0 to 255, of that part."""
 _AT_ONCE: Final = 1 << 12
 
 
@@ -96,7 +96,7 @@ def _agree(
     second: NDArray[np.int64],
     move: _Move,
 ) -> NDArray[np.bool_]:
-    """Marks bool (P,) the pairs of which the second picture shows the first one, moved."""
+    """Marks bool (P,) the pairs whose second picture shows the first one, moved."""
     agree = np.zeros(len(first), dtype=bool)
     for start in range(0, len(first), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
@@ -108,7 +108,7 @@ def _agree(
 
 
 def _shared(thumbnails: NDArray[np.uint8], move: _Move) -> NDArray[np.uint8]:
-    """What pictures (P, 24, 24) share with one that was moved by so many rows and columns."""
+    """The part of pictures (P, 24, 24) that one moved by so many rows and columns shares."""
     rows, columns = (
         slice(max(step, 0), THUMBNAIL_SIDE + min(step, 0)) for step in (move.down, move.across)
     )

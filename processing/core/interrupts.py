@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def interrupts(*, blocked: bool) -> Iterator[None]:
-    """Blocks or unblocks SIGINT in this thread, and afterwards restores what was.
+    """Blocks or unblocks SIGINT in this thread, and afterwards restores the former state.
 
     An interrupt that was blocked comes as soon as it is unblocked.
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from processing.core.messages import counted
 from processing.datasets.layout import Layout
 
 _MEANINGS: Final = {"category_names": "label", "keypoint_names": "keypoint"}
@@ -19,7 +20,7 @@ _FIRST: Final = 5  # categories of a summary
 def describe_categories(names: Sequence[str]) -> str:
     """Returns the number of categories and the first ones: ``80 categories: person, car, …``."""
     shown = ", ".join(names[:_FIRST]) + (", …" if len(names) > _FIRST else "")
-    return f"{len(names)} {'category' if len(names) == 1 else 'categories'}: {shown}"
+    return f"{counted(len(names), 'category', 'categories')}: {shown}"
 
 
 def check_same_names(parts: Sequence[tuple[str, Layout]]) -> None:

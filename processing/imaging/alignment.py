@@ -60,7 +60,7 @@ def align_part(part: NDArray[np.uint8], whole: NDArray[np.uint8], border: float)
     Args:
         part: uint8 (n, n), the picture that may be a part.
         whole: uint8 (n, n), the other picture.
-        border: where the search begins: what `part` lacks at each side, as a share of the side.
+        border: the search begins with a part that lacks this share of the side at each side.
     """
     side = len(whole)
     scale, offset = 1 - 2 * border, border * side

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from processing.core import html
+from processing.core.messages import counted
 from processing.npz.format import first_look
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def members_html(summary: Summary) -> str:
     rows = _member_rows(summary)
     shown = html.table(("member", "dtype", "shape", "size"), rows[:_MOST_MEMBERS])
     left = f"<div>and {len(rows) - _MOST_MEMBERS} more</div>" if rows[_MOST_MEMBERS:] else ""
-    number = _counted(len(rows), "member")
+    number = counted(len(rows), "member")
     return f'<details style="font-size:small"><summary>{number}</summary>{shown}{left}</details>'
 
 
@@ -62,7 +63,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     if summary.split:
         found.append(("split", summary.split))
     found += [("rows", _rows(summary)), ("images", _images(summary))]
-    number = _counted(summary.files, "file")
+    number = counted(summary.files, "file")
     found.append(
         ("size", f"{summary.file_bytes:,} bytes ({size_text(summary.file_bytes)}), {number}")
     )
@@ -127,13 +128,13 @@ def _rows(summary: Summary) -> str:
     if summary.selected_from is not None:
         return f"{text} selected of {summary.selected_from:,}"
     if summary.photographs is not None:
-        text += f" of {_counted(summary.photographs, 'photograph')}"
+        text += f" of {counted(summary.photographs, 'photograph')}"
     return text
 
 
 def _images(summary: Summary) -> str:
     height, width = summary.image_size
-    channels = _counted(summary.channels, "channel")
+    channels = counted(summary.channels, "channel")
     stored = summary.rows if summary.selected_from is None else summary.selected_from
     order = ", channels first" if summary.channels_first else ""
     each = f", {size_text(summary.image_bytes / stored)} each" if stored else ""
@@ -149,7 +150,7 @@ def _object_facts(summary: Summary) -> list[tuple[str, str]]:
     if summary.task == "detector":
         found.append(("boxes", f"{objects.total:,}{_spread(objects.rows_by_objects, 'an image')}"))
         if objects.empty:
-            found.append(("without boxes", _counted(objects.empty, "image")))
+            found.append(("without boxes", counted(objects.empty, "image")))
     if objects.rows_by_points:
         names = f": {', '.join(summary.keypoint_names)}" if summary.keypoint_names else ""
         least, most = min(objects.rows_by_points), max(objects.rows_by_points)
@@ -202,10 +203,6 @@ def _value(value: object) -> str:
     if isinstance(value, Mapping):
         return f"({_pairs(value)})"
     return str(value)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -40,13 +40,13 @@ def render(survey: Survey, sheets: Sequence[Sheet]) -> str:
     """Returns the page.
 
     Args:
-        survey: what is known.
+        survey: the findings about the files.
         sheets: the contact sheets.
     """
     context = _context(survey, sheets)
     tiles = [tile for entry in context["sheets"] for tile in entry["tiles"]]
     template = _environment().get_template("page.html")
-    # All text first: the pictures share what it leaves.
+    # All text first: the pictures share the bytes that it leaves.
     room = MOST_BYTES - len(template.render(context).encode())
     urls = encode_all([tile["picture"].image for tile in tiles], room)
     for tile, url in zip(tiles, urls, strict=True):
@@ -101,7 +101,7 @@ def _context(survey: Survey, sheets: Sequence[Sheet]) -> dict[str, Any]:
 
 
 def _compared(survey: Survey) -> str:
-    """Returns a sentence about which images were compared."""
+    """Returns a sentence about the images that were compared."""
     if not survey.compared:
         return "No image was compared."
     task = survey.compared[0].task
@@ -113,9 +113,9 @@ def _compared(survey: Survey) -> str:
     )
     if rows < 2:
         return f"No two images of the {task} are there to be compared."
-    which = "all" if looked == rows else f"{looked:,} drawn by chance"
+    looks = "all" if looked == rows else f"{looked:,} drawn by chance"
     return (
-        f"Checksums of all {rows:,} images of the {task} were compared, and the looks of {which}."
+        f"Checksums of all {rows:,} images of the {task} were compared, and the looks of {looks}."
     )
 
 
@@ -198,7 +198,7 @@ def _data(
     names: Sequence[str],
     most: int,
 ) -> dict[str, Any]:
-    """Returns what the script shows about each picture."""
+    """Returns the facts about each picture that the script shows."""
     pictures = []
     for sheet in sheets:
         for picture in sheet.pictures:

@@ -1,4 +1,4 @@
-"""The contact sheets of a page: which pictures it shows, and in which order."""
+"""The contact sheets of a page: their pictures, and the order of these."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Sheet:
     Args:
         name: of its place in the page.
         title: its heading.
-        text: what it shows, in a sentence.
+        text: a sentence about its pictures.
         pictures: in their order.
         missing: (path, reason) of photographs that cannot be shown.
     """

@@ -1,4 +1,4 @@
-"""The summary of a report, in plain words: what is there, and what to look at."""
+"""The summary of a report, in plain words: the photographs and files, and the problems."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Problem(NamedTuple):
     """Something to look at.
 
     Args:
-        title: what, with a number.
-        text: why it matters, and what to do.
+        title: the problem, with a number.
+        text: why it matters, and a remedy.
         anchor: the place in the page that shows more.
     """
 
@@ -74,7 +74,7 @@ def first_looks(survey: Survey) -> list[str]:
 
 
 def find_problems(survey: Survey) -> list[Problem]:
-    """Returns what to look at, the gravest first."""
+    """Returns all problems, the gravest first."""
     return [
         *_damage(survey),
         *_leaks(survey),

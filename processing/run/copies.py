@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from processing.core.annotations import SPLITS, AnnotationTable
 from processing.core.box_matching import IOU, box_fit, in_one_unit
 from processing.core.errors import Note
+from processing.core.messages import counted
 from processing.imaging.photographs import Photographs
 
 SAME_PHOTOGRAPH: Final = "same_photograph"
@@ -76,9 +77,9 @@ def same_content(
         yield Note(
             IN_OTHER_SPLIT,
             leaking[0][1],
-            f"{len(leaking)} {'image' if len(leaking) == 1 else 'images'} outside train with the "
-            f"same content as one in train, such as {' and '.join(leaking[0])}: delete the copies, "
-            "or give them a group (group_by)",
+            f"{counted(len(leaking), 'image')} outside train with the same content as one in "
+            f"train, such as {' and '.join(leaking[0])}: delete the copies, or give "
+            "them a group (group_by)",
             len(leaking),
         )
 
@@ -103,13 +104,11 @@ def _folder(path: str) -> str:
 
 
 def _describe(one: str, other: str, pair: _FolderPair) -> str:
-    count = pair.photographs
-    photographs = "photograph lies" if count == 1 else "photographs lie"
     where = f"in both {one} and {other}" if one != other else f"more than once in {one}"
-    found = f"{count} {photographs} {where}"
+    found = f"{counted(pair.photographs, 'photograph lies', 'photographs lie')} {where}"
     if pair.objects:
-        objects = "object is" if pair.objects == 1 else "objects are"
-        found += f", with the same boxes: {pair.objects} {objects} stored twice"
+        objects = counted(pair.objects, "object is", "objects are")
+        found += f", with the same boxes: {objects} stored twice"
     if pair.differing:
         found += f"; {pair.differing} with different annotations"
     return f"{found}; such as {' and '.join(pair.example)}: keep one of the copies"

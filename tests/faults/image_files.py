@@ -322,8 +322,8 @@ def orientations():
     return files + _files(Kept(PIXELS, tolerance=9), broken)
 
 
-def pngs():
-    """Odd and damaged PNGs."""
+def odd_pngs():
+    """PNGs of other kinds than most, and PNGs with damage that no pixel suffers from."""
     whole = rgb_png()
     grey = PIXELS[..., :1].repeat(3, axis=2)
     image = Image.fromarray(PIXELS)
@@ -332,9 +332,7 @@ def pngs():
     alpha = np.dstack([PIXELS, PIXELS[..., :1]])
     palette = image.quantize(64)
     two = np.where(PIXELS[..., :1] > 99, 255, 0).astype(np.uint8).repeat(3, axis=2)
-    text_crc = chunk(b"tEXt", b"key\0value")
     frames = [image, Image.fromarray(255 - PIXELS)]
-    at = whole.index(b"IDAT")
     kept = {
         "deep.png": (deep, PIXELS),
         "grey_deep.png": (grey_deep, grey),
@@ -356,6 +354,14 @@ def pngs():
         # The chunk's checksum is wrong, but the one inside the compressed pixels is right.
         "chunk_crc.png": (flipped(whole, len(whole) - 13), PIXELS),
     }
+    return [ImageFile(name, data, Kept(pixels)) for name, (data, pixels) in kept.items()]
+
+
+def damaged_pngs():
+    """PNGs that are no whole picture, or take far more memory than they should."""
+    whole = rgb_png()
+    text_crc = chunk(b"tEXt", b"key\0value")
+    at = whole.index(b"IDAT")
     bomb = zlib.compress(bytes(1 << 26))
     corrupt = {
         "text_bomb.png": (rgb_png(chunk(b"zTXt", b"key\0\0" + bomb)), "MAX_TEXT_CHUNK"),
@@ -377,7 +383,7 @@ def pngs():
         "no_palette.png": (png(colour=3, rows=[bytes(SIDE)] * SIDE), "."),
         "no_signature.png": (png(rows=[r.tobytes() for r in PIXELS], signature=False), "."),
     }
-    return [ImageFile(name, data, Kept(pixels)) for name, (data, pixels) in kept.items()] + [
+    return [
         ImageFile(name, data, Rejected("corrupt truncated not_an_image", says))
         for name, (data, says) in corrupt.items()
     ]
@@ -477,6 +483,6 @@ def sizes():
 def hostile_images():
     """All files of this module."""
     return [
-        *no_images(), *bombs(), *jpegs(), *avifs(), *orientations(), *pngs(), *others(),
-        *refused_others(), *sizes(),
+        *no_images(), *bombs(), *jpegs(), *avifs(), *orientations(), *odd_pngs(),
+        *damaged_pngs(), *others(), *refused_others(), *sizes(),
     ]  # fmt: skip
